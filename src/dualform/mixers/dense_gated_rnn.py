@@ -1,0 +1,89 @@
+"""The gated RNN with a dense recurrence, the comparison of Fig. 4 in *Gated recurrent neural networks discover attention*."""
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, append_one, project
+from dualform.errors import require
+from dualform.mixers.gated_rnn import check_gates
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.dense import dense
+
+
+class DenseGatedRNN(AbstractMixer):
+    """h_t = A h_{t-1} + g_in(x_t, 1),  y_t = D g_out(h_t),  with g(x) = (W_m x) * (W_x x) and A any matrix.
+
+    Equivalent to `GatedRNN` where A is diagonal. The dual form carries each factor of the quadratic readout in turn, the
+    other frozen, and takes the mean.
+
+    **Arguments:** transition A (n, n); w_m_in, w_x_in (n, d + 1); w_m_out, w_x_out (m, n); readout D (d_out, m).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Sec. 3.3 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: `GatedRNN` with a diagonal A.
+    """
+
+    transition: Float[Array, "n n"]
+    w_m_in: Float[Array, "n d+1"]
+    w_x_in: Float[Array, "n d+1"]
+    w_m_out: Float[Array, "m n"]
+    w_x_out: Float[Array, "m n"]
+    readout: Float[Array, "d_out m"]
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        n = check_gates(self.w_m_in, self.w_x_in, self.readout)
+        require(self.transition.shape == (n, n), f"transition has shape {self.transition.shape}; there are {n} hidden units.")
+        require(
+            self.w_m_out.shape == self.w_x_out.shape == (self.readout.shape[1], n),
+            f"w_m_out {self.w_m_out.shape} and w_x_out {self.w_x_out.shape} must both be (m, n) = "
+            f"({self.readout.shape[1]}, {n}).",
+        )
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, n: int | None = None, m: int | None = None, dtype=None) -> "DenseGatedRNN":
+        """Random weights of variance 1 / fan-in; A is orthogonal, scaled by 0.95."""
+        n, m = n or 2 * d, m or 2 * d
+        keys = jr.split(key, 6)
+        normal = lambda key, *shape: jr.normal(key, shape, dtype or float) / shape[-1] ** 0.5
+        return cls(
+            0.95 * jr.orthogonal(keys[5], n).astype(dtype or float),
+            normal(keys[0], n, d + 1),
+            normal(keys[1], n, d + 1),
+            normal(keys[2], m, n),
+            normal(keys[3], m, n),
+            normal(keys[4], d, m),
+        )
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token, without the appended 1."""
+        return self.w_m_in.shape[1] - 1
+
+    def init_state(self):
+        """h = 0, (n,)."""
+        return jnp.zeros(len(self.w_m_in), accumulator(self.w_m_in.dtype))
+
+    def context(self, x, state, start, mask):
+        """W_m h and W_x h, (time, m) each."""
+        h, _ = dense(self.transition, self.value(x), state, start=start, mask=mask)
+        return project(h, self.w_m_out), project(h, self.w_x_out)
+
+    def value(self, x):
+        """g_in(x, 1), (time, n)."""
+        z = append_one(x)
+        return project(z, self.w_m_in) * project(z, self.w_x_in)
+
+    def mix(self, context, value, state, start, mask):
+        """D (W_m v * W_x h + W_m h * W_x v) / 2."""
+        m_h, x_h = context
+        v, state = dense(self.transition, value, state, start=start, mask=mask)
+        return project((project(v, self.w_m_out) * x_h + m_h * project(v, self.w_x_out)) / 2, self.readout), state
+
+    def forward(self, x, state, start, mask):
+        """The recurrence once: y_t = D ((W_m h_t) * (W_x h_t))."""
+        h, state = dense(self.transition, self.value(x), state, start=start, mask=mask)
+        return project(project(h, self.w_m_out) * project(h, self.w_x_out), self.readout), state

@@ -1,0 +1,158 @@
+"""The gated linear RNN of *Gated recurrent neural networks discover attention*."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, append_one, project
+from dualform.errors import require
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.diagonal import diagonal
+
+
+class GatedRNN(AbstractMixer):
+    """h_t = lam * h_{t-1} + g_in(x_t, 1),  y_t = D g_out(h_t),  with g(x) = (W_m x) * (W_x x).
+
+    lam lies in [0, 1]: trained as exp(-exp(nu)), or given. h is updated with x_t *before* it is read (the paper's Eq. 2
+    prints it one step late). 1 is appended to x, nothing to h; there are no biases.
+
+    The output is quadratic in h, so the dual form carries one factor of each product and freezes the other. The product
+    of units i and j is credited to i with the share (1 + lam_i - lam_j) / 2: half each between equals, all of it to a
+    unit that remembers (lam = 1) when it is read by one that forgets (lam = 0), as keys and values are by a query.
+
+    **Arguments:**
+
+    - w_m_in, w_x_in: (n, d + 1).  w_m_out, w_x_out: (m, n).  readout: D, (d_out, m).
+    - nu or decay: (n,), exactly one of the two.
+
+    **Raises:** `InputError` where the shapes do not fit or a decay lies outside [0, 1].
+
+    **Source:** Eq. 2 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: linear attention written into its weights.
+    """
+
+    w_m_in: Float[Array, "n d+1"]
+    w_x_in: Float[Array, "n d+1"]
+    w_m_out: Float[Array, "m n"]
+    w_x_out: Float[Array, "m n"]
+    readout: Float[Array, "d_out m"]
+    nu: Float[Array, " n"] | None
+    given_decay: Float[Array, " n"] | None
+    linear_given_gates: ClassVar[bool] = False
+
+    def __init__(self, w_m_in, w_x_in, w_m_out, w_x_out, readout, *, nu=None, decay=None):
+        require((nu is None) != (decay is None), "give exactly one of nu (trained decays) and decay (fixed ones).")
+        self.w_m_in, self.w_x_in = jnp.asarray(w_m_in), jnp.asarray(w_x_in)
+        self.w_m_out, self.w_x_out, self.readout = jnp.asarray(w_m_out), jnp.asarray(w_x_out), jnp.asarray(readout)
+        self.nu = None if nu is None else jnp.asarray(nu)
+        self.given_decay = None if decay is None else checked_decay(jnp.asarray(decay))
+        n = check_gates(self.w_m_in, self.w_x_in, self.readout, self.nu, self.given_decay)
+        require(
+            self.w_m_out.shape == self.w_x_out.shape == (self.readout.shape[1], n),
+            f"w_m_out {self.w_m_out.shape} and w_x_out {self.w_x_out.shape} must both be (m, n) = "
+            f"({self.readout.shape[1]}, {n}), as readout and w_m_in have it.",
+        )
+
+    @classmethod
+    def make(
+        cls, d: int, *, key: Array, n: int | None = None, m: int | None = None, d_out: int | None = None, dtype=None
+    ) -> "GatedRNN":
+        """Random weights of variance 1 / fan-in, and decays uniform in (0, 1); n and m are 2 d if not given."""
+        n, m, d_out = n or 2 * d, m or 2 * d, d_out or d
+        keys = jr.split(key, 6)
+        normal = lambda key, *shape: jr.normal(key, shape, dtype or float) / shape[-1] ** 0.5
+        decay = jr.uniform(keys[5], (n,), dtype or float, 1e-3, 1 - 1e-3)
+        return cls(
+            normal(keys[0], n, d + 1),
+            normal(keys[1], n, d + 1),
+            normal(keys[2], m, n),
+            normal(keys[3], m, n),
+            normal(keys[4], d_out, m),
+            nu=jnp.log(-jnp.log(decay)),
+        )
+
+    @property
+    def decay(self) -> Float[Array, " n"]:
+        """lam, in [0, 1]."""
+        return decay_of(self.nu, self.given_decay)
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token, without the appended 1."""
+        return self.w_m_in.shape[1] - 1
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return self.readout.shape[0]
+
+    def init_state(self):
+        """h = 0, (n,)."""
+        return jnp.zeros(len(self.w_m_in), accumulator(self.w_m_in.dtype))
+
+    def context(self, x, state, start, mask):
+        """h itself, (time, n): each factor of the quadratic readout is frozen in turn."""
+        return diagonal(self.decay, self.value(x), state, start=start, mask=mask)[0]
+
+    def value(self, x):
+        """g_in(x, 1), (time, n)."""
+        z = append_one(x)
+        return project(z, self.w_m_in) * project(z, self.w_x_in)
+
+    def mix(self, context, value, state, start, mask):
+        """D times the mean of (W_m v * W_x h) and (W_m h * W_x v), and the shares that the decays decide."""
+        h, lam = context, self.decay[None]
+        v, state = diagonal(self.decay, value, state, start=start, mask=mask)
+        m_h, x_h = project(h, self.w_m_out), project(h, self.w_x_out)
+        m_v, x_v = project(v, self.w_m_out), project(v, self.w_x_out)
+        m_lv, x_lv = project(lam * v, self.w_m_out), project(lam * v, self.w_x_out)
+        m_lh, x_lh = project(lam * h, self.w_m_out), project(lam * h, self.w_x_out)
+        even = m_v * x_h + m_h * x_v
+        longer = m_lv * x_h - m_v * x_lh + m_h * x_lv - m_lh * x_v
+        return project((even + longer) / 2, self.readout), state
+
+    def forward(self, x, state, start, mask):
+        """The recurrence once: y_t = D ((W_m h_t) * (W_x h_t))."""
+        h, state = diagonal(self.decay, self.value(x), state, start=start, mask=mask)
+        return project(project(h, self.w_m_out) * project(h, self.w_x_out), self.readout), state
+
+
+def decay_of(nu: Float[Array, " n"] | None, given: Float[Array, " n"] | None) -> Float[Array, " n"]:
+    """exp(-exp(nu)), or the decays as given, in float32 or wider."""
+    if given is not None:
+        return given.astype(accumulator(given.dtype))
+    assert nu is not None
+    return jnp.exp(-jnp.exp(nu.astype(accumulator(nu.dtype))))
+
+
+def checked_decay(decay: Float[Array, " n"]) -> Float[Array, " n"]:
+    """`decay`, unless an entry lies outside [0, 1] (seen only where the values are known, not under jit)."""
+    if not isinstance(decay, jax.core.Tracer):
+        outside = np.flatnonzero(~((np.asarray(decay) >= 0) & (np.asarray(decay) <= 1)))
+        require(
+            len(outside) == 0,
+            ""
+            if len(outside) == 0
+            else f"lambda has an entry of {float(decay[outside[0]]):g} at unit {outside[0]}; a gated RNN's decays lie in "
+            "[0, 1]. Clip them, or train with exp(-exp(nu)).",
+        )
+    return decay
+
+
+def check_gates(w_m_in, w_x_in, readout, *per_unit) -> int:
+    """The number of hidden units, once the input gates, the readout and the decays are known to fit together."""
+    require(
+        w_m_in.ndim == 2 and w_m_in.shape == w_x_in.shape,
+        f"w_m_in {w_m_in.shape} and w_x_in {w_x_in.shape} must have one shape, (n, columns).",
+    )
+    require(readout.ndim == 2, f"readout has shape {readout.shape}; it must be (d_out, m).")
+    n = len(w_m_in)
+    for values in per_unit:
+        require(
+            values is None or values.shape == (n,),
+            f"the decays have shape {None if values is None else values.shape}; there are {n} hidden units.",
+        )
+    return n

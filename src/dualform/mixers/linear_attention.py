@@ -1,0 +1,113 @@
+"""Linear self-attention, the teacher of *Gated recurrent neural networks discover attention*."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.outer import outer
+
+
+class LinearAttention(AbstractMixer):
+    """y_t = (sum_{s<=t} v_s k_s^T) q_t, with v = W_V x, k = W_K x, q = W_Q x, for each head; no scale, no normaliser.
+
+    Heads are concatenated, or joined by `w_o`. Its attention map is q_t . k_s, exactly.
+
+    **Arguments:**
+
+    - w_v: (d_v, d) or (head, d_v, d).
+    - w_k, w_q: (d_k, d) or (head, d_k, d).
+    - w_o: (d_out, head * d_v), optional.
+
+    **Raises:** `InputError` where the shapes do not fit together.
+
+    **Source:** Eq. 1 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: the double sum over (t, s), in closed form.
+
+        >>> import jax.numpy as jnp
+        >>> from dualform.mixers import LinearAttention
+        >>> attention = LinearAttention(jnp.eye(2), jnp.eye(2), jnp.eye(2))
+        >>> y, state = attention(jnp.ones((3, 2)))
+        >>> y[:, 0].tolist()
+        [2.0, 4.0, 6.0]
+    """
+
+    w_v: Float[Array, "head d_v d"]
+    w_k: Float[Array, "head d_k d"]
+    w_q: Float[Array, "head d_k d"]
+    w_o: Float[Array, "d_out head*d_v"] | None
+    linear_given_gates: ClassVar[bool] = True
+
+    def __init__(self, w_v, w_k, w_q, w_o=None):
+        weights = {"w_v": w_v, "w_k": w_k, "w_q": w_q}
+        for name, w in weights.items():
+            require(
+                jnp.ndim(w) in (2, 3) and 0 not in jnp.shape(w),
+                f"{name} has shape {jnp.shape(w)}; it must be (rows, d) or (head, rows, d), none of them 0.",
+            )
+        self.w_v, self.w_k, self.w_q = (jnp.asarray(w)[None] if jnp.ndim(w) == 2 else jnp.asarray(w) for w in weights.values())
+        shapes = f"w_v {self.w_v.shape}, w_k {self.w_k.shape}, w_q {self.w_q.shape} (head, rows, d)"
+        require(self.w_k.shape == self.w_q.shape, f"w_k and w_q must have one shape; got {shapes}.")
+        require(
+            self.w_v.shape[0] == self.w_k.shape[0] and self.w_v.shape[2] == self.w_k.shape[2],
+            f"w_v must have as many heads and columns as w_k; got {shapes}.",
+        )
+        heads, d_v, _ = self.w_v.shape
+        self.w_o = None if w_o is None else jnp.asarray(w_o)
+        require(
+            self.w_o is None or (self.w_o.ndim == 2 and self.w_o.shape[1] == heads * d_v),
+            f"w_o must be (d_out, {heads * d_v}); got {None if w_o is None else jnp.shape(w_o)}.",
+        )
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "LinearAttention":
+        """Random weights: width d in and out, `heads` heads of d / heads, entries of variance 1 / d."""
+        require(d % heads == 0, f"{heads} heads do not divide a width of {d}.")
+        shape = (3, heads, d // heads, d)
+        w_v, w_k, w_q = jr.normal(key, shape, dtype or float) / d**0.5
+        return cls(w_v, w_k, w_q)
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_v.shape[2]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output: head * d_v, or the rows of `w_o`."""
+        return self.w_v.shape[0] * self.w_v.shape[1] if self.w_o is None else self.w_o.shape[0]
+
+    def init_state(self):
+        """S (head, d_k, d_v): the transposed sum of v_s k_s^T."""
+        return jnp.zeros((len(self.w_k), self.w_k.shape[1], self.w_v.shape[1]), accumulator(self.w_v.dtype))
+
+    def context(self, x, state, start, mask):
+        """q and k, (head, time, d_k)."""
+        heads = lambda w: jax.vmap(lambda w: project(x, w))(w)
+        return heads(self.w_q), heads(self.w_k)
+
+    def value(self, x):
+        """v, (time, head, d_v)."""
+        return jax.vmap(lambda w: project(x, w), out_axes=1)(self.w_v)
+
+    def mix(self, context, value, state, start, mask):
+        """y_t = S_t^T q_t for each head, joined."""
+        q, k = context
+        read = lambda q, k, v, s: outer(q, k, v, s, start=start, mask=mask)
+        y, state = jax.vmap(read, in_axes=(0, 0, 1, 0), out_axes=(1, 0))(q, k, value, state)
+        y = y.reshape(len(y), -1)
+        return y if self.w_o is None else project(y, self.w_o), state
+
+    def weights(self, x, state, start, mask):
+        """q_t . k_s for s <= t in the same document, (head, time, time)."""
+        q, k = self.context(x, state, start, mask)
+        document = jnp.cumsum(jnp.zeros(len(x), int) if start is None else start.astype(int))
+        seen = jnp.tril(document[:, None] == document[None])
+        if mask is not None:
+            seen = seen & mask[:, None] & mask[None]
+        scores = jnp.einsum("htk,hsk->hts", q, k)
+        return jnp.where(seen[None], scores, jnp.zeros_like(scores))

@@ -1,0 +1,144 @@
+"""What every mixer is: a linear map over the past, chosen by its input.
+
+    y, state = mix(context(x, state), value(x), state)        mix is affine in value
+
+A mixer writes `init_state`, `context`, `value` and `mix`. The call, the step, the checks and the dual form
+(`dualform.dual_form`) are written once, for all.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Inexact
+
+from dualform.arrays import Activations, State, TimeMask
+from dualform.errors import require
+
+
+class AbstractMixer(eqx.Module):
+    """A causal sequence mixer: (time, d_in) -> (time, d_out), with a state.
+
+    Every call takes two masks over time. `start`: a document begins at this token, all before it is forgotten, exactly.
+    `mask`: False where there is no token: the state stays as it is, to the bit, and the output is 0 (a `start` at such a
+    place is ignored, and whatever x holds there, NaN included, is not read).
+    """
+
+    linear_given_gates: eqx.AbstractClassVar[bool]
+    """True where freezing the context leaves the layer's own linear map; False where a nonlinearity is frozen with it."""
+
+    @property
+    @abc.abstractmethod
+    def d_in(self) -> int:
+        """Width of a token."""
+
+    @abc.abstractmethod
+    def init_state(self) -> State:
+        """What is remembered before the first token."""
+
+    @abc.abstractmethod
+    def context(self, x: Activations, state: State, start: TimeMask | None, mask: TimeMask | None) -> Any:
+        """Everything that chooses the map: gates, keys, queries, decays. May be nonlinear and may run a recurrence."""
+
+    @abc.abstractmethod
+    def value(self, x: Activations) -> Any:
+        """What is carried from the past to the present: pointwise in time, a pytree with time as the leading axis."""
+
+    @abc.abstractmethod
+    def mix(
+        self, context: Any, value: Any, state: State, start: TimeMask | None, mask: TimeMask | None
+    ) -> tuple[Float[Array, "time d_out"], State]:
+        """The map itself, affine in `value`; what it gives for a value of zero is the bias."""
+
+    def forward(
+        self, x: Activations, state: State, start: TimeMask | None, mask: TimeMask | None
+    ) -> tuple[Float[Array, "time d_out"], State]:
+        """`mix(context, value)`; a mixer overrides it only for speed, and the laws hold the two together."""
+        return self.mix(self.context(x, state, start, mask), self.value(x), state, start, mask)
+
+    def weights(
+        self, x: Activations, state: State, start: TimeMask | None, mask: TimeMask | None
+    ) -> Float[Array, "head time time"] | None:
+        """The scalar attention maps in closed form, or None where the mixer has none."""
+        del x, state, start, mask
+        return None
+
+    def __call__(
+        self,
+        x: Float[Array, "time d_in"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "time d_out"], State]:
+        """The whole sequence at once.
+
+        **Arguments:**
+
+        - x: (time, d_in).
+        - state: what an earlier call returned; `init_state()` if not given.
+        - start, mask: (time,), see the class.
+
+        **Returns:** y (time, d_out), in the dtype of x, and the state after the last token.
+
+        **Raises:** `InputError` for a wrong shape or dtype, or no token at all.
+        """
+        x, state, start, mask = self.checked(x, state, start, mask)
+        y, state = self.forward(x, state, start, mask)
+        if mask is not None:
+            y = jnp.where(mask[:, None], y, jnp.zeros_like(y))
+        return y.astype(x.dtype), state
+
+    def step(
+        self,
+        x_t: Float[Array, " d_in"],
+        state: State,
+        *,
+        start: Bool[Array, ""] | bool | None = None,
+        mask: Bool[Array, ""] | bool | None = None,
+    ) -> tuple[Float[Array, " d_out"], State]:
+        """One token, (d_in,) -> (d_out,), in constant memory; start and mask are the token's own flags."""
+        flag = lambda value: None if value is None else jnp.asarray(value, bool)[None]
+        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
+        return y[0], state
+
+    def checked(self, x: Any, state: Any, start: Any, mask: Any) -> tuple[Inexact[Array, "time d_in"], State, Any, Any]:
+        """The arguments of a call, checked and made uniform: absent tokens are zeros, and no document starts there."""
+        name = type(self).__name__
+        require(hasattr(x, "ndim"), f"{name} takes an array; got {type(x).__name__}. Wrap it in jnp.asarray.")
+        require(
+            x.ndim == 2,
+            f"{name} takes one sequence, (time, {self.d_in}); got shape {x.shape}. For a batch use jax.vmap(mixer).",
+        )
+        require(
+            x.shape[1] == self.d_in,
+            f"{name} takes tokens of width {self.d_in}; got {x.shape[1]}. Is the input from another model, or transposed?",
+        )
+        require(x.shape[0] >= 1, f"{name} got a sequence of length 0; it needs at least one token.")
+        require(
+            jnp.issubdtype(x.dtype, jnp.floating),
+            f"{name} takes real floating-point activations; got {x.dtype}. Embed token ids first, or cast.",
+        )
+        for flag, flags in (("start", start), ("mask", mask)):
+            require(
+                flags is None or (flags.shape == x.shape[:1] and flags.dtype == jnp.bool_),
+                f"{flag} must be one boolean for each of the {x.shape[0]} tokens; got "
+                f"{None if flags is None else (flags.shape, str(flags.dtype))}.",
+            )
+        initial = jax.eval_shape(self.init_state)
+        if state is None:
+            state = self.init_state()
+        else:
+            shapes = lambda tree: jax.tree_util.tree_map(jnp.shape, tree)
+            require(
+                jax.tree_util.tree_structure(state) == jax.tree_util.tree_structure(initial)
+                and shapes(state) == jax.tree_util.tree_map(lambda leaf: leaf.shape, initial),
+                f"the state does not belong to this {name}: shapes {shapes(state)}, expected "
+                f"{jax.tree_util.tree_map(lambda leaf: leaf.shape, initial)}. Start from init_state().",
+            )
+        if mask is not None:
+            x = jnp.where(mask[:, None], x, jnp.zeros_like(x))
+            start = None if start is None else start & mask
+        return x, state, start, mask

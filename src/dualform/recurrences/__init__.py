@@ -1,0 +1,7 @@
+"""Recurrences: pure functions on arrays, each beside the naive loop that is its specification."""
+
+from dualform.recurrences.dense import dense
+from dualform.recurrences.diagonal import diagonal
+from dualform.recurrences.outer import outer
+
+__all__ = ["dense", "diagonal", "outer"]

@@ -1,0 +1,42 @@
+"""A dense linear recurrence, h_t = A h_{t-1} + drive_t: one step after the other, since nothing parallel is cheaper."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+
+
+def dense(
+    transition: Float[Array, "n n"],
+    drive: Float[Array, "time n"],
+    h0: Float[Array, " n"] | None = None,
+    *,
+    start: Bool[Array, " time"] | None = None,
+    mask: Bool[Array, " time"] | None = None,
+) -> tuple[Float[Array, "time n"], Float[Array, " n"]]:
+    """h_t = A h_{t-1} + drive_t.
+
+    **Arguments:** transition A (n, n); drive (time, n); h0 (n,), zero if not given; start (time,), True where a document
+    begins and the past is forgotten; mask (time,), False where there is no token and the state stays as it is.
+
+    **Returns:** every h_t (time, n) and the last (n,), in float32 or wider.
+
+    **Raises:** `InputError` where there is no time step.
+    """
+    time, n = drive.shape
+    require(time >= 1, "the sequence has no tokens; the recurrence needs at least one.")
+    wide = accumulator(transition.dtype, drive.dtype)
+    h0 = jnp.zeros(n, wide) if h0 is None else h0.astype(wide)
+    start = jnp.zeros(time, bool) if start is None else start
+    mask = jnp.ones(time, bool) if mask is None else mask
+
+    def step(h, inputs):
+        drive_t, start_t, mask_t = inputs
+        past = jnp.where(start_t, jnp.zeros_like(h), h)
+        h = jnp.where(mask_t, project(past, transition).astype(wide) + drive_t, h)
+        return h, h
+
+    final, h = jax.lax.scan(step, h0, (drive.astype(wide), start, mask))
+    return h, final

@@ -1,0 +1,180 @@
+"""A diagonal linear recurrence, h_t = decay_t * h_{t-1} + drive_t, with a written gradient.
+
+`naive` is the specification: a loop that JAX differentiates by itself. `diagonal` is what mixers call. Its gradient is a
+second diagonal recurrence, run backwards,
+
+    g_t = dL/dh_t + decay_{t+1} * g_{t+1},     dL/ddrive_t = g_t,     dL/ddecay_t = g_t * h_{t-1},
+
+so that nothing but h is kept from the forward pass.
+"""
+
+import functools
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Inexact
+
+from dualform.arrays import accumulator, promote
+from dualform.errors import require
+
+Form: TypeAlias = Literal["naive", "scan", "associative"]
+
+
+def naive(
+    decay: Inexact[Array, "time *units"], drive: Inexact[Array, "time *units"], h0: Inexact[Array, "*units"]
+) -> tuple[Inexact[Array, "time *units"], Inexact[Array, "*units"]]:
+    """The specification: one step after the other, differentiated by JAX.
+
+    **Arguments:** decay, drive (time, ...) and h0 (...), of one dtype.
+
+    **Returns:** every h_t, (time, ...), and the last one, (...).
+    """
+
+    def step(h, inputs):
+        decay_t, drive_t = inputs
+        h = decay_t * h + drive_t
+        return h, h
+
+    final, h = jax.lax.scan(step, h0, (decay, drive))
+    return h, final
+
+
+def diagonal(
+    decay: Inexact[Array, "..."],
+    drive: Inexact[Array, "time *units"],
+    h0: Inexact[Array, "*units"] | None = None,
+    *,
+    start: Bool[Array, " time"] | None = None,
+    mask: Bool[Array, " time"] | None = None,
+    reverse: bool = False,
+    form: Form | None = None,
+) -> tuple[Inexact[Array, "time *units"], Inexact[Array, "*units"]]:
+    """h_t = decay_t * h_{t-1} + drive_t, over the leading axis of `drive`.
+
+    **Arguments:**
+
+    - decay: (time, ...) or, where it does not change, (...): anything that broadcasts to `drive` or to one step of it.
+    - drive: (time, ...), real or complex.
+    - h0: (...), the state before the first step; zero if not given.
+    - start: (time,), True where a document begins: what came before is forgotten, exactly, h0 included.
+    - mask: (time,), False where there is no token: the state stays as it is, to the bit. A `start` there is ignored.
+    - reverse: run from the last step to the first. `start` then marks the first token *met* of each document.
+    - form: "scan" (one step after the other, least memory traffic; the default on a CPU), "associative" (a parallel
+      prefix; the default on accelerators), or "naive" (the specification).
+
+    **Returns:** every h_t, (time, ...), in the dtype of the inputs, and the last one met, (...), in float32 or wider: sums
+    are kept in float32 at the least.
+
+    **Raises:** `InputError` where the shapes do not fit.
+    """
+    _check(decay, drive, h0, start, mask)
+    dtype = promote(decay.dtype, drive.dtype)
+    wide = accumulator(dtype)
+    drive, time = drive.astype(wide), drive.shape[0]
+    varies = decay.ndim == drive.ndim and decay.shape[0] == time and (time > 1 or decay.ndim > 0)
+    decay = jnp.broadcast_to(decay.astype(wide), drive.shape if varies else drive.shape[1:])
+    h0 = jnp.zeros(drive.shape[1:], wide) if h0 is None else h0.astype(wide)
+    decay, drive = _with_flags(decay, drive, start, mask, varies)
+    if form is None:
+        form = "scan" if jax.default_backend() == "cpu" else "associative"
+    if form == "naive":
+        h, final = _naive(decay, drive, h0, reverse)
+    else:
+        h = _diagonal(form, reverse, decay, drive, h0)
+        final = h[0 if reverse else -1]
+    return h.astype(dtype), final
+
+
+def _check(decay, drive, h0, start, mask) -> None:
+    require(drive.ndim >= 1 and drive.shape[0] >= 1, f"drive has shape {drive.shape}; it needs at least one time step.")
+    fits = decay.ndim <= drive.ndim and all(
+        a in (1, b) for a, b in zip(decay.shape[::-1], drive.shape[::-1], strict=False)
+    )
+    require(
+        fits,
+        f"decay {decay.shape} does not broadcast to drive {drive.shape}; give (time, ...) or one step of it.",
+    )
+    require(
+        h0 is None or h0.shape == drive.shape[1:],
+        f"h0 has shape {None if h0 is None else h0.shape}; the drive {drive.shape} needs {drive.shape[1:]}.",
+    )
+    for name, flags in (("start", start), ("mask", mask)):
+        require(
+            flags is None or flags.shape == drive.shape[:1],
+            f"{name} has shape {None if flags is None else flags.shape}; it needs one flag for each of the "
+            f"{drive.shape[0]} time steps.",
+        )
+
+
+def _with_flags(decay, drive, start, mask, varies):
+    """Write the flags into the numbers: a start is a decay of 0, an absent token a decay of 1 and a drive of 0."""
+    if start is None and mask is None:
+        return decay, drive
+    if not varies:
+        decay = jnp.broadcast_to(decay, drive.shape)
+    column = lambda flags: flags.reshape(-1, *[1] * (drive.ndim - 1))
+    if start is not None:
+        decay = jnp.where(column(start), jnp.zeros_like(decay), decay)
+    if mask is not None:
+        decay = jnp.where(column(mask), decay, jnp.ones_like(decay))
+        drive = jnp.where(column(mask), drive, jnp.zeros_like(drive))
+    return decay, drive
+
+
+def _naive(decay, drive, h0, reverse):
+    decay = jnp.broadcast_to(decay, drive.shape)
+    if not reverse:
+        return naive(decay, drive, h0)
+    h, final = naive(decay[::-1], drive[::-1], h0)
+    return h[::-1], final
+
+
+def _forward(form, reverse, decay, drive, h0):
+    """Every h_t; decay has the shape of drive, or of one step of it where it does not change."""
+    varies = decay.ndim == drive.ndim
+    if form == "associative":
+        decay = jnp.broadcast_to(decay, drive.shape)
+        first = -1 if reverse else 0
+        drive = drive.at[first].add(decay[first] * h0)
+
+        def join(left, right):
+            return left[0] * right[0], right[0] * left[1] + right[1]
+
+        return jax.lax.associative_scan(join, (decay, drive), reverse=reverse)[1]
+
+    def step(h, inputs):
+        decay_t, drive_t = inputs if varies else (decay, inputs)
+        h = decay_t * h + drive_t
+        return h, h
+
+    return jax.lax.scan(step, h0, (decay, drive) if varies else drive, reverse=reverse)[1]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _diagonal(form, reverse, decay, drive, h0):
+    return _forward(form, reverse, decay, drive, h0)
+
+
+def _diagonal_fwd(form, reverse, decay, drive, h0):
+    h = _forward(form, reverse, decay, drive, h0)
+    return h, (decay, h0, h)
+
+
+def _diagonal_bwd(form, reverse, saved, dh):
+    decay, h0, h = saved
+    before = jnp.concatenate([h[1:], h0[None]] if reverse else [h0[None], h[:-1]])
+    if decay.ndim == h.ndim:
+        last = jnp.zeros_like(decay[:1])
+        following = jnp.concatenate([last, decay[:-1]] if reverse else [decay[1:], last])
+        drive_bar = _forward(form, not reverse, following, dh, jnp.zeros_like(h0))
+        decay_bar = drive_bar * before
+        h0_bar = decay[-1 if reverse else 0] * drive_bar[-1 if reverse else 0]
+    else:
+        drive_bar = _forward(form, not reverse, decay, dh, jnp.zeros_like(h0))
+        decay_bar = jnp.sum(drive_bar * before, axis=0)
+        h0_bar = decay * drive_bar[-1 if reverse else 0]
+    return decay_bar, drive_bar, h0_bar
+
+
+_diagonal.defvjp(_diagonal_fwd, _diagonal_bwd)
