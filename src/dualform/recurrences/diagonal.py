@@ -163,18 +163,26 @@ def _diagonal_fwd(form, reverse, decay, drive, h0):
 
 def _diagonal_bwd(form, reverse, saved, dh):
     decay, h0, h = saved
-    before = jnp.concatenate([h[1:], h0[None]] if reverse else [h0[None], h[:-1]])
-    if decay.ndim == h.ndim:
-        last = jnp.zeros_like(decay[:1])
-        following = jnp.concatenate([last, decay[:-1]] if reverse else [decay[1:], last])
-        drive_bar = _forward(form, not reverse, following, dh, jnp.zeros_like(h0))
-        decay_bar = drive_bar * before
-        h0_bar = decay[-1 if reverse else 0] * drive_bar[-1 if reverse else 0]
+    zero = jnp.zeros_like(h0)
+    if form == "scan":
+        varies = decay.ndim == h.ndim
+
+        def step(carried, inputs):
+            decay_t, dh_t = inputs if varies else (decay, inputs)
+            g = dh_t + carried
+            return decay_t * g, g
+
+        h0_bar, drive_bar = jax.lax.scan(step, zero, (decay, dh) if varies else dh, reverse=not reverse)
     else:
-        drive_bar = _forward(form, not reverse, decay, dh, jnp.zeros_like(h0))
-        decay_bar = jnp.sum(drive_bar * before, axis=0)
-        h0_bar = decay * drive_bar[-1 if reverse else 0]
-    return decay_bar, drive_bar, h0_bar
+        decays, last = jnp.broadcast_to(decay, h.shape), jnp.zeros_like(h[:1])
+        following = jnp.concatenate([last, decays[:-1]] if reverse else [decays[1:], last])
+        drive_bar = _forward(form, not reverse, following, dh, zero)
+        h0_bar = decays[-1 if reverse else 0] * drive_bar[-1 if reverse else 0]
+    if reverse:
+        decay_bar = jnp.concatenate([drive_bar[:-1] * h[1:], drive_bar[-1:] * h0[None]])
+    else:
+        decay_bar = jnp.concatenate([drive_bar[:1] * h0[None], drive_bar[1:] * h[:-1]])
+    return decay_bar if decay.ndim == h.ndim else decay_bar.sum(axis=0), drive_bar, h0_bar
 
 
 _diagonal.defvjp(_diagonal_fwd, _diagonal_bwd)

@@ -1,0 +1,53 @@
+"""Measure several sides in turn, so that a machine that slows down slows them all, and report medians and ratios."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+
+def alternate(sides: Mapping[str, Callable[[], object]], rounds: int = 15, warm: int = 2) -> dict[str, list[float]]:
+    """Seconds of every run: each side once a round, in turn; `warm` rounds are run first and not counted.
+
+    A side returns when its work is done (block on the result).
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(warm + rounds):
+        for name, run in sides.items():
+            begin = time.perf_counter()
+            run()
+            if turn >= warm:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, Sequence[float]], slow: str, fast: str) -> float:
+    """The median over rounds of slow / fast, pair by pair."""
+    return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
+
+
+def table(seconds: Mapping[str, Sequence[float]], per: float, unit: str, base: str) -> str:
+    """A Markdown table: median, least and most of each side (divided by `per`), and its ratio to `base`."""
+    lines = [f"| side | median {unit} | least | most | times `{base}` |", "|---|---|---|---|---|"]
+    for name, runs in seconds.items():
+        low, mid, high = (1e3 * value / per for value in (min(runs), statistics.median(runs), max(runs)))
+        lines.append(f"| {name} | {mid:.3f} | {low:.3f} | {high:.3f} | {ratio(seconds, name, base):.2f} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Where and with what it was measured."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("dualform", "jax", "jaxlib", "torch"))
+    return f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {packages}."
+
+
+def write(path: str | None, title: str, command: str, paragraphs: Sequence[str]) -> str:
+    """The report as Markdown, also written to `path` where one is given."""
+    text = f"# {title}\n\nMade by `{command}` on {machine()}\n\n" + "\n\n".join(paragraphs) + "\n"
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+    return text

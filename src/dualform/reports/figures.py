@@ -1,0 +1,155 @@
+"""The pictures of a discovery, each a function from arrays to a matplotlib figure; `svg` makes it part of a page.
+
+Colours: blue is positive, red negative, grey zero, as in Fig. 2 of Zucchet et al. 2023; both ends keep their order for
+readers who see no red or no green.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from dualform.mixers import GatedRNN
+
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed", ["#8c1c13", "#d9776c", "#d4d4d4", "#5b8fc7", "#123f7a"]
+)
+INK, TEACHER, STUDENT, MEMORY, FORGET, OTHER = "#333333", "#b8860b", "#1f5fa8", "#1f5fa8", "#b03a2e", "#8a8a8a"
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG text to stand inside a page: no fonts, no links, the same bytes for the same figure."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+
+
+def _style(axes, title: str = "", x: str = "", y: str = "") -> None:
+    axes.set_title(title, fontsize=9, color=INK)
+    axes.set_xlabel(x, fontsize=8, color=INK)
+    axes.set_ylabel(y, fontsize=8, color=INK)
+    axes.tick_params(labelsize=7, colors=INK)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _matrix(axes, values, title: str, limit: float | None = None, shape: tuple[int, int] | None = None) -> None:
+    """One signed matrix; rows past `shape` are left empty so that before and after keep one scale of cells."""
+    values = np.asarray(values, np.float64)
+    limit = float(limit or np.abs(values).max() or 1.0)
+    axes.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    axes.set_title(f"{title}  {values.shape[0]}×{values.shape[1]}", fontsize=8, color=INK)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_edgecolor("#bbbbbb")
+
+
+def weights(rnn: GatedRNN, title: str) -> Figure:
+    """Fig. 2A of the paper: the five weight matrices and the decays of one network, signed, each on its own scale."""
+    figure = Figure(figsize=(11, 3.4))
+    parts = figure.subplots(1, 6, width_ratios=[1.1, 1.1, 0.35, 2.2, 2.2, 1.3])
+    _matrix(parts[0], rnn.w_m_in, "input gate $W_m$")
+    _matrix(parts[1], rnn.w_x_in, "input gate $W_x$")
+    decay = np.asarray(rnn.decay, np.float64)[:, None]
+    parts[2].imshow(decay, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    parts[2].set_title(r"$\lambda$", fontsize=8, color=INK)
+    parts[2].set_xticks([])
+    parts[2].set_yticks([])
+    _matrix(parts[3], rnn.w_m_out, "output gate $W_m$")
+    _matrix(parts[4], rnn.w_x_out, "output gate $W_x$")
+    _matrix(parts[5], rnn.readout, "readout $D$")
+    figure.suptitle(title, fontsize=10, color=INK)
+    return figure
+
+
+def decays(before: Float[np.ndarray, " n"], saliency: Float[np.ndarray, " n"], after: Float[np.ndarray, " k"]) -> Figure:
+    """Each unit's decay against how much it matters, in the student as trained; and the decays that are left."""
+    figure = Figure(figsize=(7.5, 2.8))
+    left, right = figure.subplots(1, 2, width_ratios=[2, 1])
+    colour = np.where(before >= 0.99, MEMORY, np.where(before <= 0.01, FORGET, OTHER))
+    left.scatter(before, np.maximum(saliency, 1e-18), c=colour, s=18)
+    left.set_yscale("log")
+    left.set_xlim(-0.05, 1.05)
+    _style(left, "as trained", r"decay $\lambda$", "share of output power lost without the unit")
+    right.bar([0, 1], [np.sum(after <= 0.01), np.sum(after >= 0.99)], color=[FORGET, MEMORY], width=0.5)
+    right.bar([0.5], [np.sum((after > 0.01) & (after < 0.99))], color=OTHER, width=0.5)
+    for place, count in zip(
+        (0, 0.5, 1), (np.sum(after <= 0.01), np.sum((after > 0.01) & (after < 0.99)), np.sum(after >= 0.99)), strict=True
+    ):
+        right.text(place, count, f"{count}", ha="center", va="bottom", fontsize=9, color=INK)
+    right.set_xticks([0, 0.5, 1], ["at 0", "between", "at 1"])
+    _style(right, "after reduction", "", "units")
+    figure.tight_layout()
+    return figure
+
+
+def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], stages: Mapping[str, float]) -> Figure:
+    """Relative loss against steps, for each named curve; `stages` are losses reached after training, drawn as levels."""
+    figure = Figure(figsize=(7.5, 2.8))
+    axes = figure.subplots()
+    for (name, (steps, losses)), colour in zip(curves.items(), (STUDENT, TEACHER, OTHER), strict=False):
+        axes.plot(steps, losses, label=name, color=colour, lw=1.2)
+    for (name, loss), dash in zip(stages.items(), ("--", ":", "-."), strict=False):
+        axes.axhline(max(loss, 1e-32), color=INK, lw=0.9, ls=dash, label=f"{name}: {loss:.1e}")
+    axes.set_yscale("log")
+    axes.legend(fontsize=7, frameon=False)
+    _style(axes, "", "training step", "loss / target power")
+    figure.tight_layout()
+    return figure
+
+
+def coefficients(
+    names: Sequence[str], student: Float[np.ndarray, "d_out monomial"], teacher: Float[np.ndarray, "d_out monomial"]
+) -> Figure:
+    """Every coefficient of the instantaneous polynomial, student over teacher, one row of axes for each output."""
+    outputs = len(teacher)
+    figure = Figure(figsize=(11, 1.0 + 1.05 * outputs))
+    for row, axes in enumerate(np.atleast_1d(figure.subplots(outputs, 1, sharex=True))):
+        place = np.arange(len(names))
+        axes.bar(place, teacher[row], color=TEACHER, width=0.8, label="attention")
+        axes.plot(place, student[row], ".", color=STUDENT, ms=4, label="student")
+        axes.set_xlim(-1, len(names))
+        _style(axes, "", "", f"$y_{row + 1}$")
+        if row == 0:
+            axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
+        axes.set_xticks(place, names, rotation=90, fontsize=4.5)
+    figure.tight_layout(h_pad=0.2)
+    return figure
+
+
+def kernels(values: Float[np.ndarray, "d_out n n"], memory_units: int) -> Figure:
+    """Fig. 2C of the paper: each output as a quadratic form in the hidden state, units at 1 first."""
+    figure = Figure(figsize=(2.4 * min(len(values), 4), 2.5 * -(-len(values) // 4)))
+    grid = np.atleast_1d(figure.subplots(-(-len(values) // 4), min(len(values), 4), squeeze=False)).ravel()
+    for place, axes in enumerate(grid):
+        if place >= len(values):
+            axes.set_axis_off()
+            continue
+        _matrix(axes, values[place], f"$y_{place + 1}$:")
+        axes.axhline(memory_units - 0.5, color=INK, lw=0.6)
+        axes.axvline(memory_units - 0.5, color=INK, lw=0.6)
+    figure.tight_layout()
+    return figure
+
+
+def maps(
+    named: Mapping[str, Float[np.ndarray, "time source"]], limit: float | None = None
+) -> Figure:
+    """Attention maps side by side, on one signed scale: rows are the tokens that read, columns those read from."""
+    limit = float(limit or max(np.abs(values).max() for values in named.values()) or 1.0)
+    figure = Figure(figsize=(3.6 * len(named), 3.6))
+    drawn = None
+    grid = figure.subplots(1, len(named), squeeze=False)[0]
+    for axes, (name, values) in zip(grid, named.items(), strict=True):
+        hidden = np.where(np.tril(np.ones(values.shape, bool)), values, np.nan)
+        drawn = axes.imshow(hidden, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
+        _style(axes, name, "token read from", "token that reads" if axes is grid[0] else "")
+    if drawn is not None:
+        figure.colorbar(drawn, ax=list(grid), shrink=0.8).ax.tick_params(labelsize=7)
+    return figure
