@@ -1,6 +1,6 @@
 """The diagonal recurrence against memory traffic (x + y) and against other ways to run it, forward and with gradient.
 
-    python -m benchmarks.diagonal_scan [--time 4096] [--units 1024] [--rounds 15] [--write FILE.md]
+python -m benchmarks.diagonal_scan [--time 4096] [--units 1024] [--rounds 15] [--write FILE.md]
 """
 
 import argparse

@@ -4,6 +4,7 @@ Nothing here changes the function: units are permuted, the two factors of each p
 each other, and each unit's scale is moved to its readers.
 """
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -15,9 +16,9 @@ from dualform.mixers import GatedRNN
 def arrange(rnn: GatedRNN) -> GatedRNN:
     """Units at 1 first, then those at 0, then all others; pre-readout units in the order of the memory that they read.
 
-    In the input gates, W_x holds the factor that is nearer to the constant 1 (a query passes as (w x) * 1). In the output
-    gates, W_m holds the factor that reads the units at 1, W_x the one that reads the others. Rows of the gates have unit
-    norm; the scales stand in the readout.
+    In the input gates, W_x holds the factor that is nearer to the constant 1 (a query passes as (w x) * 1). In the
+    output gates, W_m holds the factor that reads the units at 1, W_x the one that reads the others. Rows of the gates
+    have unit norm; the scales stand in the readout.
 
     **Returns:** a network with the same outputs, to rounding, in float64 arrays where those are enabled.
     """
@@ -39,9 +40,8 @@ def arrange(rnn: GatedRNN) -> GatedRNN:
     readout = readout * scale[None]
 
     by_memory = np.argsort(np.argmax(np.abs(u), axis=1), kind="stable") if u.size else np.arange(len(u))
-    return GatedRNN(
-        a, b, u[by_memory], w[by_memory], readout[:, by_memory], nu=rnn.nu, decay=rnn.given_decay
-    )
+    with jax.enable_x64(True):
+        return GatedRNN(a, b, u[by_memory], w[by_memory], readout[:, by_memory], nu=rnn.nu, decay=rnn.given_decay)
 
 
 def _swapped(a, b, where):

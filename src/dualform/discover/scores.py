@@ -12,9 +12,7 @@ from dualform.discover.decays import Split
 from dualform.mixers import GatedRNN, LinearAttention
 
 
-def kv_score(
-    rnn: GatedRNN, split: Split, attention: LinearAttention, tokens: Float[np.ndarray, "token d"]
-) -> float:
+def kv_score(rnn: GatedRNN, split: Split, attention: LinearAttention, tokens: Float[np.ndarray, "token d"]) -> float:
     """1 - R^2 from the inputs of the units at 1 to the key-values v_i k_j of every head.
 
     **Arguments:** tokens (token, d), the inputs that the regression is made over; at least a few times d^2 of them.
@@ -29,9 +27,7 @@ def kv_score(
     return unexplained(gated_input(rnn, tokens)[:, split.memory], np.einsum("thi,thj->thij", v, k).reshape(len(v), -1))
 
 
-def q_score(
-    rnn: GatedRNN, split: Split, attention: LinearAttention, tokens: Float[np.ndarray, "token d"]
-) -> float:
+def q_score(rnn: GatedRNN, split: Split, attention: LinearAttention, tokens: Float[np.ndarray, "token d"]) -> float:
     """1 - R^2 from the inputs of the units at 0 to the queries of every head.
 
     **Arguments:** as `kv_score`.
@@ -47,9 +43,7 @@ def q_score(
 
 def effective_circuits(
     attention: LinearAttention, rank_tolerance: float = 1e-10
-) -> tuple[
-    Float[np.ndarray, "head d_v d"], Float[np.ndarray, "head d_k d"], Float[np.ndarray, "head d_k d"]
-]:
+) -> tuple[Float[np.ndarray, "head d_v d"], Float[np.ndarray, "head d_k d"], Float[np.ndarray, "head d_k d"]]:
     """W_V, and keys and queries cut down to what the output can depend on.
 
     Only W_K^T W_Q acts. Where its rank is below d_k, some keys and queries are never seen in any output and no student
@@ -74,9 +68,7 @@ def gated_input(rnn: GatedRNN, tokens: Float[np.ndarray, "token d"]) -> Float[np
     return (z @ np.asarray(rnn.w_m_in, np.float64).T) * (z @ np.asarray(rnn.w_x_in, np.float64).T)
 
 
-def unexplained(
-    features: Float[np.ndarray, "token feature"], targets: Float[np.ndarray, "token target"]
-) -> float:
+def unexplained(features: Float[np.ndarray, "token feature"], targets: Float[np.ndarray, "token target"]) -> float:
     """1 - R^2 of the least-squares fit (with intercept) of `targets`, mean over those that vary."""
     varies = targets.std(axis=0) > 1e-12 * max(float(np.abs(targets).max()), 1e-300)
     targets = targets[:, varies] - targets[:, varies].mean(axis=0)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dualform.mixers import GatedRNN, LinearAttention
+from dualform.training.second_order import forward, hidden_states, weights_of
 
 
 class Saliency(NamedTuple):
@@ -24,57 +25,52 @@ def keep_units(
     readout: Int[np.ndarray, " kept_readout"] | None = None,
 ) -> GatedRNN:
     """The network of the given hidden and pre-readout units, in the given order; all of them where not given."""
-    i = np.arange(len(rnn.w_m_in)) if hidden is None else np.asarray(hidden)
-    j = np.arange(rnn.readout.shape[1]) if readout is None else np.asarray(readout)
-    rows = lambda w: None if w is None else w[i]
-    return GatedRNN(
-        rnn.w_m_in[i],
-        rnn.w_x_in[i],
-        rnn.w_m_out[j][:, i],
-        rnn.w_x_out[j][:, i],
-        rnn.readout[:, j],
-        nu=rows(rnn.nu),
-        decay=rows(rnn.given_decay),
-    )
+    i = np.arange(len(rnn.w_m_in)) if hidden is None else np.asarray(hidden, int)
+    j = np.arange(rnn.readout.shape[1]) if readout is None else np.asarray(readout, int)
+    rows = lambda w: None if w is None else np.asarray(w)[i]
+    u, w = np.asarray(rnn.w_m_out)[np.ix_(j, i)], np.asarray(rnn.w_x_out)[np.ix_(j, i)]
+    with jax.enable_x64(True):  # float64 arrays stay float64, whatever JAX's default is
+        return GatedRNN(
+            rows(rnn.w_m_in),
+            rows(rnn.w_x_in),
+            u,
+            w,
+            np.asarray(rnn.readout)[:, j],
+            nu=rows(rnn.nu),
+            decay=rows(rnn.given_decay),
+        )
 
 
-def in_float64(module):
-    """Every array of `module` in float64 (inside `jax.enable_x64(True)`)."""
-    return jax.tree_util.tree_map(lambda a: jnp.asarray(np.asarray(a), jnp.float64) if eqx.is_array(a) else a, module)
+def outputs(rnn: GatedRNN, inputs: Float[np.ndarray, "sequence time d"]) -> Float[np.ndarray, "sequence time d_out"]:
+    """The network's outputs in float64."""
+    return forward(weights_of(rnn), np.asarray(inputs, np.float64).swapaxes(0, 1)).swapaxes(0, 1)
+
+
+def targets(
+    attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"]
+) -> Float[np.ndarray, "sequence time d_out"]:
+    """The teacher's outputs in float64."""
+    with jax.enable_x64(True):
+        wide = jax.tree_util.tree_map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), attention)
+        return np.asarray(_run(wide, jnp.asarray(np.asarray(inputs, np.float64))))
 
 
 @eqx.filter_jit
-def _losses(rnn: GatedRNN, attention: LinearAttention, inputs: Float[Array, "sequence time d"]):
-    found = jax.vmap(lambda x: rnn(x)[0])(inputs)
-    target = jax.vmap(lambda x: attention(x)[0])(inputs)
-    return jnp.mean((found - target) ** 2), jnp.mean(target**2)
+def _run(attention: LinearAttention, inputs: Float[Array, "sequence time d"]) -> Float[Array, "sequence time d_out"]:
+    return jax.vmap(lambda x: attention(x)[0])(inputs)
 
 
-def relative_loss(
-    rnn: GatedRNN, attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"]
-) -> float:
+def relative_error_power(found: Float[np.ndarray, "*shape"], expected: Float[np.ndarray, "*shape"]) -> float:
+    """Mean squared difference over the mean square of `expected`."""
+    return float(np.mean((found - expected) ** 2)) / max(float(np.mean(expected**2)), 1e-300)
+
+
+def relative_loss(rnn: GatedRNN, attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"]) -> float:
     """Mean squared error over the teacher's mean squared output, in float64.
 
     **Arguments:** inputs (sequence, time, d).
     """
-    with jax.enable_x64(True):
-        loss, power = _losses(in_float64(rnn), in_float64(attention), jnp.asarray(np.asarray(inputs), jnp.float64))
-        return float(loss) / max(float(power), 1e-300)
-
-
-@eqx.filter_jit
-def _saliency(rnn: GatedRNN, inputs: Float[Array, "sequence time d"]):
-    h = jax.vmap(lambda x: rnn.context(x, rnn.init_state(), None, None))(inputs)
-    m_h, x_h = h @ rnn.w_m_out.T, h @ rnn.w_x_out.T
-    power = jnp.mean(((m_h * x_h) @ rnn.readout.T) ** 2)
-
-    def change(i):
-        m_i, x_i = h[..., i, None] * rnn.w_m_out[:, i], h[..., i, None] * rnn.w_x_out[:, i]
-        return jnp.mean(((m_h * x_i + m_i * x_h - m_i * x_i) @ rnn.readout.T) ** 2)
-
-    hidden = jax.lax.map(change, jnp.arange(h.shape[-1]))
-    readout = jnp.mean((m_h * x_h) ** 2, axis=(0, 1)) * jnp.mean(rnn.readout**2, axis=0)
-    return hidden / power, readout / power
+    return relative_error_power(outputs(rnn, inputs), targets(attention, inputs))
 
 
 def saliency(rnn: GatedRNN, inputs: Float[np.ndarray, "sequence time d"]) -> Saliency:
@@ -85,5 +81,31 @@ def saliency(rnn: GatedRNN, inputs: Float[np.ndarray, "sequence time d"]) -> Sal
 
     **Arguments:** inputs (sequence, time, d), what the power is measured over.
     """
-    hidden, readout = _saliency(rnn, jnp.asarray(np.asarray(inputs), rnn.w_m_in.dtype))
-    return Saliency(np.asarray(hidden), np.asarray(readout))
+    weights = weights_of(rnn)
+    h = hidden_states(weights, np.asarray(inputs, np.float64).swapaxes(0, 1)).reshape(-1, len(weights.decay))
+    u, w = h @ weights.w_m_out.T, h @ weights.w_x_out.T
+    power = max(float(np.mean(((u * w) @ weights.readout.T) ** 2)), 1e-300)
+
+    def change(i: int) -> float:
+        u_i, w_i = h[:, i, None] * weights.w_m_out[:, i], h[:, i, None] * weights.w_x_out[:, i]
+        return float(np.mean(((u * w_i + u_i * w - u_i * w_i) @ weights.readout.T) ** 2))
+
+    hidden = np.array([change(i) for i in range(len(weights.decay))])
+    readout = np.mean((u * w) ** 2, axis=0) * np.mean(weights.readout**2, axis=0)
+    return Saliency(hidden / power, readout / power)
+
+
+def least_salient(saliency: Float[np.ndarray, " units"], share: float) -> Int[np.ndarray, " dropped"]:
+    """The units, least salient first, whose saliencies add up to no more than `share`."""
+    order = np.argsort(saliency, kind="stable")
+    return order[: int(np.searchsorted(np.cumsum(saliency[order]), share, side="right"))]
+
+
+def prune(rnn: GatedRNN, inputs: Float[np.ndarray, "sequence time d"], share: float) -> GatedRNN:
+    """The network without its least salient units, hidden and pre-readout, up to `share` of the output's power each.
+
+    **Arguments:** inputs (sequence, time, d), what saliency is measured over.
+    """
+    hidden, readout = saliency(rnn, inputs)
+    keep = lambda values: np.setdiff1d(np.arange(len(values)), least_salient(values, share))
+    return keep_units(rnn, keep(hidden), keep(readout))

@@ -15,9 +15,7 @@ from matplotlib.figure import Figure
 
 from dualform.mixers import GatedRNN
 
-SIGNED = LinearSegmentedColormap.from_list(
-    "signed", ["#8c1c13", "#d9776c", "#d4d4d4", "#5b8fc7", "#123f7a"]
-)
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#8c1c13", "#d9776c", "#d4d4d4", "#5b8fc7", "#123f7a"])
 INK, TEACHER, STUDENT, MEMORY, FORGET, OTHER = "#333333", "#b8860b", "#1f5fa8", "#1f5fa8", "#b03a2e", "#8a8a8a"
 
 
@@ -68,7 +66,9 @@ def weights(rnn: GatedRNN, title: str) -> Figure:
     return figure
 
 
-def decays(before: Float[np.ndarray, " n"], saliency: Float[np.ndarray, " n"], after: Float[np.ndarray, " k"]) -> Figure:
+def decays(
+    before: Float[np.ndarray, " n"], saliency: Float[np.ndarray, " n"], after: Float[np.ndarray, " k"]
+) -> Figure:
     """Each unit's decay against how much it matters, in the student as trained; and the decays that are left."""
     figure = Figure(figsize=(7.5, 2.8))
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
@@ -80,7 +80,9 @@ def decays(before: Float[np.ndarray, " n"], saliency: Float[np.ndarray, " n"], a
     right.bar([0, 1], [np.sum(after <= 0.01), np.sum(after >= 0.99)], color=[FORGET, MEMORY], width=0.5)
     right.bar([0.5], [np.sum((after > 0.01) & (after < 0.99))], color=OTHER, width=0.5)
     for place, count in zip(
-        (0, 0.5, 1), (np.sum(after <= 0.01), np.sum((after > 0.01) & (after < 0.99)), np.sum(after >= 0.99)), strict=True
+        (0, 0.5, 1),
+        (np.sum(after <= 0.01), np.sum((after > 0.01) & (after < 0.99)), np.sum(after >= 0.99)),
+        strict=True,
     ):
         right.text(place, count, f"{count}", ha="center", va="bottom", fontsize=9, color=INK)
     right.set_xticks([0, 0.5, 1], ["at 0", "between", "at 1"])
@@ -138,9 +140,7 @@ def kernels(values: Float[np.ndarray, "d_out n n"], memory_units: int) -> Figure
     return figure
 
 
-def maps(
-    named: Mapping[str, Float[np.ndarray, "time source"]], limit: float | None = None
-) -> Figure:
+def maps(named: Mapping[str, Float[np.ndarray, "time source"]], limit: float | None = None) -> Figure:
     """Attention maps side by side, on one signed scale: rows are the tokens that read, columns those read from."""
     limit = float(limit or max(np.abs(values).max() for values in named.values()) or 1.0)
     figure = Figure(figsize=(3.6 * len(named), 3.6))

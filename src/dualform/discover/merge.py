@@ -1,0 +1,98 @@
+"""Merging of equivalent units: the same function with fewer of them, by algebra on the weights alone.
+
+Two hidden units of one decay whose inputs are proportional hold the same number twice; more generally, units of one
+decay whose inputs, as quadratic forms of (x, 1), are linearly dependent hold redundant numbers. Two pre-readout units
+whose kernels are proportional are one unit. Nothing is fitted: what a merge throws away is bounded by the tolerance.
+
+**Source:** App. B.2 of Zucchet et al. 2023, there by hand for three pre-readout units.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from dualform.discover.forms import input_forms, symmetric_part
+from dualform.mixers import GatedRNN
+from dualform.training.second_order import Weights, network, weights_of
+
+
+class Merged(NamedTuple):
+    """The smaller network, and the largest relative norm of what a merge threw away (hidden forms, readout kernels)."""
+
+    rnn: GatedRNN
+    hidden_error: float
+    readout_error: float
+
+
+def merge_equivalent(rnn: GatedRNN, tolerance: float = 1e-6, decay_tolerance: float = 1e-9) -> Merged:
+    """Fold redundant hidden units into an independent set, and proportional pre-readout units into one.
+
+    **Arguments:**
+
+    - tolerance: relative; a form (or kernel) is redundant where the others give it within this norm.
+    - decay_tolerance: units share a decay where they differ by no more than this.
+
+    **Returns:** a `Merged`; its network keeps the input weights of the units that stay.
+    """
+    weights, hidden_error = _merge_hidden(weights_of(rnn), input_forms(rnn), tolerance, decay_tolerance)
+    weights, readout_error = _merge_readout(weights, tolerance)
+    return Merged(network(weights), hidden_error, readout_error)
+
+
+def _merge_hidden(
+    weights: Weights, forms: Float[np.ndarray, "n columns columns"], tolerance: float, decay_tolerance: float
+) -> tuple[Weights, float]:
+    """For each decay: pivoted QR picks independent forms; the others are written in them and added to their readers."""
+    flat = forms.reshape(len(forms), -1)
+    norms = np.linalg.norm(flat, axis=1)
+    readers = np.linalg.norm(weights.w_m_out, axis=0) * np.linalg.norm(weights.w_x_out, axis=0)
+    u, w, kept, worst = weights.w_m_out.copy(), weights.w_x_out.copy(), [], 0.0
+    for group in _groups(weights.decay, decay_tolerance):
+        group = group[norms[group] > 0]
+        if not len(group):
+            continue
+        matrix = (flat[group] * readers[group, None]).T  # units that nobody reads come last in the pivoting
+        triangle, order = scipy.linalg.qr(matrix, mode="r", pivoting=True)[-2:]
+        size = np.abs(np.diag(triangle))
+        rank = int(np.sum(size > tolerance * max(size[0], 1e-300)))
+        keep, drop = group[order[:rank]], group[order[rank:]]
+        if len(drop):
+            mixture = np.linalg.lstsq(flat[keep].T, flat[drop].T, rcond=None)[0]
+            left = np.linalg.norm(flat[keep].T @ mixture - flat[drop].T, axis=0) / norms[drop]
+            worst = max(worst, float(left.max()))
+            u[:, keep] += u[:, drop] @ mixture.T
+            w[:, keep] += w[:, drop] @ mixture.T
+        kept.append(keep)
+    index = np.sort(np.concatenate(kept)) if kept else np.zeros(0, int)
+    decay, a, b, _, _, readout = weights
+    return Weights(decay[index], a[index], b[index], u[:, index], w[:, index], readout), worst
+
+
+def _merge_readout(weights: Weights, tolerance: float) -> tuple[Weights, float]:
+    """Pre-readout units with proportional symmetric kernels become the first of them."""
+    kernels = symmetric_part(weights.w_m_out, weights.w_x_out).reshape(len(weights.w_m_out), -1)
+    norms, readout = np.linalg.norm(kernels, axis=1), weights.readout.copy()
+    kept: list[int] = []
+    worst = 0.0
+    for j in np.flatnonzero(norms > 0):
+        for i in kept:
+            share = kernels[j] @ kernels[i] / norms[i] ** 2
+            left = np.linalg.norm(kernels[j] - share * kernels[i]) / norms[j]
+            if left <= tolerance:
+                readout[:, i] += share * readout[:, j]
+                worst = max(worst, float(left))
+                break
+        else:
+            kept.append(int(j))
+    index = np.array(kept, int)
+    decay, a, b, u, w, _ = weights
+    return Weights(decay, a, b, u[index], w[index], readout[:, index]), worst
+
+
+def _groups(decay: Float[np.ndarray, " n"], tolerance: float) -> list[np.ndarray]:
+    """Indices of units that share a decay."""
+    order = np.argsort(decay, kind="stable")
+    cuts = np.flatnonzero(np.diff(decay[order]) > tolerance) + 1
+    return np.split(order, cuts)

@@ -1,0 +1,196 @@
+"""The smallest network that does what a split student does, by algebra on its effective tensor.
+
+With every decay at 0 or 1 a student computes
+
+    y_o = sum_PQ T[o, P, Q] S_P phi_Q  + (memory x memory) + (query x query),
+
+phi the quadratic forms of (x, 1), S their running sum. The ranks of T along its memory and query axes are the numbers of
+units that are needed; the rest is redundancy. Only the student's weights and inputs are used, never the teacher.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from dualform.discover.forms import form_basis, form_coordinates, input_forms, output_kernels, symmetric_part
+from dualform.discover.products import Products, fewest_products
+from dualform.errors import require
+from dualform.mixers import GatedRNN
+from dualform.training.second_order import Weights, network, weights_of
+
+
+class Reduced(NamedTuple):
+    """The smaller network, and what the reduction threw away, each as a share of the output's power.
+
+    - memory_memory, query_query: parts of the output that attention has no place for.
+    - memory_power, query_power: power along each direction of the memory and query axes, largest first: the gap after
+      the last one kept is the evidence that the count is no choice of a threshold.
+    - product_error: squared error of the pre-readout units' tensor.
+    """
+
+    rnn: GatedRNN
+    memory_memory: float
+    query_query: float
+    memory_power: Float[np.ndarray, " memory_forms"]
+    query_power: Float[np.ndarray, " query_forms"]
+    product_error: float
+
+
+def reduce(
+    rnn: GatedRNN,
+    inputs: Float[np.ndarray, "sequence time d"],
+    *,
+    keep: float,
+    product_tolerance: float = 1e-16,
+    seed: int = 0,
+) -> Reduced:
+    """The smallest equivalent of a student whose decays are all 0 or 1.
+
+    **Arguments:**
+
+    - inputs: (sequence, time, d), what power is measured over.
+    - keep: directions with less than this share of the output's power are dropped.
+    - product_tolerance: squared relative error allowed to the pre-readout units.
+    - seed: of the random starts in the search for the fewest pre-readout units.
+
+    **Raises:** `InputError` where a decay is neither 0 nor 1.
+    """
+    weights = weights_of(rnn)
+    require(
+        bool(np.all((weights.decay == 0) | (weights.decay == 1))),
+        "reduction by the effective tensor needs every decay at exactly 0 or 1; settle the decays first.",
+    )
+    one = weights.decay == 1
+    features = _Features(inputs)
+    kernels, flat = output_kernels(rnn), form_coordinates(input_forms(rnn))
+    cross, read = kernels[:, one][:, :, ~one], features.power(weights)
+    tensor = 2 * np.einsum(
+        "oab,aP,bQ->oPQ", cross, flat[one] @ features.memory.T, flat[~one] @ features.query.T, optimize=True
+    )
+    least = keep * read.total * len(tensor)
+    memory_axis, memory_power = _axis(tensor, 1, least)
+    query_axis, query_power = _axis(tensor, 2, least)
+    require(
+        memory_axis.shape[1] > 0 and query_axis.shape[1] > 0,
+        "no product of memory and query is left in this student's readout; it does not compute an attention.",
+    )
+    core = np.einsum("oPQ,Pr,Qs->ors", tensor, memory_axis, query_axis, optimize=True)
+    memory, query = (
+        _realise(axis, flat[units], whitener, weights.w_m_in.shape[1])
+        for axis, units, whitener in ((memory_axis, one, features.memory), (query_axis, ~one, features.query))
+    )
+    in_memory, in_query = flat[one] @ features.memory.T @ memory_axis, flat[~one] @ features.query.T @ query_axis
+    own = Products(
+        np.concatenate([weights.readout.T, weights.readout.T]),
+        np.concatenate([weights.w_m_out[:, one] @ in_memory, weights.w_x_out[:, one] @ in_memory]),
+        np.concatenate([weights.w_x_out[:, ~one] @ in_query, weights.w_m_out[:, ~one] @ in_query]),
+        0.0,
+    )
+    products = fewest_products(core, own, product_tolerance, np.random.default_rng(seed))
+    return Reduced(
+        network(_assembled(memory, query, memory_axis, query_axis, products)),
+        read.memory_memory / read.total,
+        read.query_query / read.total,
+        memory_power / (len(tensor) * read.total),
+        query_power / (len(tensor) * read.total),
+        products.error,
+    )
+
+
+class _Power(NamedTuple):
+    total: float
+    memory_memory: float
+    query_query: float
+
+
+class _Features:
+    """Second moments of the running sums S and of the forms phi over some inputs, as square roots: |W c|^2 = E[(c.S)^2]."""
+
+    def __init__(self, inputs: Float[np.ndarray, "sequence time d"]):
+        x = np.asarray(inputs, np.float64)
+        self.z = np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
+        i, j = np.triu_indices(self.z.shape[-1])
+        phi = self.z[..., i] * self.z[..., j] * np.where(i == j, 1.0, 2**0.5)
+        root = lambda f: np.linalg.qr(f.reshape(-1, f.shape[-1]), mode="r") / np.sqrt(f.shape[0] * f.shape[1])
+        self.memory, self.query = root(np.cumsum(phi, axis=1)), root(phi)
+
+    def power(self, weights: Weights) -> _Power:
+        """Mean squared output, whole and of the two parts that attention has no place for."""
+        one, kernel_sum = (
+            weights.decay == 1,
+            lambda h: ((h @ weights.w_m_out.T) * (h @ weights.w_x_out.T)) @ weights.readout.T,
+        )
+        drive = (self.z @ weights.w_m_in.T) * (self.z @ weights.w_x_in.T)
+        h = np.where(one, np.cumsum(drive, axis=1), drive)
+        mean = lambda part: float(np.mean(kernel_sum(np.where(part, h, 0.0)) ** 2))
+        return _Power(mean(np.ones_like(one)), mean(one), mean(~one))
+
+
+def _axis(tensor, mode: int, least: float):
+    """An orthonormal basis of the directions along one axis with power above `least`, and every direction's power."""
+    u, s, _ = np.linalg.svd(np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1), full_matrices=False)
+    return u[:, s**2 > least], s**2
+
+
+class _Units(NamedTuple):
+    """Input gates of units, and their forms in whitened coordinates."""
+
+    w_m: Float[np.ndarray, "units columns"]
+    w_x: Float[np.ndarray, "units columns"]
+    coordinates: Float[np.ndarray, "units forms"]
+
+
+def _realise(
+    axis: Float[np.ndarray, "forms rank"],
+    candidates: Float[np.ndarray, "units forms"],
+    whitener: Float[np.ndarray, "forms forms"],
+    columns: int,
+    sweeps: int = 200,
+) -> _Units:
+    """Units, each a product of two linear functions, whose forms span a subspace.
+
+    A unit's form has one positive and one negative eigenvalue at the most. The student's own units are projected on the
+    subspace and on the products in turn, until they lie in both; pivoted QR then picks independent ones.
+    """
+    back, pairs, basis = np.linalg.pinv(whitener), [], form_basis(columns)
+    for form in candidates:
+        a = b = np.zeros(0)
+        for _ in range(sweeps):
+            inside = back @ (axis @ (axis.T @ (whitener @ form)))
+            if not np.linalg.norm(inside) > 1e-12:
+                break
+            a, b = _nearest_product(inside, basis)
+            form = form_coordinates(symmetric_part(a, b)[None])[0]
+            if np.linalg.norm(form - inside) < 1e-13 * np.linalg.norm(inside):
+                break
+        size = np.linalg.norm(whitener @ form)
+        if len(a) and size > 1e-12:
+            pairs.append((a / size**0.5, b / size**0.5))
+    w_m, w_x = (np.array(side) for side in zip(*pairs, strict=True))
+    coordinates = form_coordinates(symmetric_part(w_m, w_x)) @ whitener.T
+    order = scipy.linalg.qr(axis.T @ coordinates.T, pivoting=True, mode="economic")[2][: axis.shape[1]]
+    return _Units(w_m[order], w_x[order], coordinates[order])
+
+
+def _nearest_product(form: Float[np.ndarray, " forms"], basis: Float[np.ndarray, "forms k k"]):
+    """Vectors a, b for which the symmetric part of a b^T is nearest to the form: its top positive and negative parts."""
+    values, vectors = np.linalg.eigh(np.einsum("f,fij->ij", form, basis))
+    positive, negative = max(values[-1], 0) ** 0.5 * vectors[:, -1], max(-values[0], 0) ** 0.5 * vectors[:, 0]
+    return positive + negative, positive - negative
+
+
+def _assembled(memory: _Units, query: _Units, memory_axis, query_axis, products: Products) -> Weights:
+    """The network of these units and products: W_m reads the units at 1, W_x those at 0."""
+    r, s, m = len(memory.w_m), len(query.w_m), len(products.outputs)
+    u = products.memory @ np.linalg.pinv(memory.coordinates @ memory_axis)
+    w = products.query @ np.linalg.pinv(query.coordinates @ query_axis)
+    return Weights(
+        np.concatenate([np.ones(r), np.zeros(s)]),
+        np.concatenate([memory.w_m, query.w_m]),
+        np.concatenate([memory.w_x, query.w_x]),
+        np.concatenate([u, np.zeros((m, s))], axis=1),
+        np.concatenate([np.zeros((m, r)), w], axis=1),
+        products.outputs.T,
+    )
