@@ -1,0 +1,350 @@
+"""Attention weights read back out of a gated RNN, with the error of the whole function.
+
+The output of a gated RNN is a sum over pairs of lags (k, l) of tensors over the forms of z = (x, 1),
+
+    y_t = sum_kl B_kl(x_{t-k}, x_{t-l}),   B_kl = sum_ij K_ij lam_i^k lam_j^l F_i F_j.
+
+Attention has the pairs of the past with the present alone, the same at every lag, quadratic in the past token and linear
+in the present one: T[o, (ij), l] = sum_h (V_oi C_jl + V_oj C_il) / 2. T is averaged over the lags, fitted by such heads,
+and everything that the fit leaves, all pairs of lags included, is the error. No sample is drawn and no unit is taken to
+be at 0 or 1: a decay of 0.999 costs what it costs within the horizon.
+
+Limits. One head is found by algebra, so its no is a no. More heads are searched for from several starts: a yes is proved
+by the error, a no says only that the search found none. With about d heads or more, every tensor of this kind is some
+attention, and the number of heads means little. V and C of one head are determined up to a scale between them (the output
+maps of several heads, less so), W_K and W_Q only by C = W_K^T W_Q.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dualform.discover.forms import (
+    as_function,
+    attention_block,
+    circuit_block,
+    embed_attention_block,
+    form_basis,
+    form_coordinates,
+    form_kinds,
+    input_forms,
+    output_kernels,
+    symmetric_part,
+)
+from dualform.errors import require
+from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
+
+
+class Recovered(eqx.Module):
+    """What attention a gated RNN implements, if it does.
+
+    - attention: the nearest found. W_V of each head has the Frobenius norm sqrt(rows) and its largest entry is positive;
+      W_K and W_Q are (d, d), the balanced factors of C (they share its singular values' square roots).
+    - error: ||rnn - attention|| / ||rnn|| over the function's tensors at all pairs of lags within the horizon, in [0, ~1].
+    - implements: error <= tolerance.  reasons: why (not), in words.
+    - evidence: the parts whose squares sum to error^2. "structure": T against its nearest attention; "other_forms": the
+      past read linearly, or a query that is not; "decays": T changing with the lag; "memory_memory": products of two past
+      tokens; "present": the present token with itself.
+
+    The numbers prove the function. They do not say that the network's *units* are those of a construction.
+    """
+
+    attention: LinearAttention
+    error: float
+    implements: bool = eqx.field(static=True)
+    reasons: tuple[str, ...] = eqx.field(static=True)
+    evidence: dict[str, float]
+
+
+class _Blocks(NamedTuple):
+    """The function: tensors of past with present by lag, of the present alone; the norm of those of past with past."""
+
+    past_present: Float[np.ndarray, "lag d_out forms forms"]
+    present: Float[np.ndarray, "d_out forms forms"]
+    past_past: float
+
+
+def recover_attention(
+    rnn: GatedRNN | SideGatedRNN | Any,
+    heads: int | None = 1,
+    *,
+    tolerance: float = 1e-2,
+    horizon: int = 32,
+    most_heads: int | None = None,
+    seed: int = 0,
+) -> Recovered:
+    """The attention that `rnn` implements, up to the known invariances, and whether it does.
+
+    **Arguments:**
+
+    - heads: of the attention; None tries 1, 2, ... until the rest of the function is no better than the fit.
+    - tolerance: the error up to which the answer is yes.
+    - horizon: tokens over which the function is compared, at least 2.
+    - most_heads: where None stops; d if not given.
+    - seed: of the starts of the search for several heads.
+
+    **Returns:** `Recovered`; its attention joins several heads by a `w_o` of identities, so that each head writes d_out.
+
+    **Raises:** `InputError` for another mixer, weights that are not finite, or numbers out of range.
+
+        >>> import jax.random as jr
+        >>> from dualform import construct, mixers
+        >>> from dualform.discover.recover import recover_attention
+        >>> teacher = mixers.LinearAttention.make(3, heads=1, key=jr.key(0))
+        >>> found = recover_attention(construct.gated_rnn(teacher))
+        >>> found.implements, found.error < 1e-5
+        (True, True)
+    """
+    _check(rnn, heads, horizon, most_heads)
+    blocks = _blocks(rnn, horizon)
+    lags = len(blocks.past_present)
+    mean = blocks.past_present.mean(0)
+    block = attention_block(mean)
+    outside = mean - embed_attention_block(block)
+    size = float(
+        np.sqrt(
+            np.sum(blocks.past_present**2) + blocks.past_past**2 + np.sum(as_function(blocks.present) ** 2)
+        )
+    ) or 1.0  # fmt: skip
+    evidence = {
+        "other_forms": lags**0.5 * np.linalg.norm(outside) / size,
+        "decays": np.linalg.norm(blocks.past_present - mean[None]) / size,
+        "memory_memory": blocks.past_past / size,
+    }
+    floor = float(np.sqrt(sum(part**2 for part in evidence.values())))
+    to_share = (lags / 2) ** 0.5 / size  # a block's norm counts half in the basis of forms, and once for each lag
+    output_value, key_query = _fit(block, heads, most_heads, to_share, floor, tolerance, np.random.default_rng(seed))
+    fitted = circuit_block(output_value, key_query)
+    evidence["structure"] = to_share * np.linalg.norm(block - fitted)
+    evidence["present"] = np.linalg.norm(as_function(blocks.present - embed_attention_block(fitted))) / size
+    evidence = {name: float(part) for name, part in evidence.items()}
+    error = float(np.sqrt(sum(part**2 for part in evidence.values())))
+    return Recovered(
+        attention=_canonical(output_value, key_query),
+        error=error,
+        implements=error <= tolerance,
+        reasons=_reasons(rnn, error, evidence, len(key_query), tolerance, horizon),
+        evidence=evidence,
+    )
+
+
+def _check(rnn: Any, heads: int | None, horizon: int, most_heads: int | None) -> None:
+    require(
+        isinstance(rnn, GatedRNN | SideGatedRNN),
+        f"recover_attention reads a GatedRNN or a SideGatedRNN; got {type(rnn).__name__}.",
+    )
+    require(heads is None or heads >= 1, f"heads is {heads}; it must be at least 1, or None to search.")
+    require(most_heads is None or most_heads >= 1, f"most_heads is {most_heads}; it must be at least 1.")
+    require(horizon >= 2, f"horizon is {horizon}; with fewer than 2 tokens nothing is remembered.")
+    names = [*_weight_names(rnn), "decay"]
+    for name in names:
+        require(
+            bool(np.isfinite(np.asarray(getattr(rnn, name)).astype(np.float64)).all()),
+            f"{name} holds a NaN or an infinity; this network computes nothing that could be read back.",
+        )
+
+
+def _weight_names(rnn: GatedRNN | SideGatedRNN) -> tuple[str, ...]:
+    side = isinstance(rnn, SideGatedRNN)
+    return ("w_m_in", "w_x_in", *(("w_side",) if side else ("w_m_out", "w_x_out")), "readout")
+
+
+def _blocks(rnn: GatedRNN | SideGatedRNN, horizon: int) -> _Blocks:
+    """The function's tensors; past with past by an orthogonal reduction, since it has horizon^2 of them."""
+    powers = np.asarray(rnn.decay).astype(np.float64)[None] ** np.arange(horizon)[:, None]
+    if isinstance(rnn, SideGatedRNN):
+        left, right, side, readout = (np.asarray(getattr(rnn, n)).astype(np.float64) for n in _weight_names(rnn))
+        widen = lambda w: np.pad(w, ((0, 0), (0, 1)))
+        unit = np.zeros_like(widen(side))
+        unit[:, -1] = 1
+        coordinates = form_coordinates(symmetric_part(widen(left), widen(right)))
+        gate = form_coordinates(symmetric_part(widen(side), unit))
+        by_lag = np.einsum("on,kn,na,nb->koab", readout, powers, coordinates, gate, optimize=True)
+        return _Blocks(by_lag[1:], by_lag[0], 0.0)
+    coordinates, kernels = form_coordinates(input_forms(rnn)), output_kernels(rnn)
+    read = kernels @ coordinates
+    by_lag = np.einsum("kn,na,onb->koab", powers, coordinates, read, optimize=True)
+    remembered = powers[1:].T[:, :, None] * coordinates[:, None]
+    root = np.linalg.qr(remembered.reshape(len(coordinates), -1).T, mode="r").T
+    return _Blocks(2 * by_lag[1:], by_lag[0], float(np.linalg.norm(root.T @ kernels @ root)))
+
+
+def _canonical(
+    output_value: Float[np.ndarray, "head d_out d"], key_query: Float[np.ndarray, "head d d"]
+) -> LinearAttention:
+    """Weights in the normal form that `Recovered` states."""
+    heads, rows, _ = output_value.shape
+    size = np.linalg.norm(output_value, axis=(1, 2)) / rows**0.5
+    flat = output_value.reshape(heads, -1)
+    sign = np.sign(np.take_along_axis(flat, np.argmax(np.abs(flat), axis=1)[:, None], axis=1)[:, 0])
+    scale = np.where(size == 0, 1.0, size * sign)[:, None, None]
+    u, s, w = np.linalg.svd(key_query * scale)
+    root = np.sqrt(s)[:, :, None]
+    weights = (output_value / scale, root * u.swapaxes(1, 2), root * w)
+    as_array = lambda w: jnp.asarray(w, float)
+    if heads == 1:
+        return LinearAttention(*(as_array(w[0]) for w in weights))
+    return LinearAttention(*(as_array(w) for w in weights), as_array(np.tile(np.eye(rows), (1, heads))))
+
+
+def _reasons(
+    rnn: GatedRNN | SideGatedRNN, error: float, evidence: dict[str, float], heads: int, tolerance: float, horizon: int
+) -> tuple[str, ...]:
+    """The verdict in words, and every part of the error that is above the tolerance, the largest first."""
+    count = "1 head" if heads == 1 else f"{heads} heads"
+    if error <= tolerance:
+        return (
+            f"over {horizon} tokens its function is that of an attention of {count}, to {error:.1e} "
+            f"(tolerance {tolerance:.1e}).",
+        )
+    decay = np.asarray(rnn.decay).astype(np.float64)
+    between = np.flatnonzero((decay > 0.01) & (decay < 0.99))
+    named = ", ".join(f"unit {i} at {decay[i]:.3g}" for i in between[:3]) or f"the lowest at 1 is {decay.max():.6g}"
+    words = {
+        "memory_memory": "its output holds products of two past tokens, which attention never forms",
+        "decays": f"what it makes of a past token changes with the lag (decays: {named})",
+        "other_forms": "it reads the past linearly or as a constant (a bias), or its query is not linear in the present",
+        "present": "what it makes of the present token alone is not what it makes of a past one",
+        "structure": f"no attention of {count} was found that has its tensor",
+    }
+    parts = sorted(((part, name) for name, part in evidence.items()), reverse=True)
+    told = [f"{words[name]}: {part:.1e} of the function." for part, name in parts if part > tolerance]
+    return (
+        f"its function is off by {error:.1e} from the nearest attention of {count}; the tolerance is {tolerance:.1e}.",
+        *told,
+    )
+
+
+def _fit(
+    block: Float[np.ndarray, "d_out quadratic d"],
+    heads: int | None,
+    most_heads: int | None,
+    to_share: float,
+    floor: float,
+    tolerance: float,
+    rng: np.random.Generator,
+) -> tuple[Float[np.ndarray, "head d_out d"], Float[np.ndarray, "head d d"]]:
+    """The heads whose block is nearest; as many as asked, or as few as bring the misfit down to the rest of the error.
+
+    If none do, the fewest within the tolerance; if none are, the nearest.
+    """
+    target = max(1e-10, 2 * floor) / to_share
+    misfit = lambda pair: float(np.linalg.norm(circuit_block(*pair) - block))
+    tried = []
+    for number in [heads] if heads is not None else range(1, (most_heads or block.shape[2]) + 1):
+        previous = tried[-1] if tried else None
+        tried.append(_fit_heads(block, number, target, previous, rng))
+        if misfit(tried[-1]) <= target:
+            return tried[-1]
+    within = [pair for pair in tried if misfit(pair) * to_share <= tolerance]
+    return within[0] if within else min(tried, key=misfit)
+
+
+def _fit_heads(block, heads: int, target: float, previous, rng: np.random.Generator, starts: int = 12):
+    """The best of several starts: for one head by algebra; for more, a head added to the last fit, then random ones."""
+    misfit = lambda pair: float(np.linalg.norm(circuit_block(*pair) - block))
+    best = None
+    for start in range(starts if heads > 1 else 2):
+        if heads == 1:
+            begin = _one_head_start(block, swap=start == 1)
+        elif start == 0:
+            begin = _grown(block, previous, heads)
+        else:
+            draw = lambda rows: rng.normal(size=(heads, rows, block.shape[2]))
+            begin = _alternate(block, draw(block.shape[0]), draw(block.shape[2]), 10)
+        found = _alternate(block, *_descend(block, *begin), 2)
+        if best is None or misfit(found) < misfit(best):
+            best = found
+        if misfit(best) <= target:
+            break
+    assert best is not None
+    return best
+
+
+def _grown(block, previous, heads: int):
+    """`previous` with heads added one by one, each the best single head of what is left."""
+    d_out, _, d = block.shape
+    v, c = previous if previous is not None else (np.zeros((0, d_out, d)), np.zeros((0, d, d)))
+    while len(v) < heads:
+        extra_v, extra_c = _alternate(
+            block - circuit_block(v, c), *_one_head_start(block - circuit_block(v, c), False), 10
+        )
+        v, c = np.concatenate([v, extra_v]), np.concatenate([c, extra_c])
+    return v, c
+
+
+def _quadratic_basis(d: int) -> Float[np.ndarray, "quadratic d d"]:
+    return form_basis(d + 1)[form_kinds(d + 1) == 2][:, :d, :d]
+
+
+def _one_head_start(block: Float[np.ndarray, "d_out quadratic d"], swap: bool):
+    """V and C of one head, exact where there is one.
+
+    For directions a of the output and b of the query, T(a, b) = sym(v c^T) with v = V^T a and c = C b. Its eigenpairs
+    (p > 0, u), (-n < 0, w) give v and c as sqrt(p) u +- sqrt(n) w, up to which is which (hence `swap`). With v known,
+    T(a, .) is linear in C, and then T in V.
+    """
+    basis = _quadratic_basis(block.shape[2])
+    d_out, _, d = block.shape
+    a = np.linalg.svd(block.reshape(d_out, -1))[0][:, 0]
+    seen = np.einsum("o,oql->ql", a, block)
+    b = np.linalg.svd(seen)[2][0]
+    value, vector = np.linalg.eigh(np.einsum("q,qij->ij", seen @ b, basis))
+    plus, minus = np.sqrt(max(value[-1], 0.0)) * vector[:, -1], np.sqrt(max(-value[0], 0.0)) * vector[:, 0]
+    minus = minus if d > 1 else np.zeros_like(minus)
+    v = plus - minus if swap else plus + minus
+    v = v if v.any() else np.ones(d)
+    c = np.linalg.lstsq(np.einsum("qij,i->qj", basis, v), seen, rcond=None)[0]
+    return _alternate(block, np.zeros((1, d_out, d)), c[None], 1)
+
+
+def _alternate(block, v, c, times: int):
+    """Alternating least squares: V given C, then C given V."""
+    basis = _quadratic_basis(block.shape[2])
+    heads, d_out, d = v.shape
+    for _ in range(times):
+        design = np.einsum("qij,hjl->qlhi", basis, c).reshape(-1, heads * d)
+        v = np.linalg.lstsq(design, block.reshape(d_out, -1).T, rcond=None)[0].T.reshape(d_out, heads, d).swapaxes(0, 1)
+        design = np.einsum("qij,hoi->oqhj", basis, v).reshape(-1, heads * d)
+        c = np.linalg.lstsq(design, block.reshape(-1, d), rcond=None)[0].reshape(heads, d, d)
+    return v, c
+
+
+def _descend(block, v, c, steps: int = 150):
+    """Levenberg-Marquardt over all heads at once, until a step no longer helps."""
+    basis = _quadratic_basis(block.shape[2])
+    heads, d_out, d = v.shape
+    v, c = _balanced(v, c)
+    damping, residual = 1e-2, circuit_block(v, c) - block
+    loss = float(np.sum(residual**2))
+    least = 1e-30 * float(np.sum(block**2))
+    stalled = 0
+    for _ in range(steps):
+        if loss <= least or stalled >= 8:
+            break
+        by_v = np.einsum("op,qij,hjl->oqlhpi", np.eye(d_out), basis, c, optimize=True)
+        by_c = np.einsum("lm,qij,hoi->oqlhjm", np.eye(d), basis, v, optimize=True)
+        jacobian = np.concatenate([by_v.reshape(block.size, -1), by_c.reshape(block.size, -1)], axis=1)
+        normal, gradient = jacobian.T @ jacobian, jacobian.T @ residual.ravel()
+        scale = np.trace(normal) / len(normal) or 1.0
+        step = np.linalg.solve(normal + damping * scale * np.eye(len(normal)), -gradient)
+        new_v = v + step[: v.size].reshape(v.shape)
+        new_c = c + step[v.size :].reshape(c.shape)
+        new_residual = circuit_block(new_v, new_c) - block
+        new_loss = float(np.sum(new_residual**2))
+        if new_loss < loss:
+            stalled = stalled + 1 if new_loss > (1 - 1e-6) * loss else 0
+            v, c, residual, loss, damping = new_v, new_c, new_residual, new_loss, max(damping / 5, 1e-13)
+        else:
+            stalled, damping = stalled + 1, min(damping * 4, 1e6)
+    return v, c
+
+
+def _balanced(v, c):
+    """Each head's V and C with one norm, so that one damping serves both."""
+    size_v, size_c = (np.linalg.norm(w, axis=(1, 2))[:, None, None] for w in (v, c))
+    ratio = np.sqrt(np.where((size_v > 0) & (size_c > 0), size_c / np.where(size_v > 0, size_v, 1), 1))
+    return v * ratio, c / ratio
