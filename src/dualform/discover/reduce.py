@@ -4,8 +4,8 @@ With every decay at 0 or 1 a student computes
 
     y_o = sum_PQ T[o, P, Q] S_P phi_Q  + (memory x memory) + (query x query),
 
-phi the quadratic forms of (x, 1), S their running sum. The ranks of T along its memory and query axes are the numbers of
-units that are needed; the rest is redundancy. Only the student's weights and inputs are used, never the teacher.
+phi the quadratic forms of (x, 1), S their running sum. The ranks of T along its memory and query axes are the numbers
+of units that are needed; the rest is redundancy. Only the student's weights and inputs are used, never the teacher.
 """
 
 from typing import NamedTuple
@@ -106,7 +106,7 @@ class _Power(NamedTuple):
 
 
 class _Features:
-    """Second moments of the running sums S and of the forms phi over some inputs, as square roots: |W c|^2 = E[(c.S)^2]."""
+    """Second moments of the running sums S and the forms phi over some inputs, as square roots: |W c|^2 = E[(c.S)^2]."""
 
     def __init__(self, inputs: Float[np.ndarray, "sequence time d"]):
         x = np.asarray(inputs, np.float64)
@@ -118,13 +118,11 @@ class _Features:
 
     def power(self, weights: Weights) -> _Power:
         """Mean squared output, whole and of the two parts that attention has no place for."""
-        one, kernel_sum = (
-            weights.decay == 1,
-            lambda h: ((h @ weights.w_m_out.T) * (h @ weights.w_x_out.T)) @ weights.readout.T,
-        )
+        one = weights.decay == 1
+        read = lambda h: ((h @ weights.w_m_out.T) * (h @ weights.w_x_out.T)) @ weights.readout.T
         drive = (self.z @ weights.w_m_in.T) * (self.z @ weights.w_x_in.T)
         h = np.where(one, np.cumsum(drive, axis=1), drive)
-        mean = lambda part: float(np.mean(kernel_sum(np.where(part, h, 0.0)) ** 2))
+        mean = lambda part: float(np.mean(read(np.where(part, h, 0.0)) ** 2))
         return _Power(mean(np.ones_like(one)), mean(one), mean(~one))
 
 
@@ -175,7 +173,7 @@ def _realise(
 
 
 def _nearest_product(form: Float[np.ndarray, " forms"], basis: Float[np.ndarray, "forms k k"]):
-    """Vectors a, b for which the symmetric part of a b^T is nearest to the form: its top positive and negative parts."""
+    """Vectors a, b whose symmetric product is nearest to the form: made of its top positive and negative parts."""
     values, vectors = np.linalg.eigh(np.einsum("f,fij->ij", form, basis))
     positive, negative = max(values[-1], 0) ** 0.5 * vectors[:, -1], max(-values[0], 0) ** 0.5 * vectors[:, 0]
     return positive + negative, positive - negative

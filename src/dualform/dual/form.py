@@ -56,7 +56,9 @@ def aggregate(
     y = y.reshape(time, heads, -1)
     power = jnp.sum(y * y, axis=-1).T[:, :, None]
     projected = jnp.einsum("tshd,thd->hts", c, y)
-    return jnp.where(power == 0, jnp.zeros_like(projected), projected / jnp.where(power == 0, jnp.ones_like(power), power))
+    return jnp.where(
+        power == 0, jnp.zeros_like(projected), projected / jnp.where(power == 0, jnp.ones_like(power), power)
+    )
 
 
 def dual_form(

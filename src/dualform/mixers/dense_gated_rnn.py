@@ -36,7 +36,10 @@ class DenseGatedRNN(AbstractMixer):
 
     def __check_init__(self):
         n = check_gates(self.w_m_in, self.w_x_in, self.readout)
-        require(self.transition.shape == (n, n), f"transition has shape {self.transition.shape}; there are {n} hidden units.")
+        require(
+            self.transition.shape == (n, n),
+            f"transition has shape {self.transition.shape}; there are {n} hidden units.",
+        )
         require(
             self.w_m_out.shape == self.w_x_out.shape == (self.readout.shape[1], n),
             f"w_m_out {self.w_m_out.shape} and w_x_out {self.w_x_out.shape} must both be (m, n) = "

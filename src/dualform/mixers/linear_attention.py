@@ -49,7 +49,9 @@ class LinearAttention(AbstractMixer):
                 jnp.ndim(w) in (2, 3) and 0 not in jnp.shape(w),
                 f"{name} has shape {jnp.shape(w)}; it must be (rows, d) or (head, rows, d), none of them 0.",
             )
-        self.w_v, self.w_k, self.w_q = (jnp.asarray(w)[None] if jnp.ndim(w) == 2 else jnp.asarray(w) for w in weights.values())
+        self.w_v, self.w_k, self.w_q = (
+            jnp.asarray(w)[None] if jnp.ndim(w) == 2 else jnp.asarray(w) for w in weights.values()
+        )
         shapes = f"w_v {self.w_v.shape}, w_k {self.w_k.shape}, w_q {self.w_q.shape} (head, rows, d)"
         require(self.w_k.shape == self.w_q.shape, f"w_k and w_q must have one shape; got {shapes}.")
         require(

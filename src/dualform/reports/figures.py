@@ -77,13 +77,9 @@ def decays(
     left.set_yscale("log")
     left.set_xlim(-0.05, 1.05)
     _style(left, "as trained", r"decay $\lambda$", "share of output power lost without the unit")
-    right.bar([0, 1], [np.sum(after <= 0.01), np.sum(after >= 0.99)], color=[FORGET, MEMORY], width=0.5)
-    right.bar([0.5], [np.sum((after > 0.01) & (after < 0.99))], color=OTHER, width=0.5)
-    for place, count in zip(
-        (0, 0.5, 1),
-        (np.sum(after <= 0.01), np.sum((after > 0.01) & (after < 0.99)), np.sum(after >= 0.99)),
-        strict=True,
-    ):
+    counts = (np.sum(after <= 0.01), np.sum((after > 0.01) & (after < 0.99)), np.sum(after >= 0.99))
+    right.bar([0, 0.5, 1], counts, color=[FORGET, OTHER, MEMORY], width=0.4)
+    for place, count in zip((0, 0.5, 1), counts, strict=True):
         right.text(place, count, f"{count}", ha="center", va="bottom", fontsize=9, color=INK)
     right.set_xticks([0, 0.5, 1], ["at 0", "between", "at 1"])
     _style(right, "after reduction", "", "units")
@@ -92,7 +88,7 @@ def decays(
 
 
 def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], stages: Mapping[str, float]) -> Figure:
-    """Relative loss against steps, for each named curve; `stages` are losses reached after training, drawn as levels."""
+    """Relative loss against steps, for each named curve; `stages` are losses reached after training, as levels."""
     figure = Figure(figsize=(7.5, 2.8))
     axes = figure.subplots()
     for (name, (steps, losses)), colour in zip(curves.items(), (STUDENT, TEACHER, OTHER), strict=False):

@@ -1,4 +1,4 @@
-"""One self-contained HTML page from sections of text, tables and pictures: no script, no network, everything escaped."""
+"""One self-contained HTML page from sections of text, tables and pictures: no script, no network, all escaped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

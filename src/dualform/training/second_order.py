@@ -1,9 +1,9 @@
 """Levenberg-Marquardt for gated RNNs: the last digits that first-order training leaves, in float64.
 
-Once a student is near a teacher that it can represent, the loss is a sum of squares with zero residual, and Gauss-Newton
-steps converge quadratically. Every decay is trained with the weights, as itself, clipped to [0, 1]; one that reaches an
-end stays there. Only what first-order training uses is used: inputs, and the teacher's outputs on them, fresh at every
-iteration.
+Once a student is near a teacher that it can represent, the loss is a sum of squares with zero residual, and
+Gauss-Newton steps converge quadratically. Every decay is trained with the weights, as itself, clipped to [0, 1]; one
+that reaches an end stays there. Only what first-order training uses is used: inputs, and the teacher's outputs on them,
+fresh at every iteration.
 
 It runs in NumPy on the host: accelerators have no fast float64, and the sizes of a student change from stage to stage,
 which would have to be compiled anew each time.
@@ -118,9 +118,7 @@ def levenberg_marquardt(
         residual = (found - y).ravel() * scale
         loss = float(residual @ residual)
         if iteration == 0 and not np.isfinite(loss):
-            raise DivergedError(
-                "the student's outputs are not finite; polishing needs a student that has been trained."
-            )
+            raise DivergedError("the student's outputs are not finite; polish a student that has been trained.")
         if on_iteration is not None:
             on_iteration(iteration, loss)
         stale = stale + 1 if loss > 0.7 * best_loss else 0
@@ -129,8 +127,8 @@ def levenberg_marquardt(
         if loss < config.tolerance or not np.isfinite(loss) or stale >= config.patience:
             break
         jacobian = jacobian.reshape(residual.size, -1) * scale
-        evaluate = lambda new: (forward(new, x).reshape(-1, outputs)[picked] - y).ravel() * scale
-        stepped = _damped_step(weights, parameters, free, jacobian, residual, evaluate, config.ridge, damping)
+        data = _Rows(x, y, picked, float(scale))
+        stepped = _damped_step(weights, parameters, free, jacobian, residual, data, config.ridge, damping)
         if stepped is None:
             break
         weights, damping = stepped
@@ -143,7 +141,21 @@ def _draw(sample, key) -> tuple[Float[np.ndarray, "time batch d"], Float[np.ndar
         return tuple(np.asarray(a, np.float64).swapaxes(0, 1) for a in sample(key))  # pyright: ignore[reportReturnType]
 
 
-def _damped_step(weights, parameters, free, jacobian, residual, evaluate, ridge, damping):
+class _Rows(NamedTuple):
+    """The rows of the data that one iteration looks at."""
+
+    x: Float[np.ndarray, "time batch d"]
+    y: Float[np.ndarray, "rows d_out"]
+    picked: Int[np.ndarray, " rows"]
+    scale: float
+
+    def residual(self, weights: Weights) -> Float[np.ndarray, " residuals"]:
+        """Output less target, scaled so that its square sums to the relative loss."""
+        found = forward(weights, self.x).reshape(-1, self.y.shape[1])[self.picked]
+        return (found - self.y).ravel() * self.scale
+
+
+def _damped_step(weights, parameters, free, jacobian, residual, rows: _Rows, ridge, damping):
     """The first damped Gauss-Newton step that lowers the loss, and the next damping; None where none does."""
     loss = residual @ residual
     curvature, slope = jacobian.T @ jacobian, jacobian.T @ residual
@@ -160,7 +172,7 @@ def _damped_step(weights, parameters, free, jacobian, residual, evaluate, ridge,
             continue
         step = scipy.linalg.cho_solve(factor, slope + shrink * parameters, check_finite=False)
         new = _unpacked(parameters - step, weights, free)
-        after, packed = evaluate(new), _packed(new, free)
+        after, packed = rows.residual(new), _packed(new, free)
         gain = before - after @ after - shrink * (packed @ packed)
         if gain > 0:
             return new, max(damping * (0.2 if gain > 0.5 * loss else 0.5), 1e-14)
@@ -243,7 +255,7 @@ def _unpacked(vector, like: Weights, free) -> Weights:
 
 
 def balance(weights: Weights) -> Weights:
-    """The same function with even scales: the factors of every product, and each unit's input and readers, alike in norm.
+    """The same function with even scales: factors of a product, and a unit's input and readers, are alike in norm.
 
     Rescalings that leave the function as it is are directions in which the curvature is zero; keeping to the balanced
     point keeps the damping meaningful.
