@@ -1,0 +1,48 @@
+"""Every test runs in float64, with strict dtypes and ranks, with warnings as errors, and with compilations kept on disk."""
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import jax
+import jax.random as jr
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compilation is most of a run's time; a second run finds the programs here.
+jax.config.update("jax_compilation_cache_dir", os.environ.get("DUALFORM_TEST_CACHE", str(ROOT / ".cache" / "jax")))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# No deadline: the first example of a shape compiles. In CI the examples are the same on every run.
+hypothesis.settings.register_profile("local", deadline=None, max_examples=8, print_blob=True)
+hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("local"), derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make every warning an error, but for the cache's own when two processes meet at one of its files."""
+    config.addinivalue_line("filterwarnings", "error")
+    config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
+
+
+@pytest.fixture
+def getkey() -> Callable[[], jax.Array]:
+    """A function that gives a new random key at each call, the same ones in every run."""
+    seeds = itertools.count()
+    return lambda: jr.key(next(seeds))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder `shared` beside the repository: papers' numbers and real data that the tests may read."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder.name!r} beside the repository: it holds the real data that this test reads")
+    return folder
