@@ -51,7 +51,7 @@ def _with_zero(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d+1"]:
 
 
 def pair_products(
-    left: Float[np.ndarray, "*rows d"], right: Float[np.ndarray, "*rows d"]
+    left: Float[np.ndarray, "*#rows d"], right: Float[np.ndarray, "*#rows d"]
 ) -> Float[np.ndarray, "*rows pairs"]:
     """The quadratic forms (l x)(r x) in an orthonormal basis of the symmetric matrices, (rows, d (d + 1) / 2)."""
     i, j = np.triu_indices(left.shape[-1])

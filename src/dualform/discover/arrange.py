@@ -56,6 +56,8 @@ def _unit_rows(
     """Rows of unit norm whose largest entry is positive, and the product of the scales taken out of each pair."""
 
     def unit(rows):
+        if rows.size == 0:
+            return rows, np.ones(len(rows))
         largest = np.take_along_axis(rows, np.argmax(np.abs(rows), axis=1)[:, None], axis=1)
         scale = np.linalg.norm(rows, axis=1, keepdims=True) * np.where(largest < 0, -1.0, 1.0)
         scale = np.where(scale == 0, 1.0, scale)

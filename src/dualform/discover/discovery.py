@@ -133,7 +133,7 @@ def measure(rnn: GatedRNN, attention: LinearAttention, inputs: Float[np.ndarray,
 def discover(
     rnn: GatedRNN,
     attention: LinearAttention,
-    inputs: Float[np.ndarray, "sequence time d"],
+    inputs: Float[np.ndarray, "..."],
     *,
     limits: Limits | None = None,
     fine_tune: SecondOrder | None = None,

@@ -22,7 +22,7 @@ def symmetric_part(left: Float[np.ndarray, "*n k"], right: Float[np.ndarray, "*n
     return (product + product.swapaxes(-1, -2)) / 2
 
 
-def input_forms(rnn: GatedRNN) -> Float[np.ndarray, "n d+1 d+1"]:
+def input_forms(rnn: GatedRNN) -> Float[np.ndarray, "n k k"]:
     """The symmetric matrices F: unit i takes in z^T F_i z, z = (x, 1), in float64."""
     return symmetric_part(*(np.asarray(w).astype(np.float64) for w in (rnn.w_m_in, rnn.w_x_in)))
 

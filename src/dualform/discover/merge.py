@@ -45,9 +45,9 @@ def _merge_hidden(
     weights: Weights, forms: Float[np.ndarray, "n columns columns"], tolerance: float, decay_tolerance: float
 ) -> tuple[Weights, float]:
     """For each decay: pivoted QR picks independent forms; the others are written in them and added to their readers."""
-    flat = forms.reshape(len(forms), -1)
+    flat = forms.reshape(len(forms), forms.shape[1] ** 2)
     norms = np.linalg.norm(flat, axis=1)
-    readers = np.linalg.norm(weights.w_m_out, axis=0) * np.linalg.norm(weights.w_x_out, axis=0)
+    readers = np.linalg.norm(np.concatenate([weights.w_m_out, weights.w_x_out]), axis=0)
     u, w, kept, worst = weights.w_m_out.copy(), weights.w_x_out.copy(), [], 0.0
     for group in _groups(weights.decay, decay_tolerance):
         group = group[norms[group] > 0]
@@ -72,7 +72,8 @@ def _merge_hidden(
 
 def _merge_readout(weights: Weights, tolerance: float) -> tuple[Weights, float]:
     """Pre-readout units with proportional symmetric kernels become the first of them."""
-    kernels = symmetric_part(weights.w_m_out, weights.w_x_out).reshape(len(weights.w_m_out), -1)
+    m, n = weights.w_m_out.shape
+    kernels = symmetric_part(weights.w_m_out, weights.w_x_out).reshape(m, n * n)
     norms, readout = np.linalg.norm(kernels, axis=1), weights.readout.copy()
     kept: list[int] = []
     worst = 0.0

@@ -9,13 +9,14 @@ in the present one: T[o, (ij), l] = sum_h (V_oi C_jl + V_oj C_il) / 2. T is aver
 and everything that the fit leaves, all pairs of lags included, is the error. No sample is drawn and no unit is taken to
 be at 0 or 1: a decay of 0.999 costs what it costs within the horizon.
 
-Limits. One head is found by algebra, so its no is a no. More heads are searched for from several starts: a yes is proved
-by the error, a no says only that the search found none. With about d heads or more, every tensor of this kind is some
-attention, and the number of heads means little. V and C of one head are determined up to a scale between them (the output
-maps of several heads, less so), W_K and W_Q only by C = W_K^T W_Q.
+Limits. One head is found by algebra wherever it is exact, so its no is a no. More heads are searched for from 7 to 49
+starts: a yes is proved by the error, a no says only that the search found none. Where T has about as many entries as the
+heads have parameters (6 heads at d = 4) the search for that number may fail; from there on every T is some attention
+(d^2 heads always suffice, and are then given by algebra), and the number of heads means little. V and C of one head are
+determined up to a scale between them, several heads up to more than that, W_K and W_Q only by C = W_K^T W_Q.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -59,6 +60,10 @@ class Recovered(eqx.Module):
     evidence: dict[str, float]
 
 
+_Heads: TypeAlias = tuple[Float[np.ndarray, "head d_out d"], Float[np.ndarray, "head d d"]]
+"""V_h and C_h."""
+
+
 class _Blocks(NamedTuple):
     """The function: tensors of past with present by lag, of the present alone; the norm of those of past with past."""
 
@@ -80,10 +85,11 @@ def recover_attention(
 
     **Arguments:**
 
-    - heads: of the attention; None tries 1, 2, ... until the rest of the function is no better than the fit.
+    - heads: of the attention; None tries 1, 2, ... until the error is within the tolerance.
     - tolerance: the error up to which the answer is yes.
     - horizon: tokens over which the function is compared, at least 2.
-    - most_heads: where None stops; d if not given.
+    - most_heads: where None stops. If not given it stops at 8, or before where every tensor is some attention, and then
+      takes d * min(d, d_out) heads, of which each has one row or column.
     - seed: of the starts of the search for several heads.
 
     **Returns:** `Recovered`; its attention joins several heads by a `w_o` of identities, so that each head writes d_out.
@@ -115,8 +121,9 @@ def recover_attention(
         "memory_memory": blocks.past_past / size,
     }
     floor = float(np.sqrt(sum(part**2 for part in evidence.values())))
-    to_share = (lags / 2) ** 0.5 / size  # a block's norm counts half in the basis of forms, and once for each lag
-    output_value, key_query = _fit(block, heads, most_heads, to_share, floor, tolerance, np.random.default_rng(seed))
+    to_share = (lags / 2) ** 0.5 / size  # a block's square counts half in the basis of forms, and once for each lag
+    allowed, target = (max(tolerance**2 - floor**2, 0.0)) ** 0.5 / to_share, max(1e-10, floor) / to_share
+    output_value, key_query = _fit(block, heads, most_heads, allowed, target, np.random.default_rng(seed))
     fitted = circuit_block(output_value, key_query)
     evidence["structure"] = to_share * np.linalg.norm(block - fitted)
     evidence["present"] = np.linalg.norm(as_function(blocks.present - embed_attention_block(fitted))) / size
@@ -168,7 +175,7 @@ def _blocks(rnn: GatedRNN | SideGatedRNN, horizon: int) -> _Blocks:
     read = kernels @ coordinates
     by_lag = np.einsum("kn,na,onb->koab", powers, coordinates, read, optimize=True)
     remembered = powers[1:].T[:, :, None] * coordinates[:, None]
-    root = np.linalg.qr(remembered.reshape(len(coordinates), -1).T, mode="r").T
+    root = np.linalg.qr(remembered.reshape(len(coordinates), (len(powers) - 1) * coordinates.shape[1]).T, mode="r").T
     return _Blocks(2 * by_lag[1:], by_lag[0], float(np.linalg.norm(root.T @ kernels @ root)))
 
 
@@ -222,49 +229,67 @@ def _fit(
     block: Float[np.ndarray, "d_out quadratic d"],
     heads: int | None,
     most_heads: int | None,
-    to_share: float,
-    floor: float,
-    tolerance: float,
+    allowed: float,
+    target: float,
     rng: np.random.Generator,
-) -> tuple[Float[np.ndarray, "head d_out d"], Float[np.ndarray, "head d d"]]:
-    """The heads whose block is nearest; as many as asked, or as few as bring the misfit down to the rest of the error.
+) -> _Heads:
+    """As many heads as asked; or, where none are, the fewest with a misfit of at most `allowed`, else the nearest.
 
-    If none do, the fewest within the tolerance; if none are, the nearest.
+    **Arguments:** target: the misfit below which no further start is tried.
     """
-    target = max(1e-10, 2 * floor) / to_share
-    misfit = lambda pair: float(np.linalg.norm(circuit_block(*pair) - block))
+    if heads is not None:
+        return _fit_heads(block, heads, target, None, rng)
+    d_out, _, d = block.shape
+    parameters_of_a_head = d * (d_out + d) - 1
+    every = -(-block.size // parameters_of_a_head) + 1
     tried = []
-    for number in [heads] if heads is not None else range(1, (most_heads or block.shape[2]) + 1):
-        previous = tried[-1] if tried else None
-        tried.append(_fit_heads(block, number, target, previous, rng))
-        if misfit(tried[-1]) <= target:
+    for number in range(1, (most_heads or min(8, every)) + 1):
+        tried.append(_fit_heads(block, number, target, tried[-1] if tried else None, rng))
+        if _misfit(block, tried[-1]) <= allowed:
             return tried[-1]
-    within = [pair for pair in tried if misfit(pair) * to_share <= tolerance]
-    return within[0] if within else min(tried, key=misfit)
+    return min(tried, key=lambda found: _misfit(block, found)) if most_heads else _entry_by_entry(block)
 
 
-def _fit_heads(block, heads: int, target: float, previous, rng: np.random.Generator, starts: int = 12):
-    """The best of several starts: for one head by algebra; for more, a head added to the last fit, then random ones."""
-    misfit = lambda pair: float(np.linalg.norm(circuit_block(*pair) - block))
-    best = None
-    for start in range(starts if heads > 1 else 2):
+def _fit_heads(block, heads: int, target: float, previous: _Heads | None, rng: np.random.Generator) -> _Heads:
+    """The best of several starts: for one head by algebra; for more, heads added to `previous`, then random ones."""
+    d_out, _, d = block.shape
+    if heads >= d * min(d, d_out):
+        return _entry_by_entry(block)
+    random_starts = int(np.clip(2e6 / (heads * d * (d_out + d)) ** 2, 6, 48))
+    found = []
+    for start in range(2 if heads == 1 else 1 + random_starts):
         if heads == 1:
             begin = _one_head_start(block, swap=start == 1)
         elif start == 0:
             begin = _grown(block, previous, heads)
         else:
-            draw = lambda rows: rng.normal(size=(heads, rows, block.shape[2]))
-            begin = _alternate(block, draw(block.shape[0]), draw(block.shape[2]), 10)
-        found = _alternate(block, *_descend(block, *begin), 2)
-        if best is None or misfit(found) < misfit(best):
-            best = found
-        if misfit(best) <= target:
-            break
-    assert best is not None
-    return best
+            draw = lambda rows: rng.normal(size=(heads, rows, d))
+            begin = _alternate(block, draw(d_out), draw(d), 10)
+        found.append(_alternate(block, *_descend(block, *begin, steps=40), 2))
+        if _misfit(block, found[-1]) <= target:
+            return found[-1]
+    best = min(found, key=lambda pair: _misfit(block, pair))
+    return _alternate(block, *_descend(block, *best, steps=200), 2)
 
 
-def _grown(block, previous, heads: int):
+def _misfit(block, heads: _Heads) -> float:
+    return float(np.linalg.norm(circuit_block(*heads) - block))
+
+
+def _entry_by_entry(block: Float[np.ndarray, "d_out quadratic d"]) -> _Heads:
+    """Any block whatever as d * min(d, d_out) heads: a head for each row i of M = sum_i sym(e_i c_i^T), and for each
+    output or for each query, whichever are fewer."""
+    d_out, _, d = block.shape
+    matrices = np.einsum("oql,qij->oijl", block, _quadratic_basis(d))
+    rows = matrices * (np.triu(np.ones((d, d)), 1) + np.triu(np.ones((d, d))))[None, :, :, None]
+    if d_out <= d:
+        output, i = (index.ravel() for index in np.indices((d_out, d)))
+        return np.eye(d_out)[output][:, :, None] * np.eye(d)[i][:, None], rows[output, i]
+    query, i = (index.ravel() for index in np.indices((d, d)))
+    return rows[:, i, :, query], np.eye(d)[i][:, :, None] * np.eye(d)[query][:, None]
+
+
+def _grown(block, previous: _Heads | None, heads: int) -> _Heads:
     """`previous` with heads added one by one, each the best single head of what is left."""
     d_out, _, d = block.shape
     v, c = previous if previous is not None else (np.zeros((0, d_out, d)), np.zeros((0, d, d)))
@@ -280,7 +305,7 @@ def _quadratic_basis(d: int) -> Float[np.ndarray, "quadratic d d"]:
     return form_basis(d + 1)[form_kinds(d + 1) == 2][:, :d, :d]
 
 
-def _one_head_start(block: Float[np.ndarray, "d_out quadratic d"], swap: bool):
+def _one_head_start(block: Float[np.ndarray, "d_out quadratic d"], swap: bool) -> _Heads:
     """V and C of one head, exact where there is one.
 
     For directions a of the output and b of the query, T(a, b) = sym(v c^T) with v = V^T a and c = C b. Its eigenpairs
@@ -301,7 +326,7 @@ def _one_head_start(block: Float[np.ndarray, "d_out quadratic d"], swap: bool):
     return _alternate(block, np.zeros((1, d_out, d)), c[None], 1)
 
 
-def _alternate(block, v, c, times: int):
+def _alternate(block, v, c, times: int) -> _Heads:
     """Alternating least squares: V given C, then C given V."""
     basis = _quadratic_basis(block.shape[2])
     heads, d_out, d = v.shape
@@ -313,37 +338,46 @@ def _alternate(block, v, c, times: int):
     return v, c
 
 
-def _descend(block, v, c, steps: int = 150):
+def _descend(block, v, c, steps: int) -> _Heads:
     """Levenberg-Marquardt over all heads at once, until a step no longer helps."""
-    basis = _quadratic_basis(block.shape[2])
-    heads, d_out, d = v.shape
     v, c = _balanced(v, c)
     damping, residual = 1e-2, circuit_block(v, c) - block
-    loss = float(np.sum(residual**2))
-    least = 1e-30 * float(np.sum(block**2))
-    stalled = 0
+    loss, least, stalled = float(np.sum(residual**2)), 1e-30 * float(np.sum(block**2)), 0
     for _ in range(steps):
         if loss <= least or stalled >= 8:
             break
-        by_v = np.einsum("op,qij,hjl->oqlhpi", np.eye(d_out), basis, c, optimize=True)
-        by_c = np.einsum("lm,qij,hoi->oqlhjm", np.eye(d), basis, v, optimize=True)
-        jacobian = np.concatenate([by_v.reshape(block.size, -1), by_c.reshape(block.size, -1)], axis=1)
-        normal, gradient = jacobian.T @ jacobian, jacobian.T @ residual.ravel()
-        scale = np.trace(normal) / len(normal) or 1.0
-        step = np.linalg.solve(normal + damping * scale * np.eye(len(normal)), -gradient)
-        new_v = v + step[: v.size].reshape(v.shape)
-        new_c = c + step[v.size :].reshape(c.shape)
-        new_residual = circuit_block(new_v, new_c) - block
+        step_v, step_c = _step(residual, v, c, damping)
+        new_residual = circuit_block(v + step_v, c + step_c) - block
         new_loss = float(np.sum(new_residual**2))
         if new_loss < loss:
             stalled = stalled + 1 if new_loss > (1 - 1e-6) * loss else 0
-            v, c, residual, loss, damping = new_v, new_c, new_residual, new_loss, max(damping / 5, 1e-13)
+            v, c, residual, loss, damping = v + step_v, c + step_c, new_residual, new_loss, max(damping / 5, 1e-13)
         else:
             stalled, damping = stalled + 1, min(damping * 4, 1e6)
     return v, c
 
 
-def _balanced(v, c):
+def _step(residual, v, c, damping: float) -> _Heads:
+    """The damped Gauss-Newton step, V eliminated: its part of the normal matrix is one small block for all outputs."""
+    basis = _quadratic_basis(c.shape[-1])
+    heads, d_out, d = v.shape
+    rows = heads * d
+    by_v = np.einsum("qij,hjl->hiql", basis, c).reshape(rows, -1, d)
+    by_c = np.einsum("qij,hoi->hjoq", basis, v).reshape(rows, d_out, -1)
+    of_v, of_c = np.tensordot(by_v, by_v, ((1, 2), (1, 2))), np.tensordot(by_c, by_c, ((1, 2), (1, 2)))
+    scale = (d_out * np.trace(of_v) + d * np.trace(of_c)) / (rows * (d_out + d)) or 1.0
+    of_v, of_c = of_v + damping * scale * np.eye(rows), of_c + damping * scale * np.eye(rows)
+    cross = np.einsum("aql,boq->oalb", by_v, by_c, optimize=True).reshape(d_out, rows, d * rows)
+    gradient_v = np.einsum("oql,aql->oa", residual, by_v, optimize=True)
+    gradient_c = np.einsum("oql,boq->lb", residual, by_c, optimize=True).ravel()
+    inner = np.linalg.solve(of_v[None], np.concatenate([cross, gradient_v[:, :, None]], axis=2))
+    schur = np.kron(np.eye(d), of_c) - np.tensordot(cross, inner[:, :, :-1], ((0, 1), (0, 1)))
+    step_c = np.linalg.solve(schur, np.tensordot(cross, inner[:, :, -1], ((0, 1), (0, 1))) - gradient_c)
+    step_v = -inner[:, :, -1] - inner[:, :, :-1] @ step_c
+    return step_v.reshape(d_out, heads, d).swapaxes(0, 1), step_c.reshape(d, heads, d).transpose(1, 2, 0)
+
+
+def _balanced(v, c) -> _Heads:
     """Each head's V and C with one norm, so that one damping serves both."""
     size_v, size_c = (np.linalg.norm(w, axis=(1, 2))[:, None, None] for w in (v, c))
     ratio = np.sqrt(np.where((size_v > 0) & (size_c > 0), size_c / np.where(size_v > 0, size_v, 1), 1))

@@ -27,8 +27,8 @@ class DenseGatedRNN(AbstractMixer):
     """
 
     transition: Float[Array, "n n"]
-    w_m_in: Float[Array, "n d+1"]
-    w_x_in: Float[Array, "n d+1"]
+    w_m_in: Float[Array, "n columns"]
+    w_x_in: Float[Array, "n columns"]
     w_m_out: Float[Array, "m n"]
     w_x_out: Float[Array, "m n"]
     readout: Float[Array, "d_out m"]

@@ -34,8 +34,8 @@ class GatedRNN(AbstractMixer):
     **Source:** Eq. 2 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: linear attention written into its weights.
     """
 
-    w_m_in: Float[Array, "n d+1"]
-    w_x_in: Float[Array, "n d+1"]
+    w_m_in: Float[Array, "n columns"]
+    w_x_in: Float[Array, "n columns"]
     w_m_out: Float[Array, "m n"]
     w_x_out: Float[Array, "m n"]
     readout: Float[Array, "d_out m"]

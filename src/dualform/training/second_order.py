@@ -159,7 +159,7 @@ def _damped_step(weights, parameters, free, jacobian, residual, rows: _Rows, rid
     """The first damped Gauss-Newton step that lowers the loss, and the next damping; None where none does."""
     loss = residual @ residual
     curvature, slope = jacobian.T @ jacobian, jacobian.T @ residual
-    shrink = ridge * loss / (parameters @ parameters)
+    shrink = ridge * loss / max(float(parameters @ parameters), 1e-200)
     mean = np.trace(curvature) / parameters.size
     before = loss + shrink * (parameters @ parameters)
     for _ in range(8):
