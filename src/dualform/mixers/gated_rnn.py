@@ -123,7 +123,8 @@ class GatedRNN(AbstractMixer):
 def decay_of(nu: Float[Array, " n"] | None, given: Float[Array, " n"] | None) -> Float[Array, " n"]:
     """exp(-exp(nu)), or the decays as given, in float32 or wider."""
     if given is not None:
-        return given.astype(accumulator(given.dtype))
+        wide = accumulator(given.dtype)  # a float64 network keeps its decays where JAX's default is float32, too
+        return given if given.dtype == wide else given.astype(wide)
     assert nu is not None
     return jnp.exp(-jnp.exp(nu.astype(accumulator(nu.dtype))))
 
