@@ -164,15 +164,16 @@ def _diagonal_fwd(form, reverse, decay, drive, h0):
 def _diagonal_bwd(form, reverse, saved, dh):
     decay, h0, h = saved
     zero = jnp.zeros_like(h0)
+    if form == "scan" and decay.ndim < h.ndim:
+        return _constant_bwd(reverse, decay, h0, h, dh)
     if form == "scan":
-        varies = decay.ndim == h.ndim
 
         def step(carried, inputs):
-            decay_t, dh_t = inputs if varies else (decay, inputs)
+            decay_t, dh_t = inputs
             g = dh_t + carried
             return decay_t * g, g
 
-        h0_bar, drive_bar = jax.lax.scan(step, zero, (decay, dh) if varies else dh, reverse=not reverse)
+        h0_bar, drive_bar = jax.lax.scan(step, zero, (decay, dh), reverse=not reverse)
     else:
         decays, last = jnp.broadcast_to(decay, h.shape), jnp.zeros_like(h[:1])
         following = jnp.concatenate([last, decays[:-1]] if reverse else [decays[1:], last])
@@ -183,6 +184,21 @@ def _diagonal_bwd(form, reverse, saved, dh):
     else:
         decay_bar = jnp.concatenate([drive_bar[:1] * h0[None], drive_bar[1:] * h[:-1]])
     return decay_bar if decay.ndim == h.ndim else decay_bar.sum(axis=0), drive_bar, h0_bar
+
+
+def _constant_bwd(reverse, decay, h0, h, dh):
+    """The gradient where the decay does not change: its own part is summed on the way, so that h is read only once."""
+
+    def step(carried, inputs):
+        g, decay_bar = carried
+        h_t, dh_t = inputs
+        decay_bar = decay_bar + g * h_t
+        g = dh_t + decay * g
+        return (g, decay_bar), g
+
+    zero = jnp.zeros_like(h0)
+    (g, decay_bar), drive_bar = jax.lax.scan(step, (zero, zero), (h, dh), reverse=not reverse)
+    return decay_bar + g * h0, drive_bar, decay * g
 
 
 _diagonal.defvjp(_diagonal_fwd, _diagonal_bwd)
