@@ -126,7 +126,8 @@ def decay_of(nu: Float[Array, " n"] | None, given: Float[Array, " n"] | None) ->
         wide = accumulator(given.dtype)  # a float64 network keeps its decays where JAX's default is float32, too
         return given if given.dtype == wide else given.astype(wide)
     assert nu is not None
-    return jnp.exp(-jnp.exp(nu.astype(accumulator(nu.dtype))))
+    # exp(-exp(10)) is already 0; beyond, exp(nu) overflows and its gradient would be infinity times 0.
+    return jnp.exp(-jnp.exp(jnp.minimum(nu.astype(accumulator(nu.dtype)), 10.0)))
 
 
 def checked_decay(decay: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
 from dualform.errors import require
-from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.mixer import AbstractMixer, visible
 from dualform.recurrences.outer import outer
 
 
@@ -107,9 +107,5 @@ class LinearAttention(AbstractMixer):
     def weights(self, x, state, start, mask):
         """q_t . k_s for s <= t in the same document, (head, time, time)."""
         q, k = self.context(x, state, start, mask)
-        document = jnp.cumsum(jnp.zeros(len(x), int) if start is None else start.astype(int))
-        seen = jnp.tril(document[:, None] == document[None])
-        if mask is not None:
-            seen = seen & mask[:, None] & mask[None]
         scores = jnp.einsum("htk,hsk->hts", q, k)
-        return jnp.where(seen[None], scores, jnp.zeros_like(scores))
+        return jnp.where(visible(len(x), start, mask)[None], scores, jnp.zeros_like(scores))

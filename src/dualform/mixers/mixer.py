@@ -18,6 +18,13 @@ from dualform.arrays import Activations, State, TimeMask
 from dualform.errors import require
 
 
+def visible(time: int, start: TimeMask | None, mask: TimeMask | None) -> Bool[Array, "time source"]:
+    """Which tokens each one may take from: itself and those before it in its document, where there are tokens at all."""
+    present = jnp.ones(time, bool) if mask is None else mask
+    document = jnp.cumsum(jnp.zeros(time, int) if start is None else (start & present).astype(int))
+    return jnp.tril(document[:, None] == document[None]) & present[:, None] & present[None]
+
+
 class AbstractMixer(eqx.Module):
     """A causal sequence mixer: (time, d_in) -> (time, d_out), with a state.
 
@@ -122,10 +129,10 @@ class AbstractMixer(eqx.Module):
             f"{name} takes real floating-point activations; got {x.dtype}. Embed token ids first, or cast.",
         )
         for flag, flags in (("start", start), ("mask", mask)):
+            shape, dtype = getattr(flags, "shape", None), getattr(flags, "dtype", type(flags).__name__)
             require(
-                flags is None or (flags.shape == x.shape[:1] and flags.dtype == jnp.bool_),
-                f"{flag} must be one boolean for each of the {x.shape[0]} tokens; got "
-                f"{None if flags is None else (flags.shape, str(flags.dtype))}.",
+                flags is None or (shape == x.shape[:1] and str(dtype) == "bool"),
+                f"{flag} must be an array of one boolean for each of the {x.shape[0]} tokens; got shape {shape} of {dtype}.",
             )
         initial = jax.eval_shape(self.init_state)
         if state is None:

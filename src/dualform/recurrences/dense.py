@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator, project
 from dualform.errors import require
+from dualform.recurrences.flags import check_flags, check_state, check_time
 
 
 def dense(
@@ -23,10 +24,14 @@ def dense(
 
     **Returns:** every h_t (time, n) and the last (n,), in float32 or wider.
 
-    **Raises:** `InputError` where there is no time step.
+    **Raises:** `InputError` where the shapes do not fit, or there is no time step.
     """
+    require(drive.ndim == 2, f"drive has shape {drive.shape}; it must be (time, n).")
     time, n = drive.shape
-    require(time >= 1, "the sequence has no tokens; the recurrence needs at least one.")
+    check_time(time)
+    require(transition.shape == (n, n), f"transition has shape {transition.shape}; drive {drive.shape} needs {(n, n)}.")
+    check_state("h0", h0, (n,))
+    check_flags(time, start, mask)
     wide = accumulator(transition.dtype, drive.dtype)
     h0 = jnp.zeros(n, wide) if h0 is None else h0.astype(wide)
     start = jnp.zeros(time, bool) if start is None else start

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Inexact
 
 from dualform.arrays import accumulator, promote
 from dualform.errors import require
+from dualform.recurrences.flags import check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["naive", "scan", "associative"]
 
@@ -66,13 +67,15 @@ def diagonal(
     **Returns:** every h_t, (time, ...), in the dtype of the inputs, and the last one met, (...), in float32 or wider: sums
     are kept in float32 at the least.
 
-    **Raises:** `InputError` where the shapes do not fit.
+    **Raises:** `InputError` where the shapes or dtypes do not fit, or there is no time step.
     """
     _check(decay, drive, h0, start, mask)
     dtype = promote(decay.dtype, drive.dtype)
     wide = accumulator(dtype)
     drive, time = drive.astype(wide), drive.shape[0]
-    varies = decay.ndim == drive.ndim and decay.shape[0] == time and (time > 1 or decay.ndim > 0)
+    varies = decay.ndim == drive.ndim and decay.shape[0] == time
+    if decay.ndim == drive.ndim and not varies:
+        decay = decay[0]  # a time axis of one: the same decay at every step
     decay = jnp.broadcast_to(decay.astype(wide), drive.shape if varies else drive.shape[1:])
     h0 = jnp.zeros(drive.shape[1:], wide) if h0 is None else h0.astype(wide)
     decay, drive = _with_flags(decay, drive, start, mask, varies)
@@ -87,7 +90,10 @@ def diagonal(
 
 
 def _check(decay, drive, h0, start, mask) -> None:
-    require(drive.ndim >= 1 and drive.shape[0] >= 1, f"drive has shape {drive.shape}; it needs at least one time step.")
+    require(drive.ndim >= 1, "drive is a single number; it needs a leading axis of time steps.")
+    for name, a in (("decay", decay), ("drive", drive)):
+        require(jnp.issubdtype(a.dtype, jnp.inexact), f"{name} must be real or complex floating-point; got {a.dtype}.")
+    check_time(drive.shape[0])
     fits = decay.ndim <= drive.ndim and all(
         a in (1, b) for a, b in zip(decay.shape[::-1], drive.shape[::-1], strict=False)
     )
@@ -95,16 +101,13 @@ def _check(decay, drive, h0, start, mask) -> None:
         fits,
         f"decay {decay.shape} does not broadcast to drive {drive.shape}; give (time, ...) or one step of it.",
     )
+    check_state("h0", h0, drive.shape[1:])
+    is_complex = lambda a: jnp.issubdtype(a.dtype, jnp.complexfloating)
     require(
-        h0 is None or h0.shape == drive.shape[1:],
-        f"h0 has shape {None if h0 is None else h0.shape}; the drive {drive.shape} needs {drive.shape[1:]}.",
+        h0 is None or not is_complex(h0) or is_complex(decay) or is_complex(drive),
+        "h0 is complex where decay and drive are real; its imaginary part would be lost.",
     )
-    for name, flags in (("start", start), ("mask", mask)):
-        require(
-            flags is None or flags.shape == drive.shape[:1],
-            f"{name} has shape {None if flags is None else flags.shape}; it needs one flag for each of the "
-            f"{drive.shape[0]} time steps.",
-        )
+    check_flags(drive.shape[0], start, mask)
 
 
 def _with_flags(decay, drive, start, mask, varies):
@@ -118,7 +121,7 @@ def _with_flags(decay, drive, start, mask, varies):
         decay = jnp.where(column(start), jnp.zeros_like(decay), decay)
     if mask is not None:
         decay = jnp.where(column(mask), decay, jnp.ones_like(decay))
-        drive = jnp.where(column(mask), drive, jnp.zeros_like(drive))
+        drive = jnp.where(column(mask), drive, -jnp.zeros_like(drive))  # h + (-0) is h to the bit, also where h is -0
     return decay, drive
 
 

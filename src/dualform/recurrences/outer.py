@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.recurrences.flags import check_flags, check_state, check_time
 
 
 def naive(
@@ -55,17 +56,26 @@ def outer(
 
     **Returns:** y (time, d_v) and the state after the last token (d_k, d_v), both in float32 or wider.
 
-    **Raises:** `InputError` where there is no token.
+    **Raises:** `InputError` where the shapes do not fit, or there is no token.
     """
+    shapes = f"queries {queries.shape}, keys {keys.shape}, values {values.shape}"
+    require(
+        queries.ndim == values.ndim == 2 and queries.shape == keys.shape and len(values) == len(queries),
+        f"queries and keys must be (time, d_k) and values (time, d_v); got {shapes}.",
+    )
     time, d_k = queries.shape
-    require(time >= 1, "the sequence has no tokens; linear attention needs at least one.")
+    check_time(time)
+    check_state("state", state, (d_k, values.shape[1]))
+    check_flags(time, start, mask)
+    require(chunk >= 1, f"chunk is {chunk}; it must be at least 1 token.")
     wide = accumulator(queries.dtype, keys.dtype, values.dtype)
     queries, keys, values = (a.astype(wide) for a in (queries, keys, values))
     state = jnp.zeros((d_k, values.shape[1]), wide) if state is None else state.astype(wide)
     mask = jnp.ones(time, bool) if mask is None else mask
     start = jnp.zeros(time, bool) if start is None else start & mask
-    keys = jnp.where(mask[:, None], keys, jnp.zeros_like(keys))
-    values = jnp.where(mask[:, None], values, jnp.zeros_like(values))
+    # Queries too, or what they hold where there is no token, NaN included, would reach the keys' gradients.
+    present = lambda a: jnp.where(mask[:, None], a, jnp.zeros_like(a))
+    queries, keys, values = present(queries), present(keys), present(values)
     chunk = min(chunk, time)
     padding = -time % chunk
     chunked = lambda a: jnp.pad(a, ((0, padding), *[(0, 0)] * (a.ndim - 1))).reshape(-1, chunk, *a.shape[1:])
@@ -82,4 +92,4 @@ def outer(
 
     state, y = jax.lax.scan(step, state, (chunked(queries), chunked(keys), chunked(values), chunked(start)))
     y = y.reshape(-1, y.shape[-1])[:time]
-    return jnp.where(mask[:, None], y, jnp.zeros_like(y)), state
+    return present(y), state
