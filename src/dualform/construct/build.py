@@ -48,7 +48,7 @@ def build(
     | form | hidden units, one square head | pre-readout | serves |
     |---|---|---|---|
     | full | d^2 at 1, d at 0 | d^2 | any attention |
-    | compact | d (d + 1) / 2 at 1, d at 0 | d (d + 1) / 2 | one head of full-rank values, else it falls back to low_rank |
+    | compact | d (d + 1) / 2 at 1, d at 0 | d (d + 1) / 2 | one head, values of full rank; else low_rank is built |
     | low_rank | the fewest that we can prove | | any attention |
     | side_gated | d^2 at 1 | d^2 | any attention |
 
@@ -62,7 +62,8 @@ def build(
 
     **Returns:** a `Construction`; where the form asked for does not fit, an exact other one, with the reason.
 
-    **Raises:** `InputError` for anything but a `LinearAttention`, an unknown form, weights or inputs that are not finite.
+    **Raises:** `InputError` for anything but a `LinearAttention`, an unknown form, weights or inputs that are not
+    finite.
 
         >>> import jax.random as jr
         >>> from dualform import construct, mixers
@@ -108,7 +109,7 @@ def side_gated_rnn(attention: LinearAttention | Any) -> SideGatedRNN:
 def _plan(
     attention: Any, form: str, tolerance: float
 ) -> tuple[Callable[..., GatedRNN | SideGatedRNN], tuple[int, int], str, str | None]:
-    """The maker of the network, the lower bounds, the form used and the reason for it, once all is known to be usable."""
+    """The maker of the network, the lower bounds, the form used and the reason, once all is known to be usable."""
     require(
         isinstance(attention, LinearAttention),
         f"a construction starts from a LinearAttention; got {type(attention).__name__}. "

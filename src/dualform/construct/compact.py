@@ -7,7 +7,7 @@ from dualform.construct.wiring import Wiring, symmetric_product
 
 
 def compact(output_value: Float[np.ndarray, "d_out d"], key_query: Float[np.ndarray, "d d"]) -> Wiring:
-    """y = V (M z) with M = sum_s x_s x_s^T symmetric and z = C x_t: d (d + 1) / 2 + d hidden, d (d + 1) / 2 pre-readout.
+    """One head as V (M z), M = sum_s x_s x_s^T and z = C x_t: d (d + 1) / 2 + d hidden, d (d + 1) / 2 pre-readout units.
 
     The paper takes the key matrix W_V and the query matrix W_V^-T W_K^T W_Q, so that the state is W_V M W_V^T. Any
     invertible change of that state's basis is free; this one takes the identity, so W_V is never inverted and the error

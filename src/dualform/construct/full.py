@@ -8,7 +8,7 @@ from dualform.mixers.circuits import output_maps
 
 
 def full(attention: LinearAttention) -> Wiring:
-    """Attention as it is written: units at 1 sum v_i k_j, units at 0 pass q_j, and each product reads v_i k_j times q_j.
+    """Attention as it is written: units at 1 sum v_i k_j, units at 0 pass q_j, each product reads one of both.
 
     head * d_v * d_k + head * d_k hidden units and head * d_v * d_k pre-readout units: d^2 + d and d^2 for one square
     head. Exact for any weights, singular ones included: nothing is inverted.

@@ -5,29 +5,34 @@ a tensor of output x memory form x query form.
 
 **Lower bound on hidden units.** Let a gated RNN compute y. For s < t, the part of y_t that depends on x_s and x_t
 together is 2 sum_ij K_ij lam_i^(t-s) F_i(x_s) F_j(x_t), with F the units' inputs and K an output kernel. It must not
-depend on t - s, and powers of distinct numbers are linearly independent, so only units i at lam = 1 bring it: the rank of
-T flattened to memory x (output, query), here R_M, is at most the number of units at 1. For two past tokens s != s' the
-part 2 sum_ij K_ij F_i(x_s) F_j(x_s') over units at 1 must vanish, so among themselves the units at 1 bring nothing of
-x_s and x_t together either; and a unit j with 0 < lam_j < 1 would bring K_ij lam_j^k F_i(x_s) F_j(x_{t-k}) at every lag
-k, which must vanish for k > 0 and so, the lam distinct, for k = 0. What is left are units j at lam = 0: the rank of T
-flattened to query x (output, memory), R_Q, is at most their number. So n >= R_M + R_Q.
+depend on t - s, and powers of distinct numbers are linearly independent, so only units i at lam = 1 bring it: the rank
+of T flattened to memory x (output, query), here R_M, is at most the number of units at 1. For two past tokens s != s'
+the part 2 sum_ij K_ij F_i(x_s) F_j(x_s') over units at 1 must vanish, so among themselves the units at 1 bring nothing
+of x_s and x_t together either; and a unit j with 0 < lam_j < 1 would bring K_ij lam_j^k F_i(x_s) F_j(x_{t-k}) at every
+lag k, which must vanish for k > 0 and so, the lam distinct, for k = 0. What is left are units j at lam = 0: the rank of
+T flattened to query x (output, memory), R_Q, is at most their number. So n >= R_M + R_Q.
 
-**Lower bound on pre-readout units**, where each multiplies a combination of memory units by one of query units: T is then
-a sum of m terms of rank one, so m >= R_M.
+**Lower bound on pre-readout units**, where each multiplies a combination of memory units by one of query units: T is
+then a sum of m terms of rank one, so m >= R_M.
 
-**One head.** Let r_v = rank V, C = P^T R with r_c = rank C, and c = dim(rowspace V & rowspace P). T's slices are the forms
-sym(v k^T), v in rowspace V, k in rowspace P, and span them all. Take bases of the two spaces that share their first c
-vectors: the products v_i k_j are independent but for v_i k_j = v_j k_i with i, j <= c. So R_M = r_v r_c - c (c - 1) / 2,
-and each form is a product of two linear forms, which one hidden unit can take in. R_Q = r_c. With one product for each
-memory unit (the symmetric product on the shared c x c block, S_ij q_j elsewhere) the bounds are met:
-n = R_M + r_c and m = R_M, both the least possible. At full rank this is the compact construction.
+**One head.** Let r_v = rank V, C = P^T R with r_c = rank C, and c = dim(rowspace V & rowspace P). T's slices are the
+forms sym(v k^T), v in rowspace V, k in rowspace P, and span them all. Take bases of the two spaces that share their
+first c vectors: the products v_i k_j are independent but for v_i k_j = v_j k_i with i, j <= c. So
+
+    R_M = r_v r_c - c (c - 1) / 2   and   R_Q = r_c,
+
+and each form is a product of two linear forms, which one hidden unit can take in. With one product for each memory unit
+(the symmetric product on the shared c x c block, S_ij q_j elsewhere) the bounds are met: n = R_M + R_Q and m = R_M,
+both the least possible. At full rank this is the compact construction.
 
 **Many heads.** Memory units are chosen among the products of all heads (at most d (d + 1) / 2, all forms there are),
 query units span what is asked (at most d). Without `w_o` each output belongs to one head, so T's slices span those
-products and n is again the least possible; with a `w_o` that mixes heads into fewer outputs the slices may span less, and
-n is an upper bound. m is the least of the heads' sum and of the ranks of T's slices by output, by query and by memory,
-summed; each is exact, none is proven least.
+products and n is again the least possible; with a `w_o` that mixes heads into fewer outputs the slices may span less,
+and n is an upper bound. m is the least of the heads' sum and of the ranks of T's slices by output, by query and by
+memory, summed; each is exact, none is proven least.
 """
+
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -36,7 +41,7 @@ from jaxtyping import Float
 from dualform.construct.wiring import Wiring, pair_products, symmetric_product
 
 TOLERANCE = 2.5e-13
-"""Singular values below this share of the largest, and sines of angles below it, count as 0: under the 1e-12 promised."""
+"""Singular values below this share of the largest, and sines of angles below it, count as 0: less than 1e-12."""
 
 
 def low_rank(
@@ -87,6 +92,10 @@ def _thin(matrix: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]
     return u[:, :rank] * s[:rank], w[:rank]
 
 
+def _block_diagonal(*blocks: np.ndarray) -> np.ndarray:
+    return np.asarray(scipy.linalg.block_diag(*blocks))
+
+
 def _one_head(v: Float[np.ndarray, "d_out d"], c: Float[np.ndarray, "d d"], tolerance: float) -> Wiring:
     """The least possible wiring of one head, by bases of the two spaces that share what they have in common."""
     write, values = _thin(v, tolerance)
@@ -111,7 +120,7 @@ def _one_head(v: Float[np.ndarray, "d_out d"], c: Float[np.ndarray, "d d"], tole
         left=np.concatenate([values[product.rows], values[i]]),
         right=np.concatenate([values[product.columns], keys[j]]),
         query=query,
-        read_memory=scipy.linalg.block_diag(product.read_memory, np.eye(len(i))),
+        read_memory=_block_diagonal(product.read_memory, np.eye(len(i))),
         read_query=np.concatenate(
             [np.pad(product.read_query, ((0, 0), (0, len(keys) - shared))), np.eye(len(keys))[j]]
         ),
@@ -126,7 +135,8 @@ def _joined(heads: list[Wiring], tolerance: float, every_form: bool = False) -> 
     chosen = np.arange(forms.shape[1])
     if not every_form:
         size = np.linalg.norm(forms, axis=1, keepdims=True)
-        r, order = scipy.linalg.qr((forms / np.where(size == 0, 1, size)).T, mode="r", pivoting=True)
+        pivoted: Any = scipy.linalg.qr((forms / np.where(size == 0, 1, size)).T, mode="r", pivoting=True)
+        r, order = pivoted
         pivots = np.abs(np.diag(r))
         chosen = np.sort(order[: max(int(np.sum(pivots > tolerance * pivots[0])), 1)])
     if len(chosen) == forms.shape[1]:
@@ -140,8 +150,8 @@ def _joined(heads: list[Wiring], tolerance: float, every_form: bool = False) -> 
         left=left,
         right=right,
         query=query,
-        read_memory=scipy.linalg.block_diag(*[head.read_memory for head in heads]) @ coordinates,
-        read_query=scipy.linalg.block_diag(*[head.read_query for head in heads]) @ asked,
+        read_memory=_block_diagonal(*[head.read_memory for head in heads]) @ coordinates,
+        read_query=_block_diagonal(*[head.read_query for head in heads]) @ asked,
         readout=np.concatenate([head.readout for head in heads], axis=1),
     )
 

@@ -10,7 +10,7 @@ from dualform.mixers.circuits import output_maps
 
 
 def side_gated(attention: LinearAttention, dtype: Any = None) -> SideGatedRNN:
-    """y = D (h * W x): unit (i, j) of a head sums v_i k_j at lam = 1 and is read through its gate q_j.
+    """The network y = D (h * W x): unit (i, j) of a head sums v_i k_j at lam = 1 and is read through its gate q_j.
 
     head * d_v * d_k units, no unit at 0, nothing appended to x, decays of 1 that take no parameter: d^2 and 4 d^3
     parameters for one square head. Exact for any weights.

@@ -1,4 +1,4 @@
-"""The weights of a gated RNN as attention needs them: memory at lam = 1, queries at lam = 0, and products of the two."""
+"""The weights of a gated RNN as attention needs them: memory at lam = 1, queries at lam = 0, products of the two."""
 
 from typing import Any, NamedTuple
 
@@ -65,7 +65,8 @@ class SymmetricProduct(NamedTuple):
     For i < j one product S_ij (q_i + q_j) serves z_i and z_j; the product (S_ii - sum_{j != i} S_ij) q_i mends z_i.
 
     - rows, columns: the entries S_ij held, i <= j.
-    - read_memory (pairs, pairs), read_query (pairs, c), collect (c, pairs): z = collect ((read_memory S) * (read_query q)).
+    - read_memory (pairs, pairs), read_query (pairs, c), collect (c, pairs): z = collect ((read_memory S) * (read_query
+      q)).
     """
 
     rows: np.ndarray

@@ -1,8 +1,8 @@
 """The algebra of a gated RNN's weights: every unit's input and every output as a quadratic form, and what they make.
 
-With z = (x, 1), unit i takes in z^T F_i z, and output o is h^T K_o h. Contracted with each other they give the *effective*
-tensor of the network: output x memory form x query form. It sees the function alone: units that are permuted, rescaled,
-mixed or superfluous leave it as it is.
+With z = (x, 1), unit i takes in z^T F_i z, and output o is h^T K_o h. Contracted with each other they give the
+*effective* tensor of the network: output x memory form x query form. It sees the function alone: units that are
+permuted, rescaled, mixed or superfluous leave it as it is.
 
 It stops where units are neither at 1 nor at 0: `recover` weighs those, lag by lag.
 """
@@ -35,14 +35,14 @@ def output_kernels(rnn: GatedRNN) -> Float[np.ndarray, "d_out n n"]:
 
 
 def form_basis(k: int) -> Float[np.ndarray, "forms k k"]:
-    """An orthonormal basis of the symmetric k x k matrices, k (k + 1) / 2 of them, in the order of `np.triu_indices`."""
+    """An orthonormal basis of the symmetric k x k matrices, k (k + 1) / 2 of them, ordered as `np.triu_indices`."""
     i, j = np.triu_indices(k)
     basis = symmetric_part(np.eye(k)[i], np.eye(k)[j])
     return basis * np.where(i == j, 1.0, 2.0**0.5)[:, None, None]
 
 
 def form_kinds(k: int) -> Int[np.ndarray, " forms"]:
-    """The degree in x of each form of `form_basis(k)`, z = (x, 1): 2, 1 (linear: some x_l times 1) or 0 (the constant)."""
+    """The degree in x of each form of `form_basis(k)`, z = (x, 1): 2, 1 (some x_l times 1) or 0 (the constant)."""
     i, j = np.triu_indices(k)
     return (i < k - 1).astype(int) + (j < k - 1).astype(int)
 
@@ -55,14 +55,14 @@ def form_coordinates(forms: Float[np.ndarray, "n k k"]) -> Float[np.ndarray, "n 
 class EffectiveTensor(NamedTuple):
     """What units at 1 (S, summed over the past and the present) and at 0 (q, of the present token) make of each other.
 
-    With e(z) the forms of `form_basis(d + 1)`: y_o = sum_ab memory_query[o, a, b] S_a q_b + memory_memory[o, a, b] S_a S_b
-    + query_query[o, a, b] q_a q_b, S_a = sum_s e_a(z_s), q_b = e_b(z_t). Attention has the first alone, between the
+    With e(z) the forms of `form_basis(d + 1)`: y_o = sum_ab memory_query[o, a, b] S_a q_b + memory_memory[o, a, b] S_a
+    S_b + query_query[o, a, b] q_a q_b, S_a = sum_s e_a(z_s), q_b = e_b(z_t). Attention has the first alone, between the
     degree-2 forms and the linear ones.
 
     `evidence`: norms of what should be 0, relative to that of `memory_query`. "memory_memory"; "query_query", as a
-    function of x_t (forms may cancel there without being 0); "memory_not_quadratic" and "query_not_linear", the parts of
-    `memory_query` in forms that attention does not have. They prove the function, given that all other units are at 1 or
-    0 exactly; they do not say that the units are few.
+    function of x_t (forms may cancel there without being 0); "memory_not_quadratic" and "query_not_linear", the parts
+    of `memory_query` in forms that attention does not have. They prove the function, given that all other units are at
+    1 or 0 exactly; they do not say that the units are few.
     """
 
     memory_query: Float[np.ndarray, "d_out forms forms"]
@@ -71,7 +71,7 @@ class EffectiveTensor(NamedTuple):
     evidence: dict[str, float]
 
     def attention_block(self) -> Float[np.ndarray, "d_out quadratic d"]:
-        """T[o, a, l]: y_o = sum_al T[o, a, l] S_a x_l over the forms a of degree 2, the part that attention can have."""
+        """T[o, a, l], the part that attention can have: y_o = sum_al T[o, a, l] S_a x_l over the forms a of degree 2."""
         return attention_block(self.memory_query)
 
 
@@ -137,7 +137,7 @@ def circuit_block(
 
 
 def as_function(block: Float[np.ndarray, "*o forms forms"]) -> Float[np.ndarray, "*o k k k k"]:
-    """sum_ab block[a, b] e_a(z) e_b(z) as a fully symmetric tensor of degree 4: it is 0 exactly where the function is."""
+    """The quartic sum_ab block[a, b] e_a(z) e_b(z) as a fully symmetric tensor: 0 exactly where the function is 0."""
     k = _width(block.shape[-1])
     basis = form_basis(k)
     tensor = np.einsum("...ab,aij,bkl->...ijkl", block, basis, basis, optimize=True)

@@ -1,8 +1,8 @@
 """The polynomial of one step from nothing: y as a function of x_1, in every monomial, from the weights alone.
 
 From h = 0, one token gives y = D g_out(g_in(x)), a polynomial of degree 4 in x; attention gives a cubic. Comparing them
-coefficient by coefficient takes no samples. It proves how the first output depends on the first token; it says nothing of
-the decays, since nothing has been remembered yet.
+coefficient by coefficient takes no samples. It proves how the first output depends on the first token; it says nothing
+of the decays, since nothing has been remembered yet.
 """
 
 import itertools

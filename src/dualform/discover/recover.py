@@ -4,16 +4,16 @@ The output of a gated RNN is a sum over pairs of lags (k, l) of tensors over the
 
     y_t = sum_kl B_kl(x_{t-k}, x_{t-l}),   B_kl = sum_ij K_ij lam_i^k lam_j^l F_i F_j.
 
-Attention has the pairs of the past with the present alone, the same at every lag, quadratic in the past token and linear
-in the present one: T[o, (ij), l] = sum_h (V_oi C_jl + V_oj C_il) / 2. T is averaged over the lags, fitted by such heads,
-and everything that the fit leaves, all pairs of lags included, is the error. No sample is drawn and no unit is taken to
-be at 0 or 1: a decay of 0.999 costs what it costs within the horizon.
+Attention has the pairs of the past with the present alone, the same at every lag, quadratic in the past token and
+linear in the present one: T[o, (ij), l] = sum_h (V_oi C_jl + V_oj C_il) / 2. T is averaged over the lags, fitted by
+such heads, and everything that the fit leaves, all pairs of lags included, is the error. No sample is drawn and no unit
+is taken to be at 0 or 1: a decay of 0.999 costs what it costs within the horizon.
 
 Limits. One head is found by algebra wherever it is exact, so its no is a no. More heads are searched for from 7 to 49
-starts: a yes is proved by the error, a no says only that the search found none. Where T has about as many entries as the
-heads have parameters (6 heads at d = 4) the search for that number may fail; from there on every T is some attention
-(d^2 heads always suffice, and are then given by algebra), and the number of heads means little. V and C of one head are
-determined up to a scale between them, several heads up to more than that, W_K and W_Q only by C = W_K^T W_Q.
+starts: a yes is proved by the error, a no says only that the search found none. Where T has about as many entries as
+the heads have parameters (6 heads at d = 4) the search for that number may fail; from there on every T is some
+attention (d^2 heads always suffice, and are then given by algebra), and the number of heads means little. V and C of
+one head are determined up to a scale between them, several heads up to more than that; W_K and W_Q by their product.
 """
 
 from typing import Any, NamedTuple, TypeAlias
@@ -42,13 +42,13 @@ from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
 class Recovered(eqx.Module):
     """What attention a gated RNN implements, if it does.
 
-    - attention: the nearest found. W_V of each head has the Frobenius norm sqrt(rows) and its largest entry is positive;
-      W_K and W_Q are (d, d), the balanced factors of C (they share its singular values' square roots).
-    - error: ||rnn - attention|| / ||rnn|| over the function's tensors at all pairs of lags within the horizon, in [0, ~1].
+    - attention: the nearest found. W_V of each head has the Frobenius norm sqrt(rows) and its largest entry is
+      positive; W_K and W_Q are (d, d), the balanced factors of C (they share its singular values' square roots).
+    - error: ||rnn - attention|| / ||rnn|| over the function's tensors at all pairs of lags within the horizon.
     - implements: error <= tolerance.  reasons: why (not), in words.
     - evidence: the parts whose squares sum to error^2. "structure": T against its nearest attention; "other_forms": the
-      past read linearly, or a query that is not; "decays": T changing with the lag; "memory_memory": products of two past
-      tokens; "present": the present token with itself.
+      past read linearly, or a query that is not; "decays": T changing with the lag; "memory_memory": products of two
+      past tokens; "present": the present token with itself.
 
     The numbers prove the function. They do not say that the network's *units* are those of a construction.
     """
@@ -92,7 +92,7 @@ def recover_attention(
       takes d * min(d, d_out) heads, of which each has one row or column.
     - seed: of the starts of the search for several heads.
 
-    **Returns:** `Recovered`; its attention joins several heads by a `w_o` of identities, so that each head writes d_out.
+    **Returns:** `Recovered`; its attention joins several heads by a `w_o` of identities: each writes all of d_out.
 
     **Raises:** `InputError` for another mixer, weights that are not finite, or numbers out of range.
 
@@ -175,7 +175,9 @@ def _blocks(rnn: GatedRNN | SideGatedRNN, horizon: int) -> _Blocks:
     read = kernels @ coordinates
     by_lag = np.einsum("kn,na,onb->koab", powers, coordinates, read, optimize=True)
     remembered = powers[1:].T[:, :, None] * coordinates[:, None]
-    root = np.linalg.qr(remembered.reshape(len(coordinates), (len(powers) - 1) * coordinates.shape[1]).T, mode="r").T
+    root = np.asarray(
+        np.linalg.qr(remembered.reshape(len(coordinates), (len(powers) - 1) * coordinates.shape[1]).T, mode="r")
+    ).T
     return _Blocks(2 * by_lag[1:], by_lag[0], float(np.linalg.norm(root.T @ kernels @ root)))
 
 
@@ -191,10 +193,8 @@ def _canonical(
     u, s, w = np.linalg.svd(key_query * scale)
     root = np.sqrt(s)[:, :, None]
     weights = (output_value / scale, root * u.swapaxes(1, 2), root * w)
-    as_array = lambda w: jnp.asarray(w, float)
-    if heads == 1:
-        return LinearAttention(*(as_array(w[0]) for w in weights))
-    return LinearAttention(*(as_array(w) for w in weights), as_array(np.tile(np.eye(rows), (1, heads))))
+    w_v, w_k, w_q = (jnp.asarray(w, float) for w in weights)
+    return LinearAttention(w_v, w_k, w_q, None if heads == 1 else jnp.asarray(np.tile(np.eye(rows), (1, heads)), float))
 
 
 def _reasons(
@@ -213,7 +213,7 @@ def _reasons(
     words = {
         "memory_memory": "its output holds products of two past tokens, which attention never forms",
         "decays": f"what it makes of a past token changes with the lag (decays: {named})",
-        "other_forms": "it reads the past linearly or as a constant (a bias), or its query is not linear in the present",
+        "other_forms": "it reads the past linearly or as a constant (a bias), or its query is not linear",
         "present": "what it makes of the present token alone is not what it makes of a past one",
         "structure": f"no attention of {count} was found that has its tensor",
     }
@@ -277,8 +277,10 @@ def _misfit(block, heads: _Heads) -> float:
 
 
 def _entry_by_entry(block: Float[np.ndarray, "d_out quadratic d"]) -> _Heads:
-    """Any block whatever as d * min(d, d_out) heads: a head for each row i of M = sum_i sym(e_i c_i^T), and for each
-    output or for each query, whichever are fewer."""
+    """Any block whatever as d * min(d, d_out) heads, of one row or column each.
+
+    A symmetric M is sum_i sym(e_i c_i^T): a head for each i, and for each output or each query, whichever are fewer.
+    """
     d_out, _, d = block.shape
     matrices = np.einsum("oql,qij->oijl", block, _quadratic_basis(d))
     rows = matrices * (np.triu(np.ones((d, d)), 1) + np.triu(np.ones((d, d))))[None, :, :, None]

@@ -1,6 +1,7 @@
 """The circuits of a linear attention: all that its outputs depend on, whatever the sizes of its heads.
 
-y_t = sum_h V_h (sum_{s<=t} x_s x_s^T) C_h x_t, with V_h = W_O,h W_V,h (output-value) and C_h = W_K,h^T W_Q,h (key-query).
+y_t = sum_h V_h (sum_{s<=t} x_s x_s^T) C_h x_t, with V_h = W_O,h W_V,h (output-value) and C_h = W_K,h^T W_Q,h
+(key-query).
 """
 
 import numpy as np
