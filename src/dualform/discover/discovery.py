@@ -135,6 +135,7 @@ def discover(
     attention: LinearAttention,
     inputs: Float[np.ndarray, "..."],
     *,
+    test: Float[np.ndarray, "..."] | None = None,
     limits: Limits | None = None,
     fine_tune: SecondOrder | None = None,
     seed: int = 0,
@@ -148,7 +149,8 @@ def discover(
 
     **Arguments:**
 
-    - inputs: (sequence, time, d), what everything is measured on; from a few hundred sequences on, scores are stable.
+    - inputs: (sequence, time, d), what units are judged and fine-tuned on; a few hundred sequences are enough.
+    - test: (sequence, time, d), what the evidence is measured on; `inputs` if not given.
     - fine_tune: how to fine-tune after the reduction.
     - seed: of the fine-tuning's data and the reduction's random starts.
     - on_stage: called after every stage.
@@ -158,15 +160,9 @@ def discover(
     **Raises:** `InputError` where widths do not fit or inputs are not finite.
     """
     limits = limits or Limits()
-    inputs = np.asarray(inputs, np.float64)
-    require(inputs.ndim == 3, f"inputs have shape {inputs.shape}; they must be (sequence, time, d).")
-    require(
-        rnn.d_in == attention.d_in == inputs.shape[2] and rnn.d_out == attention.d_out,
-        f"the student maps {rnn.d_in} to {rnn.d_out}, the attention {attention.d_in} to {attention.d_out}, and the "
-        f"inputs have width {inputs.shape[2]}; these must agree.",
-    )
-    require(bool(np.all(np.isfinite(inputs))), "inputs hold NaN or infinity; clean them first.")
-    given, ablation = measure(rnn, attention, inputs), ablate(rnn, split_decays(rnn), attention, inputs)
+    inputs = _checked(rnn, attention, inputs)
+    test = inputs if test is None else _checked(rnn, attention, test)
+    given, ablation = measure(rnn, attention, test), ablate(rnn, split_decays(rnn), attention, test)
     stages = _Stages(rnn, attention, inputs, on_stage)
     share = 0.1 * given.relative_loss
     stages.add("prune", prune(rnn, inputs, share))
@@ -181,15 +177,27 @@ def discover(
         sample, power = _windows(attention, inputs)
         stages.add("fine-tune", levenberg_marquardt(stages.rnn, sample, power, fine_tune, seed=seed).rnn)
     final = arrange(stages.rnn)
-    found = measure(final, attention, inputs)
-    moved = _moved(rnn, final, attention, inputs)
+    found = measure(final, attention, test)
+    moved = _moved(rnn, final, attention, test)
     recovered = recover_attention(final, heads=len(attention.w_v))
-    expected = targets(attention, inputs)
-    recovered_error = relative_error_power(targets(recovered.attention, inputs), expected) ** 0.5
+    recovered_error = relative_error_power(targets(recovered.attention, test), targets(attention, test)) ** 0.5
     verdict, reasons = judge(given, found, recovered_error, moved, limits)
     return Discovery(
         verdict, reasons, given, found, final, recovered, recovered_error, ablation, tuple(stages.done), moved
     )
+
+
+def _checked(rnn: GatedRNN, attention: LinearAttention, inputs) -> Float[np.ndarray, "sequence time d"]:
+    """Inputs that fit the student and the teacher."""
+    inputs = np.asarray(inputs, np.float64)
+    require(inputs.ndim == 3, f"inputs have shape {inputs.shape}; they must be (sequence, time, d).")
+    require(
+        rnn.d_in == attention.d_in == inputs.shape[2] and rnn.d_out == attention.d_out,
+        f"the student maps {rnn.d_in} to {rnn.d_out}, the attention {attention.d_in} to {attention.d_out}, and the "
+        f"inputs have width {inputs.shape[2]}; these must agree.",
+    )
+    require(bool(np.all(np.isfinite(inputs))), "inputs hold NaN or infinity; clean them first.")
+    return inputs
 
 
 class _Stages:

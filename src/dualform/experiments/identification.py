@@ -13,31 +13,43 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from dualform.discover import Discovery, Evidence, Stage, discover, measure, prune, settle_decays, shrink
+from dualform.discover import (
+    Stage,
+    discover,
+    keep_units,
+    measure,
+    prune,
+    relative_loss,
+    saliency,
+    settle_decays,
+    split_decays,
+)
+from dualform.discover.units import grow, least_salient
 from dualform.mixers import GatedRNN
-from dualform.tasks import Teacher, TeacherStudent
-from dualform.training import FitConfig, Fitted, Progress, Run, SecondOrder, fit, levenberg_marquardt, save_weights
-
-PAPER = {
-    "relative_loss": 4.97e-8,
-    "kv_score": 4.52e-8,
-    "q_score": 2.06e-10,
-    "polynomial_distance": 3.73e-4,
-    "memory_units": 10,
-    "forget_units": 4,
-    "other_units": 0,
-    "readout_units": 11,
-}
-"""Table 1 and Sec. 3.1 of Zucchet et al. 2023, d = 4. Their loss is not said to be relative; 13 pre-readout units are left,
-of which the last three act as one."""
+from dualform.tasks import Teacher, TeacherStudent, find_teacher
+from dualform.training import (
+    FitConfig,
+    Fitted,
+    Polished,
+    Progress,
+    Run,
+    SecondOrder,
+    TrainState,
+    fit,
+    levenberg_marquardt,
+    save_weights,
+    select,
+    write_atomically,
+)
 
 
 @dataclass(frozen=True)
@@ -62,14 +74,29 @@ class Identification:
     batch: int = 64
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
-            steps=2500, chunk=500, warmup=200, learning_rate=1e-2, final_learning_rate=1e-5, weight_decay=0.2
+            steps=4000,
+            chunk=500,
+            warmup=200,
+            learning_rate=1e-2,
+            final_learning_rate=1e-5,
+            decay_rate=3.0,
+            weight_decay=0.3,
         )
     )
     shrink: float = 0.02
-    second_order: SecondOrder = SecondOrder()
+    second_order: SecondOrder = SecondOrder(tolerance=1e-13)
     rounds: int = 4
     seed: int = 0
     teacher_seed: int | None = None
+
+
+class Moment(NamedTuple):
+    """Where a run is: its stage, how much of it is done, and what to show beside it."""
+
+    stage: str
+    done: int
+    total: int
+    note: str
 
 
 def preset(name: str) -> Identification:
@@ -77,8 +104,8 @@ def preset(name: str) -> Identification:
     default = Identification()
     return {
         "default": default,
-        "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=1500)),
-        "paper": replace(default, teacher="gaussian", n=100, m=100, fit=replace(default.fit, weight_decay=0.3)),
+        "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=2000)),
+        "paper": replace(default, teacher="gaussian", n=100, m=100, fit=replace(default.fit, weight_decay=0.6)),
     }[name]
 
 
@@ -89,8 +116,187 @@ def recipe_of_the_paper(config: Identification) -> Identification:
         warmup=0,
         learning_rate=1e-3,
         final_learning_rate=1e-6,
+        decay_rate=1.0,
         weight_decay=1e-4,
         final_weight_decay=1e-4,
         clip=float("inf"),
     )
     return replace(config, fit=fit, shrink=0.0)
+
+
+def identify(
+    config: Identification,
+    folder: Path,
+    *,
+    paper_recipe: bool = False,
+    on_progress: Callable[[Moment], None] | None = None,
+) -> dict[str, Any]:
+    """Train, polish and reverse-engineer one student, in a run folder.
+
+    **Arguments:**
+
+    - folder: the run's; made if it is not there, gone on with if it is, read back if it is finished.
+    - paper_recipe: also train the student by the paper's recipe, for as many steps, and measure it.
+    - on_progress: called as stages go on.
+
+    **Returns:** what `result.json` holds.
+
+    **Raises:** `InputError` and `FileError` for a teacher or folder that cannot be used, `DivergedError` for training that
+    diverges.
+    """
+    show = on_progress or (lambda moment: None)
+    begin = time.perf_counter()
+    teacher = find_teacher(config.teacher, d=config.d, rank=config.rank, seed=_teacher_seed(config))
+    train, test = _tasks(teacher, config)
+    run = Run.open(folder, {"identification": asdict(config), "paper_recipe": paper_recipe})
+    if (finished := run.result()) is not None:
+        return finished
+    teacher.save(folder / "teacher.safetensors")
+    inputs = np.asarray(
+        TeacherStudent(train.teacher, time=config.time, batch=512).inputs(jr.key(config.seed)), np.float64
+    )
+    held_out = np.asarray(test.inputs(jr.key(config.seed + 2**20)), np.float64)
+    fitted = _train(config, train, run, show)
+    first = measure(fitted.model, teacher.attention, held_out)
+    save_weights(folder / "student.safetensors", fitted.model)
+    student = polish(fitted.model, config, train, inputs, show)
+    save_weights(folder / "polished.safetensors", student)
+    done: list[Stage] = []
+
+    def stage(one: Stage) -> None:
+        done.append(one)
+        show(Moment("reduce", len(done), 5, f"{one.name}: {one.hidden_units} units, loss {one.relative_loss:.1e}"))
+
+    found = discover(student, teacher.attention, inputs, test=held_out, seed=config.seed, on_stage=stage)
+    save_weights(folder / "weights.safetensors", found.network)
+    save_weights(folder / "recovered.safetensors", found.recovered.attention)
+    result = {
+        **found.result(),
+        "first_order": asdict(first),
+        "steps": fitted.steps,
+        "seed": config.seed,
+        "teacher": teacher.name,
+        # A wall clock: the one number that an interrupted run does not share with an unbroken one.
+        "seconds": fitted.seconds_before + time.perf_counter() - begin,
+    }
+    if paper_recipe:
+        result["paper_recipe"] = _paper_recipe(config, train, folder, held_out, show)
+    run.finish(result)
+    return result
+
+
+def _teacher_seed(config: Identification) -> int:
+    return config.seed if config.teacher_seed is None else config.teacher_seed
+
+
+def _tasks(teacher: Teacher, config: Identification) -> tuple[TeacherStudent, TeacherStudent]:
+    """Training and test data. Of several real sequences the last is kept for the test; of one, both are windows."""
+    with_inputs = lambda inputs: eqx.tree_at(lambda t: t.inputs, teacher, inputs, is_leaf=lambda leaf: leaf is None)
+    seen, unseen = teacher, teacher
+    if teacher.inputs is not None and len(teacher.inputs) > 1:
+        seen, unseen = with_inputs(teacher.inputs[:-1]), with_inputs(teacher.inputs[-1:])
+    return (
+        TeacherStudent(seen, time=config.time, batch=config.batch),
+        TeacherStudent(unseen, time=config.time, batch=512),
+    )
+
+
+def array_sizes(units: int, d: int) -> tuple[int, ...]:
+    """The few sizes that arrays take while units die: 1.7 and 3.4 times the compact construction's hidden units, and all.
+
+    Every size is compiled once; between two of them, dead units stay.
+    """
+    few = int(np.ceil(1.7 * (d * (d + 1) // 2 + d)))
+    return tuple(sorted({min(few, units), min(2 * few, units), units}))
+
+
+def _train(config: Identification, task: TeacherStudent, run: Run | None, show: Callable[[Moment], None]) -> Fitted:
+    """First-order training, units that die cut away between chunks."""
+    keys = jr.split(jr.key(config.seed), 3)
+    attention = task.teacher.attention
+    student = GatedRNN.make(
+        attention.d_in, key=keys[0], n=config.n, m=config.m, d_out=attention.d_out, dtype=jnp.float32
+    )
+    sizes = array_sizes(max(config.n, config.m), attention.d_in)
+
+    def cut(state: TrainState, loss: float) -> TrainState:
+        x = np.asarray(task.inputs(jr.fold_in(keys[1], int(state.step))), np.float64)
+        matters = saliency(state.model, x)
+        alive = max(len(s) - len(least_salient(s, config.shrink * loss)) for s in matters)
+        now = max(len(s) for s in matters)
+        size = next((size for size in sizes if size >= alive), now)
+        if size >= now:
+            return state
+        hidden, readout = (np.sort(np.argsort(-s, kind="stable")[:size]) for s in matters)
+        return select(state, lambda tree: keep_units(tree, hidden, readout))
+
+    def on_chunk(progress: Progress) -> None:
+        split = split_decays(progress.model)
+        note = f"loss {progress.loss:.1e}   1 / between / 0: {len(split.memory)} / {len(split.between)} / {len(split.forget)}"
+        show(Moment("train", progress.step, progress.steps, note))
+
+    return fit(
+        student,
+        task.sample,
+        config.fit,
+        scale=task.target_power(keys[2]),
+        run=run,
+        reshape=cut if config.shrink else None,
+        on_chunk=on_chunk,
+    )
+
+
+def polish(
+    rnn: GatedRNN,
+    config: Identification,
+    task: TeacherStudent,
+    inputs: Float[np.ndarray, "sequence time d"],
+    show: Callable[[Moment], None],
+) -> GatedRNN:
+    """Second-order training in rounds: fill up to a working size, polish, settle what is left between, prune.
+
+    A round that stalls gets four more units of each kind than the one before, never more than the student began with.
+    """
+    teacher, data = task.teacher, _in_float64(task)
+    power, second = task.target_power(jr.key(config.seed)), config.second_order
+    rnn = prune(rnn, inputs, 1e-3 * relative_loss(rnn, teacher.attention, inputs))
+    few, total, done = array_sizes(10**6, teacher.attention.d_in)[0], config.rounds * second.iterations, 0
+
+    def iteration(i: int, loss: float) -> None:
+        show(Moment("polish", done + i, total, f"loss {loss:.1e}"))
+
+    def polished(rnn: GatedRNN, seed: int) -> Polished:
+        return levenberg_marquardt(rnn, data, power, second, seed=seed, on_iteration=iteration)
+
+    for turn in range(config.rounds):
+        target = few + 4 * turn
+        hidden = max(0, min(target, config.n) - len(rnn.w_m_in))
+        readout = max(0, min(target, config.m) - rnn.readout.shape[1])
+        found = polished(grow(rnn, hidden, readout, inputs, config.seed + turn), config.seed + turn)
+        rnn, done = found.rnn, done + second.iterations
+        if found.relative_loss < 1e-10:
+            if len(split_decays(rnn, margin=0.0).between):
+                found = polished(settle_decays(rnn, teacher.attention, inputs), config.seed + config.rounds + turn)
+                rnn = found.rnn
+            if found.relative_loss < second.tolerance:
+                break
+        rnn = prune(rnn, inputs, 1e-2 * found.relative_loss)
+    show(Moment("polish", total, total, f"loss {found.relative_loss:.1e}"))
+    return rnn
+
+
+def _in_float64(task: TeacherStudent) -> Callable[[Array], tuple[Array, Array]]:
+    """The task's samples in float64, 256 sequences each; to be called where float64 is enabled."""
+    with jax.enable_x64(True):
+        widen = lambda a: jnp.asarray(np.asarray(a), jnp.float64)
+        wide = TeacherStudent(jax.tree_util.tree_map(widen, task.teacher), time=task.time, batch=256)
+        return eqx.filter_jit(wide.sample)
+
+
+def _paper_recipe(config: Identification, task: TeacherStudent, folder: Path, held_out, show) -> dict[str, Any]:
+    """The student trained by the paper's optimiser, measured as it is."""
+    plain = recipe_of_the_paper(config)
+    fitted = _train(plain, task, None, lambda moment: show(moment._replace(stage="paper's recipe")))
+    records = ({"step": step, "loss": loss} for step, loss in fitted.history)
+    write_atomically(folder / "paper_recipe.jsonl", "".join(json.dumps(r) + "\n" for r in records).encode())
+    return asdict(measure(fitted.model, task.teacher.attention, held_out))

@@ -1,0 +1,190 @@
+"""The command line: `dualform discover`, `construct`, `view`, `mixers`.
+
+Exit codes: 0 done; 1 a job that failed; 2 a mistake of the caller's, said in one sentence; 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import jax.random as jr
+import tyro
+from tyro.conf import AvoidSubcommands, Positional, subcommand
+
+from dualform.errors import DivergedError, DualformError, require
+
+
+@dataclass(frozen=True)
+class Discover:
+    """Train a gated RNN on an attention head, reverse-engineer it, and say whether and how it implements attention.
+
+    The same command goes on where it was stopped, and ends with the same numbers.
+    """
+
+    teacher: str | None = None
+    """An embedded head's name ("default"), "gaussian", or a safetensors file with w_v, w_k, w_q and, if any, w_o, inputs.
+    By default the preset's."""
+    preset: Literal["default", "quick", "paper"] = "default"
+    """default: a real attention head on real text. quick: the same, smaller. paper: a Gaussian teacher, 100 units, five seeds,
+    and the paper's own recipe beside it."""
+    n: int | None = None
+    """Hidden units to begin with."""
+    m: int | None = None
+    """Pre-readout units to begin with."""
+    steps: int | None = None
+    """First-order training steps."""
+    d: int | None = None
+    """Width of a Gaussian teacher."""
+    rank: int | None = None
+    """Rank of a Gaussian teacher's W_V; full by default."""
+    seed: int = 0
+    """The first seed; of the student, the data and a Gaussian teacher."""
+    seeds: int | None = None
+    """How many seeds, one run each."""
+    paper_recipe: bool | None = None
+    """Also train the same student by the paper's recipe, for as many steps, and show its numbers."""
+    out: Path | None = None
+    """The run's folder; runs/PRESET-SEED by default."""
+
+
+@dataclass(frozen=True)
+class Construct:
+    """Write an attention into the weights of an RNN, exactly, and certify it."""
+
+    teacher: str = "default"
+    """An embedded head's name, "gaussian", or a safetensors file with w_v, w_k, w_q and, if any, w_o, inputs."""
+    form: Literal["full", "compact", "low-rank", "side-gated"] = "compact"
+    """Which construction."""
+    d: int = 4
+    """Width of a Gaussian teacher."""
+    rank: int | None = None
+    """Rank of a Gaussian teacher's W_V; full by default."""
+    seed: int = 0
+    """Of a Gaussian teacher and of the certificate's random input."""
+    out: Path | None = None
+    """Where to save the RNN (safetensors)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Open a run's report in the browser."""
+
+    run: Positional[Path]
+    """The run's folder."""
+    browser: bool = True
+    """Open a browser; without it, only the report's path is printed."""
+
+
+@dataclass(frozen=True)
+class Mixers:
+    """List the mixers."""
+
+
+Command: TypeAlias = AvoidSubcommands[
+    Annotated[Discover, subcommand("discover")]
+    | Annotated[Construct, subcommand("construct")]
+    | Annotated[View, subcommand("view")]
+    | Annotated[Mixers, subcommand("mixers")]
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    command = tyro.cli(Command, prog="dualform", args=arguments, description=__doc__.splitlines()[0])  # pyright: ignore
+    try:
+        return _run(command)
+    except DivergedError as error:
+        return _say(error, 1)
+    except DualformError as error:
+        return _say(error, 2)
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing is lost, the same command goes on from the last checkpoint.", 130)
+
+
+def _run(command: Discover | Construct | View | Mixers) -> int:
+    match command:
+        case Discover():
+            return _discover(command)
+        case Construct():
+            return _construct(command)
+        case View():
+            return _view(command)
+        case Mixers():
+            return _mixers()
+
+
+def _discover(command: Discover) -> int:
+    from dualform.experiments.identification import identify, preset
+    from dualform.reports.console import Console
+    from dualform.reports.discovery_page import write_discovery_page
+
+    config, paper = preset(command.preset), command.preset == "paper"
+    asked = {name: getattr(command, name) for name in ("teacher", "n", "m", "d", "rank")}
+    config = replace(config, **{name: value for name, value in asked.items() if value is not None})
+    if command.steps is not None:
+        config = replace(config, fit=replace(config.fit, steps=command.steps))
+    seeds = command.seeds if command.seeds is not None else 5 if paper else 1
+    require(seeds >= 1, f"--seeds {seeds}: at least one seed is needed.")
+    require(
+        command.out is None or seeds == 1,
+        f"--out names one run; {seeds} seeds need one each. Leave it out, or --seeds 1.",
+    )
+    console, results = Console(), []
+    for seed in range(command.seed, command.seed + seeds):
+        folder = command.out or Path("runs") / f"{command.preset}-{seed}"
+        with console.progress(folder) as progress:
+            result = identify(
+                replace(config, seed=seed),
+                folder,
+                paper_recipe=paper if command.paper_recipe is None else command.paper_recipe,
+                on_progress=progress,
+            )
+            page = write_discovery_page(folder)
+        console.verdict(result, page)
+        results.append(result)
+    if len(results) > 1:
+        console.summary(results)
+    return 0
+
+
+def _construct(command: Construct) -> int:
+    from dualform.construct import build
+    from dualform.reports.console import Console
+    from dualform.tasks import find_teacher
+    from dualform.training import save_weights
+
+    teacher = find_teacher(command.teacher, d=command.d, rank=command.rank, seed=command.seed)
+    built = build(teacher.attention, command.form, teacher.inputs, key=jr.key(command.seed))
+    if command.out is not None:
+        save_weights(command.out, built.rnn)
+    Console().construction(built, teacher.name, command.out)
+    return 0
+
+
+def _view(command: View) -> int:
+    import webbrowser
+
+    from dualform.reports.discovery_page import write_discovery_page
+
+    page = command.run / "report.html"
+    if not page.exists():
+        page = write_discovery_page(command.run)
+    print(page)
+    if command.browser:
+        webbrowser.open(page.resolve().as_uri())
+    return 0
+
+
+def _mixers() -> int:
+    from dualform.mixers import registry
+    from dualform.reports.console import Console
+
+    Console().mixers(registry())
+    return 0
+
+
+def _say(message: object, code: int) -> int:
+    print(f"dualform: {message}", file=sys.stderr)
+    return code

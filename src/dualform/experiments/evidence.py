@@ -1,0 +1,57 @@
+"""The table of evidence: what each number is, and what the paper has for it."""
+
+from typing import NamedTuple
+
+PAPER: dict[str, float | int] = {
+    "relative_loss": 4.97e-8,
+    "kv_score": 4.52e-8,
+    "q_score": 2.06e-10,
+    "polynomial_distance": 3.73e-4,
+    "memory_units": 10,
+    "forget_units": 4,
+    "other_units": 0,
+    "readout_units": 13,
+}
+"""Table 1 and Sec. 3.1 of Zucchet et al. 2023, d = 4. Their loss is not said to be relative; of their 13 pre-readout units the
+last three act as one."""
+
+
+class Meaning(NamedTuple):
+    """A number's name, and what it is."""
+
+    name: str
+    proves: str
+
+
+MEANING = {
+    "relative_loss": Meaning("loss / target power", "the outputs agree on the training distribution"),
+    "kv_score": Meaning("KV score", "1 - R^2 from units at 1 to the key-values: they are there"),
+    "q_score": Meaning("Q score", "1 - R^2 from units at 0 to the queries: they are there"),
+    "polynomial_distance": Meaning("polynomial distance", "the instantaneous maps agree everywhere, term by term"),
+    "memory_units": Meaning("units at 1", "they keep everything"),
+    "forget_units": Meaning("units at 0", "they hold the present token alone"),
+    "other_units": Meaning("units between", "attention has none"),
+    "readout_units": Meaning("pre-readout units", "products of memory and query; the paper's 13 act as 11"),
+}
+
+UNKNOWNS = (
+    ("input distribution", "standard normal for a Gaussian teacher; windows of the real activations for a real head"),
+    (
+        "scale of the teacher's weights",
+        "variance 1/d; losses are divided by the target's power, so that scale drops out",
+    ),
+    ("pruning threshold", "units that together carry less than a tenth of the loss; then ranks, read off a gap"),
+    ("the decay's digit", "weight decay is a lever: see the config; the paper's recipe is run beside it with 1e-4"),
+    ("seeds", "stated with every run"),
+)
+"""What the paper leaves open, and our choices."""
+
+
+def number(value: float) -> str:
+    """A number for a table."""
+    return f"{value:.2e}"
+
+
+def count(value: float) -> str:
+    """A count for a table."""
+    return f"{int(value)}"

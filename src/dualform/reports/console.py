@@ -1,0 +1,107 @@
+"""What the command line shows: progress, verdicts and tables."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rich.console
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dualform.construct import Construction
+from dualform.experiments.evidence import MEANING, PAPER, count, number
+from dualform.experiments.identification import Moment
+from dualform.mixers import AbstractMixer
+
+STYLE = {"identified": "green", "function only": "yellow", "not identified": "red"}
+
+
+class Console:
+    """Writes to the terminal; plain text where there is none."""
+
+    def __init__(self):
+        self.console = rich.console.Console()
+
+    @contextmanager
+    def progress(self, run: Path) -> Iterator[Callable[[Moment], None]]:
+        """A bar for each stage of a run: loss, the split of the decays, the time left."""
+        self.console.print(f"[dim]run folder[/] {run}")
+        columns = (
+            TextColumn("{task.description:<13}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        bars: dict[str, Any] = {}
+        with Progress(*columns, console=self.console) as progress:
+
+            def show(moment: Moment) -> None:
+                if moment.stage not in bars:
+                    bars[moment.stage] = progress.add_task(moment.stage, total=moment.total, note="")
+                progress.update(bars[moment.stage], completed=moment.done, note=moment.note)
+
+            yield show
+
+    def verdict(self, result: Mapping[str, Any], page: Path) -> None:
+        """The verdict in plain words, the table of evidence beside the paper's, and where the report is."""
+        style = STYLE[result["verdict"]]
+        reasons = "\n".join(f"• {reason}" for reason in result["reasons"])
+        title = f"[bold {style}]{result['verdict']}[/]"
+        self.console.print(Panel(reasons, title=title, title_align="left", border_style=style))
+        self.console.print(self._evidence(result))
+        self.console.print(
+            f"attention weights read back give the teacher's outputs to {number(result['recovered_error'])} (relative); "
+            f"{result['steps']} training steps, {result['seconds']:.0f} s in all"
+        )
+        self.console.print(f"report: {page}   (dualform view {page.parent})", highlight=False)
+
+    def _evidence(self, result: Mapping[str, Any]) -> Table:
+        recipe = result.get("paper_recipe")
+        table = Table("evidence", title_justify="left")
+        for name in ("as trained", "reduced", "paper", *(["paper's recipe here"] if recipe else [])):
+            table.add_column(name, justify="right")
+        for key, meaning in MEANING.items():
+            shown = count if isinstance(PAPER[key], int) else number
+            row = [meaning.name, shown(result["given"][key]), shown(result[key]), shown(PAPER[key])]
+            table.add_row(*row, *([shown(recipe[key])] if recipe else []))
+        return table
+
+    def summary(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """One row for each seed."""
+        table = Table("seed", "verdict", title="all seeds", title_justify="left")
+        for meaning in MEANING.values():
+            table.add_column(meaning.name, justify="right")
+        table.add_column("seconds", justify="right")
+        for result in results:
+            numbers = [(count if isinstance(PAPER[key], int) else number)(result[key]) for key in MEANING]
+            table.add_row(str(result["seed"]), result["verdict"], *numbers, f"{result['seconds']:.0f}")
+        self.console.print(table)
+
+    def construction(self, built: Construction, teacher: str, out: Path | None) -> None:
+        """What was built, why that form, and its certificate."""
+        certificate = built.certificate
+        self.console.print(f"{teacher}: form [bold]{built.used}[/]")
+        if built.reason is not None:
+            self.console.print(f"asked for {built.asked}: {built.reason}")
+        table = Table("certificate", "")
+        table.add_row("relative error, random input", number(certificate.random_error))
+        if certificate.input_error is not None:
+            table.add_row("relative error, the teacher's own input", number(certificate.input_error))
+        for name in ("memory_units", "forget_units", "readout_units", "parameters", "attention_parameters"):
+            table.add_row(name.replace("_", " "), str(getattr(certificate, name)))
+        self.console.print(table)
+        if out is not None:
+            self.console.print(f"saved: {out}", highlight=False)
+
+    def mixers(self, registry: Mapping[str, Callable[..., AbstractMixer]]) -> None:
+        """The registry as a table."""
+        table = Table("name", "equation", "map")
+        for name, make in registry.items():
+            mixer = getattr(make, "__self__", None)
+            equation = (mixer.__doc__ or "").strip().splitlines()[0] if mixer else ""
+            kind = "linear given its gates" if getattr(mixer, "linear_given_gates", False) else "frozen nonlinearity"
+            table.add_row(name, equation, kind)
+        self.console.print(table)

@@ -1,0 +1,254 @@
+"""The report of `dualform discover`: a run folder in, one self-contained HTML page out."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dualform import dual_form
+from dualform.discover import monomial_names, output_kernels, polynomial, saliency, split_decays
+from dualform.errors import FileError
+from dualform.experiments.evidence import MEANING, PAPER, UNKNOWNS, count, number
+from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention
+from dualform.reports import figures
+from dualform.reports.page import Section, Table, picture, render
+from dualform.tasks import Teacher
+from dualform.training import load_weights, write_atomically
+
+MAP_TOKENS = 40
+"""Tokens of input whose attention map is drawn."""
+
+
+def write_discovery_page(run: Path) -> Path:
+    """Write `report.html` into a finished run folder of `dualform discover`, and return its path.
+
+    **Raises:** `FileError` where the folder is not such a run, or the page cannot be written.
+    """
+    page = run / "report.html"
+    write_atomically(page, discovery_page(run).encode())
+    return page
+
+
+def discovery_page(run: Path) -> str:
+    """The page's HTML, from the run's files alone."""
+    result, config = _json(run / "result.json"), _json(run / "config.json")
+    teacher = Teacher.load(run / "teacher.safetensors")
+    student, network, recovered = (
+        load_weights(run / f"{name}.safetensors") for name in ("student", "weights", "recovered")
+    )
+    assert isinstance(student, GatedRNN) and isinstance(network, GatedRNN) and isinstance(recovered, LinearAttention)
+    inputs = _inputs(teacher)
+    sections = [
+        _evidence(result),
+        _training(run, result),
+        _weights(student, network),
+        _decays(student, network, inputs, result),
+        _reduction(result),
+        _polynomial(network, teacher.attention),
+        _kernels(network),
+        _maps(network, recovered, teacher, inputs[0]),
+        _unknowns(config),
+    ]
+    return render(
+        title="Does this gated RNN implement attention?",
+        lead=f"A student of {len(student.w_m_in)} hidden and {student.readout.shape[1]} pre-readout units (as trained), "
+        f"teacher: {teacher.name}. {result['steps']} training steps, {result['seconds']:.0f} s in all.",
+        verdict=result["verdict"].capitalize(),
+        reasons=result["reasons"],
+        sections=sections,
+    )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileError(f"{path} is missing: the run has not finished. Go on with `dualform discover`.") from None
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read ({error}). Make the run again.") from None
+
+
+def _inputs(teacher: Teacher) -> Float[np.ndarray, "sequence time d"]:
+    """Some input to draw things on: the teacher's own, else Gaussian."""
+    if teacher.inputs is not None:
+        return np.asarray(teacher.inputs, np.float64)[:, : 8 * MAP_TOKENS]
+    return np.random.default_rng(0).standard_normal((16, MAP_TOKENS, teacher.attention.d_in))
+
+
+def _evidence(result: Mapping[str, Any]) -> Section:
+    baseline = result.get("paper_recipe")
+    rows = []
+    for key, meaning in MEANING.items():
+        shown = count if isinstance(PAPER[key], int) else number
+        row = [meaning.name, shown(result["given"][key]), shown(result[key]), shown(PAPER[key])]
+        rows.append([*row, *([shown(baseline[key])] if baseline else []), meaning.proves])
+    rows.append(
+        ["recovered weights", "", number(result["recovered_error"]), "", *([""] if baseline else [])]
+        + ["relative error of the outputs of the attention read back from the network"]
+    )
+    head = ["number", "as trained", "reduced", "paper", *(["paper's recipe"] if baseline else []), "what it is"]
+    return Section(
+        "The evidence",
+        [
+            "The same numbers for the student as it was trained and for the network that it was reduced to, beside Table 1 "
+            "of the paper (d = 4). A small loss alone proves nothing: read them together."
+        ],
+        Table(head, rows, numeric=range(1, len(head) - 1)),
+    )
+
+
+def _training(run: Path, result: Mapping[str, Any]) -> Section:
+    curves = {"student": _curve(run / "metrics.jsonl")}
+    if (run / "paper_recipe.jsonl").exists():
+        curves["paper's recipe"] = _curve(run / "paper_recipe.jsonl")
+    stages = {"polished": result["given"]["relative_loss"], "reduced": result["relative_loss"]}
+    return Section(
+        "Learning",
+        [
+            f"First-order training ended at a relative loss of {number(result['first_order']['relative_loss'])} with "
+            f"{result['first_order']['memory_units']} units at 1, {result['first_order']['forget_units']} at 0 and "
+            f"{result['first_order']['other_units']} between; second-order polishing took it from there."
+        ],
+        figures=[picture(figures.learning(curves, stages), "Loss over the target's power, as training went on.")],
+    )
+
+
+def _curve(path: Path) -> tuple[list[float], list[float]]:
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return [record["step"] for record in records], [record["loss"] for record in records]
+
+
+def _weights(student: GatedRNN, network: GatedRNN) -> Section:
+    return Section(
+        "The weights, before and after",
+        ["As Fig. 2A of the paper. Blue is positive, red negative, grey zero, each matrix on its own scale."],
+        figures=[
+            picture(figures.weights(student, "as trained"), "The student as trained; units in no order."),
+            picture(
+                figures.weights(network, "reduced and arranged"),
+                "The reduced network. Units at 1 come first: they take in products of two linear functions of the token and "
+                "see no constant (last column of the input gates). Units at 0 take in a linear function times the constant. "
+                "One output gate reads the first, the other the second.",
+            ),
+        ],
+    )
+
+
+def _decays(student: GatedRNN, network: GatedRNN, inputs, result: Mapping[str, Any]) -> Section:
+    from dualform.training.second_order import weights_of
+
+    ablation = result["ablation"]
+    names = {
+        "whole": "all units",
+        "without_between": "without units between 0.01 and 0.99",
+        "without_memory": "without units at 1",
+        "without_forget": "without units at 0",
+        "only_between": "units between alone",
+    }
+    table = Table(
+        ["student as trained", "relative loss"], [[names[key], number(ablation[key])] for key in names], numeric=[1]
+    )
+    drawn = figures.decays(weights_of(student).decay, saliency(student, inputs).hidden, weights_of(network).decay)
+    return Section(
+        "Only units at 0 and 1 matter",
+        ["Groups of units are taken out of the student as trained, and nothing else is changed."],
+        table,
+        [
+            picture(
+                drawn,
+                "Left: each unit's decay against its share of the output's power. Right: what the reduction leaves.",
+            )
+        ],
+    )
+
+
+def _reduction(result: Mapping[str, Any]) -> Section:
+    rows = [
+        [
+            s["name"],
+            number(s["thrown_away"]),
+            number(s["relative_loss"]),
+            str(s["hidden_units"]),
+            str(s["readout_units"]),
+        ]
+        for s in result["stages"]
+    ]
+    return Section(
+        "What the reduction did",
+        [
+            "Each step says what it threw away: the mean squared change of the outputs, as a share of the target's power. "
+            f"In all, the outputs moved by {number(result['moved'])}."
+        ],
+        Table(["step", "thrown away", "relative loss after", "hidden", "pre-readout"], rows, numeric=[1, 2, 3, 4]),
+    )
+
+
+def _polynomial(network: GatedRNN, attention: LinearAttention) -> Section:
+    drawn = figures.coefficients(monomial_names(attention.d_in), polynomial(network), polynomial(attention))
+    return Section(
+        "The same polynomial",
+        [
+            "From an empty state, both are polynomials of the token. Their coefficients follow from the weights by algebra; no "
+            "input is sampled, so that this holds off the training distribution too."
+        ],
+        figures=[
+            picture(drawn, "Every coefficient to degree 4: bars are the attention's, points the reduced network's.")
+        ],
+    )
+
+
+def _kernels(network: GatedRNN) -> Section:
+    memory = len(split_decays(network).memory)
+    return Section(
+        "What the readout multiplies",
+        ["Each output is a quadratic form in the hidden state (as Fig. 2C of the paper)."],
+        figures=[
+            picture(
+                figures.kernels(output_kernels(network), memory),
+                "Units at 1 before the line, units at 0 after it. Only the off-diagonal blocks, memory times query, are used.",
+            )
+        ],
+    )
+
+
+def _maps(network: GatedRNN, recovered: LinearAttention, teacher: Teacher, x: Float[np.ndarray, "time d"]) -> Section:
+    x = x[:MAP_TOKENS]
+    forms = {
+        "attention (teacher)": _form(teacher.attention, x),
+        "gated RNN (student)": _form(network, x),
+        "attention read back": _form(recovered, x),
+    }
+    error = np.linalg.norm(forms["gated RNN (student)"].contributions - forms["attention (teacher)"].contributions)
+    error /= np.linalg.norm(forms["attention (teacher)"].contributions)
+    residuals = ", ".join(f"{name}: {float(form.residual):.0e}" for name, form in forms.items())
+    shares = {name: np.asarray(form.aggregate()[0]) for name, form in forms.items()}
+    limit = float(np.quantile(np.abs(shares["attention (teacher)"]), 0.995))
+    source = "the teacher's own input" if teacher.inputs is not None else "Gaussian input"
+    return Section(
+        "What it attends to",
+        [
+            f"What each output takes from each token of {source}, as a signed share of the output, from the dual form of each. "
+            f"The student's contributions are the teacher's to {number(float(error))} (relative, over all tokens and channels).",
+            f"Certificates, ||sum of contributions - output|| / ||output||: {residuals}.",
+        ],
+        figures=[picture(figures.maps(shares, limit), "Rows are the tokens that read, columns the tokens read from.")],
+    )
+
+
+def _form(mixer: AbstractMixer, x: Float[np.ndarray, "time d"]):
+    with jax.enable_x64(True):
+        wide = jax.tree_util.tree_map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), mixer)
+        return jax.tree_util.tree_map(np.asarray, jax.jit(lambda x: dual_form(wide, x))(jnp.asarray(x)))
+
+
+def _unknowns(config: Mapping[str, Any]) -> Section:
+    return Section(
+        "What the paper does not say, and what was taken here",
+        table=Table(["unknown", "taken here"], UNKNOWNS),
+        code=json.dumps(config, indent=1),
+    )
