@@ -1,0 +1,36 @@
+"""Training: one compiled loop with its data made on the device, schedules, run folders, and resuming to the bit."""
+
+from dualform.tensor_file import write_atomically
+from dualform.training.batched import batched, mean_squared_error
+from dualform.training.checkpoints import Checkpoints
+from dualform.training.config import FitConfig
+from dualform.training.fit import Fitted, Progress, fit, resume
+from dualform.training.run import Run
+from dualform.training.second_order import SecondOrder, levenberg_marquardt
+from dualform.training.state import TrainState, decayed, initial_state, restarted, select_units, trainable
+from dualform.training.step import make_chunk
+from dualform.training.weights import load_weights, save_weights
+
+__all__ = [
+    "Checkpoints",
+    "FitConfig",
+    "Fitted",
+    "Progress",
+    "Run",
+    "SecondOrder",
+    "TrainState",
+    "batched",
+    "decayed",
+    "fit",
+    "initial_state",
+    "levenberg_marquardt",
+    "load_weights",
+    "make_chunk",
+    "mean_squared_error",
+    "restarted",
+    "resume",
+    "save_weights",
+    "select_units",
+    "trainable",
+    "write_atomically",
+]

@@ -1,0 +1,81 @@
+"""What a training run is told, and the schedules that follow from it."""
+
+import math
+from dataclasses import dataclass, fields
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dualform.errors import InputError, require
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """First-order training: AdamW, cosine schedules for the learning rate and, apart from it, for weight decay.
+
+    The update is optax's `adamw`: the decay is multiplied by the learning rate, so that a weight without gradient shrinks
+    by the factor 1 - learning_rate * weight_decay in each step.
+
+    - steps: training steps in all, each on fresh data.  chunk: steps inside one compiled loop; between chunks the loss is
+      looked at, units may be cut away, and checkpoints are taken. A resumed run has the same chunks.
+    - warmup: steps over which the learning rate rises linearly from 0 to `learning_rate`; it then falls as a half cosine to
+      `final_learning_rate`, which the last step has.
+    - weight_decay, final_weight_decay: at the first and at the last step, a half cosine between them; no warm-up.
+    - clip: largest global norm of the gradient; infinity for none.
+    - b1, b2, epsilon: Adam's.
+    - seed: of the data.
+
+    **Raises:** `InputError` where a value is out of range.
+    """
+
+    steps: int = 12_000
+    chunk: int = 500
+    warmup: int = 1_000
+    learning_rate: float = 3e-3
+    final_learning_rate: float = 1e-6
+    weight_decay: float = 0.1
+    final_weight_decay: float = 0.0
+    clip: float = 1.0
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, least in (("steps", 0), ("chunk", 1), ("warmup", 0)):
+            value = getattr(self, name)
+            require(value >= least, f"{name} is {value}; it must be at least {least}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not (math.isfinite(value) or (field.name == "clip" and value > 0)):
+                raise InputError(f"{field.name} is {value}; it must be a number.")
+        for name in ("learning_rate", "final_learning_rate", "weight_decay", "final_weight_decay"):
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative.")
+        for name in ("b1", "b2"):
+            require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        for name in ("clip", "epsilon"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0.")
+        require(
+            self.warmup <= self.steps or self.steps == 0,
+            f"warmup is {self.warmup} steps, more than the {self.steps} steps of the run; shorten it.",
+        )
+
+
+def learning_rate_at(config: FitConfig, step: Int[Array, ""]) -> Float[Array, ""]:
+    """The learning rate of the step with this number, counted from 0."""
+    rising = (step + 1).astype(float) / max(config.warmup, 1)
+    falling = _cosine(
+        config.learning_rate, config.final_learning_rate, step - config.warmup, config.steps - config.warmup
+    )
+    return jnp.where(step < config.warmup, config.learning_rate * rising, falling)
+
+
+def weight_decay_at(config: FitConfig, step: Int[Array, ""]) -> Float[Array, ""]:
+    """The weight decay of the step with this number, counted from 0, before it is multiplied by the learning rate."""
+    return _cosine(config.weight_decay, config.final_weight_decay, step, config.steps)
+
+
+def _cosine(first: float, last: float, step: Int[Array, ""], steps: int) -> Float[Array, ""]:
+    """`first` at step 0, `last` at step `steps` - 1, a half cosine between."""
+    share = jnp.clip(step.astype(float) / max(steps - 1, 1), 0.0, 1.0)
+    return last + (first - last) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))

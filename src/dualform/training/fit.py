@@ -1,0 +1,286 @@
+"""Training from the first step to the last, or from the last good checkpoint on."""
+
+import contextlib
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from dualform.errors import DivergedError, FileError, InputError
+from dualform.training.batched import mean_squared_error
+from dualform.training.checkpoints import Checkpoint
+from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
+from dualform.training.run import Run
+from dualform.training.state import TrainState, arrays_of, decayed, initial_state, state_from, trainable
+from dualform.training.step import make_chunk
+
+Status: TypeAlias = Literal["done", "interrupted"]
+
+
+class Progress(NamedTuple):
+    """How far training is, told after each chunk.
+
+    - step, steps: done, and in all.  loss: mean over the chunk, divided by the scale.
+    - seconds: of training so far, earlier sessions included.  seconds_left: at this session's pace.
+    - model: as it is now. Its memory is used again by the next chunk: copy what is to be kept.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+    seconds_left: float
+    model: Any
+
+
+class Fitted(NamedTuple):
+    """A trained model.
+
+    - history: one record for each chunk, as in metrics.jsonl: stage, step, loss, learning_rate, weight_decay.
+    - status: "done", or "interrupted" where Ctrl-C ended it.
+    - steps: done.  seconds: of training, earlier sessions included.
+    """
+
+    model: Any
+    history: list[dict[str, Any]]
+    status: Status
+    steps: int
+    seconds: float
+
+
+class Resumed(NamedTuple):
+    """What a run goes on from: the state, and the seconds of training that led there."""
+
+    state: TrainState
+    seconds: float
+
+
+def fit(
+    model: Any,
+    sample: Callable[[Array], tuple[Any, Any]],
+    config: FitConfig,
+    *,
+    loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
+    scale: float = 1.0,
+    trainable: Callable[[PyTree], PyTree] = trainable,
+    decayed: Callable[[PyTree], PyTree] = decayed,
+    reshape: Callable[[TrainState], TrainState] | None = None,
+    on_chunk: Callable[[Progress], None] | None = None,
+    run: Run | None = None,
+    stage: str = "train",
+    save_every: float = 3.0,
+) -> Fitted:
+    """Train `model` by AdamW on fresh data, made on the device inside the compiled loop.
+
+    With a run folder, training goes on from the stage's last good checkpoint, and ends with the same weights and the same
+    metrics, to the bit, as without the interruption (on the same machine, with the same versions). When checkpoints are
+    taken depends on the clock, and changes no number.
+
+    **Arguments:**
+
+    - sample: key -> (x, y), pure; it is compiled.
+    - loss: (model, x, y) -> a scalar; divided by `scale`, for which the target's power is a good choice.
+    - trainable, decayed: model -> flags, of what is trained and of what weight decay acts on. By default everything, and
+      everything but `nu`; a decay that was given, not trained, stays.
+    - reshape: called after each chunk, before its checkpoint; it may return a state with smaller arrays (see
+      `select_units`), for which the loop is then compiled anew. A pure function of the state, or resuming is not exact.
+    - on_chunk: told of progress after each chunk.
+    - stage: names the checkpoints and metrics, where a run trains more than once.
+    - save_every: seconds between checkpoints, at least; one is always taken at the end.
+
+    **Returns:** the model and how it went. Ctrl-C ends at the next chunk's end, with a checkpoint; a second one at once.
+
+    **Raises:** `DivergedError` where the loss, a weight or a moment is no longer finite; `InputError` where the checkpoint
+    is of another model or config; `FileError` where none is whole, or one cannot be written.
+    """
+    chunk = make_chunk(sample, config, loss=loss, scale=scale, trainable=trainable, decayed=decayed)
+    state, seconds, history = initial_state(model, config, trainable=trainable), 0.0, []
+    if run is not None:
+        state, seconds, history = _continued(run, state, config, stage)
+    keeper = _Keeper(run, stage, config, save_every, saved=int(state.step) if run is not None else 0)
+    clock = _Clock(seconds, int(state.step), config.steps)
+    status: Status = "done"
+    with _deferred_interrupt() as interrupted:
+        while (step := int(state.step)) < config.steps:
+            state, metrics = chunk(state)
+            losses = np.asarray(metrics.loss)[: int(metrics.steps)]
+            _check_finite(losses, bool(metrics.finite), step, keeper, config)
+            if reshape is not None:
+                state = reshape(state)
+            record = _record(config, stage, step + len(losses), losses)
+            history.append(record)
+            keeper.note(record)
+            try:
+                if on_chunk is not None:
+                    on_chunk(clock.progress(state, record))
+            except KeyboardInterrupt:
+                interrupted.set()
+            if interrupted.is_set() and int(state.step) < config.steps:
+                status = "interrupted"
+                break
+            keeper.save_when_due(state, clock.seconds())
+        keeper.save(state, clock.seconds())
+    return Fitted(state.model, history, status, int(state.step), clock.seconds())
+
+
+def resume(
+    run: Run, model: Any, config: FitConfig, *, stage: str = "train", like: TrainState | None = None
+) -> Resumed | None:
+    """The state at the last good checkpoint of a stage, None where there is none yet; `fit(..., run=run)` goes on from it.
+
+    **Arguments:** model: of the structure that was trained; its shapes do not matter, since units may have been cut away.
+    like: a state of the structure that was trained, where `fit` was told what to train.
+
+    **Raises:** `FileError` where checkpoints are there and none is whole (a damaged one is passed over with a logged
+    warning); `InputError` where it is of another model or config.
+    """
+
+    def check(checkpoint: Checkpoint) -> None:
+        # Metrics go to disk before a checkpoint does; without them, going on would leave a gap.
+        found = [line for line in run.metrics(stage) if line["step"] <= checkpoint.step]
+        if len(found) < checkpoint.metadata["lines"]:
+            raise FileError(f"metrics.jsonl has lost lines from before the checkpoint of step {checkpoint.step}.")
+
+    checkpoint = run.checkpoints(stage).newest(check)
+    if checkpoint is None:
+        return None
+    for name, value in dataclasses.asdict(config).items():
+        before = checkpoint.metadata["config"].get(name)
+        if before != _plain_number(value):
+            raise InputError(
+                f"the checkpoint of step {checkpoint.step} in {str(run.path)!r} was made with {name} = {before}, and now it "
+                f"is {value}. Choose another folder for this run, or delete that one."
+            )
+    like = initial_state(model, config) if like is None else like
+    return Resumed(state_from(checkpoint.arrays, like), float(checkpoint.metadata["seconds"]))
+
+
+def _continued(run: Run, fresh: TrainState, config: FitConfig, stage: str):
+    """State, seconds and history to go on with, and a folder that holds nothing from after them."""
+    found = resume(run, fresh.model, config, stage=stage, like=fresh)
+    state, seconds = (fresh, 0.0) if found is None else found
+    step = int(state.step)
+    run.checkpoints(stage).discard_after(step)
+    run.keep_metrics(stage, step)
+    return state, seconds, run.metrics(stage)
+
+
+def _plain_number(value: Any) -> Any:
+    """As JSON gives it back: infinity is kept as a string."""
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+class _Keeper:
+    """Writes metrics and checkpoints of one stage where there is a run folder, else does nothing."""
+
+    def __init__(self, run: Run | None, stage: str, config: FitConfig, every: float, saved: int):
+        self.run, self.stage, self.config, self.every = run, stage, config, every
+        self.saved, self.at, self.took = saved, time.monotonic(), 0.0
+        self.checkpoints = None if run is None else run.checkpoints(stage)
+
+    def note(self, record: dict[str, Any]) -> None:
+        if self.run is not None:
+            self.run.append_metrics(record)
+
+    def save_when_due(self, state: TrainState, seconds: float) -> None:
+        # A large model's checkpoint may take long: at most a twentieth of the time goes to saving.
+        if time.monotonic() - self.at >= max(self.every, 20 * self.took):
+            self.save(state, seconds)
+
+    def save(self, state: TrainState, seconds: float) -> None:
+        step = int(state.step)
+        if self.run is None or self.checkpoints is None or step == self.saved:
+            return
+        begin = time.monotonic()
+        self.run.sync_metrics()
+        config = {name: _plain_number(value) for name, value in dataclasses.asdict(self.config).items()}
+        metadata = {
+            "stage": self.stage,
+            "config": config,
+            "seconds": seconds,
+            "lines": len(self.run.metrics(self.stage)),
+        }
+        self.checkpoints.save(step, arrays_of(state), metadata)
+        self.saved, self.at = step, time.monotonic()
+        self.took = self.at - begin
+
+    def last(self) -> str:
+        """The last good checkpoint, in words."""
+        if self.checkpoints is None:
+            return "No checkpoint was kept, since there is no run folder."
+        steps = self.checkpoints.steps()
+        if not steps:
+            return "There is no checkpoint before it."
+        return f"The last good checkpoint is that of step {steps[0]}, in {str(self.checkpoints.folder)!r}."
+
+
+class _Clock:
+    """Seconds of training: those of earlier sessions and those of this one."""
+
+    def __init__(self, before: float, step: int, steps: int):
+        self.before, self.step, self.steps, self.begin = before, step, steps, time.monotonic()
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.begin
+
+    def progress(self, state: TrainState, record: dict[str, Any]) -> Progress:
+        step = record["step"]
+        pace = (time.monotonic() - self.begin) / max(step - self.step, 1)
+        return Progress(step, self.steps, record["loss"], self.seconds(), pace * (self.steps - step), state.model)
+
+
+def _record(config: FitConfig, stage: str, step: int, losses: np.ndarray) -> dict[str, Any]:
+    last = jnp.asarray(max(step - 1, 0), jnp.int32)
+    return {
+        "stage": stage,
+        "step": step,
+        "loss": float(np.mean(losses.astype(np.float64))),
+        "learning_rate": float(learning_rate_at(config, last)),
+        "weight_decay": float(weight_decay_at(config, last)),
+    }
+
+
+def _check_finite(losses: np.ndarray, finite: bool, before: int, keeper: _Keeper, config: FitConfig) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad) == 0 and finite:
+        return
+    if len(bad):
+        what = f"the loss is {losses[bad[0]]} in step {before + int(bad[0]) + 1} of {config.steps}"
+    else:
+        what = f"a weight is no longer finite after step {before + len(losses)} of {config.steps}"
+    raise DivergedError(
+        f"training diverged: {what}. {keeper.last()} Lower learning_rate (now {config.learning_rate:g}) or clip (now "
+        f"{config.clip:g}), or lengthen warmup (now {config.warmup})."
+    )
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event and lets the chunk, or the checkpoint, be finished; a second one interrupts at once.
+
+    A chunk uses up the state that it was given: cut in the middle, nothing would be left to save.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number, frame):
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    if before is not signal.default_int_handler:  # somebody else's handling of Ctrl-C is left alone
+        yield event
+        return
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,198 @@
+"""The folder of one run: its config, metrics, checkpoints, weights and result, each written whole or not at all."""
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dualform.errors import FileError, InputError
+from dualform.tensor_file import unwritable, write_atomically
+from dualform.training.checkpoints import Checkpoints
+
+_LOG = logging.getLogger(__name__)
+_PACKAGES = ("dualform", "jax", "jaxlib", "equinox", "optax", "numpy")
+
+
+class Run:
+    """A run's folder.
+
+        config.json      {"config": all of it, "seed": ..., "versions": ...}
+        metrics.jsonl    one line for each chunk of training: stage, step, loss, learning_rate, weight_decay
+        checkpoints/     a folder for each stage (Orbax)
+        result.json      what came of it
+
+    Make one with `Run.create` or `Run.open`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: Any, *, seed: int | None = None) -> "Run":
+        """A new folder for `config`, or the one that is there if it was made with the same.
+
+        **Arguments:** config: a dataclass or a mapping, of what JSON can hold (nested ones too).  seed: None where the
+        config has it.
+
+        **Raises:** `InputError` where the folder was made with another config (naming the first field that differs) or is
+        not a run's; `FileError` where it cannot be read or written. Nothing on disk is changed then.
+        """
+        run, wanted = cls(path), {"config": _plain(config), "seed": seed}
+        if (run.path / "config.json").exists():
+            run = cls.open(path)
+            _check_same(run.config(), wanted, run.path)
+            old, new = run.config().get("versions", {}), versions()
+            changed = [f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]]
+            if changed:
+                _LOG.warning("%s was made with other versions (%s): numbers may differ.", run.path, ", ".join(changed))
+            return run
+        if run.path.is_dir() and any(not entry.name.endswith(".tmp") for entry in run.path.iterdir()):
+            raise InputError(
+                f"{str(run.path)!r} holds files and no config.json: it is no run's folder. Choose another."
+            )
+        run.write_json("config.json", wanted | {"versions": versions()})
+        return run
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """The run in a folder that is there.
+
+        **Raises:** `FileError` where there is none, or its config.json cannot be read.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise FileError(f"there is no folder {str(run.path)!r}. Check the path.")
+        config = run.read_json("config.json")
+        if config is None:
+            raise FileError(f"{str(run.path)!r} has no config.json: it is no run's folder. Check the path.")
+        if not isinstance(config, dict) or "config" not in config:
+            raise FileError(f"{str(run.path / 'config.json')!r} is not a run's config. Choose another folder.")
+        return run
+
+    def config(self) -> dict[str, Any]:
+        """What config.json holds: "config", "seed" and "versions"."""
+        return self.read_json("config.json")
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """The checkpoints of one stage."""
+        return Checkpoints(self.path / "checkpoints" / stage)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the run, atomically; numbers that JSON lacks (NaN, infinity) become strings.
+
+        **Raises:** `FileError` where it cannot be written.
+        """
+        write_atomically(self.path / name, (json.dumps(_plain(value), indent=2) + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file of the run, None where there is no such file.
+
+        **Raises:** `FileError` where it cannot be read.
+        """
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise FileError(
+                f"{str(self.path / name)!r} cannot be read ({error}). Delete the folder of the run and start again."
+            ) from None
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl.
+
+        **Raises:** `FileError` where it cannot be written.
+        """
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("ab") as file:
+                file.write((json.dumps(_plain(line)) + "\n").encode())
+        except OSError as error:
+            raise unwritable(path, error) from None
+
+    def metrics(self, stage: str | None = None) -> list[dict[str, Any]]:
+        """The whole lines of metrics.jsonl, of one stage or of all; a last line that a kill cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        try:
+            lines = path.read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise FileError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
+        try:
+            records = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise FileError(
+                f"{str(path)!r} is not JSON in each line ({error}). Delete the run and start again."
+            ) from None
+        return [record for record in records if stage is None or record.get("stage") == stage]
+
+    def keep_metrics(self, stage: str, step: int) -> None:
+        """Cut the lines of `stage` past `step`, so that a resumed run writes none twice; other stages' stay."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return
+        kept = [line for line in self.metrics() if line.get("stage") != stage or line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in kept).encode()
+        if text != path.read_bytes():
+            write_atomically(path, text)
+
+    def sync_metrics(self) -> None:
+        """Make sure that the lines written so far outlive a power failure; done before a checkpoint."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on besides its config: versions of Python and of the packages."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _check_same(there: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+    old, new = (_flat({name: entry[name] for name in ("config", "seed") if name in entry}) for entry in (there, wanted))
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old or name not in new or old[name] != new[name]:
+            before, now = (repr(entry[name]) if name in entry else "nothing" for entry in (old, new))
+            raise InputError(
+                f"{str(path)!r} was made with {name.removeprefix('config.')} = {before}, and now it is {now}. Choose another "
+                "folder for this run, or delete that one."
+            )
+
+
+def _flat(tree: Any, name: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    if not isinstance(tree, dict):
+        return {name: tree}
+    return {
+        inner: value
+        for key, entry in tree.items()
+        for inner, value in _flat(entry, f"{name}.{key}" if name else key).items()
+    }

@@ -1,0 +1,172 @@
+"""The state of a training run, which of its parameters are trained and decayed, and how units are taken out of it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+import numpy as np
+import optax
+from jaxtyping import Array, Int, PyTree
+
+from dualform.errors import require
+from dualform.mixers import GatedRNN, SideGatedRNN
+from dualform.training.config import FitConfig
+
+Module = TypeVar("Module", bound=eqx.Module)
+
+_UNITS: dict[type, dict[str, tuple[str | None, ...]]] = {
+    GatedRNN: {
+        "w_m_in": ("hidden", None),
+        "w_x_in": ("hidden", None),
+        "w_m_out": ("readout", "hidden"),
+        "w_x_out": ("readout", "hidden"),
+        "readout": (None, "readout"),
+        "nu": ("hidden",),
+        "given_decay": ("hidden",),
+    },
+    SideGatedRNN: {
+        "w_m_in": ("hidden", None),
+        "w_x_in": ("hidden", None),
+        "w_side": ("hidden", None),
+        "readout": (None, "hidden"),
+        "nu": ("hidden",),
+        "given_decay": ("hidden",),
+    },
+}
+"""Which axis of which weight belongs to which units."""
+
+
+class TrainState(eqx.Module):
+    """All that a training run remembers between steps.
+
+    - model.  moments: Adam's, each a model with None where nothing is trained.
+    - step: steps done.  key: of the data; step number s draws from `fold_in(key, s)`.
+    """
+
+    model: eqx.Module
+    moments: optax.ScaleByAdamState
+    step: Int[Array, ""]
+    key: Array
+
+
+def trainable(model: PyTree) -> PyTree:
+    """True where a leaf is trained: every real array but a decay that was given, not trained."""
+    return jtu.tree_map_with_path(lambda path, leaf: eqx.is_inexact_array(leaf) and _name(path) != "given_decay", model)
+
+
+def decayed(model: PyTree) -> PyTree:
+    """True where weight decay acts: every trained weight but `nu`, as in the paper."""
+    return jtu.tree_map_with_path(lambda path, leaf: bool(leaf) and _name(path) != "nu", trainable(model))
+
+
+def _name(path: Sequence[Any]) -> str:
+    return str(getattr(path[-1], "name", getattr(path[-1], "key", ""))) if path else ""
+
+
+def initial_state(
+    model: eqx.Module, config: FitConfig, *, trainable: Callable[[PyTree], PyTree] = trainable
+) -> TrainState:
+    """The state before the first step. The arrays are copies, since training reuses the memory of its state."""
+    model = jtu.tree_map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, model)
+    moments = _no_moments(eqx.filter(model, trainable(model)))
+    return TrainState(model, moments, jnp.zeros((), jnp.int32), jr.key(config.seed))
+
+
+def restarted(state: TrainState, model: eqx.Module, *, trainable: Callable[[PyTree], PyTree] = trainable) -> TrainState:
+    """The same place in training with another model, of any shapes, and Adam's moments at zero."""
+    return TrainState(model, _no_moments(eqx.filter(model, trainable(model))), state.step, state.key)
+
+
+def _no_moments(trained: PyTree) -> optax.ScaleByAdamState:
+    state = optax.scale_by_adam().init(trained)
+    assert isinstance(state, optax.ScaleByAdamState)
+    return state
+
+
+def select_units(
+    tree: Module,
+    hidden: Int[np.ndarray, " kept"] | None = None,
+    readout: Int[np.ndarray, " kept_readout"] | None = None,
+) -> Module:
+    """The units of the given indices, in that order: of a network, or of a whole training state, moments alike.
+
+    **Arguments:**
+
+    - tree: a `GatedRNN`, a `SideGatedRNN`, or a `TrainState` of one.
+    - hidden: indices of hidden units, all if not given.
+    - readout: indices of pre-readout units, all if not given; a side-gated RNN has none.
+
+    **Returns:** the same kind of thing with smaller (or larger, or permuted) arrays; other arrays are unchanged.
+
+    **Raises:** `InputError` where the network is of another kind, or an index is not that of a unit.
+    """
+    if isinstance(tree, TrainState):
+        pick = lambda network: select_units(network, hidden, readout)
+        moments = tree.moments._replace(mu=pick(tree.moments.mu), nu=pick(tree.moments.nu))
+        return eqx.tree_at(lambda state: (state.model, state.moments), tree, (pick(tree.model), moments))
+    kind = type(tree)
+    require(kind in _UNITS, f"units of a {kind.__name__} cannot be selected; give a GatedRNN or a SideGatedRNN.")
+    units, chosen = _UNITS[kind], {"hidden": hidden, "readout": readout}
+    require(
+        readout is None or any("readout" in axes for axes in units.values()),
+        f"a {kind.__name__} has no pre-readout units of its own; select hidden ones.",
+    )
+
+    def cut(name: str, leaf: Array) -> Array:
+        for axis, belongs in enumerate(units[name]):
+            index = chosen.get(belongs or "")
+            if index is not None:
+                _check_index(np.asarray(index), leaf.shape[axis], belongs)
+                leaf = jnp.take(leaf, jnp.asarray(np.asarray(index, np.int32)), axis=axis)
+        return leaf
+
+    present = [name for name in units if getattr(tree, name) is not None]
+    where = lambda network: [getattr(network, name) for name in present]
+    return eqx.tree_at(where, tree, [cut(name, getattr(tree, name)) for name in present])
+
+
+def _check_index(index: np.ndarray, count: int, kind: str | None) -> None:
+    outside = index[(index < 0) | (index >= count)]
+    require(
+        len(outside) == 0,
+        f"there is no {kind} unit {int(outside[0]) if len(outside) else 0}; the network has {count}, counted from 0.",
+    )
+
+
+def arrays_of(state: TrainState) -> dict[str, np.ndarray]:
+    """Every array of the state by its path, on the host: what a checkpoint holds."""
+    plain = eqx.tree_at(lambda state: state.key, state, jr.key_data(state.key))
+    leaves = jtu.tree_leaves_with_path(eqx.filter(plain, eqx.is_array))
+    return {jtu.keystr(path).lstrip("."): np.asarray(leaf) for path, leaf in leaves}
+
+
+def state_from(arrays: dict[str, np.ndarray], like: TrainState) -> TrainState:
+    """The state that `arrays_of` took apart: structure from `like`, shapes and values from `arrays`.
+
+    **Raises:** `InputError` where the two do not hold arrays of the same names and dtypes.
+    """
+    plain = eqx.tree_at(lambda state: state.key, like, jr.key_data(like.key))
+    expected = {
+        jtu.keystr(path).lstrip("."): leaf for path, leaf in jtu.tree_leaves_with_path(eqx.filter(plain, eqx.is_array))
+    }
+    odd = sorted(set(arrays) ^ set(expected))
+    require(not odd, f"the checkpoint is of another model: {', '.join(odd)} stand in one and not in the other.")
+    for name, leaf in expected.items():
+        require(
+            arrays[name].dtype == leaf.dtype and arrays[name].ndim == leaf.ndim,
+            f"the checkpoint is of another model: {name} is {arrays[name].dtype} with {arrays[name].ndim} axes there, "
+            f"{leaf.dtype} with {leaf.ndim} here. Is float64 enabled as it was then?",
+        )
+    fill = lambda path, leaf: jnp.asarray(arrays[jtu.keystr(path).lstrip(".")]) if eqx.is_array(leaf) else leaf
+    filled = jtu.tree_map_with_path(fill, plain)
+    return eqx.tree_at(lambda state: state.key, filled, jr.wrap_key_data(filled.key, impl=jr.key_impl(like.key)))
+
+
+def finite(tree: PyTree) -> Array:
+    """True where no array of `tree` holds a NaN or an infinity."""
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+    return jnp.all(jnp.stack(leaves)) if leaves else jnp.array(True)
