@@ -51,13 +51,18 @@ def double_sum(
     return y if attention.w_o is None else y @ np.asarray(attention.w_o).astype(np.float64).T
 
 
+@eqx.filter_jit
+def _run(rnn: GatedRNN | SideGatedRNN, x: Float[Array, "sequence time d"]) -> Float[Array, "sequence time d_out"]:
+    return jax.vmap(lambda x: rnn(x)[0])(x)
+
+
 def measured_error(
     make: Callable[..., GatedRNN | SideGatedRNN], attention: LinearAttention, x: Float[np.ndarray, "sequence time d"]
 ) -> float:
     """The relative error of `make(float64)` on x, run in float64 whatever JAX's default is."""
     with jax.enable_x64(True):
         rnn = make(jnp.float64)
-        found = np.asarray(jax.vmap(lambda x: rnn(x)[0])(jnp.asarray(x, jnp.float64)))
+        found = np.asarray(_run(rnn, jnp.asarray(x, jnp.float64)))
     expected = double_sum(attention, x)
     power = np.linalg.norm(expected)
     return float(np.linalg.norm(found - expected) / (power if power else 1.0))
