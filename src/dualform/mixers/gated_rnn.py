@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, append_one, project
@@ -132,7 +132,7 @@ def decay_of(nu: Float[Array, " n"] | None, given: Float[Array, " n"] | None) ->
 
 def checked_decay(decay: Float[Array, " n"]) -> Float[Array, " n"]:
     """`decay`, unless an entry lies outside [0, 1] (seen only where the values are known, not under jit)."""
-    if not isinstance(decay, jax.core.Tracer):
+    if not isinstance(decay, Tracer):
         outside = np.flatnonzero(~((np.asarray(decay) >= 0) & (np.asarray(decay) <= 1)))
         require(
             len(outside) == 0,

@@ -7,7 +7,7 @@ A mixer writes `init_state`, `context`, `value` and `mix`. The call, the step, t
 """
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -33,7 +33,10 @@ class AbstractMixer(eqx.Module):
     place is ignored, and whatever x holds there, NaN included, is not read).
     """
 
-    linear_given_gates: eqx.AbstractClassVar[bool]
+    if TYPE_CHECKING:
+        linear_given_gates: ClassVar[bool]
+    else:
+        linear_given_gates: eqx.AbstractClassVar[bool]
     """True where freezing the context leaves the layer's own linear map; False where a nonlinearity is frozen with it."""
 
     @property

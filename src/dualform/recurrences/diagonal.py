@@ -8,7 +8,6 @@ second diagonal recurrence, run backwards,
 so that nothing but h is kept from the forward pass.
 """
 
-import functools
 from typing import Literal, TypeAlias
 
 import jax
@@ -133,7 +132,7 @@ def _naive(decay, drive, h0, reverse):
     return h[::-1], final
 
 
-def _forward(form, reverse, decay, drive, h0):
+def _forward(form, reverse, decay, drive, h0) -> Array:
     """Every h_t; decay has the shape of drive, or of one step of it where it does not change."""
     varies = decay.ndim == drive.ndim
     if form == "associative":
@@ -154,9 +153,7 @@ def _forward(form, reverse, decay, drive, h0):
     return jax.lax.scan(step, h0, (decay, drive) if varies else drive, reverse=reverse)[1]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _diagonal(form, reverse, decay, drive, h0):
-    return _forward(form, reverse, decay, drive, h0)
+_diagonal = jax.custom_vjp(_forward, nondiff_argnums=(0, 1))
 
 
 def _diagonal_fwd(form, reverse, decay, drive, h0):

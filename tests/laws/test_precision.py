@@ -1,0 +1,42 @@
+"""Law 6: low precision stays close, and extremes stay finite."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import pytest
+
+from dualform.mixers import GatedRNN, SideGatedRNN, registry
+from tests.laws import laws
+
+EXTREME_NUS = {
+    "decay 0": jnp.inf,
+    "decay 1": -jnp.inf,
+    "decay 1e-30": 4.235,
+    "exp overflows": 1e4,
+    "exp underflows": -1e4,
+}
+
+
+@pytest.mark.parametrize("dtype", laws.BOUNDS)
+@pytest.mark.parametrize("name", registry())
+def test_low_precision_stays_close(name, dtype):
+    """float32 and bfloat16 stay within a stated bound of float64 over 4,096 tokens."""
+    laws.low_precision_stays_close(laws.make(name), laws.sequence(0, 4096), dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", registry())
+def test_tiny_inputs_stay_finite(name, dtype):
+    """Tokens of 0 and of 1e-30 give no NaN, neither forward nor in gradients."""
+    x = jnp.concatenate([jnp.zeros((3, laws.D)), jnp.full((3, laws.D), 1e-30)]).astype(dtype)
+    laws.extremes_stay_finite(laws.make(name, dtype=dtype), x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("decay", EXTREME_NUS)
+@pytest.mark.parametrize("name", [name for name in registry() if hasattr(laws.make(name), "nu")])
+def test_extreme_decays_stay_finite(name, decay, dtype):
+    """Decays of exactly 0, exactly 1 and 1e-30, and parameters beyond them, give no NaN, neither forward nor backward."""
+    mixer = laws.make(name, dtype=dtype)
+    assert isinstance(mixer, GatedRNN | SideGatedRNN) and mixer.nu is not None
+    extreme = eqx.tree_at(lambda m: m.nu, mixer, jnp.full_like(mixer.nu, EXTREME_NUS[decay]))
+    laws.extremes_stay_finite(extreme, laws.sequence(0, 150).astype(dtype))
