@@ -1,0 +1,113 @@
+"""What the pages and docstrings show is what happens: their Python runs, and their commands and options exist."""
+
+import ast
+import contextlib
+import doctest
+import functools
+import importlib.util
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SOURCES = sorted((ROOT / "src" / "dualform").rglob("*.py"))
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.M | re.S)
+
+
+class Block(NamedTuple):
+    """One fenced block of a page: its text, and the line on which the text begins."""
+
+    code: str
+    line: int
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    """The fenced blocks of a page in one language, in order."""
+    text = page.read_text()
+    found = (match for match in FENCE.finditer(text) if match[1] == language)
+    return [Block(match[2], text[: match.start(2)].count("\n") + 1) for match in found]
+
+
+@contextlib.contextmanager
+def user_defaults() -> Iterator[None]:
+    """JAX as a user has it: float32, NumPy's promotion, no rule on ranks. Examples are read by users, not by the laws."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def docstring_examples() -> list[doctest.DocTest]:
+    """Every docstring with a prompt in it, in a module of its own: an example imports all that it uses."""
+    found, parser = [], doctest.DocTestParser()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                if ">>>" in text:
+                    name = f"{path.relative_to(ROOT / 'src')}:{getattr(node, 'name', 'module')}"
+                    found.append(parser.get_doctest(text, {}, name, str(path), getattr(node, "lineno", 1)))
+    return found
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every use of the command line in a page's shell blocks, as words: the subcommand first."""
+    lines = (line.split("#")[0] for block in blocks(page, "sh") for line in block.code.splitlines())
+    return [match[1].split() for line in lines for match in re.finditer(r"(?:^|[\s/])dualform +([^&|;]+)", line)]
+
+
+@functools.cache
+def help_text(*words: str) -> str:
+    """What `dualform WORDS --help` prints, as the console script would run it."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from dualform.cli import main; sys.exit(main())", *words, "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "300", "NO_COLOR": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
+def test_python_blocks_run(page: Path):
+    """A page's Python blocks run in order, as one program, at JAX's defaults."""
+    namespace: dict[str, object] = {"__name__": page.stem}
+    with user_defaults(), contextlib.redirect_stdout(io.StringIO()):
+        for block in blocks(page, "python"):
+            padded = "\n" * (block.line - 1) + block.code  # so that a traceback names the page's own line
+            exec(compile(padded, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("example", docstring_examples(), ids=lambda example: example.name)
+def test_docstring_examples_run(example: doctest.DocTest):
+    """A docstring's example runs alone, at JAX's defaults, and gives what it shows."""
+    report = io.StringIO()
+    with user_defaults():
+        result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=report.write)
+    assert result.attempted > 0 and result.failed == 0, report.getvalue()
+
+
+def test_examples_are_found():
+    """The tests above have something to run: examples of both kinds, and commands."""
+    assert sum(len(blocks(page, "python")) for page in PAGES) >= 10
+    assert len(docstring_examples()) >= 3
+    assert sum(len(commands(page)) for page in PAGES) >= 8
+
+
+@pytest.mark.skipif(importlib.util.find_spec("dualform.cli") is None, reason="this tree has no dualform.cli yet")
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
+def test_commands_exist(page: Path):
+    """Every subcommand that a page shows is there, with every option that is shown, and its --help works."""
+    for subcommand, *words in commands(page):
+        assert re.search(rf"\b{subcommand}\b", help_text()), f"dualform has no command {subcommand!r}"
+        text = help_text(subcommand)
+        for option in (word.split("=")[0] for word in words if word.startswith("--")):
+            assert re.search(rf"{re.escape(option)}\b", text), f"dualform {subcommand} has no option {option}"

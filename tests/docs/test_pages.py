@@ -1,0 +1,81 @@
+"""The pages point at what is there, and what is generated is generated from the code."""
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import jax.random as jr
+import pytest
+
+from dualform.mixers import registry
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture
+def hooks() -> ModuleType:
+    """docs/hooks.py, which mkdocs loads by its path."""
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(text: Path):
+    """Every relative link and picture is a file of the repository."""
+    for target in re.findall(r"\]\(([^)#:\s]+)[^):]*\)", text.read_text()):
+        assert (text.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_exist(text: Path):
+    """Every name in backticks that begins with `dualform.` can be imported."""
+    for dotted in re.findall(r"`(dualform(?:\.\w+)+)(?:\([^`]*\))?`", text.read_text()):
+        found = importlib.import_module("dualform")
+        for part in dotted.split(".")[1:]:
+            if not hasattr(found, part):
+                found = importlib.import_module(f"{found.__name__}.{part}")
+            else:
+                found = getattr(found, part)
+        assert found is not None, dotted
+
+
+def test_every_page_is_in_the_navigation():
+    """mkdocs.yml lists each page once, and no page that is not there."""
+    nav = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[1].split("\n\n")[0]
+    assert sorted(re.findall(r"(\w+\.md)$", nav, flags=re.M)) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+
+
+def test_mixers_table(hooks: ModuleType):
+    """The table of mixers has a row for each registered one, with its class and the numbers that its state holds."""
+    rows = {row.split("|")[1].strip(" `"): row for row in hooks.mixers_table().splitlines()[2:]}
+    assert set(rows) == set(registry())
+    assert (
+        "| (2, 4, 4) | 32 | linear given its gates | closed form | Eq. 1 of Zucchet et al." in rows["linear_attention"]
+    )
+    assert "| (16) | 16 | a frozen nonlinearity | from the contributions |" in rows["gated_rnn"]
+    for name, make in registry().items():
+        assert f"`{type(make(4, key=jr.key(0))).__name__}`" in rows[name]
+
+
+def test_public_names_are_listed(hooks: ModuleType):
+    """The API page hands every function and class that a part announces to the generator."""
+    text = hooks.public_names()
+    mixers = importlib.import_module("dualform.mixers")
+    assert [f"::: dualform.mixers.{name}" in text for name in mixers.__all__] == [True] * len(mixers.__all__)
+    assert "::: dualform.discover.recover_attention" in text
+
+
+def test_measurements_are_put_in_whole(hooks: ModuleType, tmp_path: Path):
+    """The benchmarks page holds every stored report, headings one level lower; without any it says how to make one."""
+    assert "No measurement is stored" in hooks.measurements(tmp_path)
+    (tmp_path / "b.md").write_text("# Second\n\n## Part\n\n| 1 |\n")
+    (tmp_path / "a.md").write_text("# First\n")
+    assert hooks.measurements(tmp_path) == "## First\n\n## Second\n\n### Part\n\n| 1 |"
+    page = hooks.on_page_markdown("x\n<!-- measurements -->\n", None, {"docs_dir": str(tmp_path)}, None)
+    assert page == "x\nNo measurement is stored in this version; run the commands above.\n"
