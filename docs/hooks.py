@@ -59,8 +59,9 @@ def public_names() -> str:
     sections = []
     for name in sorted(part for part in dualform.__all__ if inspect.ismodule(getattr(dualform, part))):
         part = importlib.import_module(f"dualform.{name}")
-        members = [m for m in part.__all__ if inspect.isclass(getattr(part, m)) or callable(getattr(part, m))]
-        entries = "\n\n".join(f"::: dualform.{name}.{member}" for member in members)
+        members = [getattr(part, member) for member in part.__all__ if callable(getattr(part, member))]
+        # By where it is defined: `construct.build` is a function, and also the module that the generator would take.
+        entries = "\n\n".join(f"::: {member.__module__}.{member.__qualname__}" for member in members)
         sections.append(f"## dualform.{name}\n\n{inspect.getdoc(part)}\n\n{entries}")
     return "\n\n".join(sections)
 
