@@ -1,10 +1,13 @@
 """Checkpoints in a folder, by step: written by Orbax, whole or not at all, and checked when they are read."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +17,7 @@ from dualform.errors import DualformError, FileError
 from dualform.tensor_file import disk_is_full
 
 _LOG = logging.getLogger(__name__)
+_OVERHEAD = 1 << 18  # bytes of Orbax's own files beside the arrays, generously
 _UNFINISHED = ".orbax-checkpoint-tmp"
 
 
@@ -55,11 +59,15 @@ class Checkpoints:
         self._clear_unfinished()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._checkpointer().save(
-                self.folder / str(step),
-                args=ocp.args.Composite(state=ocp.args.PyTreeSave(dict(arrays)), metadata=ocp.args.JsonSave(metadata)),
-                force=True,
-            )
+            _require_space(self.folder, sum(array.nbytes for array in arrays.values()) + _OVERHEAD)
+            with _quiet_orbax():
+                self._checkpointer().save(
+                    self.folder / str(step),
+                    args=ocp.args.Composite(
+                        state=ocp.args.PyTreeSave(dict(arrays)), metadata=ocp.args.JsonSave(metadata)
+                    ),
+                    force=True,
+                )
         except Exception as error:  # tensorstore and Orbax raise their own kinds for what the system refuses
             self._clear_unfinished()
             raise self._unwritable(step, error) from error
@@ -74,10 +82,11 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         try:
-            found = self._checkpointer().restore(
-                self.folder / str(step),
-                args=ocp.args.Composite(state=ocp.args.PyTreeRestore(), metadata=ocp.args.JsonRestore()),
-            )
+            with _quiet_orbax():
+                found = self._checkpointer().restore(
+                    self.folder / str(step),
+                    args=ocp.args.Composite(state=ocp.args.PyTreeRestore(), metadata=ocp.args.JsonRestore()),
+                )
             arrays = {name: np.asarray(array) for name, array in found["state"].items()}
             metadata = found["metadata"]
             whole = metadata["digest"] == digest(arrays)
@@ -152,6 +161,24 @@ class Checkpoints:
             f"the checkpoint of step {step} in {str(self.folder)!r} cannot be written ({_first_line(error)}); {kept}. Choose "
             "another place, or change its permissions."
         )
+
+
+def _require_space(folder: Path, size: int) -> None:
+    """Ask first: Orbax's threads say much, and to stderr, when the disk runs full under them."""
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """No logging by Orbax's threads: what fails is raised as well, and said once by us."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -92,7 +92,7 @@ def fit(
       `select_units`), for which the loop is then compiled anew. A pure function of the state, or resuming is not exact.
     - on_chunk: told of progress after each chunk.
     - stage: names the checkpoints and metrics, where a run trains more than once.
-    - save_every: seconds between checkpoints, at least; one is always taken at the end.
+    - save_every: seconds between checkpoints, at least; 0 for one after each chunk. One is always taken at the end.
 
     **Returns:** the model and how it went. Ctrl-C ends at the next chunk's end, with a checkpoint; a second one at once.
 
@@ -190,7 +190,8 @@ class _Keeper:
 
     def save_when_due(self, state: TrainState, seconds: float) -> None:
         # A large model's checkpoint may take long: at most a twentieth of the time goes to saving.
-        if time.monotonic() - self.at >= max(self.every, 20 * self.took):
+        pause = max(self.every, 20 * self.took) if self.every > 0 else 0.0
+        if time.monotonic() - self.at >= pause:
             self.save(state, seconds)
 
     def save(self, state: TrainState, seconds: float) -> None:
