@@ -152,10 +152,10 @@ def _discover(command: Discover) -> int:
 def _construct(command: Construct) -> int:
     from dualform.construct import build
     from dualform.reports.console import Console
-    from dualform.tasks import find_teacher
+    from dualform.tasks import Teacher
     from dualform.training import save_weights
 
-    teacher = find_teacher(command.teacher, d=command.d, rank=command.rank, seed=command.seed)
+    teacher = Teacher.find(command.teacher, d=command.d, rank=command.rank, seed=command.seed)
     built = build(teacher.attention, command.form, teacher.inputs, key=jr.key(command.seed))
     if command.out is not None:
         save_weights(command.out, built.rnn)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dualform.mixers import GatedRNN, LinearAttention
+from dualform.training import select_units
 from dualform.training.second_order import Weights, balance, forward, hidden_states, network, weights_of
 
 
@@ -25,20 +26,8 @@ def keep_units(
     readout: Int[np.ndarray, " kept_readout"] | None = None,
 ) -> GatedRNN:
     """The network of the given hidden and pre-readout units, in the given order; all of them where not given."""
-    i = np.arange(len(rnn.w_m_in)) if hidden is None else np.asarray(hidden, int)
-    j = np.arange(rnn.readout.shape[1]) if readout is None else np.asarray(readout, int)
-    rows = lambda w: None if w is None else np.asarray(w)[i]
-    u, w = np.asarray(rnn.w_m_out)[np.ix_(j, i)], np.asarray(rnn.w_x_out)[np.ix_(j, i)]
     with jax.enable_x64(True):  # float64 arrays stay float64, whatever JAX's default is
-        return GatedRNN(
-            rows(rnn.w_m_in),
-            rows(rnn.w_x_in),
-            u,
-            w,
-            np.asarray(rnn.readout)[:, j],
-            nu=rows(rnn.nu),
-            decay=rows(rnn.given_decay),
-        )
+        return select_units(rnn, hidden, readout)
 
 
 def outputs(rnn: GatedRNN, inputs: Float[np.ndarray, "sequence time d"]) -> Float[np.ndarray, "sequence time d_out"]:

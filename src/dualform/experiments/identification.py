@@ -8,7 +8,7 @@ All of it is a function of the config: a run that was killed goes on from its la
 numbers.
 """
 
-import json
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +25,6 @@ from jaxtyping import Array, Float
 from dualform.discover import (
     Stage,
     discover,
-    keep_units,
     measure,
     prune,
     relative_loss,
@@ -35,7 +34,7 @@ from dualform.discover import (
 )
 from dualform.discover.units import grow, least_salient
 from dualform.mixers import GatedRNN
-from dualform.tasks import Teacher, TeacherStudent, find_teacher
+from dualform.tasks import Teacher, TeacherStudent
 from dualform.training import (
     FitConfig,
     Fitted,
@@ -47,8 +46,7 @@ from dualform.training import (
     fit,
     levenberg_marquardt,
     save_weights,
-    select,
-    write_atomically,
+    select_units,
 )
 
 
@@ -145,18 +143,18 @@ def identify(
     diverges.
     """
     show = on_progress or (lambda moment: None)
-    begin = time.perf_counter()
-    teacher = find_teacher(config.teacher, d=config.d, rank=config.rank, seed=_teacher_seed(config))
+    teacher = Teacher.find(config.teacher, d=config.d, rank=config.rank, seed=_teacher_seed(config))
     train, test = _tasks(teacher, config)
-    run = Run.open(folder, {"identification": asdict(config), "paper_recipe": paper_recipe})
-    if (finished := run.result()) is not None:
+    run = Run.create(folder, {"identification": config, "paper_recipe": paper_recipe, "teacher": _digest(teacher)})
+    if (finished := run.read_json("result.json")) is not None:
         return finished
     teacher.save(folder / "teacher.safetensors")
     inputs = np.asarray(
         TeacherStudent(train.teacher, time=config.time, batch=512).inputs(jr.key(config.seed)), np.float64
     )
     held_out = np.asarray(test.inputs(jr.key(config.seed + 2**20)), np.float64)
-    fitted = _train(config, train, run, show)
+    fitted = _train(config, train, run, "train", show)
+    trained = time.perf_counter()
     first = measure(fitted.model, teacher.attention, held_out)
     save_weights(folder / "student.safetensors", fitted.model)
     student = polish(fitted.model, config, train, inputs, show)
@@ -177,12 +175,21 @@ def identify(
         "seed": config.seed,
         "teacher": teacher.name,
         # A wall clock: the one number that an interrupted run does not share with an unbroken one.
-        "seconds": fitted.seconds_before + time.perf_counter() - begin,
+        "seconds": fitted.seconds + time.perf_counter() - trained,
     }
     if paper_recipe:
-        result["paper_recipe"] = _paper_recipe(config, train, folder, held_out, show)
-    run.finish(result)
+        plain = _train(recipe_of_the_paper(config), train, run, "paper recipe", show)
+        result["paper_recipe"] = {**asdict(measure(plain.model, teacher.attention, held_out)), "seconds": plain.seconds}
+    run.write_json("result.json", result)
     return result
+
+
+def _digest(teacher: Teacher) -> str:
+    """What tells one teacher from another: the SHA-256 of its weights and inputs."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree_util.tree_leaves(teacher):
+        digest.update(np.asarray(leaf).tobytes() if eqx.is_array(leaf) else repr(leaf).encode())
+    return digest.hexdigest()
 
 
 def _teacher_seed(config: Identification) -> int:
@@ -210,7 +217,9 @@ def array_sizes(units: int, d: int) -> tuple[int, ...]:
     return tuple(sorted({min(few, units), min(2 * few, units), units}))
 
 
-def _train(config: Identification, task: TeacherStudent, run: Run | None, show: Callable[[Moment], None]) -> Fitted:
+def _train(
+    config: Identification, task: TeacherStudent, run: Run, stage: str, show: Callable[[Moment], None]
+) -> Fitted:
     """First-order training, units that die cut away between chunks."""
     keys = jr.split(jr.key(config.seed), 3)
     attention = task.teacher.attention
@@ -219,31 +228,36 @@ def _train(config: Identification, task: TeacherStudent, run: Run | None, show: 
     )
     sizes = array_sizes(max(config.n, config.m), attention.d_in)
 
-    def cut(state: TrainState, loss: float) -> TrainState:
+    def cut(state: TrainState) -> TrainState:
         x = np.asarray(task.inputs(jr.fold_in(keys[1], int(state.step))), np.float64)
-        matters = saliency(state.model, x)
+        assert isinstance(state.model, GatedRNN)
+        matters, loss = saliency(state.model, x), relative_loss(state.model, attention, x)
         alive = max(len(s) - len(least_salient(s, config.shrink * loss)) for s in matters)
         now = max(len(s) for s in matters)
         size = next((size for size in sizes if size >= alive), now)
         if size >= now:
             return state
         hidden, readout = (np.sort(np.argsort(-s, kind="stable")[:size]) for s in matters)
-        return select(state, lambda tree: keep_units(tree, hidden, readout))
+        return select_units(state, hidden, readout)
 
     def on_chunk(progress: Progress) -> None:
         split = split_decays(progress.model)
         note = f"loss {progress.loss:.1e}   1 / between / 0: {len(split.memory)} / {len(split.between)} / {len(split.forget)}"
-        show(Moment("train", progress.step, progress.steps, note))
+        show(Moment(stage, progress.step, progress.steps, note))
 
-    return fit(
+    fitted = fit(
         student,
         task.sample,
-        config.fit,
+        replace(config.fit, seed=config.seed),
         scale=task.target_power(keys[2]),
         run=run,
+        stage=stage,
         reshape=cut if config.shrink else None,
         on_chunk=on_chunk,
     )
+    if fitted.status == "interrupted":
+        raise KeyboardInterrupt
+    return fitted
 
 
 def polish(
@@ -291,12 +305,3 @@ def _in_float64(task: TeacherStudent) -> Callable[[Array], tuple[Array, Array]]:
         widen = lambda a: jnp.asarray(np.asarray(a), jnp.float64)
         wide = TeacherStudent(jax.tree_util.tree_map(widen, task.teacher), time=task.time, batch=256)
         return eqx.filter_jit(wide.sample)
-
-
-def _paper_recipe(config: Identification, task: TeacherStudent, folder: Path, held_out, show) -> dict[str, Any]:
-    """The student trained by the paper's optimiser, measured as it is."""
-    plain = recipe_of_the_paper(config)
-    fitted = _train(plain, task, None, lambda moment: show(moment._replace(stage="paper's recipe")))
-    records = ({"step": step, "loss": loss} for step, loss in fitted.history)
-    write_atomically(folder / "paper_recipe.jsonl", "".join(json.dumps(r) + "\n" for r in records).encode())
-    return asdict(measure(fitted.model, task.teacher.attention, held_out))

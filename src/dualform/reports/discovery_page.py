@@ -18,7 +18,7 @@ from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention
 from dualform.reports import figures
 from dualform.reports.page import Section, Table, picture, render
 from dualform.tasks import Teacher
-from dualform.training import load_weights, write_atomically
+from dualform.training import Run, load_weights, write_atomically
 
 MAP_TOKENS = 40
 """Tokens of input whose attention map is drawn."""
@@ -103,9 +103,15 @@ def _evidence(result: Mapping[str, Any]) -> Section:
 
 
 def _training(run: Path, result: Mapping[str, Any]) -> Section:
-    curves = {"student": _curve(run / "metrics.jsonl")}
-    if (run / "paper_recipe.jsonl").exists():
-        curves["paper's recipe"] = _curve(run / "paper_recipe.jsonl")
+    metrics = Run(run).metrics()
+    named = {"train": "student", "paper recipe": "paper's recipe"}
+    curves = {
+        named[stage]: (
+            [m["step"] for m in metrics if m["stage"] == stage],
+            [m["loss"] for m in metrics if m["stage"] == stage],
+        )
+        for stage in sorted({m["stage"] for m in metrics}, reverse=True)
+    }
     stages = {"polished": result["given"]["relative_loss"], "reduced": result["relative_loss"]}
     return Section(
         "Learning",
@@ -116,11 +122,6 @@ def _training(run: Path, result: Mapping[str, Any]) -> Section:
         ],
         figures=[picture(figures.learning(curves, stages), "Loss over the target's power, as training went on.")],
     )
-
-
-def _curve(path: Path) -> tuple[list[float], list[float]]:
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    return [record["step"] for record in records], [record["loss"] for record in records]
 
 
 def _weights(student: GatedRNN, network: GatedRNN) -> Section:

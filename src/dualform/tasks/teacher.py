@@ -93,6 +93,23 @@ class Teacher(eqx.Module):
         return cls(teacher.attention, teacher.inputs, name, f"{EMBEDDED[name]}, on tiny Shakespeare (Apache-2.0)")
 
     @classmethod
+    def find(cls, name: str, *, d: int = 4, rank: int | None = None, seed: int = 0) -> "Teacher":
+        """A teacher by what a person types: "gaussian" (with d, rank and seed), an embedded head's name, or a file.
+
+        **Raises:** `InputError` and `FileError` as the others do, listing what is known for a name that is nothing.
+        """
+        if name == "gaussian":
+            return cls.gaussian(d, key=jr.key(seed), rank=rank, dtype=jnp.float32)
+        require(rank is None, f"rank is an option of the gaussian teacher; {name!r} has its own.")
+        if name == "default" or name in EMBEDDED:
+            return cls.embedded(name)
+        if not os.path.exists(name):
+            raise InputError(
+                f"there is no teacher {name!r}: no such file, and the names are default, gaussian, {', '.join(EMBEDDED)}."
+            )
+        return cls.load(name)
+
+    @classmethod
     def gaussian(cls, d: int, *, key: Array, rank: int | None = None, dtype=None) -> "Teacher":
         """Random W_V, W_K and W_Q (d, d), entries of variance 1 / d, and no inputs of its own.
 

@@ -6,7 +6,7 @@ from dualform.training.checkpoints import Checkpoints
 from dualform.training.config import FitConfig
 from dualform.training.fit import Fitted, Progress, fit, resume
 from dualform.training.run import Run
-from dualform.training.second_order import SecondOrder, levenberg_marquardt
+from dualform.training.second_order import Polished, SecondOrder, levenberg_marquardt
 from dualform.training.state import TrainState, decayed, initial_state, restarted, select_units, trainable
 from dualform.training.step import make_chunk
 from dualform.training.weights import load_weights, save_weights
@@ -15,6 +15,7 @@ __all__ = [
     "Checkpoints",
     "FitConfig",
     "Fitted",
+    "Polished",
     "Progress",
     "Run",
     "SecondOrder",

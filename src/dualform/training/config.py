@@ -20,6 +20,7 @@ class FitConfig:
       looked at, units may be cut away, and checkpoints are taken. A resumed run has the same chunks.
     - warmup: steps over which the learning rate rises linearly from 0 to `learning_rate`; it then falls as a half cosine to
       `final_learning_rate`, which the last step has.
+    - decay_rate: the learning rate of the decays (`nu`), in units of the others'.
     - weight_decay, final_weight_decay: at the first and at the last step, a half cosine between them; no warm-up.
     - clip: largest global norm of the gradient; infinity for none.
     - b1, b2, epsilon: Adam's.
@@ -33,6 +34,7 @@ class FitConfig:
     warmup: int = 1_000
     learning_rate: float = 3e-3
     final_learning_rate: float = 1e-6
+    decay_rate: float = 1.0
     weight_decay: float = 0.1
     final_weight_decay: float = 0.0
     clip: float = 1.0
@@ -49,7 +51,7 @@ class FitConfig:
             value = getattr(self, field.name)
             if isinstance(value, float) and not (math.isfinite(value) or (field.name == "clip" and value > 0)):
                 raise InputError(f"{field.name} is {value}; it must be a number.")
-        for name in ("learning_rate", "final_learning_rate", "weight_decay", "final_weight_decay"):
+        for name in ("learning_rate", "final_learning_rate", "decay_rate", "weight_decay", "final_weight_decay"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative.")
         for name in ("b1", "b2"):
             require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; it must lie in [0, 1).")

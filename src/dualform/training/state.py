@@ -55,15 +55,18 @@ class TrainState(eqx.Module):
 
 def trainable(model: PyTree) -> PyTree:
     """True where a leaf is trained: every real array but a decay that was given, not trained."""
-    return jtu.tree_map_with_path(lambda path, leaf: eqx.is_inexact_array(leaf) and _name(path) != "given_decay", model)
+    return jtu.tree_map_with_path(
+        lambda path, leaf: eqx.is_inexact_array(leaf) and name_of(path) != "given_decay", model
+    )
 
 
 def decayed(model: PyTree) -> PyTree:
     """True where weight decay acts: every trained weight but `nu`, as in the paper."""
-    return jtu.tree_map_with_path(lambda path, leaf: bool(leaf) and _name(path) != "nu", trainable(model))
+    return jtu.tree_map_with_path(lambda path, leaf: bool(leaf) and name_of(path) != "nu", trainable(model))
 
 
-def _name(path: Sequence[Any]) -> str:
+def name_of(path: Sequence[Any]) -> str:
+    """The field's name at the end of a tree path."""
     return str(getattr(path[-1], "name", getattr(path[-1], "key", ""))) if path else ""
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from dualform.training.batched import mean_squared_error
 from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
-from dualform.training.state import TrainState, decayed, finite, trainable
+from dualform.training.state import TrainState, decayed, finite, name_of, trainable
 
 
 class ChunkMetrics(NamedTuple):
@@ -81,21 +81,24 @@ def adamw(
 ) -> tuple[PyTree, optax.ScaleByAdamState]:
     """One update, that of optax's `adamw` after `clip_by_global_norm`, with both schedules read at `step`.
 
+    `nu` moves at `config.decay_rate` times the learning rate.
+
     **Arguments:** decayed: True where weight decay acts, one flag for each leaf of the model.
 
     **Returns:** the weights and the moments after it.
     """
-    norm = optax.global_norm(gradient)
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jtu.tree_leaves(gradient)))
     shrink = jnp.where(norm > config.clip, config.clip / norm, jnp.ones_like(norm))
     gradient = jtu.tree_map(lambda g: g * shrink.astype(g.dtype), gradient)
     direction, after = optax.scale_by_adam(config.b1, config.b2, config.epsilon).update(gradient, moments)
     assert isinstance(after, optax.ScaleByAdamState)
     rate, decay = learning_rate_at(config, step), weight_decay_at(config, step)
 
-    def move(weight, direction, decayed):
+    def move(path, weight, direction, decayed):
         if weight is None:
             return None
         pull = decay.astype(weight.dtype) * weight if decayed else jnp.zeros((), weight.dtype)
-        return weight - rate.astype(weight.dtype) * (direction + pull)
+        own = rate * config.decay_rate if name_of(path) == "nu" else rate
+        return weight - own.astype(weight.dtype) * (direction + pull)
 
-    return jtu.tree_map(move, weights, direction, decayed, is_leaf=lambda leaf: leaf is None), after
+    return jtu.tree_map_with_path(move, weights, direction, decayed, is_leaf=lambda leaf: leaf is None), after
