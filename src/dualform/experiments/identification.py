@@ -72,17 +72,17 @@ class Identification:
     batch: int = 64
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
-            steps=4000,
+            steps=2500,
             chunk=500,
             warmup=200,
             learning_rate=1e-2,
             final_learning_rate=1e-5,
             decay_rate=3.0,
-            weight_decay=0.3,
+            weight_decay=0.2,
         )
     )
     shrink: float = 0.02
-    second_order: SecondOrder = SecondOrder(tolerance=1e-13)
+    second_order: SecondOrder = SecondOrder()
     rounds: int = 4
     seed: int = 0
     teacher_seed: int | None = None
@@ -102,8 +102,10 @@ def preset(name: str) -> Identification:
     default = Identification()
     return {
         "default": default,
-        "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=2000)),
-        "paper": replace(default, teacher="gaussian", n=100, m=100, fit=replace(default.fit, weight_decay=0.6)),
+        "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=1500)),
+        "paper": replace(
+            default, teacher="gaussian", n=100, m=100, fit=replace(default.fit, steps=4000, weight_decay=0.6)
+        ),
     }[name]
 
 
@@ -288,7 +290,7 @@ def polish(
         readout = max(0, min(target, config.m) - rnn.readout.shape[1])
         found = polished(grow(rnn, hidden, readout, inputs, config.seed + turn), config.seed + turn)
         rnn, done = found.rnn, done + second.iterations
-        if found.relative_loss < 1e-10:
+        if found.relative_loss < 1e-7:
             if len(split_decays(rnn, margin=0.0).between):
                 found = polished(settle_decays(rnn, teacher.attention, inputs), config.seed + config.rounds + turn)
                 rnn = found.rnn

@@ -67,14 +67,14 @@ def fit(
     config: FitConfig,
     *,
     loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
-    scale: float = 1.0,
+    scale: float | int = 1.0,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
     reshape: Callable[[TrainState], TrainState] | None = None,
     on_chunk: Callable[[Progress], None] | None = None,
     run: Run | None = None,
     stage: str = "train",
-    save_every: float = 3.0,
+    save_every: float | int = 3.0,
 ) -> Fitted:
     """Train `model` by AdamW on fresh data, made on the device inside the compiled loop.
 
@@ -179,7 +179,7 @@ def _plain_number(value: Any) -> Any:
 class _Keeper:
     """Writes metrics and checkpoints of one stage where there is a run folder, else does nothing."""
 
-    def __init__(self, run: Run | None, stage: str, config: FitConfig, every: float, saved: int):
+    def __init__(self, run: Run | None, stage: str, config: FitConfig, every: float | int, saved: int):
         self.run, self.stage, self.config, self.every = run, stage, config, every
         self.saved, self.at, self.took = saved, time.monotonic(), 0.0
         self.checkpoints = None if run is None else run.checkpoints(stage)

@@ -30,17 +30,18 @@ class SecondOrder:
     - tolerance: stop once the relative loss on fresh data is below it.
     - residuals: random rows of the Jacobian used for each parameter, at every iteration.
     - ridge: weight decay as a share of the relative loss, so that it vanishes with the loss.
-    - damping: the first Levenberg-Marquardt damping, in units of the mean curvature.
+    - damping: the first Levenberg-Marquardt damping, in units of the curvature; nine tenths of it in units of each
+      parameter's own (Marquardt's form, which the teacher's weak directions need), one tenth of their mean.
     - patience: stop after this many iterations in which the loss did not fall by 30%.
     - train_decays: False leaves every decay as it is.
     """
 
     iterations: int = 60
-    tolerance: float = 1e-11
+    tolerance: float = 1e-13
     residuals: float = 1.5
-    ridge: float = 1e-3
+    ridge: float = 1e-4
     damping: float = 1e-3
-    patience: int = 12
+    patience: int = 20
     train_decays: bool = True
 
 
@@ -160,11 +161,12 @@ def _damped_step(weights, parameters, free, jacobian, residual, rows: _Rows, rid
     loss = residual @ residual
     curvature, slope = jacobian.T @ jacobian, jacobian.T @ residual
     shrink = ridge * loss / max(float(parameters @ parameters), 1e-200)
-    mean = np.trace(curvature) / parameters.size
+    own = np.diag(curvature)
+    scale = (0.9 * own + (0.1 + 1e-9) * own.mean()) if own.any() else np.ones_like(own)
     before = loss + shrink * (parameters @ parameters)
     for _ in range(8):
         damped = curvature.copy()
-        damped.flat[:: parameters.size + 1] += shrink + damping * mean
+        damped.flat[:: parameters.size + 1] += shrink + damping * scale
         try:
             factor = scipy.linalg.cho_factor(damped, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:

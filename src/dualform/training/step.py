@@ -33,7 +33,7 @@ def make_chunk(
     config: FitConfig,
     *,
     loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
-    scale: float = 1.0,
+    scale: float | int = 1.0,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
 ) -> Callable[[TrainState], tuple[TrainState, ChunkMetrics]]:
