@@ -86,7 +86,7 @@ def effective_tensor(rnn: GatedRNN, memory: Any, forget: Any) -> EffectiveTensor
     memory, forget = (np.asarray(index, int).reshape(-1) for index in (memory, forget))
     both = np.concatenate([memory, forget])
     require(
-        len(both) == 0 or (both.min() >= 0 and both.max() < n),
+        bool(np.all((both >= 0) & (both < n))),
         f"a unit index lies outside 0 .. {n - 1}; this network has {n} hidden units.",
     )
     require(len(np.unique(both)) == len(both), "a unit stands twice in memory and forget; each remembers or forgets.")

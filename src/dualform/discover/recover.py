@@ -16,6 +16,7 @@ attention (d^2 heads always suffice, and are then given by algebra), and the num
 one head are determined up to a scale between them, several heads up to more than that; W_K and W_Q by their product.
 """
 
+import functools
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -63,6 +64,9 @@ class Recovered(eqx.Module):
 _Heads: TypeAlias = tuple[Float[np.ndarray, "head d_out d"], Float[np.ndarray, "head d d"]]
 """V_h and C_h."""
 
+_Fewer: TypeAlias = tuple[np.ndarray, np.ndarray] | None
+"""The same of a fit with fewer heads."""
+
 
 class _Blocks(NamedTuple):
     """The function: tensors of past with present by lag, of the present alone; the norm of those of past with past."""
@@ -85,7 +89,8 @@ def recover_attention(
 
     **Arguments:**
 
-    - heads: of the attention; None tries 1, 2, ... until the error is within the tolerance.
+    - heads: of the attention; None tries 1, 2, ... until the error is within the tolerance (1 alone, where the parts of
+      the function that attention has not are above it already).
     - tolerance: the error up to which the answer is yes.
     - horizon: tokens over which the function is compared, at least 2.
     - most_heads: where None stops. If not given it stops at 8, or before where every tensor is some attention, and then
@@ -209,7 +214,9 @@ def _reasons(
         )
     decay = np.asarray(rnn.decay).astype(np.float64)
     between = np.flatnonzero((decay > 0.01) & (decay < 0.99))
-    named = ", ".join(f"unit {i} at {decay[i]:.3g}" for i in between[:3]) or f"the lowest at 1 is {decay.max():.6g}"
+    remembering = decay[decay >= 0.99]
+    lowest = f"the lowest of those near 1 is {remembering.min():.6g}" if len(remembering) else "all near 0"
+    named = ", ".join(f"unit {i} at {decay[i]:.3g}" for i in between[:3]) or lowest
     words = {
         "memory_memory": "its output holds products of two past tokens, which attention never forms",
         "decays": f"what it makes of a past token changes with the lag (decays: {named})",
@@ -237,8 +244,8 @@ def _fit(
 
     **Arguments:** target: the misfit below which no further start is tried.
     """
-    if heads is not None:
-        return _fit_heads(block, heads, target, None, rng)
+    if heads is not None or allowed == 0:  # the rest of the function forbids a yes, whatever the number of heads
+        return _fit_heads(block, heads or 1, target, None, rng)
     d_out, _, d = block.shape
     parameters_of_a_head = d * (d_out + d) - 1
     every = -(-block.size // parameters_of_a_head) + 1
@@ -250,7 +257,7 @@ def _fit(
     return min(tried, key=lambda found: _misfit(block, found)) if most_heads else _entry_by_entry(block)
 
 
-def _fit_heads(block, heads: int, target: float, previous: _Heads | None, rng: np.random.Generator) -> _Heads:
+def _fit_heads(block, heads: int, target: float, previous: _Fewer, rng: np.random.Generator) -> _Heads:
     """The best of several starts: for one head by algebra; for more, heads added to `previous`, then random ones."""
     d_out, _, d = block.shape
     if heads >= d * min(d, d_out):
@@ -291,7 +298,7 @@ def _entry_by_entry(block: Float[np.ndarray, "d_out quadratic d"]) -> _Heads:
     return rows[:, i, :, query], np.eye(d)[i][:, :, None] * np.eye(d)[query][:, None]
 
 
-def _grown(block, previous: _Heads | None, heads: int) -> _Heads:
+def _grown(block, previous: _Fewer, heads: int) -> _Heads:
     """`previous` with heads added one by one, each the best single head of what is left."""
     d_out, _, d = block.shape
     v, c = previous if previous is not None else (np.zeros((0, d_out, d)), np.zeros((0, d, d)))
@@ -303,6 +310,7 @@ def _grown(block, previous: _Heads | None, heads: int) -> _Heads:
     return v, c
 
 
+@functools.cache
 def _quadratic_basis(d: int) -> Float[np.ndarray, "quadratic d d"]:
     return form_basis(d + 1)[form_kinds(d + 1) == 2][:, :d, :d]
 
