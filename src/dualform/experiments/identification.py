@@ -73,7 +73,7 @@ class Identification:
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
             steps=2500,
-            chunk=500,
+            chunk=250,
             warmup=200,
             learning_rate=1e-2,
             final_learning_rate=1e-5,
@@ -159,7 +159,8 @@ def identify(
     trained = time.perf_counter()
     first = measure(fitted.model, teacher.attention, held_out)
     save_weights(folder / "student.safetensors", fitted.model)
-    student = polish(fitted.model, config, train, inputs, show)
+    run.keep_metrics("polish", 0)  # polishing is done again as a whole after an interruption
+    student = polish(fitted.model, config, train, inputs, run, show)
     save_weights(folder / "polished.safetensors", student)
     done: list[Stage] = []
 
@@ -267,6 +268,7 @@ def polish(
     config: Identification,
     task: TeacherStudent,
     inputs: Float[np.ndarray, "sequence time d"],
+    run: Run,
     show: Callable[[Moment], None],
 ) -> GatedRNN:
     """Second-order training in rounds: fill up to a working size, polish, settle what is left between, prune.
@@ -279,6 +281,7 @@ def polish(
     few, total, done = array_sizes(10**6, teacher.attention.d_in)[0], config.rounds * second.iterations, 0
 
     def iteration(i: int, loss: float) -> None:
+        run.append_metrics({"stage": "polish", "step": done + i + 1, "loss": loss})
         show(Moment("polish", done + i, total, f"loss {loss:.1e}"))
 
     def polished(rnn: GatedRNN, seed: int) -> Polished:

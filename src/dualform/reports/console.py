@@ -61,11 +61,14 @@ class Console:
     def _evidence(self, result: Mapping[str, Any]) -> Table:
         recipe = result.get("paper_recipe")
         table = Table("evidence", title_justify="left")
-        for name in ("as trained", "reduced", "paper", *(["paper's recipe here"] if recipe else [])):
+        for name in ("first order", "polished", "reduced", "paper", *(["paper's recipe here"] if recipe else [])):
             table.add_column(name, justify="right")
         for key, meaning in MEANING.items():
             shown = count if isinstance(PAPER[key], int) else number
-            row = [meaning.name, shown(result["given"][key]), shown(result[key]), shown(PAPER[key])]
+            row = [
+                meaning.name,
+                *(shown(column[key]) for column in (result["first_order"], result["given"], result, PAPER)),
+            ]
             table.add_row(*row, *([shown(recipe[key])] if recipe else []))
         return table
 

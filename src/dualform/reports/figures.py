@@ -87,17 +87,24 @@ def decays(
     return figure
 
 
-def learning(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], stages: Mapping[str, float]) -> Figure:
-    """Relative loss against steps, for each named curve; `stages` are losses reached after training, as levels."""
-    figure = Figure(figsize=(7.5, 2.8))
-    axes = figure.subplots()
+def learning(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    polishing: Sequence[float],
+    levels: Mapping[str, float],
+) -> Figure:
+    """Relative loss against steps for each named curve, then against iterations of polishing; `levels` are drawn across."""
+    figure = Figure(figsize=(9, 3.0))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.4, 1])
     for (name, (steps, losses)), colour in zip(curves.items(), (STUDENT, TEACHER, OTHER), strict=False):
-        axes.plot(steps, losses, label=name, color=colour, lw=1.2)
-    for (name, loss), dash in zip(stages.items(), ("--", ":", "-."), strict=False):
-        axes.axhline(max(loss, 1e-32), color=INK, lw=0.9, ls=dash, label=f"{name}: {loss:.1e}")
-    axes.set_yscale("log")
-    axes.legend(fontsize=7, frameon=False)
-    _style(axes, "", "training step", "loss / target power")
+        left.plot(steps, losses, label=name, color=colour, lw=1.2, marker=".", ms=3)
+    right.plot(np.arange(len(polishing)), polishing, color=STUDENT, lw=1.2, marker=".", ms=3)
+    for axes in (left, right):
+        for name, loss in levels.items():
+            axes.axhline(max(loss, 1e-32), color=INK, lw=0.9, ls=":", label=f"{name}: {loss:.1e}")
+    left.set_yscale("log")
+    left.legend(fontsize=7, frameon=False)
+    _style(left, "AdamW", "step", "loss / target power")
+    _style(right, "Levenberg-Marquardt", "iteration")
     figure.tight_layout()
     return figure
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from dualform.errors import DualformError, FileError
@@ -55,7 +56,10 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        metadata = {"user": dict(metadata), "digest": digest(arrays)}
+        # Orbax saves no array without entries (a network whose units have all died): shape and dtype say all of it.
+        empty = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items() if array.size == 0}
+        full = {name: array for name, array in arrays.items() if array.size > 0}
+        metadata = {"user": dict(metadata), "digest": digest(arrays), "empty": empty}
         self._clear_unfinished()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -63,9 +67,7 @@ class Checkpoints:
             with _quiet_orbax():
                 self._checkpointer().save(
                     self.folder / str(step),
-                    args=ocp.args.Composite(
-                        state=ocp.args.PyTreeSave(dict(arrays)), metadata=ocp.args.JsonSave(metadata)
-                    ),
+                    args=ocp.args.Composite(state=ocp.args.PyTreeSave(full), metadata=ocp.args.JsonSave(metadata)),
                     force=True,
                 )
         except Exception as error:  # tensorstore and Orbax raise their own kinds for what the system refuses
@@ -89,6 +91,7 @@ class Checkpoints:
                 )
             arrays = {name: np.asarray(array) for name, array in found["state"].items()}
             metadata = found["metadata"]
+            arrays |= {name: np.zeros(shape, jnp.dtype(dtype)) for name, (dtype, shape) in metadata["empty"].items()}
             whole = metadata["digest"] == digest(arrays)
         except Exception as error:  # whatever a damaged file makes a parser say
             raise FileError(

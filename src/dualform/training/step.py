@@ -90,7 +90,8 @@ def adamw(
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jtu.tree_leaves(gradient)))
     shrink = jnp.where(norm > config.clip, config.clip / norm, jnp.ones_like(norm))
     gradient = jtu.tree_map(lambda g: g * shrink.astype(g.dtype), gradient)
-    direction, after = optax.scale_by_adam(config.b1, config.b2, config.epsilon).update(gradient, moments)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also where the user asks JAX to refuse that
+        direction, after = optax.scale_by_adam(config.b1, config.b2, config.epsilon).update(gradient, moments)
     assert isinstance(after, optax.ScaleByAdamState)
     rate, decay = learning_rate_at(config, step), weight_decay_at(config, step)
 
