@@ -37,7 +37,11 @@ def disguised(rnn: GatedRNN, seed: int = 0, copies: int = 3) -> GatedRNN:
     twice = rng.choice(len(decay), copies, replace=False)
     share = rng.uniform(0.2, 0.8, copies)
     factor = rng.uniform(0.5, 2.0, copies)
-    a, b, decay = np.concatenate([a, factor[:, None] * a[twice]]), np.concatenate([b, b[twice]]), np.append(decay, decay[twice])
+    a, b, decay = (
+        np.concatenate([a, factor[:, None] * a[twice]]),
+        np.concatenate([b, b[twice]]),
+        np.append(decay, decay[twice]),
+    )
     u, w = (np.concatenate([side, side[:, twice] * (1 - share) / factor], axis=1) for side in (u, w))
     u[:, twice] *= share
     w[:, twice] *= share
@@ -47,7 +51,9 @@ def disguised(rnn: GatedRNN, seed: int = 0, copies: int = 3) -> GatedRNN:
     readout[:, split] /= 2
     hidden, products = rng.permutation(len(decay)), rng.permutation(len(u))
     return network(
-        Weights(decay[hidden], a[hidden], b[hidden], u[products][:, hidden], w[products][:, hidden], readout[:, products])
+        Weights(
+            decay[hidden], a[hidden], b[hidden], u[products][:, hidden], w[products][:, hidden], readout[:, products]
+        )
     )
 
 

@@ -260,18 +260,29 @@ def balance(weights: Weights) -> Weights:
     """The same function with even scales: factors of a product, and a unit's input and readers, are alike in norm.
 
     Rescalings that leave the function as it is are directions in which the curvature is zero; keeping to the balanced
-    point keeps the damping meaningful.
+    point keeps the damping meaningful. A unit with a factor of zero (a fresh one, see `discover.units.grow`) is left alone:
+    no scaling can balance it, and shrinking its other factors would kill it.
     """
-    norm = lambda a, axis: np.linalg.norm(a, axis=axis, keepdims=True) + 1e-300
     decay, a, b, u, w, readout = weights
-    s = np.sqrt(norm(b, 1) / norm(a, 1))
+    s = _share(_norm(b, 1), _norm(a, 1), 1 / 2)[:, None]
     a, b = a * s, b / s
-    s = np.sqrt(norm(w, 1) / norm(u, 1))
+    s = _share(_norm(w, 1), _norm(u, 1), 1 / 2)[:, None]
     u, w = u * s, w / s
     for _ in range(3):
-        s = (norm(readout, 0)[0][:, None] / norm(u, 1)) ** (1 / 3)
-        u, w, readout = u * s, w * s, readout / s[:, 0] ** 2
-        readers = np.sqrt((np.sum(u**2, axis=0) + np.sum(w**2, axis=0)) / 2) + 1e-300
-        s = (readers / norm(a, 1)[:, 0]) ** (1 / 3)
+        s = _share(_norm(readout, 0), _norm(u, 1), 1 / 3)
+        u, w, readout = u * s[:, None], w * s[:, None], readout / s**2
+        s = _share(np.hypot(_norm(u, 0), _norm(w, 0)) / 2**0.5, _norm(a, 1), 1 / 3)
         a, b, u, w = a * s[:, None], b * s[:, None], u / s**2, w / s**2
     return Weights(decay, a, b, u, w, readout)
+
+
+def _norm(a: Float[np.ndarray, "rows columns"], axis: int) -> Float[np.ndarray, " units"]:
+    return np.sqrt(np.sum(a * a, axis=axis))
+
+
+def _share(
+    top: Float[np.ndarray, " units"], bottom: Float[np.ndarray, " units"], power: float
+) -> Float[np.ndarray, " units"]:
+    """(top / bottom) ** power; 1 where either is zero."""
+    both = (top > 1e-12) & (bottom > 1e-12)
+    return np.where(both, top / np.where(both, bottom, 1.0), 1.0) ** power
