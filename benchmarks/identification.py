@@ -1,0 +1,85 @@
+"""Time to identification: `dualform discover` as a person runs it, seed by seed, beside the paper's own recipe.
+
+    python -m benchmarks.identification [--preset default|paper] [--seeds 5] [--recipe] [--write FILE.md]
+
+Every seed is a process of its own, so that its seconds hold imports and compilation. `--recipe` also trains each student by
+the paper's optimiser (AdamW, 1e-3, weight decay 1e-4, none of our levers) for as many steps, in the same process; its
+seconds are given apart.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.alternate import write
+from dualform.experiments.evidence import MEANING, PAPER, count, number
+
+
+def run(preset: str, seed: int, recipe: bool, folder: Path) -> dict[str, Any]:
+    """One seed in a fresh process: its result, and the seconds of the whole process without the paper's recipe."""
+    out = folder / f"{preset}-{seed}"
+    command = [sys.executable, "-m", "dualform", "discover", "--preset", preset, "--seed", str(seed), "--seeds", "1"]
+    command += ["--out", str(out), "--paper-recipe" if recipe else "--no-paper-recipe"]
+    begin = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall = time.perf_counter() - begin
+    result = json.loads((out / "result.json").read_text())
+    result["wall"] = wall - (result["paper_recipe"]["seconds"] if recipe else 0.0)
+    return result
+
+
+def rows(results: list[dict[str, Any]], part: str | None) -> str:
+    """A Markdown table, one line a seed, with the paper's numbers last."""
+    head = ["seed", "verdict", *(meaning.name for meaning in MEANING.values()), "seconds"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    show = lambda key, value: (count if isinstance(PAPER[key], int) else number)(value)
+    for result in results:
+        numbers = result if part is None else result[part]
+        verdict = result["verdict"] if part is None else ""
+        seconds = result["wall"] if part is None else numbers.get("seconds")
+        lines.append(
+            f"| {result['seed']} | {verdict} | "
+            + " | ".join(show(key, numbers[key]) for key in MEANING)
+            + f" | {'' if seconds is None else f'{seconds:.0f}'} |"
+        )
+    lines.append("| paper | | " + " | ".join(show(key, value) for key, value in PAPER.items()) + " | |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run every seed and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="default", choices=["default", "quick", "paper"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--recipe", action="store_true")
+    parser.add_argument("--write", default=None)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        results = [run(options.preset, seed, options.recipe, Path(folder)) for seed in range(options.seeds)]
+    identified = sum(result["verdict"] == "identified" for result in results)
+    seconds = sorted(result["wall"] for result in results)
+    paragraphs = [
+        f"{identified} of {len(results)} seeds identified; seconds of the whole process, imports and compilation included: "
+        f"median {seconds[len(seconds) // 2]:.0f}, least {seconds[0]:.0f}, most {seconds[-1]:.0f}. A seed is that of the "
+        "student, the data and a Gaussian teacher.",
+        "## The reduced networks\n\n" + rows(results, None),
+        "## The students before reduction, polished\n\n" + rows(results, "given"),
+        "## The students after first-order training\n\n" + rows(results, "first_order"),
+    ]
+    if options.recipe:
+        paragraphs.append(
+            "## The paper's recipe, for as many steps\n\nAdamW, 1e-3 to 1e-6, weight decay 1e-4, all units kept, nothing "
+            "done afterwards.\n\n" + rows(results, "paper_recipe")
+        )
+    command = f"python -m benchmarks.identification --preset {options.preset} --seeds {options.seeds}"
+    command += " --recipe" if options.recipe else ""
+    print(write(options.write, f"Time to identification, preset {options.preset}", command, paragraphs))
+
+
+if __name__ == "__main__":
+    main()
