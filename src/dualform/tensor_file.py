@@ -1,6 +1,7 @@
 """One safetensors file: read with everything checked, written whole or not at all."""
 
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -68,12 +69,23 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
 def write_tensors(
     path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays as one safetensors file, atomically.
+    """Write arrays as one safetensors file, atomically; the same content gives the same bytes.
 
     **Raises:** `FileError` as `write_atomically` does.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_atomically(path, save(contiguous, dict(metadata) if metadata else None))
+    write_atomically(path, _in_order(save(contiguous, dict(metadata) if metadata else None)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its metadata in the order of their names: the writer has them in another one in each process."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # arrays stay aligned
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
