@@ -2,12 +2,13 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import jax
 import jax.random as jr
+import jaxtyping
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +38,14 @@ def getkey() -> Callable[[], jax.Array]:
     """A function that gives a new random key at each call, the same ones in every run."""
     seeds = itertools.count()
     return lambda: jr.key(next(seeds))
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """The package as its users have it: without the runtime type checks, so that bad input meets the library's messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ def _score(mixer, x, state, start, mask, weight):
 
 @eqx.filter_jit
 def _gradients(mixer, x, state, start, mask, weight):
-    return eqx.filter_grad(lambda args: _score(*args, start, mask, weight))((mixer, x, state))
+    return eqx.filter_grad(lambda args: _score(args[0], args[1], args[2], start, mask, weight))((mixer, x, state))
 
 
 def absent_tokens_leave_no_gradient(mixer: AbstractMixer, x, state, mask) -> None:
@@ -177,7 +177,7 @@ def absent_tokens_leave_no_gradient(mixer: AbstractMixer, x, state, mask) -> Non
 def packed_documents_stay_apart(mixer: AbstractMixer, x, state, start) -> None:
     """Law 5c: documents packed by `start` give what each gives alone, and pass no gradient to one another."""
     y, final = call(mixer, x, state, start)
-    edges = [0, *[t for t in range(1, len(x)) if start[t]], len(x)]
+    final_alone, edges = None, [0, *[t for t in range(1, len(x)) if start[t]], len(x)]
     for left, right in zip(edges[:-1], edges[1:], strict=True):
         first = state if left == 0 and not start[0] else None
         y_alone, final_alone = step_by_step(mixer, x[left:right], first)

@@ -1,0 +1,35 @@
+"""The recurrences as one would write them on paper: unrolled loops that JAX differentiates by itself."""
+
+import jax.numpy as jnp
+
+
+def diagonal_loop(decay, drive, h0, start, mask, reverse=False):
+    """h_t = decay_t * h_{t-1} + drive_t; a start forgets the past, an absent token changes nothing."""
+    time = drive.shape[0]
+    decay = jnp.broadcast_to(decay, drive.shape).astype(drive.dtype)
+    h, met = h0, {}
+    for t in reversed(range(time)) if reverse else range(time):
+        past = jnp.where(start[t], jnp.zeros_like(h), decay[t] * h)
+        h = jnp.where(mask[t], past + drive[t], h)
+        met[t] = h
+    return jnp.stack([met[t] for t in range(time)]), h
+
+
+def dense_loop(transition, drive, h0, start, mask):
+    """h_t = A h_{t-1} + drive_t."""
+    h, met = h0, []
+    for t in range(len(drive)):
+        past = jnp.where(start[t], jnp.zeros_like(h), transition @ h)
+        h = jnp.where(mask[t], past + drive[t], h)
+        met.append(h)
+    return jnp.stack(met), h
+
+
+def outer_loop(queries, keys, values, state, start, mask):
+    """S_t = S_{t-1} + k_t v_t^T, y_t = S_t^T q_t."""
+    met = []
+    for t in range(len(queries)):
+        past = jnp.where(start[t], jnp.zeros_like(state), state)
+        state = jnp.where(mask[t], past + keys[t][:, None] * values[t][None], state)
+        met.append(jnp.where(mask[t], state.T @ queries[t], jnp.zeros_like(values[t])))
+    return jnp.stack(met), state
