@@ -11,7 +11,7 @@ from dualform.recurrences import dense, diagonal
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.loops import dense_loop
-from tests.recurrences.test_diagonal import ALL_THERE, FLAGS, NO_START, TIME, flags_of
+from tests.recurrences.test_diagonal import FLAGS, TIME, flags_of
 
 
 def arguments(n=3):
@@ -22,16 +22,16 @@ def arguments(n=3):
 def test_dense_gives_the_loop():
     """Values and the gradients of transition, drive and state are those of the loop, with flags and without."""
     fast = lambda *a: dense(*a[:3], **flags_of(*a[3:]))
-    fast_gives_naive(fast, lambda *a: dense_loop(*a[:3], *(a[3:] or (NO_START, ALL_THERE))), arguments(), ((), *FLAGS))
+    fast_gives_naive(fast, lambda *a: dense_loop(*a), arguments(), ((), *FLAGS))
 
 
 def test_a_diagonal_transition_is_the_diagonal_recurrence():
     """With A diagonal, dense and diagonal are one."""
     _, drive, h0 = arguments()
     decay = jnp.array([0.0, 0.5, 1.0])
-    for flags in ((), *FLAGS):
-        found = dense(jnp.diag(decay), drive, h0, **flags_of(*flags))
-        check_close(found, diagonal(decay, drive, h0, **flags_of(*flags)), EXACT, "dense against diagonal")
+    for start, mask in ((None, None), *FLAGS):
+        found = dense(jnp.diag(decay), drive, h0, start=start, mask=mask)
+        check_close(found, diagonal(decay, drive, h0, start=start, mask=mask), EXACT, "dense against diagonal")
 
 
 def test_absent_tokens_leave_the_state_to_the_bit():

@@ -42,7 +42,7 @@ def flags_of(start=None, mask=None):
 def test_fast_gives_naive(form, reverse, varies, dtype):
     """Every form gives the loop, in values and in the gradients of decay, drive and state, with flags and without."""
     fast = lambda *a: diagonal(*a[:3], **flags_of(*a[3:]), reverse=reverse, form=form)
-    loop = lambda *a: diagonal_loop(*a[:3], *(a[3:] or (NO_START, ALL_THERE)), reverse=reverse)
+    loop = lambda *a: diagonal_loop(*a, reverse=reverse)
     fast_gives_naive(fast, loop, arguments(0, (3,), varies, dtype), ((), *FLAGS))
 
 
@@ -62,7 +62,7 @@ def test_decay_broadcasts(form, shape):
     _, drive, h0 = arguments(2, (2, 3), False, jnp.float64)
     decay = jr.uniform(jr.key(7), shape, jnp.float64)
     widen = lambda decay: decay.reshape((1,) * (3 - decay.ndim) + decay.shape)
-    loop = lambda decay, *a: diagonal_loop(widen(decay), *a, NO_START, ALL_THERE)
+    loop = lambda decay, *a: diagonal_loop(widen(decay), *a)
     fast_gives_naive(lambda *a: diagonal(*a, form=form), loop, (decay, drive, h0))
 
 
@@ -70,9 +70,7 @@ def test_decay_broadcasts(form, shape):
 def test_a_real_decay_serves_a_complex_drive(form):
     """Real decays with complex drives give the complex loop, and the decay's gradient stays real."""
     decay, (_, drive, h0) = arguments(3, (3,), True, jnp.float64)[0], arguments(3, (3,), True, jnp.complex128)
-    fast_gives_naive(
-        lambda *a: diagonal(*a, form=form), lambda *a: diagonal_loop(*a, NO_START, ALL_THERE), (decay, drive, h0)
-    )
+    fast_gives_naive(lambda *a: diagonal(*a, form=form), lambda *a: diagonal_loop(*a), (decay, drive, h0))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -102,7 +100,7 @@ def test_second_derivatives(form, reverse):
     power = lambda run: lambda a: sum(jnp.sum(jnp.sin(v)) for v in run(*a))
     slope = lambda run: lambda a: sum(jnp.sum(g**2) for g in jax.grad(power(run))(a))
     fast = jax.jit(jax.grad(slope(lambda *a: diagonal(*a, form=form, reverse=reverse))))(args)
-    loop = jax.jit(jax.grad(slope(lambda *a: diagonal_loop(*a, NO_START, ALL_THERE, reverse=reverse))))(args)
+    loop = jax.jit(jax.grad(slope(lambda *a: diagonal_loop(*a, reverse=reverse))))(args)
     check_close(fast, loop, EXACT, "second derivatives")
 
 
@@ -149,7 +147,7 @@ def test_extreme_decays(form, shape):
 def test_naive_is_the_loop():
     """`naive` itself is the loop on paper."""
     args = arguments(6, (3,), True, jnp.float64)
-    check_close(naive(*args), diagonal_loop(*args, NO_START, ALL_THERE), EXACT, "naive")
+    check_close(naive(*args), diagonal_loop(*args), EXACT, "naive")
 
 
 @pytest.mark.parametrize(

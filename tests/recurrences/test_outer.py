@@ -12,7 +12,7 @@ from dualform.recurrences.outer import naive
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.loops import outer_loop
-from tests.recurrences.test_diagonal import ALL_THERE, FLAGS, MASK, NO_START, TIME, flags_of
+from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of
 
 
 def arguments(time=TIME, d_k=3, d_v=2):
@@ -24,7 +24,7 @@ def arguments(time=TIME, d_k=3, d_v=2):
 def test_chunks_give_the_loop(chunk):
     """Values and the gradients of queries, keys, values and state are those of the loop, whatever the chunk."""
     fast = lambda *a: outer(*a[:4], **flags_of(*a[4:]), chunk=chunk)
-    fast_gives_naive(fast, lambda *a: outer_loop(*a[:4], *(a[4:] or (NO_START, ALL_THERE))), arguments(), ((), *FLAGS))
+    fast_gives_naive(fast, lambda *a: outer_loop(*a), arguments(), ((), *FLAGS))
 
 
 def test_naive_is_the_loop():
@@ -44,20 +44,20 @@ def test_absent_tokens_leave_the_state_to_the_bit():
     """Masked tokens move no bit of the state, and NaN in them, queries included, reaches no gradient."""
     *_, state = arguments()
     nothing = jnp.zeros(TIME, bool)
-    holes = tuple(jnp.where(MASK[:, None], a, jnp.nan) for a in arguments()[:3])
-    y, final = outer(*holes, state, start=~nothing, mask=nothing)
+    q, k, v = (jnp.where(MASK[:, None], a, jnp.nan) for a in arguments()[:3])
+    y, final = outer(q, k, v, state, start=~nothing, mask=nothing)
     check_same_bits(final, state, "the state")
     assert not np.asarray(y).any()
     whole = jax.jit(jax.grad(lambda *a: outer(*a, mask=MASK)[0].sum(), argnums=(0, 1, 2, 3)))
-    check_close(whole(*holes, state), whole(*arguments()), EXACT, "gradients with NaN in absent tokens")
+    check_close(whole(q, k, v, state), whole(*arguments()), EXACT, "gradients with NaN in absent tokens")
 
 
 def test_low_precision_accumulates_in_float32():
     """bfloat16 inputs are summed in float32."""
-    rounded = tuple(a.astype(jnp.bfloat16) for a in arguments(time=1000)[:3])
-    y, state = outer(*rounded)
+    q, k, v = (a.astype(jnp.bfloat16) for a in arguments(time=1000)[:3])
+    y, state = outer(q, k, v)
     assert y.dtype == state.dtype == jnp.float32
-    exact = outer(*(a.astype(jnp.float64) for a in rounded))
+    exact = outer(*(a.astype(jnp.float64) for a in (q, k, v)))
     check_close((y.astype(jnp.float64), state.astype(jnp.float64)), exact, 1e-5, "bfloat16")
 
 
