@@ -51,6 +51,16 @@ def test_every_page_is_in_the_navigation():
     assert sorted(re.findall(r"(\w+\.md)$", nav, flags=re.M)) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
 
 
+def test_benchmark_commands_exist():
+    """Every benchmark that a page shows is a module here, with every option that is shown."""
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    shown = re.findall(r"^python -m benchmarks\.(\w+)(.*)$", text, flags=re.M)
+    assert {name for name, _ in shown} == {p.stem for p in (ROOT / "benchmarks").glob("[a-z]*.py")} - {"alternate"}
+    for name, options in shown:
+        source = (ROOT / "benchmarks" / f"{name}.py").read_text()
+        assert all(f'"{option}"' in source for option in re.findall(r"--\w+", options)), name
+
+
 def test_mixers_table(hooks: ModuleType):
     """The table of mixers has a row for each registered one, with its class and the numbers that its state holds."""
     rows = {row.split("|")[1].strip(" `"): row for row in hooks.mixers_table().splitlines()[2:]}
