@@ -47,7 +47,7 @@ class TrainState(eqx.Module):
     - step: steps done.  key: of the data; step number s draws from `fold_in(key, s)`.
     """
 
-    model: eqx.Module
+    model: Any
     moments: optax.ScaleByAdamState
     step: Int[Array, ""]
     key: Array

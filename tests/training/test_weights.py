@@ -1,0 +1,139 @@
+"""Weights on disk: to the bit, with the mixer's class in the file, and clear words for any other file."""
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from dualform.errors import FileError, InputError
+from dualform.mixers import DenseGatedRNN, GatedRNN, LinearAttention, SideGatedRNN
+from dualform.training import load_weights, save_weights
+
+
+def kinds(key, dtype):
+    rnn = GatedRNN.make(3, key=key, n=5, m=4, d_out=2, dtype=dtype)
+    attention = LinearAttention.make(4, key=key, dtype=dtype)
+    return [
+        rnn,
+        GatedRNN(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, decay=rnn.decay),
+        SideGatedRNN.make(3, key=key, dtype=dtype),
+        SideGatedRNN(*(jnp.ones(shape, dtype) for shape in ((4, 3), (4, 3), (4, 3), (2, 4)))),
+        attention,
+        LinearAttention(attention.w_v, attention.w_k, attention.w_q, jnp.ones((7, 4), dtype)),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
+def test_round_trip(tmp_path, dtype, getkey):
+    """Every mixer comes back as it was: class, dtypes, shapes, and values to the bit; the same weights, the same bytes."""
+    for number, mixer in enumerate(kinds(getkey(), dtype)):
+        path = tmp_path / f"{number}.safetensors"
+        save_weights(path, mixer)
+        found = load_weights(path, type(mixer))
+        assert jtu.tree_structure(found) == jtu.tree_structure(mixer)
+        for a, b in zip(jtu.tree_leaves(found), jtu.tree_leaves(mixer), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(np.asarray(a).view(np.uint8), np.asarray(b).view(np.uint8))
+        before = path.read_bytes()
+        save_weights(path, mixer)
+        assert path.read_bytes() == before
+
+
+def test_other_reader(tmp_path, getkey):
+    """The file is plain safetensors: the reference reader finds the same arrays, aligned, and the metadata."""
+    from safetensors import safe_open
+
+    rnn = kinds(getkey(), jnp.float32)[0]
+    save_weights(tmp_path / "w.safetensors", rnn)
+    with safe_open(tmp_path / "w.safetensors", framework="np") as file:
+        assert file.metadata() == {"format": "dualform", "version": "1", "mixer": "GatedRNN"}
+        np.testing.assert_array_equal(file.get_tensor("w_m_out"), rnn.w_m_out)
+    size = int.from_bytes((tmp_path / "w.safetensors").read_bytes()[:8], "little")
+    assert size % 8 == 0
+
+
+def saved(tmp_path, metadata, **changed):
+    arrays = {name: np.ones((2, 3), np.float32) for name in ("w_v", "w_k", "w_q")} | changed
+    path = tmp_path / "w.safetensors"
+    save_file({name: array for name, array in arrays.items() if array is not None}, path, metadata)
+    return path
+
+
+SOUND = {"format": "dualform", "version": "1", "mixer": "LinearAttention"}
+
+
+@pytest.mark.parametrize(
+    "metadata, changed, error, message",
+    [
+        (None, {}, FileError, "does not say which mixer it holds: it was not written by save_weights"),
+        (SOUND | {"version": "2"}, {}, FileError, "has format version 2; this dualform reads 1. Update it"),
+        (
+            SOUND | {"mixer": "Mamba"},
+            {},
+            FileError,
+            "holds a Mamba, which this dualform does not know; it knows GatedRNN",
+        ),
+        (SOUND, {"w_q": None}, FileError, "lacks w_q, which a LinearAttention needs. Write it again"),
+        (SOUND, {"w_z": np.ones(3, np.float32)}, FileError, "has arrays that no LinearAttention has: w_z"),
+        (
+            SOUND,
+            {"w_q": np.ones((2, 4), np.float32)},
+            InputError,
+            "do not fit together: w_k and w_q must have one shape",
+        ),
+    ],
+)
+def test_foreign_files(tmp_path, metadata, changed, error, message):
+    """What a file lacks, or has too much of, is named."""
+    with pytest.raises(error, match=message):
+        load_weights(saved(tmp_path, metadata, **changed))
+
+
+def test_wrong_mixer(tmp_path):
+    """Another mixer than the one that is needed."""
+    with pytest.raises(FileError, match="holds a LinearAttention, and a GatedRNN is needed here. Check the path"):
+        load_weights(saved(tmp_path, SOUND), GatedRNN)
+
+
+def test_decays_out_of_range(tmp_path, getkey):
+    """Weights that no such network can have are refused as its constructor refuses them."""
+    rnn = kinds(getkey(), jnp.float32)[1]
+    save_weights(tmp_path / "w.safetensors", rnn)
+    from dualform.tensor_file import read_tensors
+
+    arrays, metadata = read_tensors(tmp_path / "w.safetensors")
+    arrays["decay"] = arrays["decay"] + 1
+    save_file(arrays, tmp_path / "w.safetensors", metadata)
+    with pytest.raises(InputError, match=r"do not fit together: lambda has an entry of 1.* Clip them"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def test_truncated_weights(tmp_path):
+    """A file cut short, and one that is not there."""
+    path = saved(tmp_path, SOUND)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(FileError, match="is not a whole safetensors file"):
+        load_weights(path)
+    with pytest.raises(FileError, match="there is no file"):
+        load_weights(tmp_path / "other.safetensors")
+
+
+def test_unknown_kind_is_not_saved(tmp_path, getkey):
+    """A mixer without a file format is refused before anything is written."""
+    with pytest.raises(
+        InputError, match="a DenseGatedRNN cannot be saved; GatedRNN, SideGatedRNN, LinearAttention can"
+    ):
+        save_weights(tmp_path / "w.safetensors", DenseGatedRNN.make(2, key=getkey()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_float64_without_float64_enabled(tmp_path, getkey):
+    """A float64 file is rounded to float32 where JAX has no float64."""
+    rnn = kinds(getkey(), jnp.float64)[0]
+    save_weights(tmp_path / "w.safetensors", rnn)
+    with jax.enable_x64(False):
+        found = load_weights(tmp_path / "w.safetensors")
+    assert isinstance(found, GatedRNN) and found.readout.dtype == jnp.float32
+    np.testing.assert_array_equal(found.readout, np.asarray(rnn.readout).astype(np.float32))
