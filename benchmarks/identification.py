@@ -24,7 +24,7 @@ def run(preset: str, seed: int, recipe: bool, folder: Path) -> dict[str, Any]:
     """One seed in a fresh process: its result, and the seconds of the whole process without the paper's recipe."""
     out = folder / f"{preset}-{seed}"
     command = [sys.executable, "-m", "dualform", "discover", "--preset", preset, "--seed", str(seed), "--seeds", "1"]
-    command += ["--out", str(out), "--paper-recipe" if recipe else "--no-paper-recipe"]
+    command += ["--out", str(out), "--paper-recipe", "yes" if recipe else "no"]
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - begin

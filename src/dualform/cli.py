@@ -43,8 +43,8 @@ class Discover:
     """The first seed; of the student, the data and a Gaussian teacher."""
     seeds: int | None = None
     """How many seeds, one run each."""
-    paper_recipe: bool | None = None
-    """Also train the same student by the paper's recipe, for as many steps, and show its numbers."""
+    paper_recipe: Literal["auto", "yes", "no"] = "auto"
+    """Also train the same student by the paper's recipe, for as many steps, and show its numbers; auto: for the preset paper."""
     out: Path | None = None
     """The run's folder; runs/PRESET-SEED by default."""
 
@@ -138,7 +138,7 @@ def _discover(command: Discover) -> int:
             result = identify(
                 replace(config, seed=seed),
                 folder,
-                paper_recipe=paper if command.paper_recipe is None else command.paper_recipe,
+                paper_recipe=paper if command.paper_recipe == "auto" else command.paper_recipe == "yes",
                 on_progress=progress,
             )
             page = write_discovery_page(folder)
