@@ -142,8 +142,9 @@ class StartsAtAbsentTokens(Around):
 
     def forward(self, x, state, start, mask):
         y, final = super().forward(x, state, start, mask)
-        lost = start is not None and mask is not None
-        return y, jnp.where(jnp.any(start & ~mask), jnp.zeros_like(final), final) if lost else final
+        if start is None or mask is None:
+            return y, final
+        return y, jnp.where(jnp.any(start & ~mask), jnp.zeros_like(final), final)
 
 
 class NormOfZero(Around):

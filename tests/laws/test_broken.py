@@ -33,7 +33,7 @@ def batch():
 
 def tiny_decays(kind):
     inner = side_gated()
-    nu = jnp.full_like(inner.nu, 4.235)
+    nu = jnp.full(len(inner.readout.T), 4.235)
     return laws.cast(kind(eqx.tree_at(lambda m: m.nu, inner, nu)), jnp.float32)
 
 

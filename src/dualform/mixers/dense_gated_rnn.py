@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
@@ -26,12 +27,12 @@ class DenseGatedRNN(AbstractMixer):
     **Source:** Sec. 3.3 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: `GatedRNN` with a diagonal A.
     """
 
-    transition: Float[Array, "n n"]
-    w_m_in: Float[Array, "n columns"]
-    w_x_in: Float[Array, "n columns"]
-    w_m_out: Float[Array, "m n"]
-    w_x_out: Float[Array, "m n"]
-    readout: Float[Array, "d_out m"]
+    transition: Float[Array, "n n"] = eqx.field(converter=jnp.asarray)
+    w_m_in: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
+    w_x_in: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
+    w_m_out: Float[Array, "m n"] = eqx.field(converter=jnp.asarray)
+    w_x_out: Float[Array, "m n"] = eqx.field(converter=jnp.asarray)
+    readout: Float[Array, "d_out m"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
 
     def __check_init__(self):
@@ -65,6 +66,11 @@ class DenseGatedRNN(AbstractMixer):
     def d_in(self) -> int:
         """Width of a token, without the appended 1."""
         return self.w_m_in.shape[1] - 1
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return self.readout.shape[0]
 
     def init_state(self):
         """h = 0, (n,)."""

@@ -104,7 +104,7 @@ class GatedRNN(AbstractMixer):
 
     def mix(self, context, value, state, start, mask):
         """D times the mean of (W_m v * W_x h) and (W_m h * W_x v), and the shares that the decays decide."""
-        h, lam = context, self.decay[None]
+        h, lam = context, self.decay[None].astype(context.dtype)
         v, state = diagonal(self.decay, value, state, start=start, mask=mask)
         m_h, x_h = project(h, self.w_m_out), project(h, self.w_x_out)
         m_v, x_v = project(v, self.w_m_out), project(v, self.w_x_out)

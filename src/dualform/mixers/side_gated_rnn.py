@@ -76,6 +76,11 @@ class SideGatedRNN(AbstractMixer):
         """Width of a token."""
         return self.w_m_in.shape[1]
 
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return self.readout.shape[0]
+
     def init_state(self):
         """h = 0, (n,)."""
         return jnp.zeros(len(self.w_m_in), accumulator(self.w_m_in.dtype))

@@ -1,0 +1,100 @@
+"""The dual form's own parts: blocks, bias, aggregation, kind, and the map of an attention written into an RNN."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dualform import construct, dual_form
+from dualform.dual.form import aggregate
+from dualform.errors import InputError
+from dualform.mixers import GatedRNN, LinearAttention, registry
+from tests.laws import laws
+
+
+@pytest.mark.parametrize("name", registry())
+def test_the_block_changes_nothing(name):
+    """One source token at a time, or all at once, or more than there are: the same contributions."""
+    mixer, x = laws.make(name), laws.sequence(0, 6)
+    forms = [eqx.filter_jit(dual_form)(mixer, x, block=block) for block in (1, 4, 100)]
+    for form in forms[1:]:
+        laws.check_close(form.contributions, forms[0].contributions, laws.ROUNDING, "another block")
+
+
+@pytest.mark.parametrize("name", registry())
+def test_what_no_token_brought_is_bias(name):
+    """Without a state there is no bias; with one, the bias is what the past still says, and `start` silences it."""
+    mixer, x = laws.make(name), laws.sequence(0, 6)
+    form = eqx.filter_jit(dual_form)
+    assert not np.asarray(form(mixer, x).bias).any()
+    start = jnp.arange(6) == 3
+    bias = np.asarray(form(mixer, x, laws.some_state(mixer, 0), start=start).bias)
+    assert bias[:3].any(axis=1).all() and not bias[3:].any()
+
+
+@pytest.mark.parametrize("form", ["full", "compact"])
+def test_an_rnn_that_implements_attention_has_its_map(form):
+    """The dual form of a constructed gated RNN is the attention's own: the same contributions, token by token."""
+    attention, x = LinearAttention(*np.random.default_rng(0).normal(size=(3, 4, 4))), laws.sequence(1, 6)
+    rnn = construct.gated_rnn(attention, form=form)
+    found, expected = dual_form(rnn, x), dual_form(attention, x)
+    laws.check_close(found.y, expected.y, laws.EXACT, "outputs")
+    laws.check_close(found.contributions, expected.contributions, laws.EXACT, "contributions")
+
+
+def test_kind():
+    """A layer whose map is its own says so, and one with a frozen nonlinearity says that."""
+    x = laws.sequence(0, 2)
+    kinds = {name: dual_form(laws.make(name), x).kind for name in registry()}
+    assert kinds == {
+        "linear_attention": "linear given its gates",
+        "gated_rnn": "frozen nonlinearity",
+        "dense_gated_rnn": "frozen nonlinearity",
+        "side_gated_rnn": "linear given its gates",
+    }
+
+
+def test_weights_are_the_aggregate_where_there_is_no_closed_form():
+    """A mixer without scalar maps of its own gets the documented aggregation of its channels."""
+    form = dual_form(GatedRNN.make(4, key=laws.jr.key(0)), laws.sequence(0, 6))
+    laws.check_same_bits(form.weights, form.aggregate(), "weights")
+
+
+def test_aggregate_by_hand():
+    """Each entry is the projection on the output, head by head; a row of an output of 0 is 0."""
+    contributions = jnp.array([[[1.0, 2.0], [0.0, 0.0]], [[3.0, 0.0], [1.0, 0.0]]])
+    y = contributions.sum(1)  # [[1, 2], [4, 0]]
+    assert aggregate(contributions, y).tolist() == [[[1.0, 0.0], [0.75, 0.25]]]
+    assert aggregate(contributions, y, heads=2).tolist() == [[[1.0, 0.0], [0.75, 0.25]], [[1.0, 0.0], [0.0, 0.0]]]
+
+
+def test_the_residual_sees_what_is_missing():
+    """The certificate is the relative error of the sum: take one contribution away and it says how much is gone."""
+
+    class Deaf(LinearAttention):
+        def forward(self, x, state, start, mask):
+            y, final = self.mix(self.context(x, state, start, mask), self.value(x), state, start, mask)
+            return 2 * y, final
+
+    form = dual_form(Deaf(*np.random.default_rng(0).normal(size=(3, 4, 4))), laws.sequence(1, 6))
+    assert float(form.residual) == pytest.approx(0.5, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: dual_form(laws.make("gated_rnn"), laws.sequence(0, 3), block=0),
+            "block is 0; it must be at least 1 token",
+        ),
+        (
+            lambda: dual_form(laws.make("gated_rnn"), laws.sequence(0, 3)).aggregate(3),
+            "3 heads do not divide the output width of 4",
+        ),
+        (lambda: dual_form(laws.make("gated_rnn"), laws.sequence(0, 3)).aggregate(0), "0 heads do not divide"),
+    ],
+)
+def test_bad_input(call, message):
+    """A block or a number of heads that cannot be used is named."""
+    with pytest.raises(InputError, match=message):
+        call()
