@@ -34,14 +34,14 @@ def _gated_rnn(rnn: GatedRNN, x: Float[Array, "batch time d"]) -> Float[Array, "
     """Time first, so that the scan reads whole rows, and rows of all sequences in one matrix.
 
     vmap's products have three axes, and the gradient of each then copies its operands into another layout; with two axes
-    no copy is made. On two cores this is 0.75 of the cost (n = m = 100, d = 4).
+    no copy is made. This takes four fifths of the time (n = m = 100, d = 4, batch 64, time 32).
     """
     batch, time, _ = x.shape
     n, m = len(rnn.w_m_in), rnn.readout.shape[1]
     z = append_one(x.swapaxes(0, 1).reshape(time * batch, -1))
     drive = _gated_input(rnn, z).reshape(time, batch, n)
     h, _ = diagonal(jnp.broadcast_to(rnn.decay[None], (batch, n)), drive)
-    gates = project(h.reshape(time * batch, n), jnp.concatenate([rnn.w_m_out, rnn.w_x_out]))
+    gates = _product(h.reshape(time * batch, n), jnp.concatenate([rnn.w_m_out, rnn.w_x_out]))
     y = project(gates[:, :m] * gates[:, m:], rnn.readout)
     return y.reshape(time, batch, -1).swapaxes(0, 1).astype(x.dtype)
 
@@ -56,3 +56,23 @@ def _gated_input(rnn: GatedRNN, z: Float[Array, "row columns"]) -> Float[Array, 
         return project(z, rnn.w_m_in) * project(z, rnn.w_x_in)
     square = lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(len(a), columns * columns)
     return project(square(z, z), square(rnn.w_m_in, rnn.w_x_in))
+
+
+@jax.custom_vjp
+def _product(x: Float[Array, "row n"], w: Float[Array, "m n"]) -> Float[Array, "row m"]:
+    """`project(x, w)`, whose gradient in w is formed as x^T g and then turned: on a CPU, g^T x takes 1.4 times as long."""
+    return project(x, w)
+
+
+def _product_fwd(x, w):
+    return project(x, w), (x, w)
+
+
+def _product_bwd(saved, g):
+    x, w = saved
+    # Without the barrier, XLA turns the product around again.
+    turned = jax.lax.optimization_barrier(x.astype(g.dtype).T @ g)
+    return (g @ w.astype(g.dtype)).astype(x.dtype), turned.T.astype(w.dtype)
+
+
+_product.defvjp(_product_fwd, _product_bwd)
