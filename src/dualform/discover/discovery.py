@@ -18,6 +18,7 @@ from dualform.discover.scores import kv_score, q_score
 from dualform.discover.units import outputs, prune, relative_error_power, relative_loss, targets
 from dualform.errors import require
 from dualform.mixers import GatedRNN, LinearAttention
+from dualform.threads import one_blas_thread
 from dualform.training.second_order import SecondOrder, levenberg_marquardt
 
 Verdict: TypeAlias = Literal["identified", "function only", "not identified"]
@@ -130,6 +131,7 @@ def measure(rnn: GatedRNN, attention: LinearAttention, inputs: Float[np.ndarray,
     )
 
 
+@one_blas_thread
 def discover(
     rnn: GatedRNN,
     attention: LinearAttention,

@@ -72,13 +72,13 @@ class Identification:
     batch: int = 64
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
-            steps=2500,
+            steps=4000,
             chunk=250,
             warmup=200,
             learning_rate=1e-2,
             final_learning_rate=1e-5,
             decay_rate=3.0,
-            weight_decay=0.2,
+            weight_decay=0.3,
         )
     )
     shrink: float = 0.02
@@ -102,10 +102,8 @@ def preset(name: str) -> Identification:
     default = Identification()
     return {
         "default": default,
-        "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=1500)),
-        "paper": replace(
-            default, teacher="gaussian", n=100, m=100, fit=replace(default.fit, steps=4000, weight_decay=0.6)
-        ),
+        "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=2000)),
+        "paper": replace(default, teacher="gaussian", n=100, m=100, fit=replace(default.fit, weight_decay=0.6)),
     }[name]
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.errors import DivergedError
 from dualform.mixers import GatedRNN
+from dualform.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def network(weights: Weights) -> GatedRNN:
         return GatedRNN(*weights[1:], decay=weights.decay)
 
 
+@one_blas_thread
 def levenberg_marquardt(
     rnn: GatedRNN,
     sample: Callable[[Array], tuple[Array, Array]],
