@@ -7,7 +7,7 @@ whose kernels are proportional are one unit. Nothing is fitted: what a merge thr
 **Source:** App. B.2 of Zucchet et al. 2023, there by hand for three pre-readout units.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -54,7 +54,8 @@ def _merge_hidden(
         if not len(group):
             continue
         matrix = (flat[group] * readers[group, None]).T  # units that nobody reads come last in the pivoting
-        triangle, order = scipy.linalg.qr(matrix, mode="r", pivoting=True)[-2:]
+        pivoted: Any = scipy.linalg.qr(matrix, mode="r", pivoting=True)
+        triangle, order = pivoted
         size = np.abs(np.diag(triangle))
         rank = int(np.sum(size > tolerance * max(size[0], 1e-300)))
         keep, drop = group[order[:rank]], group[order[rank:]]

@@ -8,7 +8,7 @@ rank. Terms are taken away one at a time and the rest refitted, by Levenberg-Mar
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 
 class Products(NamedTuple):
@@ -18,6 +18,10 @@ class Products(NamedTuple):
     memory: Float[np.ndarray, "terms memory"]
     query: Float[np.ndarray, "terms query"]
     error: float
+
+    def picked(self, terms: Int[np.ndarray, " picked"]) -> "Products":
+        """Some of the terms; their error is not known yet."""
+        return Products(self.outputs[terms], self.memory[terms], self.query[terms], np.inf)
 
 
 def fewest_products(
@@ -41,7 +45,7 @@ def fewest_products(
     bound = lower_bound(tensor, tolerance)
     size = np.prod([np.linalg.norm(factor, axis=1) for factor in start[:3]], axis=0)
     few = np.argsort(-size)[: bound + max(3, bound // 2)]
-    best = fit_products(tensor, Products(*(factor[few] for factor in start[:3]), np.inf))
+    best = fit_products(tensor, start.picked(few))
     if best.error > tolerance:
         best = fit_products(tensor, start)
     limit = 30 * np.linalg.norm(tensor) ** (1 / 3)  # terms that grow and cancel are no solution
@@ -69,11 +73,11 @@ def _smaller(best: Products, tensor, rng, tries):
     gram = terms @ terms.T
     cost = 1 / np.diag(np.linalg.pinv(gram + 1e-9 * np.trace(gram) * np.eye(len(gram))))
     for drop in np.argsort(cost)[:tries]:
-        yield Products(*(np.delete(factor, drop, axis=0) for factor in best[:3]), np.inf)
+        yield best.picked(np.delete(np.arange(len(terms)), drop))
     scale = (np.linalg.norm(tensor) / len(terms)) ** (1 / 3)
     for _ in range(tries):
-        shapes = ((len(terms) - 1, factor.shape[1]) for factor in best[:3])
-        yield Products(*(rng.standard_normal(shape) * scale / shape[1] ** 0.5 for shape in shapes), np.inf)
+        a, b, c = (rng.standard_normal((len(terms) - 1, size)) * scale / size**0.5 for size in tensor.shape)
+        yield Products(a, b, c, np.inf)
 
 
 def fit_products(
@@ -102,7 +106,8 @@ def fit_products(
         if stepped is None:
             break
         factors, damping = stepped
-    return Products(*factors, error)
+    a, b, c = factors
+    return Products(a, b, c, error)
 
 
 def _even(factors):

@@ -8,7 +8,7 @@ phi the quadratic forms of (x, 1), S their running sum. The ranks of T along its
 of units that are needed; the rest is redundancy. Only the student's weights and inputs are used, never the teacher.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -168,7 +168,8 @@ def _realise(
             pairs.append((a / size**0.5, b / size**0.5))
     w_m, w_x = (np.array(side) for side in zip(*pairs, strict=True))
     coordinates = form_coordinates(symmetric_part(w_m, w_x)) @ whitener.T
-    order = scipy.linalg.qr(axis.T @ coordinates.T, pivoting=True, mode="economic")[2][: axis.shape[1]]
+    pivoted: Any = scipy.linalg.qr(axis.T @ coordinates.T, pivoting=True, mode="economic")
+    order = pivoted[2][: axis.shape[1]]
     return _Units(w_m[order], w_x[order], coordinates[order])
 
 

@@ -285,20 +285,21 @@ def polish(
     def polished(rnn: GatedRNN, seed: int) -> Polished:
         return levenberg_marquardt(rnn, data, power, second, seed=seed, on_iteration=iteration)
 
+    loss = np.inf
     for turn in range(config.rounds):
         target = few + 4 * turn
         hidden = max(0, min(target, config.n) - len(rnn.w_m_in))
         readout = max(0, min(target, config.m) - rnn.readout.shape[1])
         found = polished(grow(rnn, hidden, readout, inputs, config.seed + turn), config.seed + turn)
-        rnn, done = found.rnn, done + second.iterations
-        if found.relative_loss < 1e-7:
+        rnn, loss, done = found.rnn, found.relative_loss, done + second.iterations
+        if loss < 1e-7:
             if len(split_decays(rnn, margin=0.0).between):
                 found = polished(settle_decays(rnn, teacher.attention, inputs), config.seed + config.rounds + turn)
-                rnn = found.rnn
-            if found.relative_loss < second.tolerance:
+                rnn, loss = found.rnn, found.relative_loss
+            if loss < second.tolerance:
                 break
-        rnn = prune(rnn, inputs, 1e-2 * found.relative_loss)
-    show(Moment("polish", total, total, f"loss {found.relative_loss:.1e}"))
+        rnn = prune(rnn, inputs, 1e-2 * loss)
+    show(Moment("polish", total, total, f"loss {loss:.1e}"))
     return rnn
 
 

@@ -11,7 +11,7 @@ which would have to be compiled anew each time.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -81,7 +81,7 @@ def network(weights: Weights) -> GatedRNN:
 @one_blas_thread
 def levenberg_marquardt(
     rnn: GatedRNN,
-    sample: Callable[[Array], tuple[Array, Array]],
+    sample: Callable[[Array], tuple[Any, Any]],
     power: float,
     config: SecondOrder,
     *,
