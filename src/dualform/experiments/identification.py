@@ -243,7 +243,7 @@ def _train(
 
     def on_chunk(progress: Progress) -> None:
         split = split_decays(progress.model)
-        note = f"loss {progress.loss:.1e}   1 / between / 0: {len(split.memory)} / {len(split.between)} / {len(split.forget)}"
+        note = f"loss {progress.loss:.1e}   at 1 {len(split.memory)}, at 0 {len(split.forget)}, between {len(split.between)}"
         show(Moment(stage, progress.step, progress.steps, note))
 
     fitted = fit(

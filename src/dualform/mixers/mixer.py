@@ -44,6 +44,11 @@ class AbstractMixer(eqx.Module):
     def d_in(self) -> int:
         """Width of a token."""
 
+    @property
+    @abc.abstractmethod
+    def d_out(self) -> int:
+        """Width of an output."""
+
     @abc.abstractmethod
     def init_state(self) -> State:
         """What is remembered before the first token."""

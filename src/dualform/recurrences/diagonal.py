@@ -5,7 +5,8 @@ second diagonal recurrence, run backwards,
 
     g_t = dL/dh_t + decay_{t+1} * g_{t+1},     dL/ddrive_t = g_t,     dL/ddecay_t = g_t * h_{t-1},
 
-so that nothing but h is kept from the forward pass.
+so that nothing but h is kept from the forward pass. It can be differentiated again, in reverse; forward mode (`jax.jvp`,
+`jax.jacfwd`, `jax.hessian`) has no written rule, and takes `form="naive"`.
 """
 
 from typing import Literal, TypeAlias

@@ -7,7 +7,7 @@ from typing import Any
 
 import rich.console
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dualform.construct import Construction
@@ -29,11 +29,10 @@ class Console:
         """A bar for each stage of a run: loss, the split of the decays, the time left."""
         self.console.print(f"[dim]run folder[/] {run}")
         columns = (
-            TextColumn("{task.description:<13}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[note]:<44}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         bars: dict[str, Any] = {}
         with Progress(*columns, console=self.console) as progress:
