@@ -1,5 +1,7 @@
 """What a person sees who calls a mixer with something that it cannot take; the same for every mixer."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,5 +85,7 @@ def test_numpy_arrays_are_welcome(unchecked, name):
     mixer, x = laws.make(name), laws.sequence(0, 6)
     start, mask = jnp.arange(6) == 2, jnp.arange(6) != 3
     state = laws.some_state(mixer, 0)
-    found = mixer(np.asarray(x), np.asarray(state), start=np.asarray(start), mask=np.asarray(mask))
+    arguments = {"x": x, "state": state, "start": start, "mask": mask}
+    as_numpy: Any = {name: np.asarray(value) for name, value in arguments.items()}
+    found = mixer(**as_numpy)
     laws.check_close(found, mixer(x, state, start=start, mask=mask), laws.ROUNDING, "numpy arrays")

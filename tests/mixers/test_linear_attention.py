@@ -61,7 +61,7 @@ def test_the_double_sum_with_flags(flags):
     start, mask = (None if f is None else f for f in flags)
     present = START & MASK if start is not None and mask is not None else start
     w, x = weights(2, 3, 5, 2), np.random.default_rng(1).normal(size=(TIME, D))
-    expected = contributions(x, *w, present, mask)
+    expected = contributions(x, *w, start=present, mask=mask)
     to_jax = lambda f: None if f is None else jnp.asarray(f)
     form = dual_form(LinearAttention(*w), jnp.asarray(x), start=to_jax(start), mask=to_jax(mask))
     laws.check_close(np.asarray(form.y), expected.sum(1), laws.ROUNDING, "outputs")
@@ -130,7 +130,7 @@ def test_one_head_without_its_axis():
 def test_weights_that_do_not_fit(unchecked, w_v, w_k, w_q, w_o, message):
     """Each weight that does not fit is named, with the shapes."""
     with pytest.raises(InputError, match=message):
-        LinearAttention(*(jnp.zeros(shape) for shape in (w_v, w_k, w_q)), None if w_o is None else jnp.zeros(w_o))
+        LinearAttention(*(None if shape is None else jnp.zeros(shape) for shape in (w_v, w_k, w_q, w_o)))
 
 
 def test_heads_that_do_not_divide_the_width():

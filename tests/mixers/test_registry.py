@@ -6,7 +6,7 @@ import jax.random as jr
 import pytest
 
 from dualform.mixers import AbstractMixer, registry
-from tests.laws import laws
+from tests.laws import broken, laws
 
 
 @pytest.mark.parametrize("name", registry())
@@ -29,3 +29,10 @@ def test_weights_get_gradients(name):
     gradients = jax.grad(lambda mixer: jnp.sum(mixer(x)[0] ** 2))(mixer)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         assert bool(jnp.isfinite(leaf).all()) and bool(jnp.any(leaf != 0)), path
+
+
+@pytest.mark.parametrize("name", registry())
+def test_d_out_needs_no_writing(name):
+    """A mixer that does not say its output's width is asked by tracing, and gives the same."""
+    mixer = laws.make(name)
+    assert broken.Around(mixer).d_out == mixer.d_out == laws.D

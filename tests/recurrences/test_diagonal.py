@@ -144,6 +144,14 @@ def test_extreme_decays(form, shape):
             assert np.isfinite(np.asarray(g)).all(), decay
 
 
+def test_forward_mode_takes_the_naive_form():
+    """Forward-mode derivatives of the naive form are the reverse-mode ones of the fast form."""
+    decay, drive, h0 = arguments(6, (2,), False, jnp.float64)
+    forward = jax.jacfwd(lambda decay: diagonal(decay, drive, h0, form="naive")[0])(decay)
+    reverse = jax.jacrev(lambda decay: diagonal(decay, drive, h0, form="scan")[0])(decay)
+    check_close(forward, reverse, EXACT, "Jacobians")
+
+
 def test_naive_is_the_loop():
     """`naive` itself is the loop on paper."""
     args = arguments(6, (3,), True, jnp.float64)

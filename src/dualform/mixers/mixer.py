@@ -44,11 +44,6 @@ class AbstractMixer(eqx.Module):
     def d_in(self) -> int:
         """Width of a token."""
 
-    @property
-    @abc.abstractmethod
-    def d_out(self) -> int:
-        """Width of an output."""
-
     @abc.abstractmethod
     def init_state(self) -> State:
         """What is remembered before the first token."""
@@ -66,6 +61,12 @@ class AbstractMixer(eqx.Module):
         self, context: Any, value: Any, state: State, start: TimeMask | None, mask: TimeMask | None
     ) -> tuple[Float[Array, "time d_out"], State]:
         """The map itself, affine in `value`; what it gives for a value of zero is the bias."""
+
+    @property
+    def d_out(self) -> int:
+        """Width of an output, found by tracing a call; a mixer overrides it only to answer sooner."""
+        token = jax.ShapeDtypeStruct((1, self.d_in), jnp.float32)
+        return jax.eval_shape(lambda x: self(x)[0], token).shape[1]
 
     def forward(
         self, x: Activations, state: State, start: TimeMask | None, mask: TimeMask | None
