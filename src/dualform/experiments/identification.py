@@ -153,12 +153,13 @@ def identify(
         TeacherStudent(train.teacher, time=config.time, batch=512).inputs(jr.key(config.seed)), np.float64
     )
     held_out = np.asarray(test.inputs(jr.key(config.seed + 2**20)), np.float64)
-    fitted = _train(config, train, run, "train", show)
+    power = train.target_power(jr.key(config.seed))
+    fitted = _train(config, train, power, run, "train", show)
     trained = time.perf_counter()
     first = measure(fitted.model, teacher.attention, held_out)
     save_weights(folder / "student.safetensors", fitted.model)
     run.keep_metrics("polish", 0)  # polishing is done again as a whole after an interruption
-    student = polish(fitted.model, config, train, inputs, run, show)
+    student = polish(fitted.model, config, train, power, inputs, run, show)
     save_weights(folder / "polished.safetensors", student)
     done: list[Stage] = []
 
@@ -179,7 +180,7 @@ def identify(
         "seconds": fitted.seconds + time.perf_counter() - trained,
     }
     if paper_recipe:
-        plain = _train(recipe_of_the_paper(config), train, run, "paper recipe", show)
+        plain = _train(recipe_of_the_paper(config), train, power, run, "paper recipe", show)
         result["paper_recipe"] = {**asdict(measure(plain.model, teacher.attention, held_out)), "seconds": plain.seconds}
     run.write_json("result.json", result)
     return result
@@ -219,18 +220,19 @@ def array_sizes(units: int, d: int) -> tuple[int, ...]:
 
 
 def _train(
-    config: Identification, task: TeacherStudent, run: Run, stage: str, show: Callable[[Moment], None]
+    config: Identification, task: TeacherStudent, power: float, run: Run, stage: str, show: Callable[[Moment], None]
 ) -> Fitted:
     """First-order training, units that die cut away between chunks."""
-    keys = jr.split(jr.key(config.seed), 3)
+    keys = jr.split(jr.key(config.seed))
     attention = task.teacher.attention
-    student = GatedRNN.make(
-        attention.d_in, key=keys[0], n=config.n, m=config.m, d_out=attention.d_out, dtype=jnp.float32
+    make = lambda key: GatedRNN.make(
+        attention.d_in, key=key, n=config.n, m=config.m, d_out=attention.d_out, dtype=jnp.float32
     )
+    student, draw = eqx.filter_jit(make)(keys[0]), eqx.filter_jit(task.inputs)
     sizes = array_sizes(max(config.n, config.m), attention.d_in)
 
     def cut(state: TrainState) -> TrainState:
-        x = np.asarray(task.inputs(jr.fold_in(keys[1], int(state.step))), np.float64)
+        x = np.asarray(draw(jr.fold_in(keys[1], int(state.step))), np.float64)
         assert isinstance(state.model, GatedRNN)
         matters, loss = saliency(state.model, x), relative_loss(state.model, attention, x)
         alive = max(len(s) - len(least_salient(s, config.shrink * loss)) for s in matters)
@@ -250,7 +252,7 @@ def _train(
         student,
         task.sample,
         replace(config.fit, seed=config.seed),
-        scale=task.target_power(keys[2]),
+        scale=power,
         run=run,
         stage=stage,
         reshape=cut if config.shrink else None,
@@ -265,6 +267,7 @@ def polish(
     rnn: GatedRNN,
     config: Identification,
     task: TeacherStudent,
+    power: float,
     inputs: Float[np.ndarray, "sequence time d"],
     run: Run,
     show: Callable[[Moment], None],
@@ -274,7 +277,7 @@ def polish(
     A round that stalls gets four more units of each kind than the one before, never more than the student began with.
     """
     teacher, data = task.teacher, _in_float64(task)
-    power, second = task.target_power(jr.key(config.seed)), config.second_order
+    second = config.second_order
     rnn = prune(rnn, inputs, 1e-3 * relative_loss(rnn, teacher.attention, inputs))
     few, total, done = array_sizes(10**6, teacher.attention.d_in)[0], config.rounds * second.iterations, 0
 
