@@ -18,7 +18,8 @@ Kind: TypeAlias = Literal["linear given its gates", "frozen nonlinearity"]
 class DualForm(eqx.Module):
     """A sequence mixer's output as a sum over tokens: `contributions.sum(1) + bias == y`.
 
-    - contributions: (time, source, d_out); entry [t, s] is what y_t takes from token s, 0 for s > t.
+    - contributions: (time, source, d_out); entry [t, s] is what y_t takes from token s; exactly 0 where s > t, where
+      another document begins between them, and where either is absent.
     - bias: (time, d_out), what no token brought (biases, the initial state).
     - weights: (head, time, source), the signed scalar maps: the mixer's own closed form (`q_t . k_s`) where it has one,
       else `aggregate()`.
