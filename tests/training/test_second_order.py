@@ -9,7 +9,15 @@ import pytest
 from dualform.errors import DivergedError
 from dualform.mixers import GatedRNN
 from dualform.training import second_order
-from dualform.training.second_order import SecondOrder, Weights, balance, forward, levenberg_marquardt, network, weights_of
+from dualform.training.second_order import (
+    SecondOrder,
+    Weights,
+    balance,
+    forward,
+    levenberg_marquardt,
+    network,
+    weights_of,
+)
 from tests.discover.students import constructed, noisy, sampler, sequences
 
 
@@ -21,7 +29,9 @@ def test_forward_is_the_mixer():
     """The NumPy forward pass gives the mixer's outputs."""
     rnn, x = student(), sequences(count=4)
     expected = jax.vmap(lambda x: rnn(x)[0])(jnp.asarray(x))
-    np.testing.assert_allclose(forward(weights_of(rnn), x.swapaxes(0, 1)).swapaxes(0, 1), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        forward(weights_of(rnn), x.swapaxes(0, 1)).swapaxes(0, 1), expected, rtol=1e-10, atol=1e-12
+    )
 
 
 def test_jacobian_is_jax_s():
@@ -87,7 +97,9 @@ def test_a_student_that_cannot_represent_the_teacher_stops():
     """Too few units: the loss stays, the search ends, and the best network is returned."""
     attention, rnn = constructed()
     weights = weights_of(rnn)
-    few = network(Weights(weights.decay[:4], *(w[:4] for w in weights[1:3]), *(w[:, :4] for w in weights[3:5]), weights.readout))
+    few = network(
+        Weights(weights.decay[:4], *(w[:4] for w in weights[1:3]), *(w[:, :4] for w in weights[3:5]), weights.readout)
+    )
     found = levenberg_marquardt(few, sampler(attention), 1.0, SecondOrder(iterations=20, patience=4), seed=0)
     assert found.relative_loss > 1e-6 and found.iterations <= 20
 

@@ -1,6 +1,7 @@
 """The table of evidence: what each number is, and what the paper has for it."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 PAPER: dict[str, float | int] = {
     "relative_loss": 4.97e-8,
@@ -55,3 +56,18 @@ def number(value: float) -> str:
 def count(value: float) -> str:
     """A count for a table."""
     return f"{int(value)}"
+
+
+def construction_sentence(result: Mapping[str, Any]) -> str:
+    """What the teacher needs at the least, beside what the student was reduced to."""
+    names = ("memory_units", "forget_units", "readout_units")
+    needed, found = ([counts[name] for name in names] for counts in (result["construction"], result))
+    same = (
+        "the reduced student has the same counts"
+        if needed == found
+        else f"the reduced student has {found[0]}, {found[1]} and {found[2]}"
+    )
+    return (
+        f"The smallest construction of this teacher has {needed[0]} units at 1, {needed[1]} at 0 and {needed[2]} pre-readout "
+        f"units; {same}."
+    )

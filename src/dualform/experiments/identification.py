@@ -22,6 +22,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
+from dualform.construct import build
 from dualform.discover import (
     Stage,
     discover,
@@ -173,6 +174,7 @@ def identify(
     result = {
         **found.result(),
         "first_order": asdict(first),
+        "construction": _smallest_construction(teacher),
         "steps": fitted.steps,
         "seed": config.seed,
         "teacher": teacher.name,
@@ -184,6 +186,12 @@ def identify(
         result["paper_recipe"] = {**asdict(measure(plain.model, teacher.attention, held_out)), "seconds": plain.seconds}
     run.write_json("result.json", result)
     return result
+
+
+def _smallest_construction(teacher: Teacher) -> dict[str, int]:
+    """The counts of the smallest construction that we have for this teacher: what a student can be reduced to."""
+    certificate = build(teacher.attention, "low_rank").certificate
+    return {name: getattr(certificate, name) for name in ("memory_units", "forget_units", "readout_units")}
 
 
 def _digest(teacher: Teacher) -> str:

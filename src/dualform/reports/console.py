@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dualform.construct import Construction
-from dualform.experiments.evidence import MEANING, PAPER, count, number
+from dualform.experiments.evidence import MEANING, PAPER, construction_sentence, count, number
 from dualform.experiments.identification import Moment
 from dualform.mixers import AbstractMixer
 
@@ -51,6 +51,7 @@ class Console:
         title = f"[bold {style}]{result['verdict']}[/]"
         self.console.print(Panel(reasons, title=title, title_align="left", border_style=style))
         self.console.print(self._evidence(result))
+        self.console.print(construction_sentence(result))
         self.console.print(
             f"attention weights read back give the teacher's outputs to {number(result['recovered_error'])} (relative); "
             f"{result['steps']} training steps, {result['seconds']:.0f} s in all"

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from dualform import dual_form
 from dualform.discover import monomial_names, output_kernels, polynomial, saliency, split_decays
 from dualform.errors import FileError
-from dualform.experiments.evidence import MEANING, PAPER, UNKNOWNS, count, number
+from dualform.experiments.evidence import MEANING, PAPER, UNKNOWNS, construction_sentence, count, number
 from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention
 from dualform.reports import figures
 from dualform.reports.page import Section, Table, picture, render
@@ -108,7 +108,8 @@ def _evidence(result: Mapping[str, Any]) -> Section:
         [
             "The same numbers for the student after first-order training (AdamW, float32), after second-order polishing "
             "(Levenberg-Marquardt, float64, decays trained too), and for the network that it was reduced to, beside Table 1 of "
-            "the paper (d = 4). A small loss alone proves nothing: read them together."
+            "the paper (d = 4). A small loss alone proves nothing: read them together.",
+            construction_sentence(result),
         ],
         Table(head, rows, numeric=range(1, len(head) - 1)),
     )
