@@ -42,7 +42,7 @@ def discovery_page(run: Path) -> str:
         load_weights(run / f"{name}.safetensors") for name in ("student", "weights", "recovered")
     )
     assert isinstance(student, GatedRNN) and isinstance(network, GatedRNN) and isinstance(recovered, LinearAttention)
-    inputs = _inputs(teacher)
+    inputs, began = _inputs(teacher), config["config"]["identification"]
     sections = [
         _evidence(result),
         _training(run, result),
@@ -56,8 +56,8 @@ def discovery_page(run: Path) -> str:
     ]
     return render(
         title="Does this gated RNN implement attention?",
-        lead=f"A student of {len(student.w_m_in)} hidden and {student.readout.shape[1]} pre-readout units (as trained), "
-        f"teacher: {result['teacher']}. {result['steps']} training steps, {result['seconds']:.0f} s in all.",
+        lead=f"A student of {began['n']} hidden and {began['m']} pre-readout units, of which training kept "
+        f"{len(student.w_m_in)} and {student.readout.shape[1]}; teacher: {result['teacher']}. {result['steps']} training steps, {result['seconds']:.0f} s in all.",
         verdict=result["verdict"].capitalize(),
         reasons=result["reasons"],
         sections=sections,
