@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from dualform.cli import main
+from dualform.mixers import GatedRNN
 from dualform.training import load_weights
 
 TINY = ["--teacher", "gaussian", "--d", "2", "--n", "10", "--m", "10", "--steps", "1000"]
@@ -55,7 +56,8 @@ def test_discover_identifies_a_small_teacher(finished):
 
 def test_the_saved_network_is_the_one_that_was_judged(finished):
     """weights.safetensors holds the reduced network, its decays at exactly 0 and 1."""
-    network = load_weights(finished / "weights.safetensors")
+    network = load_weights(finished / "weights.safetensors", GatedRNN)
+    assert isinstance(network, GatedRNN)
     assert sorted(np.asarray(network.given_decay).tolist()) == [0, 0, 1, 1, 1]
 
 

@@ -11,7 +11,7 @@ from dualform.discover import Limits, discover
 from dualform.discover.discovery import judge
 from dualform.errors import InputError
 from dualform.mixers import GatedRNN
-from dualform.training.second_order import Weights, network, weights_of
+from dualform.training.second_order import network, weights_of
 from tests.discover.students import constructed, disguised, noisy, sequences, teacher
 
 
@@ -97,6 +97,6 @@ def test_bad_inputs(inputs, message):
 def test_dead_network_gets_a_verdict():
     """A student that gives zero is not identified; nothing divides by its power."""
     attention, rnn = constructed()
-    decay, *gates, readout = weights_of(rnn)
-    found = discover(network(Weights(decay, *gates, 0 * readout)), attention, sequences())
+    weights = weights_of(rnn)
+    found = discover(network(weights._replace(readout=0 * weights.readout)), attention, sequences())
     assert found.verdict == "not identified"

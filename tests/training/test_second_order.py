@@ -6,12 +6,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform.discover import keep_units
 from dualform.errors import DivergedError
 from dualform.mixers import GatedRNN
 from dualform.training import second_order
 from dualform.training.second_order import (
     SecondOrder,
-    Weights,
     balance,
     forward,
     levenberg_marquardt,
@@ -96,10 +96,7 @@ def test_fixed_decays_stay():
 def test_a_student_that_cannot_represent_the_teacher_stops():
     """Too few units: the loss stays, the search ends, and the best network is returned."""
     attention, rnn = constructed()
-    weights = weights_of(rnn)
-    few = network(
-        Weights(weights.decay[:4], *(w[:4] for w in weights[1:3]), *(w[:, :4] for w in weights[3:5]), weights.readout)
-    )
+    few = keep_units(rnn, hidden=np.arange(4))
     found = levenberg_marquardt(few, sampler(attention), 1.0, SecondOrder(iterations=20, patience=4), seed=0)
     assert found.relative_loss > 1e-6 and found.iterations <= 20
 
