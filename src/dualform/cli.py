@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import tyro
 from tyro.conf import AvoidSubcommands, Positional, subcommand
@@ -63,6 +65,8 @@ class Construct:
     """Rank of a Gaussian teacher's W_V; full by default."""
     seed: int = 0
     """Of a Gaussian teacher and of the certificate's random input."""
+    tolerance: float = 2.5e-13
+    """Singular values below this share of the largest count as 0. Weights rounded to float32 have a rank only up to 1e-6."""
     out: Path | None = None
     """Where to save the RNN (safetensors)."""
 
@@ -155,10 +159,13 @@ def _construct(command: Construct) -> int:
     from dualform.tasks import Teacher
     from dualform.training import save_weights
 
-    teacher = Teacher.find(command.teacher, d=command.d, rank=command.rank, seed=command.seed)
-    built = build(teacher.attention, command.form, teacher.inputs, key=jr.key(command.seed))
-    if command.out is not None:
-        save_weights(command.out, built.rnn)
+    with jax.enable_x64(True):  # a rank is exact in float64, and so is what is saved
+        teacher = Teacher.find(command.teacher, d=command.d, rank=command.rank, seed=command.seed, dtype=jnp.float64)
+        built = build(
+            teacher.attention, command.form, teacher.inputs, key=jr.key(command.seed), tolerance=command.tolerance
+        )
+        if command.out is not None:
+            save_weights(command.out, built.rnn)
     Console().construction(built, teacher.name, command.out)
     return 0
 

@@ -33,7 +33,7 @@ def killed_until_done(folder: Path, kills: int, most: float, seed: int) -> int:
     for _ in range(kills):
         process = subprocess.Popen([*COMMAND, str(folder)], stdout=subprocess.DEVNULL)
         try:
-            process.wait(timeout=rng.uniform(0.5, most))
+            process.wait(timeout=rng.uniform(0.5, 0.6 * most))
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)

@@ -171,8 +171,10 @@ def discover(
     split = split_decays(stages.rnn)
     stages.add("set decays", set_decays(stages.rnn, split))
     stages.add("merge", merge_equivalent(stages.rnn).rnn)
-    if not len(split.between) and len(split.memory) and len(split.forget) and given.relative_loss < 0.1:
-        keep = max(30 * relative_loss(stages.rnn, attention, inputs), 1e-20)
+    loss = relative_loss(stages.rnn, attention, inputs)
+    # Directions worth less than the loss cannot be told from its noise: past this, nothing would be left to reduce to.
+    if not len(split.between) and len(split.memory) and len(split.forget) and loss < 1e-3:
+        keep = max(30 * loss, 1e-20)
         reduced = reduce(stages.rnn, inputs, keep=keep, product_tolerance=max(1e-16, keep / 30), seed=seed)
         stages.add("reduce", reduced.rnn)
         fine_tune = fine_tune or SecondOrder(iterations=30, tolerance=1e-22, residuals=4.0, train_decays=False)

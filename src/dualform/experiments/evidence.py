@@ -48,12 +48,12 @@ UNKNOWNS = (
 """What the paper leaves open, and our choices."""
 
 
-def number(value: float) -> str:
+def number(value: float | int) -> str:
     """A number for a table."""
     return f"{value:.2e}"
 
 
-def count(value: float) -> str:
+def count(value: float | int) -> str:
     """A count for a table."""
     return f"{int(value)}"
 

@@ -34,6 +34,7 @@ from dualform.discover import (
     split_decays,
 )
 from dualform.discover.units import grow, least_salient
+from dualform.errors import require
 from dualform.mixers import GatedRNN
 from dualform.tasks import Teacher, TeacherStudent
 from dualform.training import (
@@ -87,6 +88,11 @@ class Identification:
     rounds: int = 4
     seed: int = 0
     teacher_seed: int | None = None
+
+    def __post_init__(self):
+        for name in ("n", "m", "rounds"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1.")
+        require(self.fit.steps >= 1, f"steps is {self.fit.steps}; a student needs at least one step of training.")
 
 
 class Moment(NamedTuple):
@@ -190,7 +196,7 @@ def identify(
 
 def _smallest_construction(teacher: Teacher) -> dict[str, int]:
     """The counts of the smallest construction that we have for this teacher: what a student can be reduced to."""
-    certificate = build(teacher.attention, "low_rank").certificate
+    certificate = build(teacher.attention, "low_rank", tolerance=1e-6).certificate  # the weights are float32
     return {name: getattr(certificate, name) for name in ("memory_units", "forget_units", "readout_units")}
 
 

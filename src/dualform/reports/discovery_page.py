@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -245,8 +245,8 @@ def _maps(network: GatedRNN, recovered: LinearAttention, teacher: Teacher, x: Fl
     }
     error = np.linalg.norm(forms["gated RNN (student)"].contributions - forms["attention (teacher)"].contributions)
     error /= np.linalg.norm(forms["attention (teacher)"].contributions)
-    residuals = ", ".join(f"{name}: {float(form.residual):.0e}" for name, form in forms.items())
-    shares = {name: np.asarray(form.aggregate()[0]) for name, form in forms.items()}
+    residuals = ", ".join(f"{name}: {form.residual:.0e}" for name, form in forms.items())
+    shares = {name: form.share for name, form in forms.items()}
     limit = float(np.quantile(np.abs(shares["attention (teacher)"]), 0.995))
     source = "the teacher's own input" if teacher.inputs is not None else "Gaussian input"
     return Section(
@@ -260,10 +260,19 @@ def _maps(network: GatedRNN, recovered: LinearAttention, teacher: Teacher, x: Fl
     )
 
 
-def _form(mixer: AbstractMixer, x: Float[np.ndarray, "time d"]):
+class _Map(NamedTuple):
+    """A dual form on the host: contributions, the share of each output that each token brings, the certificate."""
+
+    contributions: Float[np.ndarray, "time source d_out"]
+    share: Float[np.ndarray, "time source"]
+    residual: float
+
+
+def _form(mixer: AbstractMixer, x: Float[np.ndarray, "time d"]) -> _Map:
     with jax.enable_x64(True):
         wide = jax.tree_util.tree_map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), mixer)
-        return jax.tree_util.tree_map(np.asarray, jax.jit(lambda x: dual_form(wide, x))(jnp.asarray(x)))
+        form = jax.jit(lambda x: dual_form(wide, x))(jnp.asarray(x))
+        return _Map(np.asarray(form.contributions), np.asarray(form.aggregate()[0]), float(form.residual))
 
 
 def _unknowns(config: Mapping[str, Any]) -> Section:

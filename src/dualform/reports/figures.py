@@ -88,7 +88,7 @@ def decays(
 
 
 def learning(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    curves: Mapping[str, tuple[Sequence[int], Sequence[float]]],
     polishing: Sequence[float],
     levels: Mapping[str, float],
 ) -> Figure:

@@ -93,13 +93,13 @@ class Teacher(eqx.Module):
         return cls(teacher.attention, teacher.inputs, name, f"{EMBEDDED[name]}, on tiny Shakespeare (Apache-2.0)")
 
     @classmethod
-    def find(cls, name: str, *, d: int = 4, rank: int | None = None, seed: int = 0) -> "Teacher":
-        """A teacher by what a person types: "gaussian" (with d, rank and seed), an embedded head's name, or a file.
+    def find(cls, name: str, *, d: int = 4, rank: int | None = None, seed: int = 0, dtype=jnp.float32) -> "Teacher":
+        """A teacher by what a person types: "gaussian" (with d, rank, seed and dtype), an embedded head's name, or a file.
 
         **Raises:** `InputError` and `FileError` as the others do, listing what is known for a name that is nothing.
         """
         if name == "gaussian":
-            return cls.gaussian(d, key=jr.key(seed), rank=rank, dtype=jnp.float32)
+            return cls.gaussian(d, key=jr.key(seed), rank=rank, dtype=dtype)
         require(rank is None, f"rank is an option of the gaussian teacher; {name!r} has its own.")
         if name == "default" or name in EMBEDDED:
             return cls.embedded(name)
