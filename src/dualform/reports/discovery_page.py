@@ -57,7 +57,8 @@ def discovery_page(run: Path) -> str:
     return render(
         title="Does this gated RNN implement attention?",
         lead=f"A student of {began['n']} hidden and {began['m']} pre-readout units, of which training kept "
-        f"{len(student.w_m_in)} and {student.readout.shape[1]}; teacher: {result['teacher']}. {result['steps']} training steps, {result['seconds']:.0f} s in all.",
+        f"{len(student.w_m_in)} and {student.readout.shape[1]}; teacher: {result['teacher']}. "
+        f"{result['steps']} training steps, {result['seconds']:.0f} s in all.",
         verdict=result["verdict"].capitalize(),
         reasons=result["reasons"],
         sections=sections,
