@@ -30,6 +30,11 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 def pytest_configure(config: pytest.Config) -> None:
     """Make every warning an error, but for the cache's own when two processes meet at one of its files."""
     config.addinivalue_line("filterwarnings", "error")
+    # Orbax's threads may report a read of a damaged file to an event loop that Orbax itself has closed already.
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:(?s)Exception ignored in.*Event loop is closed:pytest.PytestUnraisableExceptionWarning",
+    )
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
 
 
