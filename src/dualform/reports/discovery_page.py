@@ -149,7 +149,7 @@ def _weights(student: GatedRNN, network: GatedRNN) -> Section:
         "The weights, before and after",
         ["As Fig. 2A of the paper. Blue is positive, red negative, grey zero, each matrix on its own scale."],
         figures=[
-            picture(figures.weights(student, "as trained"), "The student as trained; units in no order."),
+            picture(figures.weights(student, "after first-order training"), "Before polishing; units in no order."),
             picture(
                 figures.weights(network, "reduced and arranged"),
                 "The reduced network. Units at 1 come first: they take in products of two linear functions of the token and "
@@ -172,17 +172,21 @@ def _decays(student: GatedRNN, network: GatedRNN, inputs, result: Mapping[str, A
         "only_between": "units between alone",
     }
     table = Table(
-        ["student as trained", "relative loss"], [[names[key], number(ablation[key])] for key in names], numeric=[1]
+        ["polished student", "relative loss"], [[names[key], number(ablation[key])] for key in names], numeric=[1]
     )
     drawn = figures.decays(weights_of(student).decay, saliency(student, inputs).hidden, weights_of(network).decay)
     return Section(
         "Only units at 0 and 1 matter",
-        ["Groups of units are taken out of the student as trained, and nothing else is changed."],
+        [
+            "Groups of units are taken out of the polished student, before any reduction, and nothing else is "
+            "changed. The picture shows "
+            "where first-order training had left the decays."
+        ],
         table,
         [
             picture(
                 drawn,
-                "Left: each unit's decay against its share of the output's power. Right: what the reduction leaves.",
+                "Left: each unit's decay against its share of the output's power, before polishing. Right: what the reduction leaves.",
             )
         ],
     )

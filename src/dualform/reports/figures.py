@@ -36,8 +36,8 @@ def _style(axes, title: str = "", x: str = "", y: str = "") -> None:
         axes.spines[side].set_visible(False)
 
 
-def _matrix(axes, values, title: str, limit: float | None = None, shape: tuple[int, int] | None = None) -> None:
-    """One signed matrix; rows past `shape` are left empty so that before and after keep one scale of cells."""
+def _matrix(axes, values, title: str, limit: float | None = None) -> None:
+    """One signed matrix."""
     values = np.asarray(values, np.float64)
     limit = float(limit or np.abs(values).max() or 1.0)
     axes.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
@@ -69,14 +69,14 @@ def weights(rnn: GatedRNN, title: str) -> Figure:
 def decays(
     before: Float[np.ndarray, " n"], saliency: Float[np.ndarray, " n"], after: Float[np.ndarray, " k"]
 ) -> Figure:
-    """Each unit's decay against how much it matters, in the student as trained; and the decays that are left."""
+    """Each unit's decay against how much it matters, after first-order training; and the decays that are left."""
     figure = Figure(figsize=(7.5, 2.8))
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
     colour = np.where(before >= 0.99, MEMORY, np.where(before <= 0.01, FORGET, OTHER))
     left.scatter(before, np.maximum(saliency, 1e-18), c=colour, s=18)
     left.set_yscale("log")
     left.set_xlim(-0.05, 1.05)
-    _style(left, "as trained", r"decay $\lambda$", "share of output power lost without the unit")
+    _style(left, "after first-order training", r"decay $\lambda$", "share of output power lost without the unit")
     counts = (np.sum(after <= 0.01), np.sum((after > 0.01) & (after < 0.99)), np.sum(after >= 0.99))
     right.bar([0, 0.5, 1], counts, color=[FORGET, OTHER, MEMORY], width=0.4)
     for place, count in zip((0, 0.5, 1), counts, strict=True):
