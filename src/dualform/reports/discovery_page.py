@@ -179,14 +179,13 @@ def _decays(student: GatedRNN, network: GatedRNN, inputs, result: Mapping[str, A
         "Only units at 0 and 1 matter",
         [
             "Groups of units are taken out of the polished student, before any reduction, and nothing else is "
-            "changed. The picture shows "
-            "where first-order training had left the decays."
+            "changed. The picture shows where first-order training had left the decays."
         ],
         table,
         [
             picture(
                 drawn,
-                "Left: each unit's decay against its share of the output's power, before polishing. Right: what the reduction leaves.",
+                "Left: each unit's decay against its share of the output's power, before polishing. Right: what is left.",
             )
         ],
     )
