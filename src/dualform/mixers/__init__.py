@@ -2,9 +2,27 @@
 
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
+from dualform.mixers.gru import GRU
 from dualform.mixers.linear_attention import LinearAttention
+from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
+from dualform.mixers.lstm import LSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import registry
 from dualform.mixers.side_gated_rnn import SideGatedRNN
+from dualform.mixers.tanh_rnn import TanhRNN
 
-__all__ = ["AbstractMixer", "DenseGatedRNN", "GatedRNN", "LinearAttention", "SideGatedRNN", "registry"]
+__all__ = [
+    "GRU",
+    "LRU",
+    "LSTM",
+    "AbstractMixer",
+    "DenseGatedRNN",
+    "GatedRNN",
+    "LRUInOut",
+    "LRUInSkip",
+    "LRUOut",
+    "LinearAttention",
+    "SideGatedRNN",
+    "TanhRNN",
+    "registry",
+]

@@ -1,18 +1,32 @@
 """The mixers by name: one line each. Laws, dual forms, benchmarks and the docs' table read them from here."""
 
 from collections.abc import Callable
+from functools import partial
 
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
+from dualform.mixers.gru import GRU
 from dualform.mixers.linear_attention import LinearAttention
+from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
+from dualform.mixers.lstm import LSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.side_gated_rnn import SideGatedRNN
+from dualform.mixers.tanh_rnn import TanhRNN
 
 _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "linear_attention": LinearAttention.make,
     "gated_rnn": GatedRNN.make,
     "dense_gated_rnn": DenseGatedRNN.make,
     "side_gated_rnn": SideGatedRNN.make,
+    "lru": LRU.make,
+    "lru_out": LRUOut.make,
+    "lru_in_out": LRUInOut.make,
+    "lru_in_skip": LRUInSkip.make,
+    "lstm": LSTM.make,
+    "lstm_chung": partial(LSTM.make, variant="chung"),
+    "gru": GRU.make,
+    "gru_chung": partial(GRU.make, variant="chung"),
+    "tanh_rnn": TanhRNN.make,
 }
 
 

@@ -40,6 +40,10 @@ _UNITS: dict[type, dict[str, tuple[str | None, ...]]] = {
 """Which axis of which weight belongs to which units."""
 
 
+RECURRENT = ("nu", "theta", "gamma")
+"""Parameters of a recurrence itself: decays, phases and normalisers."""
+
+
 class TrainState(eqx.Module):
     """All that a training run remembers between steps.
 
@@ -61,8 +65,8 @@ def trainable(model: PyTree) -> PyTree:
 
 
 def decayed(model: PyTree) -> PyTree:
-    """True where weight decay acts: every trained weight but `nu`, as in the paper."""
-    return jtu.tree_map_with_path(lambda path, leaf: bool(leaf) and name_of(path) != "nu", trainable(model))
+    """True where weight decay acts: every trained weight but those of the recurrence itself, as in the paper."""
+    return jtu.tree_map_with_path(lambda path, leaf: bool(leaf) and name_of(path) not in RECURRENT, trainable(model))
 
 
 def name_of(path: Sequence[Any]) -> str:

@@ -1,0 +1,125 @@
+"""The gated recurrent unit, in the form of today's libraries and in that of Chung et al. 2014."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.freezing import last_present
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.cell import cell
+from dualform.recurrences.diagonal import diagonal
+
+
+class GRU(AbstractMixer):
+    """h_t = z_t * h_{t-1} + (1 - z_t) * n_t,  y_t = h_t, with r, z = sigma(U x_t + V h_{t-1} + b).
+
+    "torch" (given b_h): n = tanh(U x_t + b + r * (V h_{t-1} + b_h)), the reset after the product.
+    "chung" (b_h None): n = tanh(U x_t + b + V (r * h_{t-1})), the reset before it, and z flipped: h = (1 - z) h + z n.
+
+    The dual form freezes the gates and each token's write, (1 - z) * n or z * n: a diagonal recurrence is left. What a
+    token does to later gates and candidates is frozen with them.
+
+    **Arguments:** u (3, n, d), v (3, n, n), b (3, n): reset gate, update gate, candidate, in torch's order; b_h (n,).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Cho et al. 2014; Chung et al. 2014 (arXiv 1412.3555), Sec. 3.2. Oracle: `torch.nn.GRU`, whose two biases of r
+    and z are added, and the paper's equations written in PyTorch.
+    """
+
+    u: Float[Array, "3 n d"] = eqx.field(converter=jnp.asarray)
+    v: Float[Array, "3 n n"] = eqx.field(converter=jnp.asarray)
+    b: Float[Array, "3 n"] = eqx.field(converter=jnp.asarray)
+    b_h: Float[Array, " n"] | None = None
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        n = self.u.shape[1] if self.u.ndim == 3 else 0
+        require(
+            self.u.ndim == 3 and self.u.shape[0] == 3 and self.v.shape == (3, n, n) and self.b.shape == (3, n),
+            f"u {self.u.shape}, v {self.v.shape} and b {self.b.shape} must be (3, n, d), (3, n, n) and (3, n).",
+        )
+        require(
+            self.b_h is None or self.b_h.shape == (n,),
+            f"b_h has shape {None if self.b_h is None else self.b_h.shape}; it must be ({n},).",
+        )
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, n: int | None = None, variant: str = "torch", dtype=None) -> "GRU":
+        """Weights of variance 1 / fan-in, biases of 0; variant "torch" or "chung"."""
+        require(variant in ("torch", "chung"), f"there is no GRU variant {variant!r}; there are torch and chung.")
+        n, dtype = n or d, dtype or float
+        keys = jr.split(key)
+        b_h = jnp.zeros(n, dtype) if variant == "torch" else None
+        u, v = jr.normal(keys[0], (3, n, d), dtype) / d**0.5, jr.normal(keys[1], (3, n, n), dtype) / n**0.5
+        return cls(u, v, jnp.zeros((3, n), dtype), b_h)
+
+    @classmethod
+    def from_torch(cls, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> "GRU":
+        """From the arrays of one layer of `torch.nn.GRU`: (3 n, d), (3 n, n), (3 n,), (3 n,)."""
+        n = weight_hh.shape[1]
+        b, b_h = jnp.reshape(bias_ih, (3, n)), jnp.reshape(bias_hh, (3, n))
+        b = b.at[:2].add(b_h[:2])
+        return cls(jnp.reshape(weight_ih, (3, n, -1)), jnp.reshape(weight_hh, (3, n, n)), b, b_h[2])
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.u.shape[2]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output: the hidden units."""
+        return self.u.shape[1]
+
+    def init_state(self):
+        """h = 0, (n,)."""
+        return jnp.zeros(self.d_out, accumulator(self.u.dtype))
+
+    def run(self, x, state, start, mask):
+        """Every (decay, write, h), (time, n) each, and the last h."""
+        wide = accumulator(x.dtype, self.u.dtype)
+        driven = project(x, self.u.reshape(-1, self.d_in)).astype(wide) + self.b.reshape(-1).astype(wide)[None]
+        n, b_h = self.d_out, None if self.b_h is None else self.b_h.astype(wide)
+        gates, candidate, everything = self.v[:2].reshape(-1, n), self.v[2], self.v.reshape(-1, n)
+
+        def step(h, driven_t):
+            r, z, own = driven_t.reshape(3, n)
+            if b_h is not None:
+                r_h, z_h, n_h = project(h, everything).astype(wide).reshape(3, n)
+                r, z = jax.nn.sigmoid(r + r_h), jax.nn.sigmoid(z + z_h)
+                decay, write = z, (1 - z) * jnp.tanh(own + r * (n_h + b_h))
+            else:
+                r_h, z_h = project(h, gates).astype(wide).reshape(2, n)
+                r, z = jax.nn.sigmoid(r + r_h), jax.nn.sigmoid(z + z_h)
+                decay, write = 1 - z, z * jnp.tanh(own + project(r * h, candidate).astype(wide))
+            h = decay * h + write
+            return h, (decay, write, h)
+
+        return cell(step, driven, state.astype(wide), start=start, mask=mask)
+
+    def context(self, x, state, start, mask):
+        """The decay of h and each token's write, (time, n) each."""
+        (decay, write, _), _ = self.run(x, state, start, mask)
+        return decay, write
+
+    def value(self, x):
+        """1 for each token: it brings its own write, frozen in the context."""
+        return jnp.ones((len(x), 1), accumulator(x.dtype))
+
+    def mix(self, context, value, state, start, mask):
+        """h = decay * h + write * value."""
+        decay, write = context
+        h, _ = diagonal(decay, write * value, state, start=start, mask=mask)
+        return h, last_present(h, state, mask)
+
+    def forward(self, x, state, start, mask):
+        """The recurrence once."""
+        (_, _, h), state = self.run(x, state, start, mask)
+        return h, state

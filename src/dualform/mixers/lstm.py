@@ -1,0 +1,131 @@
+"""Long short-term memory, in the form of today's libraries and in that of Chung et al. 2014, with peepholes."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.freezing import last_present, tanh_slope
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.cell import cell
+from dualform.recurrences.diagonal import diagonal
+
+
+class LSTM(AbstractMixer):
+    """c_t = f_t * c_{t-1} + i_t * g_t,  h_t = o_t * tanh(c_t),  y_t = h_t.
+
+    i, f, o = sigma(U x_t + V h_{t-1} + b), g = tanh(U x_t + V h_{t-1} + b), with weights of their own. With `peephole`
+    (the variant of Chung et al. 2014), P c_{t-1} is added in i and f, and P c_t in o, P diagonal.
+
+    The dual form freezes the gates, each token's write i * g, and the slope tanh(c) / c: the cell is then a diagonal
+    recurrence. What a token does to later gates is frozen with them.
+
+    **Arguments:** u (4, n, d), v (4, n, n), b (4, n): input gate, forget gate, cell (g), output gate, in torch's order;
+    peephole (3, n): of input, forget and output gate, or None.
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Hochreiter & Schmidhuber 1997; Chung et al. 2014 (arXiv 1412.3555), Sec. 3.1. Oracle: `torch.nn.LSTM`, whose
+    two biases are added, and the paper's equations written in PyTorch.
+    """
+
+    u: Float[Array, "4 n d"] = eqx.field(converter=jnp.asarray)
+    v: Float[Array, "4 n n"] = eqx.field(converter=jnp.asarray)
+    b: Float[Array, "4 n"] = eqx.field(converter=jnp.asarray)
+    peephole: Float[Array, "3 n"] | None = None
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        n = self.u.shape[1] if self.u.ndim == 3 else 0
+        require(
+            self.u.ndim == 3 and self.u.shape[0] == 4 and self.v.shape == (4, n, n) and self.b.shape == (4, n),
+            f"u {self.u.shape}, v {self.v.shape} and b {self.b.shape} must be (4, n, d), (4, n, n) and (4, n).",
+        )
+        require(
+            self.peephole is None or self.peephole.shape == (3, n),
+            f"peephole has shape {None if self.peephole is None else self.peephole.shape}; it must be (3, {n}).",
+        )
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, n: int | None = None, variant: str = "torch", dtype=None) -> "LSTM":
+        """Weights of variance 1 / fan-in, forget biases of 1; variant "torch" or "chung" (with peepholes)."""
+        require(variant in ("torch", "chung"), f"there is no LSTM variant {variant!r}; there are torch and chung.")
+        n, dtype = n or d, dtype or float
+        keys = jr.split(key, 3)
+        bias = jnp.zeros((4, n), dtype).at[1].set(1.0)
+        peephole = 0.1 * jr.normal(keys[2], (3, n), dtype) if variant == "chung" else None
+        return cls(
+            jr.normal(keys[0], (4, n, d), dtype) / d**0.5, jr.normal(keys[1], (4, n, n), dtype) / n**0.5, bias, peephole
+        )
+
+    @classmethod
+    def from_torch(cls, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> "LSTM":
+        """From the arrays of one layer of `torch.nn.LSTM`: (4 n, d), (4 n, n), (4 n,), (4 n,)."""
+        n = weight_hh.shape[1]
+        return cls(
+            jnp.reshape(weight_ih, (4, n, -1)),
+            jnp.reshape(weight_hh, (4, n, n)),
+            jnp.reshape(bias_ih + bias_hh, (4, n)),
+        )
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.u.shape[2]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output: the hidden units."""
+        return self.u.shape[1]
+
+    def init_state(self):
+        """h = 0 and c = 0, (n,) each."""
+        zero = jnp.zeros(self.d_out, accumulator(self.u.dtype))
+        return zero, zero
+
+    def run(self, x, state, start, mask):
+        """Every (f, i * g, o, c), (time, n) each, and the last (h, c)."""
+        wide = accumulator(x.dtype, self.u.dtype)
+        u = self.u.reshape(-1, self.d_in)
+        driven = project(x, u).astype(wide) + self.b.reshape(-1).astype(wide)[None]
+        v, n = self.v.reshape(-1, self.d_out), self.d_out
+        p = jnp.zeros((3, n), wide) if self.peephole is None else self.peephole.astype(wide)
+
+        def step(state, driven_t):
+            h, c = state
+            i, f, g, o = (driven_t + project(h, v).astype(wide)).reshape(4, n)
+            i, f = jax.nn.sigmoid(i + p[0] * c), jax.nn.sigmoid(f + p[1] * c)
+            write = i * jnp.tanh(g)
+            c = f * c + write
+            o = jax.nn.sigmoid(o + p[2] * c)
+            return (o * jnp.tanh(c), c), (f, write, o, c)
+
+        state = jax.tree_util.tree_map(lambda leaf: leaf.astype(wide), state)
+        return cell(step, driven, state, start=start, mask=mask)
+
+    def context(self, x, state, start, mask):
+        """f, i * g, and o * tanh(c) / c, (time, n) each."""
+        (f, write, o, c), _ = self.run(x, state, start, mask)
+        return f, write, o * tanh_slope(c)
+
+    def value(self, x):
+        """1 for each token: it brings its own write, frozen in the context."""
+        return jnp.ones((len(x), 1), accumulator(x.dtype))
+
+    def mix(self, context, value, state, start, mask):
+        """c = f * c + (i * g) * value,  h = (o * tanh(c) / c) * c."""
+        f, write, read = context
+        h0, c0 = state
+        c, c_final = diagonal(f, write * value, c0, start=start, mask=mask)
+        h = read * c
+        return h, (last_present(h, h0, mask), c_final)
+
+    def forward(self, x, state, start, mask):
+        """The recurrence once."""
+        (_, _, o, c), state = self.run(x, state, start, mask)
+        return o * jnp.tanh(c), state

@@ -1,0 +1,103 @@
+"""The plain recurrent network of Elman, with a tanh."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.freezing import tanh_slope
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.cell import cell
+
+
+class TanhRNN(AbstractMixer):
+    """h_t = tanh(U x_t + V h_{t-1} + b),  y_t = h_t.
+
+    The dual form freezes the slope tanh(a) / a: a linear recurrence with the matrix diag(slope_t) V is left, and each
+    token brings U x_t + b.
+
+    **Arguments:** u (n, d), v (n, n), b (n,).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Elman 1990; the tanh unit of Chung et al. 2014 (arXiv 1412.3555). Oracle: `torch.nn.RNN`, whose two biases are
+    added.
+    """
+
+    u: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    v: Float[Array, "n n"] = eqx.field(converter=jnp.asarray)
+    b: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        n = len(self.b) if self.b.ndim == 1 else 0
+        require(
+            self.u.ndim == 2 and self.u.shape[0] == n and self.v.shape == (n, n),
+            f"u {self.u.shape}, v {self.v.shape} and b {self.b.shape} must be (n, d), (n, n) and (n,).",
+        )
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> "TanhRNN":
+        """U of variance 1 / d, V orthogonal and scaled by 0.9, b of 0."""
+        n, dtype = n or d, dtype or float
+        keys = jr.split(key)
+        v = 0.9 * jr.orthogonal(keys[1], n)
+        return cls(jr.normal(keys[0], (n, d), dtype) / d**0.5, v.astype(dtype), jnp.zeros(n, dtype))
+
+    @classmethod
+    def from_torch(cls, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> "TanhRNN":
+        """From the arrays of one layer of `torch.nn.RNN`: (n, d), (n, n), (n,), (n,)."""
+        return cls(weight_ih, weight_hh, bias_ih + bias_hh)
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.u.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output: the hidden units."""
+        return self.u.shape[0]
+
+    def init_state(self):
+        """h = 0, (n,)."""
+        return jnp.zeros(self.d_out, accumulator(self.u.dtype))
+
+    def run(self, x, state, start, mask):
+        """Every U x_t + V h_{t-1} + b, (time, n), and the last h."""
+        driven = self.value(x)
+
+        def step(h, driven_t):
+            a = driven_t + project(h, self.v).astype(driven_t.dtype)
+            return jnp.tanh(a), a
+
+        return cell(step, driven, state.astype(driven.dtype), start=start, mask=mask)
+
+    def context(self, x, state, start, mask):
+        """tanh(a) / a, (time, n)."""
+        a, _ = self.run(x, state, start, mask)
+        return tanh_slope(a)
+
+    def value(self, x):
+        """U x_t + b, (time, n)."""
+        driven = project(x, self.u)
+        return driven + self.b.astype(driven.dtype)[None]
+
+    def mix(self, context, value, state, start, mask):
+        """h = slope_t * (V h + value_t)."""
+
+        def step(h, inputs):
+            slope_t, value_t = inputs
+            h = slope_t * (project(h, self.v).astype(slope_t.dtype) + value_t)
+            return h, h
+
+        return cell(step, (context, value), state.astype(context.dtype), start=start, mask=mask)
+
+    def forward(self, x, state, start, mask):
+        """The recurrence once."""
+        a, state = self.run(x, state, start, mask)
+        return jnp.tanh(a), state

@@ -1,0 +1,106 @@
+"""Mixers one above the other, between a linear embedding and a linear readout."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float
+
+from dualform.arrays import State, append_one, project
+from dualform.errors import require
+from dualform.mixers import AbstractMixer
+
+
+class Stack(eqx.Module):
+    """y = R (layer_L(... layer_1(E (x, 1)) ...), 1): no norm, no dropout, no skip connection.
+
+    **Arguments:** embedding: E, (d_1, d_in + 1), the last column its bias; layers: mixers, each as wide as the one below it
+    gives; readout: R, (d_out, d_L + 1).
+
+    **Raises:** `InputError` where widths do not fit.
+
+    **Source:** Sec. 3.3 of Zucchet et al. 2023 (arXiv 2309.01775), the architecture of its Figs. 4 and 5.
+    """
+
+    embedding: Float[Array, "d_1 columns"] = eqx.field(converter=jnp.asarray)
+    layers: tuple[AbstractMixer, ...] = eqx.field(converter=tuple)
+    readout: Float[Array, "d_out columns"] = eqx.field(converter=jnp.asarray)
+
+    def __check_init__(self):
+        require(len(self.layers) >= 1, "a stack needs at least one layer.")
+        width = len(self.embedding)
+        for i, layer in enumerate(self.layers):
+            require(
+                layer.d_in == width,
+                f"layer {i + 1} takes tokens of width {layer.d_in}; what is below it gives {width}.",
+            )
+            width = layer.d_out
+        require(
+            self.readout.shape[1] == width + 1,
+            f"readout has shape {self.readout.shape}; it must be (d_out, {width + 1}): a 1 is appended to what it reads.",
+        )
+
+    @classmethod
+    def make(cls, layers: tuple[AbstractMixer, ...], d_in: int, d_out: int, *, key: Array, dtype=None) -> "Stack":
+        """Embedding and readout of variance 1 / fan-in, their biases 0."""
+        linear = lambda key, rows, columns: jnp.concatenate(
+            [jr.normal(key, (rows, columns), dtype or float) / columns**0.5, jnp.zeros((rows, 1), dtype or float)], 1
+        )
+        keys = jr.split(key)
+        return cls(linear(keys[0], layers[0].d_in, d_in), layers, linear(keys[1], d_out, layers[-1].d_out))
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.embedding.shape[1] - 1
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.readout)
+
+    def init_state(self) -> State:
+        """One state for each layer."""
+        return tuple(layer.init_state() for layer in self.layers)
+
+    def __call__(
+        self,
+        x: Float[Array, "time d_in"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "time d_out"], State]:
+        """The whole sequence at once; arguments, returns and errors as of a mixer's call."""
+        require(
+            getattr(x, "ndim", 0) == 2 and x.shape[1] == self.d_in,
+            f"this stack takes one sequence, (time, {self.d_in}); got shape {getattr(x, 'shape', None)}. For a batch use "
+            "jax.vmap.",
+        )
+        dtype, after = x.dtype, []
+        if mask is not None:
+            x = jnp.where(mask[:, None], x, jnp.zeros_like(x))
+        state = self.init_state() if state is None else state
+        x = project(append_one(x), self.embedding).astype(dtype)
+        for layer, before in zip(self.layers, state, strict=True):
+            x, now = layer(x, before, start=start, mask=mask)
+            after.append(now)
+        y = project(append_one(x), self.readout).astype(dtype)
+        return (y if mask is None else jnp.where(mask[:, None], y, jnp.zeros_like(y))), tuple(after)
+
+    def step(
+        self,
+        x_t: Float[Array, " d_in"],
+        state: State,
+        *,
+        start: Bool[Array, ""] | bool | None = None,
+        mask: Bool[Array, ""] | bool | None = None,
+    ) -> tuple[Float[Array, " d_out"], State]:
+        """One token, (d_in,) -> (d_out,), in constant memory."""
+        flag = lambda value: None if value is None else jnp.asarray(value, bool)[None]
+        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
+        return y[0], state
+
+    def parameters(self) -> int:
+        """How many numbers it learns."""
+        return sum(leaf.size for leaf in jax.tree_util.tree_leaves(eqx.filter(self, eqx.is_inexact_array)))

@@ -1,0 +1,52 @@
+"""A nonlinear recurrence, one step after the other: what LSTM, GRU and tanh RNN run on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, PyTree
+
+from dualform.recurrences.flags import check_flags, check_time
+
+
+def cell(
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    inputs: PyTree[Array],
+    state: PyTree[Array],
+    *,
+    start: Bool[Array, " time"] | None = None,
+    mask: Bool[Array, " time"] | None = None,
+) -> tuple[PyTree[Array], PyTree[Array]]:
+    """state_t, out_t = step(state_{t-1}, inputs_t).
+
+    **Arguments:**
+
+    - step: (state, one token's inputs) -> (state of the same shapes and dtypes, a pytree of outputs).
+    - inputs: a pytree of (time, ...).  state: before the first step.
+    - start: (time,), True where a document begins: the state is 0 before it.
+    - mask: (time,), False where there is no token: the state stays as it is, to the bit; a `start` there is ignored.
+
+    **Returns:** the outputs, (time, ...), and the last state.
+
+    **Raises:** `InputError` where a flag's shape does not fit, or there is no time step.
+    """
+    time = jtu.tree_leaves(inputs)[0].shape[0]
+    check_time(time)
+    check_flags(time, start, mask)
+    if start is None and mask is None:
+        final, outputs = jax.lax.scan(step, state, inputs)
+        return outputs, final
+    start = jnp.zeros(time, bool) if start is None else start
+    mask = jnp.ones(time, bool) if mask is None else mask
+    choose = lambda flag, a, b: jtu.tree_map(lambda a, b: jnp.where(flag, a, b), a, b)
+
+    def flagged(state, inputs_t):
+        inputs_t, start_t, mask_t = inputs_t
+        past = choose(start_t, jtu.tree_map(jnp.zeros_like, state), state)
+        after, out = step(past, inputs_t)
+        return choose(mask_t, after, state), out
+
+    final, outputs = jax.lax.scan(flagged, state, (inputs, start, mask))
+    return outputs, final
