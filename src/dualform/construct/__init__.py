@@ -1,6 +1,27 @@
-"""construct: attention written into the weights of an RNN, exactly, with a certificate."""
+"""construct: attention written into the weights of an RNN, exactly, with a certificate; into LRU and LSTM, linearised."""
 
 from dualform.construct.build import FORMS, Construction, build, gated_rnn, side_gated_rnn
 from dualform.construct.certificate import Certificate
+from dualform.construct.into_lru import VARIANTS, lru
+from dualform.construct.into_lstm import lstm
+from dualform.construct.layers_needed import Row, table3
+from dualform.construct.lstm_configuration import Table4, table4
+from dualform.construct.scale import Curve, linearisation_curve
 
-__all__ = ["FORMS", "Certificate", "Construction", "build", "gated_rnn", "side_gated_rnn"]
+__all__ = [
+    "FORMS",
+    "VARIANTS",
+    "Certificate",
+    "Construction",
+    "Curve",
+    "Row",
+    "Table4",
+    "build",
+    "gated_rnn",
+    "linearisation_curve",
+    "lru",
+    "lstm",
+    "side_gated_rnn",
+    "table3",
+    "table4",
+]

@@ -26,19 +26,22 @@ class Wiring(NamedTuple):
     readout: Float[np.ndarray, "d_out m"]
 
     def rnn(self, dtype: Any = None) -> GatedRNN:
-        """The network itself; a query passes through its product gate as (w x)(1)."""
+        """The network itself."""
+        return GatedRNN(**{name: jnp.asarray(w, dtype or float) for name, w in self.arrays().items()})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The network's weights by name, in float64; a query passes through its product gate as (w x)(1)."""
         memory, queries, m = len(self.left), len(self.query), len(self.read_memory)
         one = np.zeros((queries, self.query.shape[1] + 1))
         one[:, -1] = 1
-        cast = lambda w: jnp.asarray(w, dtype or float)
-        return GatedRNN(
-            cast(np.concatenate([_with_zero(self.left), _with_zero(self.query)])),
-            cast(np.concatenate([_with_zero(self.right), one])),
-            cast(np.concatenate([self.read_memory, np.zeros((m, queries))], axis=1)),
-            cast(np.concatenate([np.zeros((m, memory)), self.read_query], axis=1)),
-            cast(self.readout),
-            decay=cast(np.concatenate([np.ones(memory), np.zeros(queries)])),
-        )
+        return {
+            "w_m_in": np.concatenate([_with_zero(self.left), _with_zero(self.query)]),
+            "w_x_in": np.concatenate([_with_zero(self.right), one]),
+            "w_m_out": np.concatenate([self.read_memory, np.zeros((m, queries))], axis=1),
+            "w_x_out": np.concatenate([np.zeros((m, memory)), self.read_query], axis=1),
+            "readout": self.readout,
+            "decay": np.concatenate([np.ones(memory), np.zeros(queries)]),
+        }
 
     def tensor(self) -> Float[np.ndarray, "d_out pairs d"]:
         """The function itself: output x memory form x query form, the memory forms in the basis of `pair_products`."""
