@@ -12,6 +12,7 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.freezing import last_present
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell
 from dualform.recurrences.diagonal import diagonal
 
@@ -36,7 +37,7 @@ class GRU(AbstractMixer):
     u: Float[Array, "3 n d"] = eqx.field(converter=jnp.asarray)
     v: Float[Array, "3 n n"] = eqx.field(converter=jnp.asarray)
     b: Float[Array, "3 n"] = eqx.field(converter=jnp.asarray)
-    b_h: Float[Array, " n"] | None = None
+    b_h: Float[Array, " n"] | None = eqx.field(default=None, converter=lambda a: None if a is None else jnp.asarray(a))
     linear_given_gates: ClassVar[bool] = False
 
     def __check_init__(self):
@@ -62,7 +63,11 @@ class GRU(AbstractMixer):
 
     @classmethod
     def from_torch(cls, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> "GRU":
-        """From the arrays of one layer of `torch.nn.GRU`: (3 n, d), (3 n, n), (3 n,), (3 n,)."""
+        """From the arrays of one layer of `torch.nn.GRU`: (3 n, d), (3 n, n), (3 n,), (3 n,).
+
+        **Raises:** `InputError` where they are no such layer.
+        """
+        check_torch_layout("GRU", 3, weight_ih, weight_hh, bias_ih, bias_hh)
         n = weight_hh.shape[1]
         b, b_h = jnp.reshape(bias_ih, (3, n)), jnp.reshape(bias_hh, (3, n))
         b = b.at[:2].add(b_h[:2])
@@ -116,7 +121,7 @@ class GRU(AbstractMixer):
     def mix(self, context, value, state, start, mask):
         """h = decay * h + write * value."""
         decay, write = context
-        h, _ = diagonal(decay, write * value, state, start=start, mask=mask)
+        h, _ = diagonal(decay, write * value.astype(write.dtype), state, start=start, mask=mask)
         return h, last_present(h, state, mask)
 
     def forward(self, x, state, start, mask):

@@ -67,12 +67,18 @@ class LRU(AbstractMixer):
         max_phase: float = 6.28,
         dtype=None,
     ) -> "LRU":
-        """lam uniform on a ring (r_min, r_max) with phases in (0, max_phase), gamma normalising; n is d if not given."""
+        """lam uniform on a ring (r_min, r_max) with phases in (0, max_phase), gamma normalising; n is d if not given.
+
+        **Raises:** `InputError` where the ring does not lie in the unit disk, or there is no phase.
+        """
+        require(0 <= r_min < r_max <= 1, f"r_min is {r_min} and r_max {r_max}; give 0 <= r_min < r_max <= 1.")
+        require(max_phase > 0, f"max_phase is {max_phase}; give a positive angle, in radians.")
         n, dtype = n or d, dtype or float
         keys = jr.split(key, 7)
         radius, phase = jr.uniform(keys[0], (n,), float, 1e-4, 1), jr.uniform(keys[1], (n,), float, 1e-4, 1)
-        nu = jnp.log(-0.5 * jnp.log(radius * (r_max**2 - r_min**2) + r_min**2))
-        gamma = 0.5 * jnp.log1p(-jnp.exp(-2 * jnp.exp(nu)))
+        # 1 - |lam|^2 itself, which no rounding near the unit circle turns into 0
+        rest = (1 - r_max**2) + (1 - radius) * (r_max**2 - r_min**2)
+        nu, gamma = jnp.log(-0.5 * jnp.log1p(-rest)), 0.5 * jnp.log(rest)
         normal = lambda key, *shape: jr.normal(key, shape, dtype)
         return cls(
             nu.astype(dtype),

@@ -12,6 +12,7 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.freezing import last_present, tanh_slope
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell
 from dualform.recurrences.diagonal import diagonal
 
@@ -37,7 +38,9 @@ class LSTM(AbstractMixer):
     u: Float[Array, "4 n d"] = eqx.field(converter=jnp.asarray)
     v: Float[Array, "4 n n"] = eqx.field(converter=jnp.asarray)
     b: Float[Array, "4 n"] = eqx.field(converter=jnp.asarray)
-    peephole: Float[Array, "3 n"] | None = None
+    peephole: Float[Array, "3 n"] | None = eqx.field(
+        default=None, converter=lambda a: None if a is None else jnp.asarray(a)
+    )
     linear_given_gates: ClassVar[bool] = False
 
     def __check_init__(self):
@@ -65,7 +68,11 @@ class LSTM(AbstractMixer):
 
     @classmethod
     def from_torch(cls, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> "LSTM":
-        """From the arrays of one layer of `torch.nn.LSTM`: (4 n, d), (4 n, n), (4 n,), (4 n,)."""
+        """From the arrays of one layer of `torch.nn.LSTM`: (4 n, d), (4 n, n), (4 n,), (4 n,).
+
+        **Raises:** `InputError` where they are no such layer.
+        """
+        check_torch_layout("LSTM", 4, weight_ih, weight_hh, bias_ih, bias_hh)
         n = weight_hh.shape[1]
         return cls(
             jnp.reshape(weight_ih, (4, n, -1)),
@@ -121,7 +128,7 @@ class LSTM(AbstractMixer):
         """c = f * c + (i * g) * value,  h = (o * tanh(c) / c) * c."""
         f, write, read = context
         h0, c0 = state
-        c, c_final = diagonal(f, write * value, c0, start=start, mask=mask)
+        c, c_final = diagonal(f, write * value.astype(write.dtype), c0, start=start, mask=mask)
         h = read * c
         return h, (last_present(h, h0, mask), c_final)
 

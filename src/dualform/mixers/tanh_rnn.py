@@ -11,6 +11,7 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.freezing import tanh_slope
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell
 
 
@@ -50,7 +51,11 @@ class TanhRNN(AbstractMixer):
 
     @classmethod
     def from_torch(cls, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> "TanhRNN":
-        """From the arrays of one layer of `torch.nn.RNN`: (n, d), (n, n), (n,), (n,)."""
+        """From the arrays of one layer of `torch.nn.RNN`: (n, d), (n, n), (n,), (n,).
+
+        **Raises:** `InputError` where they are no such layer.
+        """
+        check_torch_layout("RNN", 1, weight_ih, weight_hh, bias_ih, bias_hh)
         return cls(weight_ih, weight_hh, bias_ih + bias_hh)
 
     @property

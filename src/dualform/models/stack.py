@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import State, append_one, project
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
+from dualform.recurrences.flags import check_flags, check_time
 
 
 class Stack(eqx.Module):
@@ -22,12 +23,16 @@ class Stack(eqx.Module):
     **Source:** Sec. 3.3 of Zucchet et al. 2023 (arXiv 2309.01775), the architecture of its Figs. 4 and 5.
     """
 
-    embedding: Float[Array, "d_1 columns"] = eqx.field(converter=jnp.asarray)
+    embedding: Float[Array, "d_1 columns_in"] = eqx.field(converter=jnp.asarray)
     layers: tuple[AbstractMixer, ...] = eqx.field(converter=tuple)
-    readout: Float[Array, "d_out columns"] = eqx.field(converter=jnp.asarray)
+    readout: Float[Array, "d_out columns_out"] = eqx.field(converter=jnp.asarray)
 
     def __check_init__(self):
         require(len(self.layers) >= 1, "a stack needs at least one layer.")
+        require(
+            self.embedding.ndim == 2 and self.embedding.shape[1] >= 2,
+            f"embedding has shape {self.embedding.shape}; it must be (d_1, d_in + 1): a 1 is appended to the token.",
+        )
         width = len(self.embedding)
         for i, layer in enumerate(self.layers):
             require(
@@ -36,7 +41,7 @@ class Stack(eqx.Module):
             )
             width = layer.d_out
         require(
-            self.readout.shape[1] == width + 1,
+            self.readout.ndim == 2 and self.readout.shape[1] == width + 1,
             f"readout has shape {self.readout.shape}; it must be (d_out, {width + 1}): a 1 is appended to what it reads.",
         )
 
@@ -71,16 +76,26 @@ class Stack(eqx.Module):
         start: Bool[Array, " time"] | None = None,
         mask: Bool[Array, " time"] | None = None,
     ) -> tuple[Float[Array, "time d_out"], State]:
-        """The whole sequence at once; arguments, returns and errors as of a mixer's call."""
+        """The whole sequence at once; arguments, returns and errors as of a mixer's call, one state for each layer."""
         require(
             getattr(x, "ndim", 0) == 2 and x.shape[1] == self.d_in,
             f"this stack takes one sequence, (time, {self.d_in}); got shape {getattr(x, 'shape', None)}. For a batch use "
             "jax.vmap.",
         )
+        require(
+            jnp.issubdtype(x.dtype, jnp.floating),
+            f"this stack takes real floating-point activations; got {x.dtype}. Embed token ids first, or cast.",
+        )
+        check_time(len(x))
+        check_flags(len(x), start, mask)
+        state = self.init_state() if state is None else state
+        require(
+            isinstance(state, tuple) and len(state) == len(self.layers),
+            f"the state does not belong to this stack of {len(self.layers)} layers, one state each. Start from init_state().",
+        )
         dtype, after = x.dtype, []
         if mask is not None:
             x = jnp.where(mask[:, None], x, jnp.zeros_like(x))
-        state = self.init_state() if state is None else state
         x = project(append_one(x), self.embedding).astype(dtype)
         for layer, before in zip(self.layers, state, strict=True):
             x, now = layer(x, before, start=start, mask=mask)
