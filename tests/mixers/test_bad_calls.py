@@ -86,6 +86,6 @@ def test_numpy_arrays_are_welcome(unchecked, name):
     start, mask = jnp.arange(6) == 2, jnp.arange(6) != 3
     state = laws.some_state(mixer, 0)
     arguments = {"x": x, "state": state, "start": start, "mask": mask}
-    as_numpy: Any = {name: np.asarray(value) for name, value in arguments.items()}
+    as_numpy: Any = jax.tree_util.tree_map(np.asarray, arguments)
     found = mixer(**as_numpy)
     laws.check_close(found, mixer(x, state, start=start, mask=mask), laws.ROUNDING, "numpy arrays")

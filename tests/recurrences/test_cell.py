@@ -1,0 +1,100 @@
+"""The nonlinear recurrence against a plain loop over tokens."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from dualform.errors import InputError
+from dualform.recurrences.cell import cell
+from tests.laws.laws import check_same_bits
+from tests.recurrences.law import fast_gives_naive, normal
+from tests.recurrences.test_diagonal import ALL_THERE, FLAGS, NO_START, TIME, flags_of
+
+N = 3
+
+
+def arguments():
+    """A matrix, inputs (one array for each of two names) and a state of two parts."""
+    keys = jr.split(jr.key(0), 5)
+    inputs = {"a": normal(keys[1], (TIME, N)), "b": normal(keys[2], (TIME,))}
+    return normal(keys[0], (N, N)), inputs, (normal(keys[3], (N,)), normal(keys[4], ()))
+
+
+def step_with(v):
+    """A step with two parts in its state, both nonlinear, and outputs of two shapes."""
+
+    def step(state, inputs_t):
+        h, c = state
+        h = jnp.tanh(v @ h * c + inputs_t["a"])
+        c = jnp.cos(c + inputs_t["b"] * h.sum())
+        return (h, c), {"h": h, "square": c * c}
+
+    return step
+
+
+def loop(v, inputs, state, start=NO_START, mask=ALL_THERE):
+    """One token after the other; a start zeroes the state before it, an absent token leaves it."""
+    step, outputs = step_with(v), []
+    for t in range(TIME):
+        past = tuple(jnp.where(start[t], jnp.zeros_like(part), part) for part in state)
+        after, out = step(past, {name: values[t] for name, values in inputs.items()})
+        state = tuple(jnp.where(mask[t], new, old) for new, old in zip(after, state, strict=True))
+        outputs.append(out)
+    return {name: jnp.stack([out[name] for out in outputs]) for name in outputs[0]}, state
+
+
+def test_cell_gives_the_loop():
+    """Outputs, last state and the gradients of weights, inputs and state are the loop's, with flags and without."""
+    fast = lambda v, inputs, state, *flags: cell(step_with(v), inputs, state, **flags_of(*flags))
+    fast_gives_naive(fast, loop, arguments(), ((), *FLAGS))
+
+
+def test_one_flag_alone_is_enough():
+    """`start` without `mask`, and `mask` without `start`, are what both give with the other one silent."""
+    v, inputs, state = arguments()
+    run = jax.jit(lambda start, mask: cell(step_with(v), inputs, state, start=start, mask=mask))
+    start, mask = FLAGS[2]
+    check_same_bits(run(start, None), run(start, ALL_THERE), "start alone")
+    check_same_bits(run(None, mask), run(NO_START, mask), "mask alone")
+
+
+def test_absent_tokens_leave_the_state_to_the_bit():
+    """Where no token is there, no bit of the state moves, -0 and subnormal numbers included; a start there is ignored."""
+    v, inputs, _ = arguments()
+    state = jnp.array([-0.0, 1e-320, 1 / 3]), jnp.array(-0.0)
+    _, final = jax.jit(lambda state: cell(step_with(v), inputs, state, start=ALL_THERE, mask=~ALL_THERE))(state)
+    check_same_bits(final, state, "the state")
+
+
+def test_a_start_passes_no_gradient():
+    """What was before a document does not reach its outputs, nor do their gradients reach it: exactly 0."""
+    v, inputs, state = arguments()
+    start = jnp.arange(TIME) == 2
+
+    @jax.jit
+    @jax.grad
+    def gradient(past):
+        outputs, _ = cell(step_with(v), past[0], past[1], start=start)
+        return jnp.sum(outputs["h"][2:])
+
+    inputs_bar, state_bar = gradient((inputs, state))
+    assert not any(np.asarray(leaf[:2]).any() for leaf in inputs_bar.values())
+    assert not any(np.asarray(leaf).any() for leaf in state_bar) and np.asarray(inputs_bar["a"][2]).any()
+
+
+@pytest.mark.parametrize(
+    ("time", "flags", "message"),
+    [
+        (0, {}, "the sequence has length 0; a recurrence needs at least one time step"),
+        (TIME, {"start": jnp.ones(3, bool)}, r"start must be .* each of the 4 time steps; got shape \(3,\) of bool"),
+        (TIME, {"mask": jnp.ones(TIME)}, r"mask must be .* got shape \(4,\) of float64"),
+    ],
+    ids=["no step", "short start", "0/1 mask"],
+)
+def test_bad_input(unchecked, time, flags, message):
+    """No time step, and flags of another length or kind, are named."""
+    v, inputs, state = arguments()
+    with pytest.raises(InputError, match=message):
+        cell(step_with(v), {name: values[:time] for name, values in inputs.items()}, state, **flags)
