@@ -1,10 +1,11 @@
 """Attention, and any gated RNN, written into the weights of LRU layers with gated linear units."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from dualform.construct.gated_weights import attention_wiring, checked_target, gated_weights, state_power
 from dualform.construct.linearised import (
@@ -15,12 +16,15 @@ from dualform.construct.linearised import (
     with_bias,
     with_one,
 )
-from dualform.construct.scale import best_scale, check_dtype
+from dualform.construct.scale import best_scale, check_dtype, checked_once
 from dualform.errors import require
-from dualform.mixers import LRU, GatedRNN, LinearAttention, LRUInOut, LRUInSkip, LRUOut
+from dualform.mixers import LRU, AbstractMixer, GatedRNN, LinearAttention, LRUInOut, LRUInSkip, LRUOut
 from dualform.models import Stack
 
 VARIANTS = ("out", "in_out", "in_skip")
+
+Parts: TypeAlias = tuple[Array, tuple[AbstractMixer, ...], Array]
+"""Embedding, layers and readout of a stack."""
 
 
 def lru(
@@ -48,7 +52,7 @@ def lru(
     - variant: "out", "in_out" or "in_skip".  layers: 1 or 2, the fewest that serve if not given.
     - scale: of the normalised gates' pre-activations; if not given, the best in this dtype by measurement (about a second).
     - dtype: float32 or float64; JAX's default if not given.
-    - order: 2, an error of O(scale^2), as the paper's; or 4, the sigmoid about its inflexion, O(scale^4).
+    - order: 2, an error of O(scale^2), as the paper's; or 4, the sigmoid where its third derivative is 0, O(scale^4).
 
     **Raises:** `InputError` for another target, variant, scale, order or dtype, and for a number of layers that cannot be.
 
@@ -65,11 +69,11 @@ def lru(
     checked_target(target)
     check_linearisation(scale, order)
     check_dtype(dtype)
-    make = _plan(target, variant, layers, order)
+    make = lru_maker(target, variant, layers, order)
     return make(best_scale(make, target, dtype) if scale is None else float(scale), dtype)
 
 
-def _plan(target: Any, variant: str, layers: int | None, order: int) -> Callable[[float, Any], Stack]:
+def lru_maker(target: Any, variant: str, layers: int | None, order: int) -> Callable[[float, Any], Stack]:
     """The maker of the stack, once the combination is known to be possible; the algebra is done once for all scales."""
     require(variant in VARIANTS, f"there is no LRU variant {variant!r}; the variants are {', '.join(VARIANTS)}.")
     attention = isinstance(target, LinearAttention)
@@ -94,30 +98,30 @@ def _out(target: Any, order: int) -> Callable[[float, Any], Stack]:
     w = gated_weights(target)
     n, d, power = len(w.nu), w.w_m_in.shape[1] - 1, with_one(w.state_power())
 
-    def make(scale: float, dtype: Any) -> Stack:
+    def parts(scale: float, dtype: Any) -> Parts:
         cast = _caster(dtype)
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
         first = LRUOut(_core_without_memory(np.ones(d), cast), cast(write.w_m), cast(write.w_x))
         second = LRUOut(_core(write.collect, w.nu, np.eye(n), cast), cast(read.w_m), cast(read.w_x))
-        return _stack((first, second), w.readout @ read.collect, cast)
+        return _parts((first, second), w.readout @ read.collect, cast)
 
-    return make
+    return checked_once(parts)
 
 
 def _in_out(target: Any, order: int) -> Callable[[float, Any], Stack]:
     w = gated_weights(target)
     n, d, power = len(w.nu), w.w_m_in.shape[1] - 1, with_one(w.state_power())
 
-    def make(scale: float, dtype: Any) -> Stack:
+    def parts(scale: float, dtype: Any) -> Parts:
         cast = _caster(dtype)
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
         gates = (cast(gate) for gate in (write.w_m, write.w_x, read.w_m, read.w_x))
         layer = LRUInOut(_core(write.collect, w.nu, np.eye(n), cast), *gates)
-        return _stack((layer,), w.readout @ read.collect, cast)
+        return _parts((layer,), w.readout @ read.collect, cast)
 
-    return make
+    return checked_once(parts)
 
 
 def _in_skip(target: Any, order: int) -> Callable[[float, Any], Stack]:
@@ -126,7 +130,7 @@ def _in_skip(target: Any, order: int) -> Callable[[float, Any], Stack]:
     n, d, m, power = len(w.nu), w.w_m_in.shape[1] - 1, len(w.w_m_out), with_one(w.state_power())
     open_gate = lambda rows, columns: with_bias(np.zeros((rows, columns)), SATURATED)
 
-    def make(scale: float, dtype: Any) -> Stack:
+    def parts(scale: float, dtype: Any) -> Parts:
         cast = _caster(dtype)
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
@@ -134,9 +138,9 @@ def _in_skip(target: Any, order: int) -> Callable[[float, Any], Stack]:
         first = LRUInSkip(_core(write.collect, w.nu, np.eye(n), cast), *gates)
         gates = (cast(gate) for gate in (read.w_m, read.w_x, open_gate(m, n), with_bias(np.eye(m))))
         second = LRUInSkip(_core_without_memory(read.collect, cast), *gates)
-        return _stack((first, second), w.readout, cast)
+        return _parts((first, second), w.readout, cast)
 
-    return make
+    return checked_once(parts)
 
 
 def _in_skip_attention(attention: LinearAttention, order: int) -> Callable[[float, Any], Stack]:
@@ -146,18 +150,18 @@ def _in_skip_attention(attention: LinearAttention, order: int) -> Callable[[floa
     query, n, d = with_bias(w.read_query @ w.query), len(w.left), w.left.shape[1]
     power = with_one(state_power(left, right, np.ones(n)))
 
-    def make(scale: float, dtype: Any) -> Stack:
+    def parts(scale: float, dtype: Any) -> Parts:
         cast = _caster(dtype)
         write = products(left, right, np.eye(d + 1), scale, order)
         read = pairs(query, memory, np.eye(d + 1), power, scale, order)
         gates = (cast(gate) for gate in (write.w_m, write.w_x, read.w_m, read.w_x))
         layer = LRUInSkip(_core(write.collect, np.full(n, -np.inf), np.eye(n), cast), *gates)
-        return _stack((layer,), w.readout @ read.collect, cast)
+        return _parts((layer,), w.readout @ read.collect, cast)
 
-    return make
+    return checked_once(parts)
 
 
-def _core(drive: np.ndarray, nu: np.ndarray, readout: np.ndarray, cast: Callable[[Any], Any]) -> LRU:
+def _core(drive: np.ndarray, nu: np.ndarray, readout: np.ndarray, cast: Callable[[Any], Array]) -> LRU:
     """The LRU z_t = C h_t, h_t = lam * h_{t-1} + B x_t, with lam real: its phase is exp(-inf) = 0."""
     n, zero_in, zero_out = len(nu), np.zeros_like(drive), np.zeros_like(readout)
     skip = np.zeros((len(readout), drive.shape[1]))
@@ -165,17 +169,17 @@ def _core(drive: np.ndarray, nu: np.ndarray, readout: np.ndarray, cast: Callable
     return LRU(*(cast(array) for array in arrays))
 
 
-def _core_without_memory(skip: np.ndarray, cast: Callable[[Any], Any]) -> LRU:
+def _core_without_memory(skip: np.ndarray, cast: Callable[[Any], Array]) -> LRU:
     """The LRU z_t = D x_t of no hidden unit."""
     d_out, d_in = (len(skip), len(skip)) if skip.ndim == 1 else skip.shape
     none, drive, readout = np.zeros(0), np.zeros((0, d_in)), np.zeros((d_out, 0))
     return LRU(*(cast(array) for array in (none, none, none, drive, drive, readout, readout, skip)))
 
 
-def _stack(layers: tuple[Any, ...], readout: np.ndarray, cast: Callable[[Any], Any]) -> Stack:
+def _parts(layers: tuple[Any, ...], readout: np.ndarray, cast: Callable[[Any], Array]) -> Parts:
     """The layers behind an embedding that changes nothing."""
-    return Stack(cast(with_bias(np.eye(layers[0].d_in))), layers, cast(with_bias(readout)))
+    return cast(with_bias(np.eye(layers[0].d_in))), layers, cast(with_bias(readout))
 
 
-def _caster(dtype: Any) -> Callable[[Any], Any]:
+def _caster(dtype: Any) -> Callable[[Any], Array]:
     return lambda w: jnp.asarray(w, dtype or float)

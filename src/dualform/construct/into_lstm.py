@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dualform.construct.gated_weights import checked_target, gated_weights
+from dualform.construct.into_lru import Parts
 from dualform.construct.linearised import (
     CLOSED,
     SATURATED,
@@ -18,7 +19,7 @@ from dualform.construct.linearised import (
     with_bias,
     with_one,
 )
-from dualform.construct.scale import best_scale, check_dtype
+from dualform.construct.scale import best_scale, check_dtype, checked_once
 from dualform.errors import require
 from dualform.mixers import LSTM, GatedRNN, LinearAttention
 from dualform.mixers.circuits import output_maps
@@ -65,11 +66,12 @@ def lstm(
     checked_target(target)
     check_linearisation(scale, order)
     check_dtype(dtype)
-    make = _plan(target, layers, order)
+    make = lstm_maker(target, layers, order)
     return make(best_scale(make, target, dtype) if scale is None else float(scale), dtype)
 
 
-def _plan(target: Any, layers: int | None, order: int) -> Callable[[float, Any], Stack]:
+def lstm_maker(target: Any, layers: int | None, order: int) -> Callable[[float, Any], Stack]:
+    """The maker of the stack, once the combination is known to be possible; the algebra is done once for all scales."""
     attention = isinstance(target, LinearAttention)
     layers = (1 if attention else 2) if layers is None else layers
     require(
@@ -115,7 +117,7 @@ def _one_layer(attention: LinearAttention, order: int) -> Callable[[float, Any],
     n, d = w.values.shape
     size = power_of_two(w.values, np.eye(d))
 
-    def make(scale: float, dtype: Any) -> Stack:
+    def parts(scale: float, dtype: Any) -> Parts:
         keys, undo_keys = mirrored(with_bias(w.keys), np.eye(d + 1), scale, order)
         queries, undo_queries = mirrored(with_bias(w.queries), np.eye(d + 1), scale, order)
         write = np.tile(np.arange(2 * n), 2)  # the four combinations of signs: keys vary first
@@ -123,16 +125,16 @@ def _one_layer(attention: LinearAttention, order: int) -> Callable[[float, Any],
         values = with_bias(np.tile(w.values * (TANH / size)[:, None], (4, 1)))
         layer = _layer(keys[write], np.full(4 * n, SATURATED), values, queries[read], dtype)
         undo = np.tile(size, 4) * undo_keys[write] * undo_queries[read] / TANH
-        return _stack((layer,), np.tile(w.readout, (1, 4)) * undo[None], dtype)
+        return _parts((layer,), np.tile(w.readout, (1, 4)) * undo[None], dtype)
 
-    return make
+    return checked_once(parts)
 
 
 def _two_layers(target: Any, order: int) -> Callable[[float, Any], Stack]:
     w = gated_weights(target)
     d, power = w.w_m_in.shape[1] - 1, with_one(w.state_power())
 
-    def make(scale: float, dtype: Any) -> Stack:
+    def parts(scale: float, dtype: Any) -> Parts:
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
         units = len(write.product)
@@ -145,9 +147,9 @@ def _two_layers(target: Any, order: int) -> Callable[[float, Any], Stack]:
         second = _layer(
             read.w_m @ state, np.full(m, CLOSED), TANH * (read.w_x @ state), _constant(m, n, SATURATED), dtype
         )
-        return _stack((first, second), w.readout @ read.collect / TANH, dtype)
+        return _parts((first, second), w.readout @ read.collect / TANH, dtype)
 
-    return make
+    return checked_once(parts)
 
 
 def _constant(units: int, columns: int, bias: float) -> np.ndarray:
@@ -163,6 +165,7 @@ def _layer(gate: np.ndarray, forget: np.ndarray, cell: np.ndarray, output: np.nd
     return LSTM(cast(rows[:, :, :-1]), cast(np.zeros((4, units, units))), cast(rows[:, :, -1]))
 
 
-def _stack(layers: tuple[LSTM, ...], readout: np.ndarray, dtype: Any) -> Stack:
+def _parts(layers: tuple[LSTM, ...], readout: np.ndarray, dtype: Any) -> Parts:
+    """The layers behind an embedding that changes nothing."""
     cast = lambda w: jnp.asarray(w, dtype or float)
-    return Stack(cast(with_bias(np.eye(layers[0].d_in))), layers, cast(with_bias(readout)))
+    return cast(with_bias(np.eye(layers[0].d_in))), layers, cast(with_bias(readout))

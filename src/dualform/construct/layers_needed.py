@@ -7,8 +7,8 @@ from typing import Any
 import jax.random as jr
 import numpy as np
 
-from dualform.construct.into_lru import lru
-from dualform.construct.into_lstm import lstm
+from dualform.construct.into_lru import lru_maker
+from dualform.construct.into_lstm import lstm_maker
 from dualform.construct.linearised import check_linearisation
 from dualform.construct.scale import Curve, linearisation_curve, stack_error
 from dualform.errors import require
@@ -106,5 +106,5 @@ def hidden_units(layer: AbstractMixer) -> int:
 
 def _maker(architecture: str, target: Any, layers: int, order: int) -> Callable[[float, Any], Stack]:
     if architecture == "LSTM":
-        return lambda scale, dtype: lstm(target, layers, scale, dtype, order)
-    return lambda scale, dtype: lru(target, _VARIANT[architecture], layers, scale, dtype, order)
+        return lstm_maker(target, layers, order)
+    return lru_maker(target, _VARIANT[architecture], layers, order)

@@ -10,8 +10,8 @@ w_m = 0 instead and serves to subtract 1/2: the same number of units, the same e
 
 **The two errors.** At b = 0 the pair is tanh(s a / 2): a relative error of (s a)^2 / 12. The difference of two numbers near
 1/2 is known to about eps, the signal is s: a relative error of eps / s, or eps / s^k where k such differences must be taken
-at the same time. **order=4** puts b = -log(2 + sqrt 3), where sigma''' = 0: what is left of the error is O(s^4), the scale
-may be larger and the rounding is less. This is ours.
+at the same time. **order=4** puts b = -log(2 + sqrt 3), where sigma''' = 0 (even orders cancel in the pair anyway): what is
+left of the error is O(s^4), the scale may be larger and the rounding is less. This is ours.
 
 **Units are normalised** so that one scale serves all: `a` and `w_x z` have a mean square near 1 for tokens N(0, 1), by
 factors that are powers of two and so cost no rounding. A product with a constant (a bias alone) needs no linearisation: a
@@ -136,5 +136,5 @@ def check_linearisation(scale: Any, order: Any) -> None:
     )
     require(
         order in _BIAS,
-        f"the linearisation has order {order!r}; it can be 2 (the sigmoid about 0) or 4 (about its inflexion).",
+        f"the linearisation has order {order!r}; it can be 2 (the sigmoid about 0) or 4 (where sigma''' = 0).",
     )

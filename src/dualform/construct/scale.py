@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -126,6 +127,23 @@ def _error(make: Callable[[Any], Stack], dtype: str, x: np.ndarray, expected: np
     power = np.linalg.norm(expected)
     error = float(np.linalg.norm(found - expected) / (power if power else 1.0))
     return error if np.isfinite(error) else float("inf")
+
+
+def checked_once(parts: Callable[[float, Any], tuple[Array, tuple[Any, ...], Array]]) -> Callable[[float, Any], Stack]:
+    """The stacks of one construction at any scale, from embedding, layers and readout.
+
+    A `Stack` finds its layers' widths by tracing them, much slower than writing their weights. A scale changes numbers, not
+    shapes: the first stack is checked, the others take its structure.
+    """
+    structure: list[Any] = []
+
+    def make(scale: float, dtype: Any) -> Stack:
+        embedding, layers, readout = parts(scale, dtype)
+        if not structure:
+            structure.append(jtu.tree_structure(Stack(embedding, layers, readout)))
+        return jtu.tree_unflatten(structure[0], jtu.tree_leaves((embedding, layers, readout)))
+
+    return make
 
 
 @eqx.filter_jit
