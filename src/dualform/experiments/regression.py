@@ -109,7 +109,9 @@ def train_regression(config: Regression, folder: Path, *, on_progress: Show | No
         return finished
     fitted = first_order(config, run, on_progress)
     student = settled(fitted.model) if isinstance(fitted.model, GatedRNN) else fitted.model
-    polished = _fit(student, config.task(config.polish_batch), config.polish, config.seed, run, "polish", on_progress)
+    polished = train_stage(
+        student, config.task(config.polish_batch), config.polish, config.seed, run, "polish", on_progress
+    )
     begin = time.perf_counter()
     save_weights(folder / "weights.safetensors", polished.model)
     result = {
@@ -137,12 +139,14 @@ def first_order(config: Regression, run: Run | None = None, on_progress: Show | 
         whole = LinearAttention.make(task.d, key=key, heads=1, dtype=jnp.float32)
         return LinearAttention(whole.w_v[:, : task.d_y], whole.w_k, whole.w_q)
 
-    return _fit(eqx.filter_jit(make)(key), task, config.fit, config.seed, run, "train", on_progress)
+    return train_stage(eqx.filter_jit(make)(key), task, config.fit, config.seed, run, "train", on_progress)
 
 
-def _fit(
+def train_stage(
     model: Any, task: InContextRegression, config: FitConfig, seed: int, run: Run | None, stage: str, show: Show | None
 ) -> Fitted:
+    """One stage of training on the task, from `model`; its losses are divided by that of predicting 0."""
+
     def on_chunk(progress) -> None:
         if show is not None:
             show(Moment(stage, progress.step, progress.steps, f"loss {progress.loss * task.target_power / 2:.5f}"))
