@@ -4,25 +4,31 @@ from dualform.tensor_file import write_atomically
 from dualform.training.batched import batched, mean_squared_error
 from dualform.training.checkpoints import Checkpoints
 from dualform.training.config import FitConfig
+from dualform.training.ensemble import FittedEnsemble, fit_ensemble
 from dualform.training.fit import Fitted, Progress, fit, resume
 from dualform.training.run import Run
 from dualform.training.second_order import Polished, SecondOrder, levenberg_marquardt
 from dualform.training.state import TrainState, decayed, initial_state, restarted, select_units, trainable
 from dualform.training.step import make_chunk
+from dualform.training.sweep import Job, Row, run_job, sweep
 from dualform.training.weights import load_weights, save_weights
 
 __all__ = [
     "Checkpoints",
     "FitConfig",
     "Fitted",
+    "FittedEnsemble",
+    "Job",
     "Polished",
     "Progress",
+    "Row",
     "Run",
     "SecondOrder",
     "TrainState",
     "batched",
     "decayed",
     "fit",
+    "fit_ensemble",
     "initial_state",
     "levenberg_marquardt",
     "load_weights",
@@ -30,8 +36,10 @@ __all__ = [
     "mean_squared_error",
     "restarted",
     "resume",
+    "run_job",
     "save_weights",
     "select_units",
+    "sweep",
     "trainable",
     "write_atomically",
 ]

@@ -1,4 +1,4 @@
-"""A mixer on a batch of sequences: `jax.vmap`, or a form written for speed that the tests hold equal to it."""
+"""A mixer or a stack on a batch of sequences: `jax.vmap`, or a form written for speed that the tests hold equal to it."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,14 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import append_one, project
 from dualform.mixers import AbstractMixer, GatedRNN
+from dualform.models import Stack
 from dualform.recurrences import diagonal
 
 NARROW = 8
 """Up to this many columns, the input gate is one product with the monomials of degree 2 of a token."""
 
 
-def batched(mixer: AbstractMixer, x: Float[Array, "batch time d"]) -> Float[Array, "batch time d_out"]:
+def batched(mixer: AbstractMixer | Stack, x: Float[Array, "batch time d"]) -> Float[Array, "batch time d_out"]:
     """The outputs of `mixer` on each sequence, from its initial state.
 
     Equivalent to `jax.vmap(lambda x: mixer(x)[0])(x)`, to rounding.
@@ -24,7 +25,7 @@ def batched(mixer: AbstractMixer, x: Float[Array, "batch time d"]) -> Float[Arra
 
 
 def mean_squared_error(
-    mixer: AbstractMixer, x: Float[Array, "batch time d"], y: Float[Array, "batch time d_out"]
+    mixer: AbstractMixer | Stack, x: Float[Array, "batch time d"], y: Float[Array, "batch time d_out"]
 ) -> Float[Array, ""]:
     """The mean of (mixer(x) - y)^2 over sequences, tokens and outputs."""
     return jnp.mean(jnp.square(batched(mixer, x) - y))

@@ -44,13 +44,7 @@ def make_chunk(
     **Returns:** state -> (state, metrics). The state given is used up: its memory holds the one returned. It is compiled
     once for each set of shapes.
     """
-
-    def step(state: TrainState) -> tuple[TrainState, Array]:
-        x, y = sample(jr.fold_in(state.key, state.step))
-        weights, rest = eqx.partition(state.model, trainable(state.model))
-        value, gradient = jax.value_and_grad(lambda weights: loss(eqx.combine(weights, rest), x, y) / scale)(weights)
-        weights, moments = adamw(config, gradient, weights, state.moments, state.step, decayed(state.model))
-        return TrainState(eqx.combine(weights, rest), moments, state.step + 1, state.key), value
+    step = make_step(sample, config, loss=loss, scale=scale, trainable=trainable, decayed=decayed)
 
     @eqx.filter_jit(donate="all")
     def chunk(state: TrainState) -> tuple[TrainState, ChunkMetrics]:
@@ -71,6 +65,30 @@ def make_chunk(
     return chunk
 
 
+def make_step(
+    sample: Callable[..., tuple[Any, Any]],
+    config: FitConfig,
+    *,
+    loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
+    scale: float | int = 1.0,
+    trainable: Callable[[PyTree], PyTree] = trainable,
+    decayed: Callable[[PyTree], PyTree] = decayed,
+) -> Callable[..., tuple[TrainState, Array]]:
+    """One training step, not compiled: (state, *more, rate=None) -> (state, loss before the update).
+
+    **Arguments:** as `fit`; sample: (key, *more) -> (x, y).  rate: what the learning rate is multiplied by, 1 if not given.
+    """
+
+    def step(state: TrainState, *more: Any, rate: Array | None = None) -> tuple[TrainState, Array]:
+        x, y = sample(jr.fold_in(state.key, state.step), *more)
+        weights, rest = eqx.partition(state.model, trainable(state.model))
+        value, gradient = jax.value_and_grad(lambda weights: loss(eqx.combine(weights, rest), x, y) / scale)(weights)
+        weights, moments = adamw(config, gradient, weights, state.moments, state.step, decayed(state.model), rate)
+        return TrainState(eqx.combine(weights, rest), moments, state.step + 1, state.key), value
+
+    return step
+
+
 def adamw(
     config: FitConfig,
     gradient: PyTree,
@@ -78,12 +96,13 @@ def adamw(
     moments: optax.ScaleByAdamState,
     step: Int[Array, ""],
     decayed: PyTree,
+    factor: Array | None = None,
 ) -> tuple[PyTree, optax.ScaleByAdamState]:
     """One update, that of optax's `adamw` after `clip_by_global_norm`, with both schedules read at `step`.
 
     `nu` moves at `config.decay_rate` times the learning rate.
 
-    **Arguments:** decayed: True where weight decay acts, one flag for each leaf of the model.
+    **Arguments:** decayed: True where weight decay acts, one flag for each leaf of the model.  factor: of the learning rate.
 
     **Returns:** the weights and the moments after it.
     """
@@ -94,6 +113,7 @@ def adamw(
         direction, after = optax.scale_by_adam(config.b1, config.b2, config.epsilon).update(gradient, moments)
     assert isinstance(after, optax.ScaleByAdamState)
     rate, decay = learning_rate_at(config, step), weight_decay_at(config, step)
+    rate = rate if factor is None else rate * factor.astype(rate.dtype)
 
     def move(path, weight, direction, decayed):
         if weight is None:

@@ -1,0 +1,159 @@
+"""What every reproduced table and figure is made of: the paper's numbers, ours, what was allowed, and a verdict."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from dualform.errors import require
+from dualform.training import Job, Row, Run, sweep
+from dualform.training.run import versions
+from dualform.training.sweep import Backend
+
+Outcome: TypeAlias = Literal["met", "better", "differs", "ours alone"]
+Verdict: TypeAlias = Literal["reproduced", "better", "differs"]
+PRESETS = ("quick", "full")
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of the paper beside ours.
+
+    - name: what it is.  paper, ours: numbers, or words where the paper has words; None where the paper has none.
+    - rule: what was allowed, and why.  outcome: how it came out under that rule.
+    """
+
+    name: str
+    paper: float | str | None
+    ours: float | str
+    rule: str
+    outcome: Outcome
+
+
+def at_most(name: str, paper: float | None, ours: float, limit: float, why: str) -> Number:
+    """A number that should be small: met at or below `limit`, better where it is also below the paper's."""
+    good = ours <= limit
+    better = good and paper is not None and ours < paper
+    return Number(
+        name, paper, ours, f"at most {limit:.3g}: {why}", "better" if better else "met" if good else "differs"
+    )
+
+
+def at_least(name: str, paper: float | None, ours: float, limit: float, why: str) -> Number:
+    """A number that should be large: met at or above `limit`."""
+    return Number(name, paper, ours, f"at least {limit:.3g}: {why}", "met" if ours >= limit else "differs")
+
+
+def within(name: str, paper: float, ours: float, tolerance: float, why: str) -> Number:
+    """A number that should be the paper's: met within `tolerance`, absolute."""
+    return Number(
+        name, paper, ours, f"within {tolerance:.2g}: {why}", "met" if abs(ours - paper) <= tolerance else "differs"
+    )
+
+
+def ours_alone(name: str, ours: float | str, why: str) -> Number:
+    """A number that the paper does not have."""
+    return Number(name, None, ours, why, "ours alone")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one experiment gives.
+
+    - numbers: the comparisons.  why: where something differs, or what is to be known when reading, in plain words.
+    - data: what the pictures are drawn from, of what JSON can hold, small.
+    - seeds: how many.  failed: runs that failed, with their reasons.
+    """
+
+    numbers: Sequence[Number]
+    data: dict[str, Any]
+    seeds: int
+    why: str = ""
+    failed: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One table or figure: its title, what the paper leaves open (what, our choice), and how to make it."""
+
+    title: str
+    unknowns: Sequence[tuple[str, str]]
+    run: Callable[["Workshop", str], Findings]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where experiments run: a folder of sweeps that they share, so that two figures of one data set train once.
+
+    - folder: the sweeps' parent.  workers, backend: as of `training.sweep`.
+    - on_row: called with the sweep's name and what `training.sweep` tells.
+    """
+
+    folder: Path
+    workers: int = 2
+    backend: Backend = "processes"
+    on_row: Callable[[str, Row, int, int], None] = field(default=lambda name, row, done, total: None)
+
+    def sweep(self, name: str, jobs: Sequence[Job]) -> list[Row]:
+        """The rows of one sweep, from disk where they are done."""
+        note = lambda row, done, total: self.on_row(name, row, done, total)
+        return sweep(jobs, self.folder / name, workers=self.workers, backend=self.backend, on_row=note)
+
+
+def results_of(rows: Sequence[Row]) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[str]]:
+    """(config, result) of every run that is done, and "name: reason" of every one that failed."""
+    done = [(row.config, result) for row in rows for result in row.results]
+    return done, [f"{row.name}: {row.reason}" for row in rows if row.status == "failed"]
+
+
+def verdict_of(findings: Findings) -> Verdict:
+    """*differs* where any number does or a run failed, else *better* where any is, else *reproduced*."""
+    outcomes = {number.outcome for number in findings.numbers}
+    if "differs" in outcomes or findings.failed:
+        return "differs"
+    return "better" if "better" in outcomes else "reproduced"
+
+
+def reproduce(name: str, experiment: Experiment, preset: str, workshop: Workshop) -> dict[str, Any]:
+    """Run one experiment and keep its record in `folder/<name>/result.json`.
+
+    **Returns:** the record: name, title, preset, command, verdict, why, numbers, unknowns, data, seeds, failed, seconds (of
+    all runs together, as if one after the other), versions.
+
+    **Raises:** `InputError` for an unknown preset; what the experiment raises.
+    """
+    require(preset in PRESETS, f"there is no preset {preset!r}; there are {', '.join(PRESETS)}.")
+    begin = time.monotonic()
+    findings = experiment.run(workshop, preset)
+    record = {
+        "name": name,
+        "title": experiment.title,
+        "preset": preset,
+        "command": f"dualform reproduce {name} --preset {preset}",
+        "verdict": verdict_of(findings),
+        "why": findings.why,
+        "numbers": [asdict(number) for number in findings.numbers],
+        "unknowns": [list(one) for one in experiment.unknowns],
+        "data": findings.data,
+        "seeds": findings.seeds,
+        "failed": list(findings.failed),
+        "seconds": time.monotonic() - begin,
+        "versions": versions(),
+    }
+    run = Run.create(workshop.folder / name, {"result": name, "preset": preset})
+    run.write_json("result.json", record)
+    return record
+
+
+def rate_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval for a rate, 95% for z = 1.96.
+
+    **Raises:** `InputError` where there is no trial, or more successes than trials.
+    """
+    require(trials >= 1 and 0 <= successes <= trials, f"{successes} successes of {trials} trials is no rate.")
+    p, n = successes / trials, trials
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
