@@ -1,8 +1,9 @@
-"""The command line: `dualform discover`, `construct`, `view`, `mixers`.
+"""The command line: `dualform discover`, `construct`, `reproduce`, `view`, `mixers`.
 
 Exit codes: 0 done; 1 a job that failed; 2 a mistake of the caller's, said in one sentence; 130 interrupted.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -72,6 +73,27 @@ class Construct:
 
 
 @dataclass(frozen=True)
+class Reproduce:
+    """Make a paper's table or figure anew, and show its numbers beside ours with a verdict.
+
+    The same command goes on where it was stopped; a run that fails is a row with its reason.
+    """
+
+    result: Positional[str]
+    """table1 ... table4, fig1 ... fig5, scaling, in-context, or all."""
+    preset: Literal["quick", "full"] = "quick"
+    """quick: few seeds and steps, all of it in under 25 minutes on two cores. full: what is stored in the docs."""
+    out: Path | None = None
+    """Where runs and reports go; runs/reproduce-PRESET by default."""
+    workers: int = 2
+    """Runs at once."""
+    backend: Literal["processes", "ray", "here"] = "processes"
+    """Processes of this machine, tasks on a Ray cluster (pip install 'dualform[ray]'), or one after the other."""
+    store: Path | None = None
+    """Also keep each result's record as NAME.json in this folder: the documentation's are in docs/reproductions."""
+
+
+@dataclass(frozen=True)
 class View:
     """Open a run's report in the browser."""
 
@@ -89,6 +111,7 @@ class Mixers:
 Command: TypeAlias = AvoidSubcommands[
     Annotated[Discover, subcommand("discover")]
     | Annotated[Construct, subcommand("construct")]
+    | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[View, subcommand("view")]
     | Annotated[Mixers, subcommand("mixers")]
 ]
@@ -107,12 +130,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say("interrupted; nothing is lost, the same command goes on from the last checkpoint.", 130)
 
 
-def _run(command: Discover | Construct | View | Mixers) -> int:
+def _run(command: Discover | Construct | Reproduce | View | Mixers) -> int:
     match command:
         case Discover():
             return _discover(command)
         case Construct():
             return _construct(command)
+        case Reproduce():
+            return _reproduce(command)
         case View():
             return _view(command)
         case Mixers():
@@ -170,14 +195,41 @@ def _construct(command: Construct) -> int:
     return 0
 
 
+def _reproduce(command: Reproduce) -> int:
+    from dualform.experiments.reproduction import Workshop, reproduce
+    from dualform.experiments.results import chosen
+    from dualform.reports.console import Console
+    from dualform.reports.reproduction_page import write_reproduction_page, write_summary
+    from dualform.tensor_file import write_atomically
+
+    results = chosen(command.result)
+    folder = command.out or Path("runs") / f"reproduce-{command.preset}"
+    console, records = Console(), []
+    workshop = Workshop(folder, command.workers, command.backend, console.row)
+    for name, experiment in results.items():
+        console.begin(name, experiment.title)
+        record = reproduce(name, experiment, command.preset, workshop)
+        console.reproduction(record, write_reproduction_page(folder / name))
+        if command.store is not None:
+            write_atomically(command.store / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+        records.append(record)
+    if len(records) > 1:
+        console.reproductions(records, write_summary(folder, records))
+    return 0
+
+
 def _view(command: View) -> int:
     import webbrowser
 
     from dualform.reports.discovery_page import write_discovery_page
+    from dualform.reports.reproduction_page import write_reproduction_page
+    from dualform.training import Run
 
     page = command.run / "report.html"
     if not page.exists():
-        page = write_discovery_page(command.run)
+        result = Run(command.run).read_json("result.json")
+        reproduced = isinstance(result, dict) and "numbers" in result
+        page = (write_reproduction_page if reproduced else write_discovery_page)(command.run)
     print(page)
     if command.browser:
         webbrowser.open(page.resolve().as_uri())

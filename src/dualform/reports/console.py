@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import rich.console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -14,7 +15,10 @@ from dualform.construct import Construction
 from dualform.experiments.evidence import MEANING, PAPER, construction_sentence, count, number
 from dualform.experiments.identification import Moment
 from dualform.mixers import AbstractMixer
+from dualform.training import Row
 
+OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
+VERDICT = {"reproduced": "green", "better": "green", "differs": "yellow"}
 STYLE = {"identified": "green", "function only": "yellow", "not identified": "red"}
 
 
@@ -99,12 +103,65 @@ class Console:
         if out is not None:
             self.console.print(f"saved: {out}", highlight=False)
 
+    def begin(self, name: str, title: str) -> None:
+        """What is made next."""
+        self.console.print(f"[bold]{name}[/]  {escape(title)}", highlight=False)
+
+    def row(self, sweep: str, row: Row, done: int, total: int) -> None:
+        """One run of a sweep, as it is done or has failed."""
+        what = f"{row.seconds:.0f} s" if row.status == "done" else f"[red]failed[/]: {escape(row.reason)}"
+        self.console.print(f"  [dim]{sweep} {done}/{total}[/]  {escape(row.name)}  {what}", highlight=False)
+
+    def reproduction(self, record: Mapping[str, Any], page: Path) -> None:
+        """The numbers of one result beside the paper's, the verdict, and where the report is."""
+        table = Table("", title_justify="left")
+        for name in ("paper", "ours"):
+            table.add_column(name, justify="right")
+        table.add_column("outcome")
+        for entry in record["numbers"]:
+            style = OUTCOME[entry["outcome"]]
+            cells = (_cell(entry["paper"]), _cell(entry["ours"]))
+            table.add_row(escape(entry["name"]), *cells, f"[{style}]{entry['outcome']}[/]")
+        self.console.print(table)
+        for reason in record["failed"]:
+            self.console.print(f"  [red]failed[/] {escape(reason)}", highlight=False)
+        style = VERDICT[record["verdict"]]
+        self.console.print(
+            f"[bold {style}]{record['verdict']}[/]; {record['seeds']} seed(s), {record['seconds']:.0f} s; report: {page}",
+            highlight=False,
+        )
+
+    def reproductions(self, records: Sequence[Mapping[str, Any]], page: Path) -> None:
+        """One row for each result."""
+        table = Table(
+            "result", "verdict", "numbers met", "differ", "seconds", title="all results", title_justify="left"
+        )
+        for record in records:
+            outcomes = [entry["outcome"] for entry in record["numbers"]]
+            met, differ = (
+                sum(o in ("met", "better") for o in outcomes),
+                outcomes.count("differs") + len(record["failed"]),
+            )
+            verdict = f"[{VERDICT[record['verdict']]}]{record['verdict']}[/]"
+            table.add_row(record["name"], verdict, str(met), str(differ), f"{record['seconds']:.0f}")
+        self.console.print(table)
+        self.console.print(f"report: {page}", highlight=False)
+
     def mixers(self, registry: Mapping[str, Callable[..., AbstractMixer]]) -> None:
         """The registry as a table."""
         table = Table("name", "equation", "map")
         for name, make in registry.items():
-            mixer = getattr(make, "__self__", None)
+            mixer = getattr(
+                getattr(make, "func", make), "__self__", None
+            )  # a variant is a partial of the class's maker
             equation = (mixer.__doc__ or "").strip().splitlines()[0] if mixer else ""
             kind = "linear given its gates" if getattr(mixer, "linear_given_gates", False) else "frozen nonlinearity"
             table.add_row(name, equation, kind)
         self.console.print(table)
+
+
+def _cell(value: Any) -> str:
+    """A number, words, or nothing."""
+    if value is None:
+        return ""
+    return escape(value) if isinstance(value, str) else f"{value:.4g}"
