@@ -1,27 +1,50 @@
-"""What is written into the pages when they are built: the table of mixers, the public names, the stored measurements."""
+"""What is written into the pages when they are built: the table of mixers, the public names, what was measured and stored."""
 
+import html
 import importlib
 import inspect
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.random as jr
 
 import dualform
 from dualform.mixers import AbstractMixer, registry
+from dualform.reports.figures import svg
+from dualform.reports.page import Table
+from dualform.reports.paper_figures import figures_of
+from dualform.reports.reproduction_page import made_with, numbers_table, read_record, unknowns_table
 
 WIDTH = 8
 """The width at which the table of mixers counts."""
 
+PICTURES = "assets/paper"
+"""Where, within the site, the pictures of the paper's results are written."""
+
+ORDER = ("table1", "table2", "table3", "table4", "fig1", "fig2", "fig3", "fig4", "fig5")
+"""The paper's results as the page shows them; what goes beyond the paper follows."""
+
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
     """Replace each marker that stands alone on its line (mkdocs calls this for every page)."""
-    del page, files
+    del page
+
+    def paper() -> str:
+        from mkdocs.structure.files import File  # which the functions below do without
+
+        text, pictures = reproductions(Path(config["docs_dir"]) / "reproductions")
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"{PICTURES}/{name}", content=content))
+        return text
+
     made = {
         "<!-- mixers -->": mixers_table,
         "<!-- names -->": public_names,
         "<!-- measurements -->": lambda: measurements(Path(config["docs_dir"]) / "benchmarks"),
+        "<!-- reproductions -->": paper,
     }
     for marker, make in made.items():
         if marker in markdown:
@@ -75,3 +98,46 @@ def measurements(folder: Path) -> str:
 def demoted(markdown: str) -> str:
     """The same report with every heading one level lower."""
     return re.sub(r"^(#{1,5}) ", r"#\1 ", markdown.strip(), flags=re.M)
+
+
+def reproductions(folder: Path) -> tuple[str, dict[str, str]]:
+    """Every stored result of `dualform reproduce`: the page's text, and its pictures as SVG by their file's name."""
+    place = {name: i for i, name in enumerate(ORDER)}
+    paths = sorted(folder.glob("*.json"), key=lambda path: (place.get(path.stem, len(ORDER)), path.stem))
+    texts, pictures = [], {}
+    for path in paths:
+        record, shown = read_record(path), []
+        for i, (figure, caption) in enumerate(figures_of(record)):
+            name = f"{path.stem}-{i + 1}.svg"
+            pictures[name] = svg(figure, "white")  # white, so that it can be read on a dark page
+            shown.append(f"![{escaped(caption)}]({PICTURES}/{name})\n\n*{escaped(caption)}*")
+        texts.append(reproduction(path.stem, record, shown))
+    return "\n\n".join(texts) or "No result is stored in this version; run the commands above.", pictures
+
+
+def reproduction(name: str, record: Mapping[str, Any], pictures: Sequence[str]) -> str:
+    """One result: verdict and why, the numbers, the pictures, what the paper leaves open, how it was made."""
+    parts = [
+        f"## {escaped(record['title'])} {{ #{name} }}",
+        f"**{escaped(record['verdict'].capitalize())}.** {escaped(record['why'])}",
+        markdown_table(numbers_table(record)),
+        *pictures,
+    ]
+    if record["unknowns"]:
+        parts += ["What the paper does not say, and what was taken here:", markdown_table(unknowns_table(record))]
+    if record["failed"]:
+        parts += ["Runs that failed:", "\n".join(f"- {escaped(reason)}" for reason in record["failed"])]
+    command = html.escape(" ".join(record["command"].split()))
+    return "\n\n".join([*parts, f"<code>{command}</code>: {escaped(made_with(record))}"])
+
+
+def markdown_table(table: Table) -> str:
+    """A table of a report as Markdown, its numbers to the right."""
+    rule = ("---:" if i in table.numeric else "---" for i in range(len(table.head)))
+    rows = ["| " + " | ".join(escaped(cell) for cell in row) + " |" for row in table.rows]
+    return "\n".join([f"| {' | '.join(table.head)} |", f"|{'|'.join(rule)}|", *rows])
+
+
+def escaped(text: str) -> str:
+    """Text from a record on one line, with nothing in it that Markdown or HTML would read as its own."""
+    return re.sub(r"[&<>\"'\\`*_{}\[\]#!|~^:]", lambda mark: f"&#{ord(mark[0])};", " ".join(text.split()))

@@ -7,7 +7,9 @@ readers who see no red or no green.
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.colors import LinearSegmentedColormap
@@ -19,15 +21,21 @@ SIGNED = LinearSegmentedColormap.from_list("signed", ["#8c1c13", "#d9776c", "#d4
 INK, TEACHER, STUDENT, MEMORY, FORGET, OTHER = "#333333", "#b8860b", "#1f5fa8", "#1f5fa8", "#b03a2e", "#8a8a8a"
 
 
-def svg(figure: Figure) -> str:
-    """The figure as SVG text to stand inside a page: no fonts, no links, the same bytes for the same figure."""
+def svg(figure: Figure, background: str | None = None) -> str:
+    """The figure as SVG text to stand inside a page: no fonts, no links, the same bytes for the same figure.
+
+    **Arguments:** background: a colour, for a picture that stands alone; transparent where none is given.
+    """
     file = io.StringIO()
-    figure.savefig(file, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None, "Creator": None})
+    paper = {"transparent": True} if background is None else {"facecolor": background}
+    with matplotlib.rc_context({"svg.hashsalt": "dualform"}):  # else its ids are random
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None}, **paper)
     text = file.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
 
 
-def _style(axes, title: str = "", x: str = "", y: str = "") -> None:
+def style(axes, title: str = "", x: str = "", y: str = "") -> None:
+    """The look of every pair of axes: small words, two spines."""
     axes.set_title(title, fontsize=9, color=INK)
     axes.set_xlabel(x, fontsize=8, color=INK)
     axes.set_ylabel(y, fontsize=8, color=INK)
@@ -36,7 +44,7 @@ def _style(axes, title: str = "", x: str = "", y: str = "") -> None:
         axes.spines[side].set_visible(False)
 
 
-def _matrix(axes, values, title: str, limit: float | None = None) -> None:
+def matrix(axes, values, title: str, limit: float | None = None) -> None:
     """One signed matrix."""
     values = np.asarray(values, np.float64)
     limit = float(limit or np.abs(values).max() or 1.0)
@@ -48,20 +56,35 @@ def _matrix(axes, values, title: str, limit: float | None = None) -> None:
         spine.set_edgecolor("#bbbbbb")
 
 
+WEIGHTS = {
+    "w_m_in": "input gate $W_m$",
+    "w_x_in": "input gate $W_x$",
+    "decay": r"$\lambda$",
+    "w_m_out": "output gate $W_m$",
+    "w_x_out": "output gate $W_x$",
+    "readout": "readout $D$",
+}
+"""A gated RNN's weights in the order of Fig. 2 of the paper, and what the pictures call them."""
+
+
 def weights(rnn: GatedRNN, title: str) -> Figure:
     """Fig. 2A of the paper: the five weight matrices and the decays of one network, signed, each on its own scale."""
+    return weight_matrices({name: getattr(rnn, name) for name in WEIGHTS}, title)
+
+
+def weight_matrices(named: Mapping[str, Any], title: str) -> Figure:
+    """The same from arrays, or nested lists, by the names in `WEIGHTS`."""
     figure = Figure(figsize=(11, 3.4))
     parts = figure.subplots(1, 6, width_ratios=[1.1, 1.1, 0.35, 2.2, 2.2, 1.3])
-    _matrix(parts[0], rnn.w_m_in, "input gate $W_m$")
-    _matrix(parts[1], rnn.w_x_in, "input gate $W_x$")
-    decay = np.asarray(rnn.decay, np.float64)[:, None]
-    parts[2].imshow(decay, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    parts[2].set_title(r"$\lambda$", fontsize=8, color=INK)
-    parts[2].set_xticks([])
-    parts[2].set_yticks([])
-    _matrix(parts[3], rnn.w_m_out, "output gate $W_m$")
-    _matrix(parts[4], rnn.w_x_out, "output gate $W_x$")
-    _matrix(parts[5], rnn.readout, "readout $D$")
+    for axes, (name, text) in zip(parts, WEIGHTS.items(), strict=True):
+        if name != "decay":
+            matrix(axes, named[name], text)
+            continue
+        decay = np.asarray(named[name], np.float64)[:, None]
+        axes.imshow(decay, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.set_title(text, fontsize=8, color=INK)
+        axes.set_xticks([])
+        axes.set_yticks([])
     figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
@@ -76,13 +99,13 @@ def decays(
     left.scatter(before, np.maximum(saliency, 1e-18), c=colour, s=18)
     left.set_yscale("log")
     left.set_xlim(-0.05, 1.05)
-    _style(left, "after first-order training", r"decay $\lambda$", "share of output power lost without the unit")
+    style(left, "after first-order training", r"decay $\lambda$", "share of output power lost without the unit")
     counts = (np.sum(after <= 0.01), np.sum((after > 0.01) & (after < 0.99)), np.sum(after >= 0.99))
     right.bar([0, 0.5, 1], counts, color=[FORGET, OTHER, MEMORY], width=0.4)
     for place, count in zip((0, 0.5, 1), counts, strict=True):
         right.text(place, count, f"{count}", ha="center", va="bottom", fontsize=9, color=INK)
     right.set_xticks([0, 0.5, 1], ["at 0", "between", "at 1"])
-    _style(right, "after reduction", "", "units")
+    style(right, "after reduction", "", "units")
     figure.tight_layout()
     return figure
 
@@ -103,8 +126,8 @@ def learning(
             axes.axhline(max(loss, 1e-32), color=INK, lw=0.9, ls=":", label=f"{name}: {loss:.1e}")
     left.set_yscale("log")
     left.legend(fontsize=7, frameon=False)
-    _style(left, "AdamW", "step", "loss / target power")
-    _style(right, "Levenberg-Marquardt", "iteration")
+    style(left, "AdamW", "step", "loss / target power")
+    style(right, "Levenberg-Marquardt", "iteration")
     figure.tight_layout()
     return figure
 
@@ -120,7 +143,7 @@ def coefficients(
         axes.bar(place, teacher[row], color=TEACHER, width=0.8, label="attention")
         axes.plot(place, student[row], ".", color=STUDENT, ms=4, label="student")
         axes.set_xlim(-1, len(names))
-        _style(axes, "", "", f"$y_{row + 1}$")
+        style(axes, "", "", f"$y_{row + 1}$")
         if row == 0:
             axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper right")
         axes.set_xticks(place, names, rotation=90, fontsize=4.5)
@@ -136,7 +159,7 @@ def kernels(values: Float[np.ndarray, "d_out n n"], memory_units: int) -> Figure
         if place >= len(values):
             axes.set_axis_off()
             continue
-        _matrix(axes, values[place], f"$y_{place + 1}$:")
+        matrix(axes, values[place], f"$y_{place + 1}$:")
         axes.axhline(memory_units - 0.5, color=INK, lw=0.6)
         axes.axvline(memory_units - 0.5, color=INK, lw=0.6)
     figure.tight_layout()
@@ -152,7 +175,7 @@ def maps(named: Mapping[str, Float[np.ndarray, "time source"]], limit: float | N
     for axes, (name, values) in zip(grid, named.items(), strict=True):
         hidden = np.where(np.tril(np.ones(values.shape, bool)), values, np.nan)
         drawn = axes.imshow(hidden, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
-        _style(axes, name, "token read from", "token that reads" if axes is grid[0] else "")
+        style(axes, name, "token read from", "token that reads" if axes is grid[0] else "")
     if drawn is not None:
         figure.colorbar(drawn, ax=list(grid), shrink=0.8).ax.tick_params(labelsize=7)
     return figure
