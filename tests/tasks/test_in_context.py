@@ -205,3 +205,14 @@ def test_bad_input(make, message):
     """What is out of range is named, with its value."""
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_antithetic_sequences_come_in_pairs():
+    """The second half of a batch is the first with every y negated; an odd batch is refused."""
+    x, y = InContextRegression(batch=6, noise=0.5, antithetic=True).sample(jr.key(0))
+    assert x.shape == (6, 13, 6) and y.shape == (6, 3)
+    np.testing.assert_array_equal(x[3:, :, :3], x[:3, :, :3])
+    np.testing.assert_array_equal(x[3:, :, 3:], -x[:3, :, 3:])
+    np.testing.assert_array_equal(y[3:], -y[:3])
+    with pytest.raises(InputError, match="batch is 5; antithetic sequences come in pairs"):
+        InContextRegression(batch=5, antithetic=True)

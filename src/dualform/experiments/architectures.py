@@ -211,11 +211,14 @@ def _regression_tasks(training: Training):
             found |= {"gap": float((losses[:, 0] - losses[:, 1]).mean())} if name == "loss" else {}
         return found
 
-    return [task] * count, [0.5] * count, lambda key, task: task.sample(key), last_output_loss, validate
+    def sample(key, task):
+        return jax.tree_util.tree_map(lambda a: a.astype(jnp.float32), task.sample(key))
+
+    return [task] * count, [0.5] * count, sample, last_output_loss, validate
 
 
 @eqx.filter_jit
 def _beside_one_step(network, task, key, rate):
     """The losses of the network and of one step of gradient descent on the same tasks."""
-    x, y = task.sample(key)
+    x, y = (a.astype(jnp.float32) for a in task.sample(key))
     return last_output_loss(network, x, y), 0.5 * jnp.mean(jnp.square(gradient_descent(x, rate, d_x=task.d_x) - y))

@@ -38,16 +38,16 @@ GRIDS: dict[str, dict[str, Any]] = {
     "full": {
         "seeds": 10,
         "steps": 2500,
-        "widths": {4: (8, 10, 12, 14, 17, 20, 24, 28), 2: (8, 10, 12, 14, 17, 20), 1: (4, 5, 6, 8, 10, 14)},
-        "readouts": (6, 8, 10, 12, 16),
-        "sparse": (8, 10, 14, 20, 28),
+        "widths": {4: (10, 14, 17, 20, 24, 28), 2: (8, 12, 16, 20), 1: (5, 8, 11, 14)},
+        "readouts": (8, 10, 14),
+        "sparse": (10, 14, 20),
     },
 }
 """Sizes: n = m for each rank of W_V; pre-readout units with 28 hidden ones; n = m for teachers half of whose weights are 0."""
 
 REGRESSION = {
     "quick": {"widths": (6, 12, 24), "seeds": 2, "steps": 3000},
-    "full": {"widths": (4, 6, 8, 10, 12, 14, 16, 24, 40, 80), "seeds": 4, "steps": 10_000},
+    "full": {"widths": (4, 6, 8, 10, 12, 16, 24, 40, 80), "seeds": 4, "steps": 6000},
 }
 
 

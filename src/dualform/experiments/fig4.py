@@ -17,7 +17,7 @@ RATES = (1e-3, 3e-3, 1e-2)
 GRIDS: dict[str, dict[str, Any]] = {
     "quick": {
         "kinds": (("gated_rnn", 1), ("lru_out", 2), ("lru_in_out", 1), ("lstm", 1), ("gru", 1)),
-        "widths": (32,),
+        "widths": {"teacher": {1: (32,), 2: (32,)}, "regression": {1: (32,), 2: (32,)}},
         "steps": 1500,
         "search_steps": 300,
         "search_width": 32,
@@ -30,7 +30,7 @@ GRIDS: dict[str, dict[str, Any]] = {
             ("dense_gated_rnn", 1),
             *((name, layers) for name in ("lru_out", "lru_in_out", "lru_in_skip", "lstm", "gru") for layers in (1, 2)),
         ),
-        "widths": (16, 32, 64),
+        "widths": {"teacher": {1: (16, 32, 64), 2: (16, 32)}, "regression": {1: (16, 32), 2: (32,)}},
         "steps": 3000,
         "search_steps": 600,
         "search_width": 32,
@@ -39,7 +39,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     },
 }
 UNKNOWNS = (
-    ("sizes of the students", "the widths in the table; a gated RNN has as many pre-readout as hidden units"),
+    ("sizes of the students", "16 to 64 hidden units; a gated RNN has as many pre-readout as hidden units"),
     (
         "learning rate of each architecture",
         "the best of 1e-3, 3e-3 and 1e-2 after a short run of each, stated in the data",
@@ -102,9 +102,9 @@ def compare(workshop: Workshop, preset: str, task: str) -> tuple[list[dict[str, 
     rates, failed = best_rates(workshop, preset, task)
     jobs = [
         _job(_config(preset, task, name, layers, width, grid["steps"], rates[name, layers], grid["seeds"]))
-        for width in grid["widths"]
         for name, layers in kinds(preset)
         if (name, layers) in rates
+        for width in grid["widths"][task][layers]
     ]
     done, more = results_of(workshop.sweep(f"architectures-{task}", jobs))
     rows: dict[tuple[str, int, int], dict[str, Any]] = {}

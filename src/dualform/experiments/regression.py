@@ -2,8 +2,8 @@
 
     train     AdamW, weight decay strong and annealed to 0: it drives decays to 0 and 1 and lets needless units die
     settle    units that died are cut away, decays within a hundredth of 0 or 1 put there: all read off the student itself
-    polish    AdamW on larger batches, weight decay and learning rate annealed again: the optimum's own loss is not 0, so that
-              only more sequences bring more digits
+    polish    AdamW on larger batches in antithetic pairs, weight decay and learning rate annealed again: the optimum's own
+              loss is not 0, so that only more sequences, or less noise, bring more digits
     measure   the polynomial, and the loss beside gradient descent's on the same tasks
 
 Training sees sequences and their targets; gradient descent enters where the result is measured.
@@ -87,11 +87,10 @@ class Regression:
         for name in ("n", "m", "polish_batch", "validation"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1.")
 
-    def task(self, batch: int | None = None) -> InContextRegression:
+    def task(self, batch: int | None = None, antithetic: bool = False) -> InContextRegression:
         """The task, in batches of `batch` sequences (the first stage's if not given)."""
-        return InContextRegression(
-            self.pairs, self.d_x, self.d_y, self.noise, batch=self.batch if batch is None else batch
-        )
+        batch = self.batch if batch is None else batch
+        return InContextRegression(self.pairs, self.d_x, self.d_y, self.noise, batch, antithetic=antithetic)
 
 
 def train_regression(config: Regression, folder: Path, *, on_progress: Show | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dualform.training import Job
 
 GRIDS: dict[str, dict[str, Any]] = {
     "quick": {"d": (2, 4), "seeds": 2, "steps": 1000},
-    "full": {"d": (2, 3, 4, 5, 6, 8), "seeds": 3, "steps": 6000},
+    "full": {"d": (2, 3, 4, 5, 6, 8), "seeds": 3, "steps": 3000},
 }
 LOSSES = (1e-1, 1e-2, 1e-3)
 

@@ -34,8 +34,10 @@ class InContextRegression(eqx.Module):
     - pairs: T.  d_x, d_y: widths of x and y.  batch: sequences of a sample.
     - noise: standard deviation of what is added to each y_s.
     - weight_variance: 1 / d_x if not given, the only choice that gives the paper's loss of 0.0947.
+    - antithetic: the second half of a sample repeats the first with -y for y. Each sequence alone is distributed as before,
+      and gradients of terms that do not depend on y lose their noise, which the two halves have with opposite signs.
 
-    **Raises:** `InputError` where a size is below 1, or noise or variance is negative.
+    **Raises:** `InputError` where a size is below 1, noise or variance is negative, or an antithetic batch is odd.
 
     **Source:** App. C.1 of Zucchet et al. 2023: T = 12, d_x = d_y = 3. The noise is ours.
     """
@@ -46,11 +48,16 @@ class InContextRegression(eqx.Module):
     noise: float = eqx.field(static=True, default=0.0)
     batch: int = eqx.field(static=True, default=64)
     weight_variance: float | None = eqx.field(static=True, default=None)
+    antithetic: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         for name in ("pairs", "d_x", "d_y", "batch"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1.")
         require(self.noise >= 0, f"noise is {self.noise}; a standard deviation cannot be negative.")
+        require(
+            not self.antithetic or self.batch % 2 == 0,
+            f"batch is {self.batch}; antithetic sequences come in pairs, so it must be even.",
+        )
         require(self.variance > 0, f"weight_variance is {self.weight_variance}; it must be above 0.")
 
     @property
@@ -72,7 +79,7 @@ class InContextRegression(eqx.Module):
         """Tokens, `pairs` + 1 of them, and what is asked: pure, and made to be compiled into the training loop."""
         # Drawn with the batch as the last axis, along which a processor works on many numbers at once: four times as fast.
         for_x, for_w, for_noise = jr.split(key, 3)
-        time, batch = self.pairs + 1, self.batch
+        time, batch = self.pairs + 1, self.batch // 2 if self.antithetic else self.batch
         x = jr.uniform(for_x, (time * self.d_x, batch), minval=-(3**0.5), maxval=3**0.5).reshape(time, self.d_x, batch)
         w = jr.normal(for_w, (self.d_y * self.d_x, batch)).reshape(self.d_y, self.d_x, batch) * self.variance**0.5
         y = jnp.sum(w[None] * x[:, None], axis=2)
@@ -80,6 +87,8 @@ class InContextRegression(eqx.Module):
         if self.noise:
             drawn = jr.normal(for_noise, (self.pairs * self.d_y, batch)).reshape(pairs.shape)
             pairs = pairs + self.noise * drawn
+        if self.antithetic:
+            x, pairs, target = (jnp.concatenate(both, axis=-1) for both in ((x, x), (pairs, -pairs), (target, -target)))
         last = lambda a: jnp.moveaxis(a, -1, 0)
         return tokens(last(x), last(pairs)), last(target)
 

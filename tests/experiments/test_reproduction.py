@@ -1,0 +1,156 @@
+"""Verdicts, intervals, the registry of results, and experiments that need no training, run whole."""
+
+import json
+
+import jax.random as jr
+import numpy as np
+import pytest
+
+from dualform.cli import main
+from dualform.errors import InputError
+from dualform.experiments import fig3, fig4, results
+from dualform.experiments.architectures import (
+    ARCHITECTURES,
+    Training,
+    make_network,
+    parameters_of,
+    train,
+    training_from,
+)
+from dualform.experiments.reproduction import (
+    Experiment,
+    Findings,
+    Workshop,
+    at_least,
+    at_most,
+    ours_alone,
+    rate_interval,
+    reproduce,
+    verdict_of,
+    within,
+)
+from dualform.experiments.scaling import _steps_to
+
+
+def test_outcomes():
+    """Each rule gives the outcome that it says."""
+    assert at_most("a", 1.0, 0.5, 2.0, "").outcome == "better" and at_most("a", 1.0, 1.5, 2.0, "").outcome == "met"
+    assert at_most("a", None, 0.5, 2.0, "").outcome == "met" and at_most("a", 1.0, 3.0, 2.0, "").outcome == "differs"
+    assert at_most("a", 1.0, float("nan"), 2.0, "").outcome == "differs"
+    assert at_least("a", None, 3.0, 2.0, "").outcome == "met" and at_least("a", None, 1.0, 2.0, "").outcome == "differs"
+    assert within("a", 1.0, 1.1, 0.2, "").outcome == "met" and within("a", 1.0, 1.3, 0.2, "").outcome == "differs"
+    assert within("a", 1.0, float("nan"), 0.2, "").outcome == "differs"
+
+
+def test_verdicts():
+    """One number that differs, or one run that failed, is enough; without them, one that is better."""
+    met, better = at_most("a", None, 1.0, 2.0, ""), at_most("a", 1.0, 0.5, 2.0, "")
+    differs, alone = at_most("a", None, 3.0, 2.0, ""), ours_alone("a", 1.0, "")
+    verdict = lambda numbers, failed=(): verdict_of(Findings(numbers, {}, 1, failed=failed))
+    assert verdict([met, alone]) == "reproduced" and verdict([met, better]) == "better"
+    assert verdict([better, differs]) == "differs" and verdict([better], ["x: killed"]) == "differs"
+
+
+def test_rate_interval():
+    """Wilson's interval: known values, inside [0, 1], and no rate of nothing."""
+    np.testing.assert_allclose(rate_interval(5, 10), (0.2366, 0.7634), atol=1e-4)
+    np.testing.assert_allclose(rate_interval(10, 10), (0.7225, 1.0), atol=1e-4)
+    assert rate_interval(0, 10)[0] == 0.0
+    with pytest.raises(InputError, match="1 successes of 0 trials"):
+        rate_interval(1, 0)
+
+
+def test_a_record_is_kept(tmp_path):
+    """The record on disk is what was returned: command, verdict, numbers, unknowns, versions."""
+    experiment = Experiment(
+        "t", (("x", "y"),), lambda workshop, preset: Findings([at_most("a", 2.0, 1.0, 2.0, "w")], {}, 3)
+    )
+    record = reproduce("one", experiment, "quick", Workshop(tmp_path))
+    assert record["verdict"] == "better" and record["command"] == "dualform reproduce one --preset quick"
+    assert json.loads((tmp_path / "one" / "result.json").read_text()) == json.loads(json.dumps(record))
+    with pytest.raises(InputError, match="no preset 'huge'; there are quick, full"):
+        reproduce("one", experiment, "huge", Workshop(tmp_path))
+
+
+def test_an_unknown_name_lists_the_known(capsys, tmp_path):
+    """`dualform reproduce` of a name that is none exits with 2 and says which there are."""
+    assert main(["reproduce", "table9", "--out", str(tmp_path / "r")]) == 2
+    message = capsys.readouterr().err
+    assert "there is no result 'table9'" in message and "table1, table2, table3" in message and "fig5" in message
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["fig1", "table4"])
+def test_what_needs_no_training(name, capsys, tmp_path):
+    """The command makes the record, a page and a stored copy, and every number is met."""
+    assert main(["reproduce", name, "--out", str(tmp_path / "r"), "--store", str(tmp_path / "s")]) == 0
+    record = json.loads((tmp_path / "s" / f"{name}.json").read_text())
+    assert record["verdict"] in ("reproduced", "better") and record["numbers"] and record["unknowns"]
+    assert (tmp_path / "r" / name / "report.html").exists()
+    assert record["verdict"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_is_built(name):
+    """Each has the widths asked for, and says how many parameters it has."""
+    training = Training(name, 6)
+    network = make_network(training, 6, 3, jr.key(0))
+    assert network.d_in == 6 and network.d_out == 3
+    assert parameters_of(network) > 0
+
+
+@pytest.mark.parametrize("task", ["teacher", "regression"])
+def test_a_short_training_learns(task):
+    """A few hundred steps bring the loss well below that of an output of 0, and a row has what tables need."""
+    training = Training("gated_rnn", 16, task=task, d=2, steps=250, batch=32, learning_rate=1e-2, seeds=(0, 1))
+    networks, rows = train(training)
+    assert len(networks) == 2 and [row["seed"] for row in rows] == [0, 1]
+    nothing = 1.0 if task == "teacher" else 0.5 * 2
+    assert all(0 < row["validation_loss"] < nothing for row in rows) and not any(row["diverged"] for row in rows)
+    assert task == "teacher" or all(row["gap"] > -0.02 for row in rows)
+
+
+def test_bad_trainings():
+    """An unknown architecture or task, and two layers of what stands alone."""
+    with pytest.raises(InputError, match="no architecture 'mamba'; there are gated_rnn"):
+        train(Training("mamba", 4, steps=1))
+    with pytest.raises(InputError, match="no task 'chess'; there are teacher, regression"):
+        train(Training("gru", 4, task="chess"))
+    with pytest.raises(InputError, match="with one layer; got layers = 2"):
+        train(Training("gated_rnn", 4, layers=2, steps=1))
+    assert training_from({"architecture": "gru", "width": 3, "seeds": [0, 1]}).seeds == (0, 1)
+
+
+def test_half_width():
+    """The smallest size from which on half of the seeds are identified; a lucky small one does not count."""
+    rows = [
+        {"rank": 4, "size": size, "identified": count, "seeds": 10}
+        for size, count in ((8, 6), (10, 2), (14, 5), (20, 9))
+    ]
+    assert fig3.half_width(rows, 4) == 14 and fig3.half_width(rows, 2) == float("inf")
+
+
+def test_best_and_steps():
+    """The lowest mean over widths and layers, diverged runs left out; the first chunk below a level."""
+    rows = [
+        {"architecture": "gru", "layers": 1, "loss": [1.0, 3.0]},
+        {"architecture": "gru", "layers": 2, "loss": [float("nan"), 0.1]},
+        {"architecture": "gru", "layers": 2, "loss": [1.0, 1.0]},
+    ]
+    assert (
+        fig4.best(rows, "gru") == 1.0 and fig4.best(rows, "gru", 1) == 2.0 and fig4.best(rows, "lstm") == float("inf")
+    )
+    assert _steps_to([1.0, 0.5, 0.05, 0.01], 0.1, 400) == 300 and _steps_to([1.0], 0.1, 100) is None
+
+
+def test_constructions_known_sizes():
+    """Full rank needs the 14 units of the compact construction; less rank, less."""
+    assert fig3.construction_units(4) == 14 and fig3.construction_units(1) < fig3.construction_units(2) < 14
+
+
+def test_every_result_has_both_presets():
+    """Each name has a title and says what the paper leaves open."""
+    assert list(results.RESULTS)[:9] == ["table1", "table2", "table3", "table4", "fig1", "fig2", "fig3", "fig4", "fig5"]
+    for experiment in results.RESULTS.values():
+        assert experiment.title and experiment.unknowns
+    assert set(results.chosen("all")) == set(results.RESULTS)

@@ -1,0 +1,124 @@
+"""A sweep: every job once, failures as rows, nothing lost, the same on every backend."""
+
+import csv
+import importlib.util
+import os
+
+import pytest
+
+from dualform.errors import InputError
+from dualform.training import Job, sweep
+
+JOBS = "tests.training.sweep_jobs"
+
+
+def jobs(function: str, values=(0, 1, 2)) -> list[Job]:
+    return [Job(f"x={x}", f"{JOBS}:{function}", {"x": x}) for x in values]
+
+
+def lines(folder) -> list[dict[str, str]]:
+    with (folder / "table.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_job_runs_once(tmp_path):
+    """Rows are in the jobs' order; a second call runs nothing and gives the same; the table holds config and result."""
+    seen = []
+    rows = sweep(jobs("double"), tmp_path, backend="here", on_row=lambda row, done, total: seen.append((done, total)))
+    assert [row.results[0]["y"] for row in rows] == [0, 2, 4] and seen == [(1, 3), (2, 3), (3, 3)]
+    assert sweep(jobs("double"), tmp_path, backend="here") == rows
+    assert all((tmp_path / f"x={x}" / "calls").read_text() == "x" for x in range(3))
+    assert [(line["name"], line["status"], line["config.x"], line["y"]) for line in lines(tmp_path)] == [
+        ("x=0", "done", "0", "0"),
+        ("x=1", "done", "1", "2"),
+        ("x=2", "done", "2", "4"),
+    ]
+
+
+def test_a_job_may_give_several_rows(tmp_path):
+    """Seeds trained at once are lines of their own."""
+    (row,) = sweep(jobs("two", [5]), tmp_path, backend="here")
+    assert [one["y"] for one in row.results] == [5, 6] and [line["seed"] for line in lines(tmp_path)] == ["0", "1"]
+
+
+def test_a_failure_is_a_row_and_is_tried_again(tmp_path):
+    """The others are done; the table has the reason; the next call runs the failed one alone."""
+    rows = sweep(jobs("picky"), tmp_path, backend="here")
+    assert [row.status for row in rows] == ["done", "failed", "done"] and rows[1].reason == "ValueError: one is refused"
+    assert lines(tmp_path)[1]["reason"] == "ValueError: one is refused"
+    (tmp_path / "ready").touch()
+    assert [row.status for row in sweep(jobs("picky"), tmp_path, backend="here")] == ["done"] * 3
+    (row,) = sweep(jobs("unstorable", [0]), tmp_path / "other", backend="here")
+    assert row.status == "failed" and "not JSON serializable" in row.reason
+    (row,) = sweep([Job("a", "no.such.module:f")], tmp_path / "third", backend="here")
+    assert row.status == "failed" and "No module named" in row.reason
+
+
+def test_an_interruption_loses_nothing(tmp_path):
+    """What was done before Ctrl-C is in the table and is not done again."""
+
+    def stop(row, done, total):
+        del row, total
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(jobs("double"), tmp_path, backend="here", on_row=stop)
+    assert [line["name"] for line in lines(tmp_path)] == ["x=0", "x=1"]
+    assert [row.results[0]["y"] for row in sweep(jobs("double"), tmp_path, backend="here")] == [0, 2, 4]
+    assert (tmp_path / "x=0" / "calls").read_text() == "x"
+
+
+def test_processes(tmp_path):
+    """Jobs run in other processes and give the same rows; one that dies is a row, and takes no other with it."""
+    rows = sweep(jobs("double"), tmp_path / "double")
+    assert [row.results[0]["y"] for row in rows] == [0, 2, 4]
+    assert os.getpid() not in {row.results[0]["process"] for row in rows}
+    rows = sweep(jobs("dies"), tmp_path / "dies")
+    assert [row.status for row in rows] == ["done", "failed", "done"] and "its process died" in rows[1].reason
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra: pip install 'dualform[ray]'")
+@pytest.mark.filterwarnings("ignore")
+def test_ray(tmp_path):
+    """On a real local Ray cluster the rows are the same, a failure is a row, and nothing runs twice."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        rows = sweep(jobs("picky"), tmp_path, backend="ray")
+        assert [row.status for row in rows] == ["done", "failed", "done"] and rows[
+            1
+        ].reason == "ValueError: one is refused"
+        rows = sweep(jobs("double"), tmp_path / "double", backend="ray")
+        assert [row.results[0]["y"] for row in rows] == [0, 2, 4]
+        assert sweep(jobs("double"), tmp_path / "double", backend="ray") == rows
+        (row,) = sweep(jobs("dies", [1]), tmp_path / "dies", backend="ray")
+        assert row.status == "failed" and "its worker died" in row.reason
+    finally:
+        ray.shutdown()
+
+
+def test_ray_missing(tmp_path, monkeypatch):
+    """Where Ray is not installed, the message says how to get it."""
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'dualform\[ray\]'"):
+        sweep(jobs("double"), tmp_path, backend="ray")
+
+
+def test_bad_calls(tmp_path, unchecked):
+    """Names used twice, folders that cannot be, functions that are none, unknown backends, another config."""
+    del unchecked
+    with pytest.raises(InputError, match="more than one job called x=0"):
+        sweep(jobs("double", [0, 0]), tmp_path)
+    with pytest.raises(InputError, match="cannot be called '../x'"):
+        Job("../x", f"{JOBS}:double")
+    with pytest.raises(InputError, match="must be 'package.module:function'"):
+        Job("x", "double")
+    with pytest.raises(InputError, match="no backend 'slurm'; there are processes, ray, here"):
+        sweep([], tmp_path, backend="slurm")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="workers is 0"):
+        sweep([], tmp_path, workers=0)
+    sweep([Job("a", f"{JOBS}:double", {"x": 1})], tmp_path, backend="here")
+    with pytest.raises(InputError, match=r"was made with config.x = 1, and now it is 2"):
+        sweep([Job("a", f"{JOBS}:double", {"x": 2})], tmp_path, backend="here")
