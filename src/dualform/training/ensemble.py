@@ -72,18 +72,9 @@ def fit_ensemble(
 
     **Raises:** `InputError` where counts or shapes differ.
     """
-    count = len(models)
-    require(count >= 1, "an ensemble needs at least one network.")
-    tasks = [None] * count if tasks is None else list(tasks)
-    scales = [1.0] * count if scales is None else list(scales)
-    rates = [1.0] * count if rates is None else list(rates)
-    for name, given in (("seeds", seeds), ("tasks", tasks), ("scales", scales), ("rates", rates)):
-        require(len(given) == count, f"{len(given)} {name} for {count} networks; give one each.")
-    begin = time.monotonic()
-    state = _stacked([initial_state(model, FitConfig(seed=seed)) for model, seed in zip(models, seeds, strict=True)])
-    number = lambda value: jnp.asarray(value, jnp.float32)
-    data = _stacked([(t, number(s), number(r)) for t, s, r in zip(tasks, scales, rates, strict=True)])
-    chunk = _chunk(sample, config, loss, members or ("map" if jax.default_backend() == "cpu" else "vmap"))
+    begin, count = time.monotonic(), len(models)
+    state, data = members_of(models, seeds, tasks, scales, rates)
+    chunk = make_ensemble_chunk(sample, config, loss=loss, members=members)
     done, steps, losses = 0, [], []
     while done < config.steps:
         size = min(config.chunk, config.steps - done)
@@ -102,8 +93,42 @@ def fit_ensemble(
     )
 
 
-def _chunk(sample, config: FitConfig, loss, members: Members):
-    """A compiled function that takes every member some steps further: (state, data, steps) -> (state, mean losses)."""
+def members_of(
+    models: Sequence[Any],
+    seeds: Sequence[int],
+    tasks: Sequence[Any] | None = None,
+    scales: Sequence[float] | None = None,
+    rates: Sequence[float] | None = None,
+) -> tuple[Any, Any]:
+    """The training state of all members and the data of each, with a leading axis of members.
+
+    **Arguments, Raises:** as `fit_ensemble`.
+    """
+    count = len(models)
+    require(count >= 1, "an ensemble needs at least one network.")
+    tasks = [None] * count if tasks is None else list(tasks)
+    scales = [1.0] * count if scales is None else list(scales)
+    rates = [1.0] * count if rates is None else list(rates)
+    for name, given in (("seeds", seeds), ("tasks", tasks), ("scales", scales), ("rates", rates)):
+        require(len(given) == count, f"{len(given)} {name} for {count} networks; give one each.")
+    state = _stacked([initial_state(model, FitConfig(seed=seed)) for model, seed in zip(models, seeds, strict=True)])
+    number = lambda value: jnp.asarray(value, jnp.float32)
+    return state, _stacked([(t, number(s), number(r)) for t, s, r in zip(tasks, scales, rates, strict=True)])
+
+
+def make_ensemble_chunk(
+    sample: Callable[[Array, Any], tuple[Any, Any]],
+    config: FitConfig,
+    *,
+    loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
+    members: Members | None = None,
+) -> Callable[..., tuple[Any, Array]]:
+    """A compiled function that takes every member some steps further: (state, data, steps) -> (state, mean losses).
+
+    **Arguments:** as `fit_ensemble`; state and data are those of `members_of`, steps is an array, so that a shorter last chunk
+    needs no second compilation.
+    """
+    members = members or ("map" if jax.default_backend() == "cpu" else "vmap")
     step = make_step(
         lambda key, task, scale: (sample(key, task), scale),
         config,
