@@ -118,9 +118,9 @@ def test_each_verdict_has_its_style(verdict: str):
 
 
 def test_numbers_for_people():
-    """Whole numbers are counts, the others keep four digits, small ones show their power of ten, none is said."""
+    """Whole numbers are counts, the others keep four digits, small ones show their power of ten, nothing is nothing."""
     values = (14, 2.0, 0.09459, 4.97e-8, 1234567.0, "10 and 4", None, float("inf"))
-    assert [shown(v) for v in values] == ["14", "2", "0.09459", "4.97e-08", "1.23e+06", "10 and 4", "none", "inf"]
+    assert [shown(v) for v in values] == ["14", "2", "0.09459", "4.97e-08", "1.23e+06", "10 and 4", "", "inf"]
     assert [duration(s) for s in (3.2, 600, 36000)] == ["3 s", "10 min", "10.0 h"]
 
 

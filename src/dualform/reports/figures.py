@@ -27,9 +27,15 @@ def svg(figure: Figure, background: str | None = None) -> str:
     **Arguments:** background: a colour, for a picture that stands alone; transparent where none is given.
     """
     file = io.StringIO()
-    paper = {"transparent": True} if background is None else {"facecolor": background}
     with matplotlib.rc_context({"svg.hashsalt": "dualform"}):  # else its ids are random
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None}, **paper)
+        figure.savefig(
+            file,
+            format="svg",
+            bbox_inches="tight",
+            transparent=background is None,
+            facecolor=background or "none",
+            metadata={"Date": None, "Creator": None},
+        )
     text = file.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
 
@@ -39,7 +45,7 @@ def style(axes, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_title(title, fontsize=9, color=INK)
     axes.set_xlabel(x, fontsize=8, color=INK)
     axes.set_ylabel(y, fontsize=8, color=INK)
-    axes.tick_params(labelsize=7, colors=INK)
+    axes.tick_params(which="both", labelsize=7, colors=INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

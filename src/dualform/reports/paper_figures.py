@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from dualform.experiments.architectures import ARCHITECTURES
 from dualform.reports.figures import INK, OTHER, kernels, matrix, style, weight_matrices
 from dualform.reports.paper_tables import beyond, fits, layers, lstm_gates, regression, scaling, scores
-from dualform.reports.series import LOOKS, MARKERS, PALETTE, finite, mean_and_range
+from dualform.reports.series import LOOKS, MARKERS, PALETTE, finite, mean_and_range, ticks_at
 
 Drawn: TypeAlias = tuple[Figure, str]
 _LOG = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def identification(data: Mapping[str, Any]) -> Drawn | None:
     for row in gaps:
         clipped = np.maximum(finite(row["gaps"]), SMALLEST_GAP)
         regression_axes.scatter([row["size"]] * len(clipped), clipped, color=PALETTE[0], marker="o", s=20, alpha=0.8)
-    regression_axes.set_xscale("log", base=2)
+    ticks_at(regression_axes, (row["size"] for row in gaps))
     regression_axes.set_yscale("log")
     style(regression_axes, "C: in-context regression", "hidden and pre-readout units", "loss less that of one GD step")
     figure.tight_layout()
@@ -198,7 +198,10 @@ def _architectures(axes, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> N
             mfc=colour if count == 1 else "none",
             label=f"{ARCHITECTURES.get(name, name)}, {count} layer{'s' * (count > 1)}",
         )
-    axes.set_xscale("log", base=2 if x == "width" else 10)
+    if x == "width":
+        ticks_at(axes, (row[x] for row in rows))
+    else:
+        axes.set_xscale("log")
     axes.set_yscale("log")
 
 

@@ -53,8 +53,8 @@ def regression(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
         np.arange(count) - 0.35, data.get("paper", [np.nan] * count), color=INK, marker="_", s=90, label="paper"
     )
     left.set_xticks(range(count), [f"$x_{i + 1}^2 y_1$" for i in range(count)])
-    left.set_xlim(-0.5, count + 0.6)  # room for the legend
-    left.legend(fontsize=6.5, frameon=False, loc="center right")
+    left.set_xlim(-0.6, count - 0.4)
+    left.legend(fontsize=7, frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.1))
     style(left, "coefficients", "", "coefficient in the first output")
     right.axhline(1.5e-3, color=INK, lw=1, ls=":")
     right.set_ylim(0, None)
@@ -190,6 +190,8 @@ def scaling(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     time.plot([r["d"] for r in rows], [r["milliseconds"] for r in rows], color=STUDENT, marker="o", ms=5, lw=1.2)
     time.set_ylim(0, None)
     style(time, "time", "width d of the attention", "ms a step and seed")
+    for axes in (steps, losses, time):
+        axes.set_xticks([row["d"] for row in rows])
     figure.tight_layout()
     return figure, (
         "Students with twice the compact construction's units: steps of AdamW until a loss is reached (seeds that never reach "
@@ -233,7 +235,9 @@ def _learned_rates(axes, rows: Sequence[Mapping[str, Any]]) -> None:
 def _depth(axes, found: Mapping[str, Any]) -> None:
     for step in found["steps"]:
         axes.axhline(step["loss"], color=INK, lw=0.9, ls=":")
-        axes.text(1.02, step["loss"], f"{step['steps']}", transform=axes.get_yaxis_transform(), fontsize=7, color=INK)
+        axes.text(
+            1.01, step["loss"], f"{step['steps']} GD", transform=axes.get_yaxis_transform(), fontsize=7, color=INK
+        )
     for mixer in dict.fromkeys(row["mixer"] for row in found["stacks"]):
         rows = sorted((row for row in found["stacks"] if row["mixer"] == mixer), key=lambda row: row["layers"])
         colour, marker = LOOKS.get(mixer, (OTHER, "."))
@@ -260,7 +264,6 @@ def _recall(axes, found: Mapping[str, Any]) -> None:
         axes.errorbar([place], [row["accuracy"]], yerr=[2 * row["standard_error"]], color=colour, marker=marker, ms=6)
     axes.axhline(found["chance"], color=INK, lw=0.9, ls=":")
     axes.set_ylim(0, 1.04)
-    axes.set_xticks(
-        range(len(rows)), [ARCHITECTURES.get(row["mixer"], row["mixer"]).replace(" ", "\n") for row in rows]
-    )
+    names = [str(ARCHITECTURES.get(row["mixer"], row["mixer"])) for row in rows]
+    axes.set_xticks(range(len(rows)), [name.replace(" ", "\n") for name in names])
     style(axes, "associative recall", "", "accuracy")

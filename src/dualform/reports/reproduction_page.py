@@ -130,7 +130,7 @@ def duration(seconds: float | int) -> str:
 def shown(value: float | int | str | None) -> str:
     """A number for a table: whole ones as counts, small and large ones by their power of ten, words as they are."""
     if value is None:
-        return "none"
+        return ""
     if isinstance(value, str):
         return value
     if abs(value) < 1e6 and value == int(value):

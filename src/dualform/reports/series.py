@@ -1,6 +1,6 @@
 """How series of numbers look in every picture: colours and markers, means with their range, points side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,3 +45,11 @@ def beside(axes, place: float | int, values: Sequence[Any], *, smallest: float =
     found = np.maximum(finite(values), smallest)
     offsets = np.linspace(-0.18, 0.18, len(found)) if len(found) > 1 else np.zeros(len(found))
     axes.scatter(place + offsets, found, **look)
+
+
+def ticks_at(axes, sizes: Iterable[int]) -> None:
+    """A logarithmic axis of sizes that names the sizes themselves."""
+    places = sorted(set(sizes))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(places, [f"{place}" for place in places])
+    axes.set_xticks([], minor=True)
