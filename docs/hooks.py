@@ -1,6 +1,5 @@
 """What is written into the pages when they are built: the table of mixers, the public names, what was measured and stored."""
 
-import html
 import importlib
 import inspect
 import re
@@ -110,7 +109,7 @@ def reproductions(folder: Path) -> tuple[str, dict[str, str]]:
         for i, (figure, caption) in enumerate(figures_of(record)):
             name = f"{path.stem}-{i + 1}.svg"
             pictures[name] = svg(figure, "white")  # white, so that it can be read on a dark page
-            shown.append(f"![{escaped(caption)}]({PICTURES}/{name})\n\n*{escaped(caption)}*")
+            shown.append(f"![{escaped(record['title'])}, picture {i + 1}]({PICTURES}/{name})\n\n*{escaped(caption)}*")
         texts.append(reproduction(path.stem, record, shown))
     return "\n\n".join(texts) or "No result is stored in this version; run the commands above.", pictures
 
@@ -119,7 +118,7 @@ def reproduction(name: str, record: Mapping[str, Any], pictures: Sequence[str]) 
     """One result: verdict and why, the numbers, the pictures, what the paper leaves open, how it was made."""
     parts = [
         f"## {escaped(record['title'])} {{ #{name} }}",
-        f"**{escaped(record['verdict'].capitalize())}.** {escaped(record['why'])}",
+        f"**{escaped(record['verdict'].capitalize())}.** {escaped(record['why'])}".strip(),
         markdown_table(numbers_table(record)),
         *pictures,
     ]
@@ -127,8 +126,7 @@ def reproduction(name: str, record: Mapping[str, Any], pictures: Sequence[str]) 
         parts += ["What the paper does not say, and what was taken here:", markdown_table(unknowns_table(record))]
     if record["failed"]:
         parts += ["Runs that failed:", "\n".join(f"- {escaped(reason)}" for reason in record["failed"])]
-    command = html.escape(" ".join(record["command"].split()))
-    return "\n\n".join([*parts, f"<code>{command}</code>: {escaped(made_with(record))}"])
+    return "\n\n".join([*parts, f"<code>{escaped(record['command'])}</code>: {escaped(made_with(record))}"])
 
 
 def markdown_table(table: Table) -> str:

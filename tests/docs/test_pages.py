@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,10 @@ from types import ModuleType
 import jax.random as jr
 import pytest
 
+from dualform.errors import FileError
 from dualform.mixers import registry
+from tests.reports.records import record
+from tests.reports.test_page import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,3 +96,63 @@ def test_measurements_are_put_in_whole(hooks: ModuleType, tmp_path: Path):
     assert hooks.measurements(tmp_path) == "## First\n\n## Second\n\n### Part\n\n| 1 |"
     page = hooks.on_page_markdown("x\n<!-- measurements -->\n", None, {"docs_dir": str(tmp_path)}, None)
     assert page == "x\nNo measurement is stored in this version; run the commands above.\n"
+
+
+def test_reproductions_in_the_papers_order(hooks: ModuleType, tmp_path: Path):
+    """The page has a part for each stored result, the paper's first and in its order, with table, pictures and command."""
+    for name in ("in-context", "fig1", "table3"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(record(name, text=f"of {name}")))
+    text, pictures = hooks.reproductions(tmp_path)
+    assert re.findall(r"^## (.*)$", text, flags=re.M) == [
+        "of table3 { #table3 }",
+        "of fig1 { #fig1 }",
+        "of in-context { #in-context }",
+    ]
+    part = text.split("## ")[2]
+    assert "**Reproduced.** of fig1" in part
+    assert "| number | paper | ours | outcome | what is allowed, and why |\n|---|---:|---:|---|---|\n" in part
+    assert "| of fig1 |  | 0.0675 | met | of fig1 |\n| of fig1 | 13 | of fig1 | better | of fig1 |" in part
+    assert "| of fig1 | of fig1 |" in part and "\n- of fig1" in part
+    assert "<code>dualform reproduce of fig1</code>: 2 seeds, 90 s; python of fig1." in part
+    assert re.findall(r"\]\((.*?)\)", text) == [f"{hooks.PICTURES}/{name}" for name in pictures]
+    assert list(pictures) == ["table3-1.svg", "table3-2.svg", "fig1-1.svg", "fig1-2.svg", "in-context-1.svg"]
+    assert all(picture.startswith("<svg") for picture in pictures.values())
+
+
+def test_reproductions_are_text(hooks: ModuleType, tmp_path: Path):
+    """Nothing that a record says is read as Markdown or HTML."""
+    hostile = f"{HOSTILE} | a_b_c *d* `e` [f](g)\n# h"
+    (tmp_path / "table4.json").write_text(json.dumps(record("none", text=hostile)))
+    text, _ = hooks.reproductions(tmp_path)
+    said = hooks.escaped(hostile)
+    assert not set("<>|*_`[]#\n") & set(re.sub(r"&#\d+;", "", said))
+    left = text.replace(said, "")
+    assert "script" not in left and "a_b" not in left and text.count(said) >= 8
+
+
+def test_no_reproduction_and_a_damaged_one(hooks: ModuleType, tmp_path: Path):
+    """Without a stored result the page says so; a damaged one stops the build with its name."""
+    config = {"docs_dir": str(tmp_path)}
+    page = hooks.on_page_markdown("x\n<!-- reproductions -->\n", None, config, None)
+    assert page == "x\nNo result is stored in this version; run the commands above.\n"
+    (tmp_path / "fig4.json").write_text("{")
+    with pytest.raises(FileError, match="fig4.json' cannot be read"):
+        hooks.reproductions(tmp_path)
+
+
+def test_stored_reproductions_are_whole(hooks: ModuleType):
+    """Every result that is stored with the pages can be read, and is one that `dualform reproduce` has."""
+    from dualform.experiments.results import RESULTS
+    from dualform.reports.reproduction_page import read_record
+
+    for path in (ROOT / "docs" / "reproductions").glob("*.json"):
+        stored = read_record(path)
+        assert path.stem == stored["name"] and path.stem in RESULTS and stored["preset"] == "full", path.name
+
+
+def test_page_names_every_result():
+    """The page's table of names is the command line's, in its order."""
+    from dualform.experiments.results import RESULTS
+
+    text = (ROOT / "docs" / "paper.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \|", text, flags=re.M) == list(RESULTS)
