@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from dualform.errors import FileError, InputError
-from dualform.mixers import DenseGatedRNN, GatedRNN, LinearAttention, SideGatedRNN
+from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN, registry
+from dualform.models import Stack
 from dualform.training import load_weights, save_weights
 
 
@@ -22,6 +23,13 @@ def kinds(key, dtype):
         SideGatedRNN(*(jnp.ones(shape, dtype) for shape in ((4, 3), (4, 3), (4, 3), (2, 4)))),
         attention,
         LinearAttention(attention.w_v, attention.w_k, attention.w_q, jnp.ones((7, 4), dtype)),
+        *(make(4, key=key, dtype=dtype) for make in registry().values()),
+        Stack.make(
+            (registry()["lru_in_out"](4, key=key, dtype=dtype), registry()["gru"](4, key=key, dtype=dtype)),
+            3,
+            2,
+            key=key,
+        ),
     ]
 
 
@@ -121,12 +129,38 @@ def test_truncated_weights(tmp_path):
 
 
 def test_unknown_kind_is_not_saved(tmp_path, getkey):
-    """A mixer without a file format is refused before anything is written."""
-    with pytest.raises(
-        InputError, match="a DenseGatedRNN cannot be saved; GatedRNN, SideGatedRNN, LinearAttention can"
-    ):
-        save_weights(tmp_path / "w.safetensors", DenseGatedRNN.make(2, key=getkey()))
+    """A mixer without a file format, alone or in a stack, is refused before anything is written."""
+
+    class Own(LinearAttention):
+        pass
+
+    own = Own(*jnp.ones((3, 2, 2)))
+    for mixer in (own, Stack.make((own,), 2, 2, key=getkey())):
+        with pytest.raises(InputError, match="a Own cannot be saved; GatedRNN, .* can, and a Stack of them"):
+            save_weights(tmp_path / "w.safetensors", mixer)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"readout": None}, FileError, "does not hold the embedding, layers and readout of a Stack alone"),
+        ({"other": np.ones(1)}, FileError, "does not hold the embedding, layers and readout of a Stack alone"),
+        ({"layers.0.core.nu": None}, FileError, "lacks nu, which a LRU needs"),
+        ({"layers.0.core.theta": np.ones(9)}, InputError, "do not fit together: nu .* must each be"),
+        ({"embedding": np.ones((3, 3))}, InputError, "do not fit together: layer 1 takes tokens of width 4"),
+    ],
+)
+def test_damaged_stacks(tmp_path, getkey, change, error, message):
+    """What a stack's file lacks, or has too much of, is named, down to the part of a layer."""
+    from dualform.tensor_file import read_tensors
+
+    path = tmp_path / "w.safetensors"
+    save_weights(path, kinds(getkey(), jnp.float64)[-1])
+    arrays, metadata = read_tensors(path)
+    save_file({k: v for k, v in (arrays | change).items() if v is not None}, path, metadata)
+    with pytest.raises(error, match=message):
+        load_weights(path)
 
 
 def test_float64_without_float64_enabled(tmp_path, getkey):

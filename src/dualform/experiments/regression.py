@@ -2,7 +2,7 @@
 
     train     AdamW, weight decay strong and annealed to 0: it drives decays to 0 and 1 and lets needless units die
     settle    units that died are cut away, decays within a hundredth of 0 or 1 put there: all read off the student itself
-    polish    AdamW on larger batches in antithetic pairs, weight decay and learning rate annealed again: the optimum's own
+    polish    AdamW on larger batches in antithetic pairs, no weight decay, the learning rate annealed again: the optimum's own
               loss is not 0, so that only more sequences, or less noise, bring more digits
     measure   the polynomial, and the loss beside gradient descent's on the same tasks
 
@@ -75,7 +75,7 @@ class Regression:
     polish_batch: int = 4096
     polish: FitConfig = field(
         default_factory=lambda: FitConfig(
-            steps=3000, chunk=250, warmup=100, learning_rate=2e-3, final_learning_rate=1e-6, weight_decay=1.0
+            steps=2500, chunk=250, warmup=100, learning_rate=2e-3, final_learning_rate=1e-6, weight_decay=0.0
         )
     )
     validation: int = 2**19

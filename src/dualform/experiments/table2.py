@@ -15,8 +15,8 @@ COEFFICIENTS = (6.81e-2, 6.82e-2, 6.82e-2)
 
 RESIDUAL, LOSS = 1.35e-3, 0.0945
 GRIDS: dict[str, dict[str, Any]] = {
-    "quick": {"seeds": 2, "steps": 4000, "polish_steps": 1000},
-    "full": {"seeds": 4, "steps": 6000, "polish_steps": 3000},
+    "quick": {"seeds": 2, "steps": 5000, "polish_steps": 1500},
+    "full": {"seeds": 4, "steps": 6000, "polish_steps": 2500},
 }
 UNKNOWNS = (
     ("scale of W*", "N(0, 1 / d_x): the only choice that gives the paper's loss of 0.0947"),

@@ -1,13 +1,28 @@
-"""Mixers' weights in safetensors files, with the mixer's class named in the file."""
+"""Weights of mixers and stacks in safetensors files, with the mixer's class named in the file."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from dualform.errors import FileError, InputError
-from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention, SideGatedRNN
+from dualform.mixers import (
+    GRU,
+    LRU,
+    LSTM,
+    AbstractMixer,
+    DenseGatedRNN,
+    GatedRNN,
+    LinearAttention,
+    LRUInOut,
+    LRUInSkip,
+    LRUOut,
+    SideGatedRNN,
+    TanhRNN,
+)
+from dualform.models import Stack
 from dualform.tensor_file import read_tensors, write_tensors
 
 FORMAT = "1"
@@ -15,28 +30,54 @@ FORMAT = "1"
 _FIELDS: dict[type[AbstractMixer], tuple[str, ...]] = {
     GatedRNN: ("w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout", "nu", "decay"),
     SideGatedRNN: ("w_m_in", "w_x_in", "w_side", "readout", "nu", "decay"),
+    DenseGatedRNN: ("transition", "w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout"),
     LinearAttention: ("w_v", "w_k", "w_q", "w_o"),
+    LRU: ("nu", "theta", "gamma", "b_re", "b_im", "c_re", "c_im", "skip"),
+    LRUOut: ("core", "w_m_out", "w_x_out"),
+    LRUInOut: ("core", "w_m_in", "w_x_in", "w_m_out", "w_x_out"),
+    LRUInSkip: ("core", "w_m_in", "w_x_in", "w_m_out", "w_x_out"),
+    LSTM: ("u", "v", "b", "peephole"),
+    GRU: ("u", "v", "b", "b_h"),
+    TanhRNN: ("u", "v", "b"),
 }
-"""The arguments of each class's constructor; `decay` is kept by the mixer as `given_decay`."""
+"""The arguments of each class's constructor; `decay` is kept by the mixer as `given_decay`, `core` is an LRU of its own."""
+
+_OPTIONAL = {"nu", "decay", "w_o", "peephole", "b_h"}
 
 
-def save_weights(path: str | os.PathLike[str], mixer: AbstractMixer) -> None:
-    """Write a mixer's arrays, to the bit, and its class's name.
+def save_weights(path: str | os.PathLike[str], mixer: AbstractMixer | Stack) -> None:
+    """Write the arrays of a mixer or a stack, to the bit, and its class's name; those of a part carry the part's name.
 
-    **Arguments:** mixer: a `GatedRNN`, `SideGatedRNN` or `LinearAttention`.
+    **Arguments:** mixer: one of this package's, or a `Stack` of them.
 
     **Raises:** `InputError` for another kind; `FileError` where the file cannot be written.
     """
-    kind = type(mixer)
-    if kind not in _FIELDS:
-        raise InputError(f"a {kind.__name__} cannot be saved; {_kinds()} can.")
-    arrays = {name: _field(mixer, name) for name in _FIELDS[kind]}
-    metadata = {"format": "dualform", "version": FORMAT, "mixer": kind.__name__}
-    write_tensors(path, {name: np.asarray(array) for name, array in arrays.items() if array is not None}, metadata)
+    metadata = {"format": "dualform", "version": FORMAT, "mixer": type(mixer).__name__}
+    if isinstance(mixer, Stack):
+        arrays = {"embedding": mixer.embedding, "readout": mixer.readout}
+        for i, layer in enumerate(mixer.layers):
+            arrays |= _arrays(layer, f"layers.{i}.")
+        metadata["layers"] = ",".join(type(layer).__name__ for layer in mixer.layers)
+    else:
+        arrays = _arrays(mixer)
+    write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, metadata)
 
 
-def load_weights(path: str | os.PathLike[str], kind: type[AbstractMixer] | None = None) -> AbstractMixer:
-    """The mixer that `save_weights` wrote, to the bit (float64 needs JAX's float64 enabled).
+def _arrays(mixer: AbstractMixer, prefix: str = "") -> dict[str, Any]:
+    if type(mixer) not in _FIELDS:
+        raise InputError(f"a {type(mixer).__name__} cannot be saved; {_kinds()} can, and a Stack of them.")
+    arrays: dict[str, Any] = {}
+    for name in _FIELDS[type(mixer)]:
+        value = _field(mixer, name)
+        if isinstance(value, AbstractMixer):
+            arrays |= _arrays(value, f"{prefix}{name}.")
+        elif value is not None:
+            arrays[prefix + name] = value
+    return arrays
+
+
+def load_weights(path: str | os.PathLike[str], kind: type | None = None) -> Any:
+    """The mixer or stack that `save_weights` wrote, to the bit (float64 needs JAX's float64 enabled).
 
     **Arguments:** kind: the class that it must be of; any if not given.
 
@@ -53,24 +94,47 @@ def load_weights(path: str | os.PathLike[str], kind: type[AbstractMixer] | None 
         raise FileError(
             f"{where} has format version {metadata.get('version')}; this dualform reads {FORMAT}. Update it."
         )
-    named = {kind.__name__: kind for kind in _FIELDS}
-    if metadata["mixer"] not in named:
-        raise FileError(f"{where} holds a {metadata['mixer']}, which this dualform does not know; it knows {_kinds()}.")
-    found = named[metadata["mixer"]]
+    found = _named(metadata["mixer"], where)
     if kind is not None and found is not kind:
         raise FileError(f"{where} holds a {found.__name__}, and a {kind.__name__} is needed here. Check the path.")
-    return _built(found, arrays, where)
+    return _built_stack(arrays, metadata, where) if found is Stack else _built(found, arrays, where)
+
+
+def _named(name: str, where: str) -> type:
+    named: dict[str, type] = {kind.__name__: kind for kind in (*_FIELDS, Stack)}
+    if name not in named:
+        raise FileError(f"{where} holds a {name}, which this dualform does not know; it knows {_kinds()}, Stack.")
+    return named[name]
+
+
+def _built_stack(arrays: dict[str, np.ndarray], metadata: Mapping[str, str], where: str) -> Stack:
+    names = [name for name in metadata.get("layers", "").split(",") if name]
+    layers = [_built(_named(name, where), _part(arrays, f"layers.{i}."), where) for i, name in enumerate(names)]
+    known = {"embedding", "readout"} | {name for name in arrays if name.split(".")[:1] == ["layers"]}
+    if set(arrays) != known or not {"embedding", "readout"} <= set(arrays):
+        raise FileError(f"{where} does not hold the embedding, layers and readout of a Stack alone. Write it again.")
+    try:
+        return Stack(jnp.asarray(arrays["embedding"]), tuple(layers), jnp.asarray(arrays["readout"]))
+    except InputError as error:
+        raise InputError(f"the weights in {where} do not fit together: {error}") from None
+
+
+def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _built(kind: type[AbstractMixer], arrays: dict[str, np.ndarray], where: str) -> AbstractMixer:
+    core = _part(arrays, "core.") if "core" in _FIELDS[kind] else {}
+    arrays = {name: array for name, array in arrays.items() if not (core and name.startswith("core."))}
     unknown = sorted(set(arrays) - set(_FIELDS[kind]))
     if unknown:
         raise FileError(f"{where} has arrays that no {kind.__name__} has: {', '.join(unknown)}. Write it again.")
     build: Any = kind
+    parts = {"core": _built(LRU, core, where)} if core else {}
     try:
-        return build(**{name: jnp.asarray(array) for name, array in arrays.items()})
+        return build(**{name: jnp.asarray(array) for name, array in arrays.items()}, **parts)
     except TypeError:
-        missing = sorted(set(_FIELDS[kind]) - set(arrays) - {"nu", "decay", "w_o"})
+        missing = sorted(set(_FIELDS[kind]) - set(arrays) - _OPTIONAL)
         raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.") from None
     except InputError as error:
         raise InputError(f"the weights in {where} do not fit together: {error}") from None
