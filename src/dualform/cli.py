@@ -3,7 +3,6 @@
 Exit codes: 0 done; 1 a job that failed; 2 a mistake of the caller's, said in one sentence; 130 interrupted.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -200,7 +199,7 @@ def _reproduce(command: Reproduce) -> int:
     from dualform.experiments.results import chosen
     from dualform.reports.console import Console
     from dualform.reports.reproduction_page import write_reproduction_page, write_summary
-    from dualform.tensor_file import write_atomically
+    from dualform.training import Run
 
     results = chosen(command.result)
     folder = command.out or Path("runs") / f"reproduce-{command.preset}"
@@ -211,7 +210,7 @@ def _reproduce(command: Reproduce) -> int:
         record = reproduce(name, experiment, command.preset, workshop)
         console.reproduction(record, write_reproduction_page(folder / name))
         if command.store is not None:
-            write_atomically(command.store / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+            Run(command.store).write_json(f"{name}.json", record)
         records.append(record)
     if len(records) > 1:
         console.reproductions(records, write_summary(folder, records))

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -83,23 +83,30 @@ class Experiment:
     run: Callable[["Workshop", str], Findings]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Workshop:
     """Where experiments run: a folder of sweeps that they share, so that two figures of one data set train once.
 
     - folder: the sweeps' parent.  workers, backend: as of `training.sweep`.
     - on_row: called with the sweep's name and what `training.sweep` tells.
+    - spent: seconds of all runs that were asked for, whenever they ran, as if one after the other.  waited: seconds for them.
     """
 
     folder: Path
     workers: int = 2
     backend: Backend = "processes"
     on_row: Callable[[str, Row, int, int], None] = field(default=lambda name, row, done, total: None)
+    spent: float = 0.0
+    waited: float = 0.0
 
     def sweep(self, name: str, jobs: Sequence[Job]) -> list[Row]:
         """The rows of one sweep, from disk where they are done."""
+        begin = time.monotonic()
         note = lambda row, done, total: self.on_row(name, row, done, total)
-        return sweep(jobs, self.folder / name, workers=self.workers, backend=self.backend, on_row=note)
+        rows = sweep(jobs, self.folder / name, workers=self.workers, backend=self.backend, on_row=note)
+        self.spent += sum(row.seconds for row in rows)
+        self.waited += time.monotonic() - begin
+        return rows
 
 
 def results_of(rows: Sequence[Row]) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[str]]:
@@ -125,7 +132,7 @@ def reproduce(name: str, experiment: Experiment, preset: str, workshop: Workshop
     **Raises:** `InputError` for an unknown preset; what the experiment raises.
     """
     require(preset in PRESETS, f"there is no preset {preset!r}; there are {', '.join(PRESETS)}.")
-    begin = time.monotonic()
+    begin, workshop = time.monotonic(), replace(workshop, spent=0.0, waited=0.0)
     findings = experiment.run(workshop, preset)
     record = {
         "name": name,
@@ -139,7 +146,7 @@ def reproduce(name: str, experiment: Experiment, preset: str, workshop: Workshop
         "data": findings.data,
         "seeds": findings.seeds,
         "failed": list(findings.failed),
-        "seconds": time.monotonic() - begin,
+        "seconds": time.monotonic() - begin - workshop.waited + workshop.spent,
         "versions": versions(),
     }
     run = Run.create(workshop.folder / name, {"result": name, "preset": preset})

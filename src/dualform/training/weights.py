@@ -134,7 +134,7 @@ def _built(kind: type[AbstractMixer], arrays: dict[str, np.ndarray], where: str)
     try:
         return build(**{name: jnp.asarray(array) for name, array in arrays.items()}, **parts)
     except TypeError:
-        missing = sorted(set(_FIELDS[kind]) - set(arrays) - _OPTIONAL)
+        missing = sorted(set(_FIELDS[kind]) - set(arrays) - (set() if kind is LRU else _OPTIONAL))
         raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.") from None
     except InputError as error:
         raise InputError(f"the weights in {where} do not fit together: {error}") from None
