@@ -57,8 +57,12 @@ class Construct:
 
     teacher: str = "default"
     """An embedded head's name, "gaussian", or a safetensors file with w_v, w_k, w_q and, if any, w_o, inputs."""
-    form: Literal["full", "compact", "low-rank", "side-gated"] = "compact"
-    """Which construction."""
+    form: Literal["full", "compact", "low-rank", "side-gated", "lru-out", "lru-in-out", "lru-in-skip", "lstm"] = (
+        "compact"
+    )
+    """Which construction: the first four are gated RNNs and exact; the others are stacks whose gates are linearised."""
+    layers: int | None = None
+    """Layers of a stack; the fewest that serve by default."""
     d: int = 4
     """Width of a Gaussian teacher."""
     rank: int | None = None
@@ -178,13 +182,22 @@ def _discover(command: Discover) -> int:
 
 
 def _construct(command: Construct) -> int:
-    from dualform.construct import build
+    from dualform.construct import STACKS, build, build_stack
     from dualform.reports.console import Console
     from dualform.tasks import Teacher
     from dualform.training import save_weights
 
     with jax.enable_x64(True):  # a rank is exact in float64, and so is what is saved
         teacher = Teacher.find(command.teacher, d=command.d, rank=command.rank, seed=command.seed, dtype=jnp.float64)
+        if command.form in STACKS:
+            stacked = build_stack(
+                teacher.attention, command.form, teacher.inputs, layers=command.layers, key=jr.key(command.seed)
+            )
+            if command.out is not None:
+                save_weights(command.out, stacked.stack)
+            Console().stack(stacked, teacher.name, command.out)
+            return 0
+        require(command.layers is None, f"--layers is of the stacks {', '.join(STACKS)}; {command.form} is one layer.")
         built = build(
             teacher.attention, command.form, teacher.inputs, key=jr.key(command.seed), tolerance=command.tolerance
         )

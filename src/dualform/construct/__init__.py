@@ -7,16 +7,20 @@ from dualform.construct.into_lstm import lstm
 from dualform.construct.layers_needed import Row, table3
 from dualform.construct.lstm_configuration import Table4, table4
 from dualform.construct.scale import Curve, linearisation_curve
+from dualform.construct.stacked import STACKS, StackConstruction, build_stack
 
 __all__ = [
     "FORMS",
+    "STACKS",
     "VARIANTS",
     "Certificate",
     "Construction",
     "Curve",
     "Row",
+    "StackConstruction",
     "Table4",
     "build",
+    "build_stack",
     "gated_rnn",
     "linearisation_curve",
     "lru",

@@ -170,6 +170,11 @@ class LRUOut(AbstractMixer):
         """Width of a token."""
         return self.core.d_in
 
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_m_out)
+
     def init_state(self):
         """The core's, (2, n)."""
         return self.core.init_state()
@@ -231,6 +236,11 @@ class LRUInOut(AbstractMixer):
         """Width of a token."""
         return self.w_m_in.shape[1] - 1
 
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_m_out)
+
     def init_state(self):
         """The core's, (2, n)."""
         return self.core.init_state()
@@ -290,6 +300,11 @@ class LRUInSkip(AbstractMixer):
     def d_in(self) -> int:
         """Width of a token."""
         return self.w_m_in.shape[1] - 1
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_m_out)
 
     def init_state(self):
         """The core's, (2, n)."""

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dualform.construct import Construction
+from dualform.construct import Construction, StackConstruction
 from dualform.experiments.evidence import MEANING, PAPER, construction_sentence, count, number
 from dualform.experiments.identification import Moment
 from dualform.mixers import AbstractMixer
@@ -99,6 +99,19 @@ class Console:
             table.add_row("relative error, the teacher's own input", number(certificate.input_error))
         for name in ("memory_units", "forget_units", "readout_units", "parameters", "attention_parameters"):
             table.add_row(name.replace("_", " "), str(getattr(certificate, name)))
+        self.console.print(table)
+        if out is not None:
+            self.console.print(f"saved: {out}", highlight=False)
+
+    def stack(self, built: StackConstruction, teacher: str, out: Path | None) -> None:
+        """What was built, and its certificate."""
+        self.console.print(f"{teacher}: {built.layers} layer(s) of [bold]{built.form}[/], {built.dtype}")
+        table = Table("certificate", "")
+        table.add_row("relative error, random input", number(built.random_error))
+        if built.input_error is not None:
+            table.add_row("relative error, the teacher's own input", number(built.input_error))
+        for name in ("hidden_units", "parameters", "attention_parameters"):
+            table.add_row(name.replace("_", " "), str(getattr(built, name)))
         self.console.print(table)
         if out is not None:
             self.console.print(f"saved: {out}", highlight=False)
