@@ -9,15 +9,14 @@ import pytest
 
 from dualform import construct
 from dualform.errors import InputError
+from dualform.experiments import in_context
 from dualform.experiments.depth_and_recall import Depth, Recall, depth_against_steps, descent, recall_comparison, stack
 from dualform.experiments.regression import (
     Regression,
     alive,
-    learning_rate_sweep,
     measure,
     settled,
     train_regression,
-    width_sweep,
 )
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.tasks import InContextRegression, gd_attention
@@ -82,14 +81,14 @@ def test_a_short_training_learns_and_is_read_back(mixer, tmp_path):
         train_regression(replace(config, seed=4), tmp_path / "run")
 
 
-def test_sweeps_are_their_runs(tmp_path):
-    """A sweep's rows are the results of its single runs, each with what was varied and the exact best rate beside it."""
-    brief = replace(SMALL, fit=replace(SHORT, steps=20, warmup=2), polish=replace(SHORT, steps=20, warmup=2))
-    rows = width_sweep(brief, tmp_path, widths=(8,))
-    assert [row["n"] for row in rows] == [8] and (tmp_path / "n8-seed3" / "result.json").exists()
-    rates = learning_rate_sweep(brief, tmp_path, settings=((4, 0.5),))
-    assert rates[0]["pairs"] == 4 and rates[0]["noise"] == 0.5
-    assert abs(rates[0]["rate"] - 1 / (4 + 0.8 + 0.25)) <= 1e-12
+def test_jobs_are_their_runs(tmp_path):
+    """What the sweeps of Table 2 and of the learning rates keep is what the run measured; the run is in the job's folder."""
+    steps = {"steps": 250, "polish_steps": 110}
+    found = in_context.job({"kind": "rate", "pairs": 4, "noise": 0.5, **steps}, tmp_path / "a")
+    assert (
+        abs(found["rate"] - 1 / (4 + 2.8 + 0.75)) <= 1e-12 and (tmp_path / "a" / "run" / "weights.safetensors").exists()
+    )
+    assert 0 < found["loss"] < 0.5
 
 
 def test_more_steps_of_descent_are_better():
