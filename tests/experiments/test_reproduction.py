@@ -30,6 +30,7 @@ from dualform.experiments.reproduction import (
     within,
 )
 from dualform.experiments.scaling import _steps_to
+from dualform.training import Job
 
 
 def test_outcomes():
@@ -70,6 +71,22 @@ def test_a_record_is_kept(tmp_path):
     assert json.loads((tmp_path / "one" / "result.json").read_text()) == json.loads(json.dumps(record))
     with pytest.raises(InputError, match="no preset 'huge'; there are quick, full"):
         reproduce("one", experiment, "huge", Workshop(tmp_path))
+
+
+def test_a_sweep_may_be_called_as_its_result(tmp_path):
+    """Results and sweeps have folders apart; seconds are those of all runs, also where they are read back."""
+    job = Job("a", "tests.training.sweep_jobs:double", {"x": 1})
+
+    def run(workshop, preset):
+        (row,) = workshop.sweep("one", [job])
+        return Findings([ours_alone("y", row.results[0]["y"], "")], {}, 1)
+
+    workshop = Workshop(tmp_path, backend="here")
+    first, again = (reproduce("one", Experiment("t", (), run), "quick", workshop) for _ in range(2))
+    assert (tmp_path / "one" / "result.json").exists() and (workshop.runs("one") / "table.csv").exists()
+    assert first["numbers"] == again["numbers"] and first["numbers"][0]["ours"] == 2
+    stored = json.loads((workshop.runs("one") / "a" / "result.json").read_text())["seconds"]
+    assert again["seconds"] >= stored
 
 
 def test_an_unknown_name_lists_the_known(capsys, tmp_path):

@@ -26,8 +26,8 @@ class Number:
     """
 
     name: str
-    paper: float | str | None
-    ours: float | str
+    paper: float | int | str | None
+    ours: float | int | str
     rule: str
     outcome: Outcome
 
@@ -53,7 +53,7 @@ def within(name: str, paper: float, ours: float, tolerance: float, why: str) -> 
     )
 
 
-def ours_alone(name: str, ours: float | str, why: str) -> Number:
+def ours_alone(name: str, ours: float | int | str, why: str) -> Number:
     """A number that the paper does not have."""
     return Number(name, None, ours, why, "ours alone")
 
@@ -87,7 +87,7 @@ class Experiment:
 class Workshop:
     """Where experiments run: a folder of sweeps that they share, so that two figures of one data set train once.
 
-    - folder: the sweeps' parent.  workers, backend: as of `training.sweep`.
+    - folder: results are in `folder/<name>`, the sweeps' runs in `folder/sweeps/<sweep>`.  workers, backend: as of `training.sweep`.
     - on_row: called with the sweep's name and what `training.sweep` tells.
     - spent: seconds of all runs that were asked for, whenever they ran, as if one after the other.  waited: seconds for them.
     """
@@ -99,11 +99,15 @@ class Workshop:
     spent: float = 0.0
     waited: float = 0.0
 
+    def runs(self, name: str) -> Path:
+        """The folder of one sweep."""
+        return self.folder / "sweeps" / name
+
     def sweep(self, name: str, jobs: Sequence[Job]) -> list[Row]:
         """The rows of one sweep, from disk where they are done."""
         begin = time.monotonic()
         note = lambda row, done, total: self.on_row(name, row, done, total)
-        rows = sweep(jobs, self.folder / name, workers=self.workers, backend=self.backend, on_row=note)
+        rows = sweep(jobs, self.runs(name), workers=self.workers, backend=self.backend, on_row=note)
         self.spent += sum(row.seconds for row in rows)
         self.waited += time.monotonic() - begin
         return rows

@@ -76,7 +76,7 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     return Findings(numbers, {"rows": rows}, len(rows), why, failed)
 
 
-def _list(values: list[int]) -> float | str:
+def _list(values: list[int]) -> int | str:
     return values[0] if len(values) == 1 else ", ".join(map(str, values))
 
 
