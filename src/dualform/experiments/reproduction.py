@@ -87,7 +87,8 @@ class Experiment:
 class Workshop:
     """Where experiments run: a folder of sweeps that they share, so that two figures of one data set train once.
 
-    - folder: results are in `folder/<name>`, the sweeps' runs in `folder/sweeps/<sweep>`.  workers, backend: as of `training.sweep`.
+    - folder: results are in `folder/<name>`, the sweeps' runs in `folder/sweeps/<sweep>`.
+    - workers, backend: as of `training.sweep`.
     - on_row: called with the sweep's name and what `training.sweep` tells.
     - spent: seconds of all runs that were asked for, whenever they ran, as if one after the other.  waited: seconds for them.
     """
