@@ -12,8 +12,8 @@ from dualform.training import Job
 GRIDS: dict[str, dict[str, Any]] = {
     "quick": {
         "settings": ((4, 0.0), (12, 1.0)),
-        "steps": 2000,
-        "polish_steps": 500,
+        "steps": 4000,
+        "polish_steps": 1000,
         "depth_steps": 600,
         "recall_steps": 600,
     },

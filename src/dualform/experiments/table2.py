@@ -15,7 +15,7 @@ COEFFICIENTS = (6.81e-2, 6.82e-2, 6.82e-2)
 
 RESIDUAL, LOSS = 1.35e-3, 0.0945
 GRIDS: dict[str, dict[str, Any]] = {
-    "quick": {"seeds": 2, "steps": 5000, "polish_steps": 1500},
+    "quick": {"seeds": 2, "steps": 6000, "polish_steps": 2500},
     "full": {"seeds": 4, "steps": 6000, "polish_steps": 2500},
 }
 UNKNOWNS = (
