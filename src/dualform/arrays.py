@@ -58,6 +58,11 @@ def append_one(x: Float[Array, "*time d"]) -> Float[Array, "*time d+1"]:
     return jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
 
 
+def count_parameters(module: PyTree) -> int:
+    """How many numbers a module holds in its real arrays."""
+    return sum(leaf.size for leaf in jax.tree_util.tree_leaves(module) if jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
 def relative_error(found: Inexact[Array, "*shape"], expected: Inexact[Array, "*shape"]) -> Float[Array, ""]:
     """||found - expected|| / ||expected||, Euclidean, over all entries; the plain norm where `expected` is 0."""
     power = jnp.linalg.norm(expected.ravel())

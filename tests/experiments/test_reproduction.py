@@ -6,6 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform.arrays import count_parameters
 from dualform.cli import main
 from dualform.errors import InputError
 from dualform.experiments import fig3, fig4, results
@@ -13,7 +14,6 @@ from dualform.experiments.architectures import (
     ARCHITECTURES,
     Training,
     make_network,
-    parameters_of,
     train,
     training_from,
 )
@@ -113,7 +113,7 @@ def test_every_architecture_is_built(name):
     training = Training(name, 6)
     network = make_network(training, 6, 3, jr.key(0))
     assert network.d_in == 6 and network.d_out == 3
-    assert parameters_of(network) > 0
+    assert count_parameters(network) > 0
 
 
 @pytest.mark.parametrize("task", ["teacher", "regression"])

@@ -10,6 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
+from dualform.arrays import count_parameters
 from dualform.errors import require
 from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
 
@@ -63,7 +64,11 @@ def measured_error(
     with jax.enable_x64(True):
         rnn = make(jnp.float64)
         found = np.asarray(_run(rnn, jnp.asarray(x, jnp.float64)))
-    expected = double_sum(attention, x)
+    return difference(found, double_sum(attention, x))
+
+
+def difference(found: Float[np.ndarray, "*shape"], expected: Float[np.ndarray, "*shape"]) -> float:
+    """||found - expected|| / ||expected||, the plain norm where `expected` is 0: in NumPy, and so in float64 always."""
     power = np.linalg.norm(expected)
     return float(np.linalg.norm(found - expected) / (power if power else 1.0))
 
@@ -91,15 +96,14 @@ def certify(
     given = None if inputs is None else checked_inputs(inputs, attention.d_in)
     rnn = make(None)
     decay = np.asarray(rnn.decay)
-    size = lambda module: sum(leaf.size for leaf in jax.tree_util.tree_leaves(eqx.filter(module, eqx.is_array)))
     return Certificate(
         random_error=measured_error(make, attention, x),
         input_error=None if given is None else measured_error(make, attention, given),
         memory_units=int(np.sum(decay == 1)),
         forget_units=int(np.sum(decay == 0)),
         readout_units=rnn.readout.shape[1],
-        parameters=size(rnn),
-        attention_parameters=size(attention),
+        parameters=count_parameters(rnn),
+        attention_parameters=count_parameters(attention),
         least_memory=least[0],
         least_forget=least[1],
     )

@@ -1,9 +1,8 @@
 """Attention, and any gated RNN, written into the weights of LRU layers with gated linear units."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -16,15 +15,12 @@ from dualform.construct.linearised import (
     with_bias,
     with_one,
 )
-from dualform.construct.scale import best_scale, check_dtype, checked_once
+from dualform.construct.scale import Parts, behind_identity, best_scale, caster, check_dtype, checked_once
 from dualform.errors import require
-from dualform.mixers import LRU, AbstractMixer, GatedRNN, LinearAttention, LRUInOut, LRUInSkip, LRUOut
+from dualform.mixers import LRU, GatedRNN, LinearAttention, LRUInOut, LRUInSkip, LRUOut
 from dualform.models import Stack
 
 VARIANTS = ("out", "in_out", "in_skip")
-
-Parts: TypeAlias = tuple[Array, tuple[AbstractMixer, ...], Array]
-"""Embedding, layers and readout of a stack."""
 
 
 def lru(
@@ -99,12 +95,12 @@ def _out(target: Any, order: int) -> Callable[[float, Any], Stack]:
     n, d, power = len(w.nu), w.w_m_in.shape[1] - 1, with_one(w.state_power())
 
     def parts(scale: float, dtype: Any) -> Parts:
-        cast = _caster(dtype)
+        cast = caster(dtype)
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
         first = LRUOut(_core_without_memory(np.ones(d), cast), cast(write.w_m), cast(write.w_x))
         second = LRUOut(_core(write.collect, w.nu, np.eye(n), cast), cast(read.w_m), cast(read.w_x))
-        return _parts((first, second), w.readout @ read.collect, cast)
+        return behind_identity((first, second), w.readout @ read.collect, cast)
 
     return checked_once(parts)
 
@@ -114,12 +110,12 @@ def _in_out(target: Any, order: int) -> Callable[[float, Any], Stack]:
     n, d, power = len(w.nu), w.w_m_in.shape[1] - 1, with_one(w.state_power())
 
     def parts(scale: float, dtype: Any) -> Parts:
-        cast = _caster(dtype)
+        cast = caster(dtype)
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
         gates = (cast(gate) for gate in (write.w_m, write.w_x, read.w_m, read.w_x))
         layer = LRUInOut(_core(write.collect, w.nu, np.eye(n), cast), *gates)
-        return _parts((layer,), w.readout @ read.collect, cast)
+        return behind_identity((layer,), w.readout @ read.collect, cast)
 
     return checked_once(parts)
 
@@ -131,14 +127,14 @@ def _in_skip(target: Any, order: int) -> Callable[[float, Any], Stack]:
     open_gate = lambda rows, columns: with_bias(np.zeros((rows, columns)), SATURATED)
 
     def parts(scale: float, dtype: Any) -> Parts:
-        cast = _caster(dtype)
+        cast = caster(dtype)
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
         gates = (cast(gate) for gate in (write.w_m, write.w_x, open_gate(n, d), with_bias(np.eye(n))))
         first = LRUInSkip(_core(write.collect, w.nu, np.eye(n), cast), *gates)
         gates = (cast(gate) for gate in (read.w_m, read.w_x, open_gate(m, n), with_bias(np.eye(m))))
         second = LRUInSkip(_core_without_memory(read.collect, cast), *gates)
-        return _parts((first, second), w.readout, cast)
+        return behind_identity((first, second), w.readout, cast)
 
     return checked_once(parts)
 
@@ -151,12 +147,12 @@ def _in_skip_attention(attention: LinearAttention, order: int) -> Callable[[floa
     power = with_one(state_power(left, right, np.ones(n)))
 
     def parts(scale: float, dtype: Any) -> Parts:
-        cast = _caster(dtype)
+        cast = caster(dtype)
         write = products(left, right, np.eye(d + 1), scale, order)
         read = pairs(query, memory, np.eye(d + 1), power, scale, order)
         gates = (cast(gate) for gate in (write.w_m, write.w_x, read.w_m, read.w_x))
         layer = LRUInSkip(_core(write.collect, np.full(n, -np.inf), np.eye(n), cast), *gates)
-        return _parts((layer,), w.readout @ read.collect, cast)
+        return behind_identity((layer,), w.readout @ read.collect, cast)
 
     return checked_once(parts)
 
@@ -174,12 +170,3 @@ def _core_without_memory(skip: np.ndarray, cast: Callable[[Any], Array]) -> LRU:
     d_out, d_in = (len(skip), len(skip)) if skip.ndim == 1 else skip.shape
     none, drive, readout = np.zeros(0), np.zeros((0, d_in)), np.zeros((d_out, 0))
     return LRU(*(cast(array) for array in (none, none, none, drive, drive, readout, readout, skip)))
-
-
-def _parts(layers: tuple[Any, ...], readout: np.ndarray, cast: Callable[[Any], Array]) -> Parts:
-    """The layers behind an embedding that changes nothing."""
-    return cast(with_bias(np.eye(layers[0].d_in))), layers, cast(with_bias(readout))
-
-
-def _caster(dtype: Any) -> Callable[[Any], Array]:
-    return lambda w: jnp.asarray(w, dtype or float)

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from dualform.construct.gated_weights import checked_target, gated_weights
-from dualform.construct.into_lru import Parts
 from dualform.construct.linearised import (
     CLOSED,
     SATURATED,
@@ -19,7 +17,7 @@ from dualform.construct.linearised import (
     with_bias,
     with_one,
 )
-from dualform.construct.scale import best_scale, check_dtype, checked_once
+from dualform.construct.scale import Parts, behind_identity, best_scale, caster, check_dtype, checked_once
 from dualform.errors import require
 from dualform.mixers import LSTM, GatedRNN, LinearAttention
 from dualform.mixers.circuits import output_maps
@@ -125,7 +123,7 @@ def _one_layer(attention: LinearAttention, order: int) -> Callable[[float, Any],
         values = with_bias(np.tile(w.values * (TANH / size)[:, None], (4, 1)))
         layer = _layer(keys[write], np.full(4 * n, SATURATED), values, queries[read], dtype)
         undo = np.tile(size, 4) * undo_keys[write] * undo_queries[read] / TANH
-        return _parts((layer,), np.tile(w.readout, (1, 4)) * undo[None], dtype)
+        return behind_identity((layer,), np.tile(w.readout, (1, 4)) * undo[None], caster(dtype))
 
     return checked_once(parts)
 
@@ -147,7 +145,7 @@ def _two_layers(target: Any, order: int) -> Callable[[float, Any], Stack]:
         second = _layer(
             read.w_m @ state, np.full(m, CLOSED), TANH * (read.w_x @ state), _constant(m, n, SATURATED), dtype
         )
-        return _parts((first, second), w.readout @ read.collect / TANH, dtype)
+        return behind_identity((first, second), w.readout @ read.collect / TANH, caster(dtype))
 
     return checked_once(parts)
 
@@ -161,11 +159,5 @@ def _layer(gate: np.ndarray, forget: np.ndarray, cell: np.ndarray, output: np.nd
     units, columns = len(gate), gate.shape[1] - 1
     rows = np.stack([gate, with_bias(np.zeros((units, columns))), cell, output])
     rows[1, :, -1] = forget
-    cast = lambda w: jnp.asarray(w, dtype or float)
+    cast = caster(dtype)
     return LSTM(cast(rows[:, :, :-1]), cast(np.zeros((4, units, units))), cast(rows[:, :, -1]))
-
-
-def _parts(layers: tuple[LSTM, ...], readout: np.ndarray, dtype: Any) -> Parts:
-    """The layers behind an embedding that changes nothing."""
-    cast = lambda w: jnp.asarray(w, dtype or float)
-    return cast(with_bias(np.eye(layers[0].d_in))), layers, cast(with_bias(readout))

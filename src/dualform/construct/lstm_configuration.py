@@ -13,6 +13,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float
 
+from dualform.construct.certificate import difference
 from dualform.construct.gated_weights import checked_target, exact_outputs, gated_weights
 from dualform.construct.into_lstm import key_values, lstm
 from dualform.construct.scale import random_tokens, stack_error
@@ -90,7 +91,7 @@ def table4(target: LinearAttention | GatedRNN | Any, scale: float | None = None,
         y = read
         for cell in cells:
             y = ideal_lstm(cell, y)
-        errors.append(_relative(y @ decoder.T if np.isfinite(y).all() else np.full_like(expected, np.inf), expected))
+        errors.append(difference(y @ decoder.T if np.isfinite(y).all() else np.full_like(expected, np.inf), expected))
     with jax.enable_x64(True):
         stack = lstm(target, scale=scale, dtype="float64")
     return Table4(
@@ -150,8 +151,3 @@ def _gate(u: np.ndarray, b: float = 0.0) -> Gate:
 def _open(cell: Cell) -> Cell:
     """The cell with an output gate of 1 where it is printed as infinite."""
     return cell._replace(o=cell.o._replace(b=np.where(np.isinf(cell.o.b), 1.0, cell.o.b)))
-
-
-def _relative(found: np.ndarray, expected: np.ndarray) -> float:
-    power = np.linalg.norm(expected)
-    return float(np.linalg.norm(found - expected) / (power if power else 1.0))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -12,13 +12,18 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
+from dualform.construct.certificate import difference
 from dualform.construct.gated_weights import TOKENS, checked_target, exact_outputs
+from dualform.construct.linearised import with_bias
 from dualform.errors import require
-from dualform.mixers import GatedRNN, LinearAttention
+from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention
 from dualform.models import Stack
 
 SCALES = tuple(2.0**-k for k in range(-1, 25))
 """Powers of two: a scale then costs no rounding of its own."""
+
+Parts: TypeAlias = tuple[Array, tuple[AbstractMixer, ...], Array]
+"""Embedding, layers and readout of a stack."""
 
 DTYPES = ("float32", "float64")
 
@@ -76,7 +81,7 @@ def linearisation_curve(
     x = random_tokens(target.d_in, jr.key(0) if key is None else key)
     expected = exact_outputs(target, x)
     errors = {
-        name: tuple(_error(lambda dtype, s=s: make(s, dtype), name, x, expected) for s in scales) for name in names
+        name: tuple(error_on(lambda dtype, s=s: make(s, dtype), name, x, expected) for s in scales) for name in names
     }
     best = {name: float(scales[int(np.argmin(found))]) for name, found in errors.items()}
     return Curve(tuple(float(s) for s in scales), errors, best)
@@ -98,7 +103,7 @@ def stack_error(
 ) -> float:
     """The relative error of one construction, `make(dtype)`, on random tokens: a point of the curve."""
     x = random_tokens(target.d_in, jr.key(0) if key is None else key)
-    return _error(make, dtype_name(dtype), x, exact_outputs(target, x))
+    return error_on(make, dtype_name(dtype), x, exact_outputs(target, x))
 
 
 def random_tokens(d: int, key: Array) -> Float[np.ndarray, "sequence time d"]:
@@ -121,15 +126,25 @@ def check_dtype(dtype: Any) -> None:
     )
 
 
-def _error(make: Callable[[Any], Stack], dtype: str, x: np.ndarray, expected: np.ndarray) -> float:
+def error_on(make: Callable[[Any], Stack], dtype: str, x: np.ndarray, expected: np.ndarray) -> float:
+    """The relative error of `make(dtype)` on given tokens, run in that dtype; infinite where it is not finite."""
     with jax.enable_x64(dtype == "float64"):
         found = np.asarray(_run(make(dtype), jnp.asarray(x, dtype))).astype(np.float64)
-    power = np.linalg.norm(expected)
-    error = float(np.linalg.norm(found - expected) / (power if power else 1.0))
+    error = difference(found, expected)
     return error if np.isfinite(error) else float("inf")
 
 
-def checked_once(parts: Callable[[float, Any], tuple[Array, tuple[Any, ...], Array]]) -> Callable[[float, Any], Stack]:
+def caster(dtype: Any) -> Callable[[Any], Array]:
+    """What makes a JAX array of this dtype, of JAX's default for None."""
+    return lambda w: jnp.asarray(w, dtype or float)
+
+
+def behind_identity(layers: tuple[AbstractMixer, ...], readout: np.ndarray, cast: Callable[[Any], Array]) -> Parts:
+    """The layers behind an embedding that changes nothing."""
+    return cast(with_bias(np.eye(layers[0].d_in))), layers, cast(with_bias(readout))
+
+
+def checked_once(parts: Callable[[float, Any], Parts]) -> Callable[[float, Any], Stack]:
     """The stacks of one construction at any scale, from embedding, layers and readout.
 
     A `Stack` finds its layers' widths by tracing them, much slower than writing their weights. A scale changes numbers, not

@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import jax.random as jr
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
+from dualform.arrays import count_parameters
 from dualform.construct.certificate import checked_inputs, double_sum
 from dualform.construct.into_lru import lru
 from dualform.construct.into_lstm import lstm
 from dualform.construct.layers_needed import hidden_units
+from dualform.construct.scale import error_on, stack_error
 from dualform.errors import require
 from dualform.mixers import LinearAttention
 from dualform.models import Stack
@@ -71,21 +69,14 @@ def build_stack(
         stack = lstm(attention, layers=layers, dtype=dtype)
     else:
         stack = lru(attention, asked.removeprefix("lru-").replace("-", "_"), layers=layers, dtype=dtype)
-    drawn = np.asarray(jr.normal(jr.key(0) if key is None else key, (4, 64, attention.d_in), jnp.float32))
     return StackConstruction(
         stack,
         asked,
         len(stack.layers),
         dtype,
-        _error(stack, attention, drawn.astype(np.float64), dtype),
-        None if given is None else _error(stack, attention, given, dtype),
+        stack_error(lambda dtype: stack, attention, dtype, key=key),
+        None if given is None else error_on(lambda dtype: stack, dtype, given, double_sum(attention, given)),
         sum(hidden_units(layer) for layer in stack.layers),
         stack.parameters(),
-        sum(leaf.size for leaf in jax.tree_util.tree_leaves(attention)),
+        count_parameters(attention),
     )
-
-
-def _error(stack: Stack, attention: LinearAttention, x: Float[np.ndarray, "sequence time d"], dtype: str) -> float:
-    found = np.asarray(jax.vmap(lambda x: stack(x)[0])(jnp.asarray(x, dtype))).astype(np.float64)
-    expected = double_sum(attention, x)
-    return float(np.linalg.norm(found - expected) / (np.linalg.norm(expected) or 1.0))

@@ -12,12 +12,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
+from dualform.arrays import count_parameters
 from dualform.errors import InputError, require
 from dualform.mixers import GRU, LSTM, DenseGatedRNN, GatedRNN, LinearAttention, LRUInOut, LRUInSkip, LRUOut
 from dualform.models import Stack
 from dualform.tasks import InContextRegression, Teacher, TeacherStudent, gradient_descent, last_output_loss
-from dualform.training import FitConfig, fit_ensemble
-from dualform.training.batched import batched
+from dualform.training import FitConfig, fit_ensemble, mean_squared_error
 
 _CELLS: dict[str, Callable[..., Any]] = {
     "lru_out": LRUOut.make,
@@ -101,11 +101,6 @@ def make_network(training: Training, d_in: int, d_out: int, key: Array) -> Any:
     return Stack.make(layers, d_in, d_out, key=keys[0], dtype=jnp.float32)
 
 
-def parameters_of(network: Any) -> int:
-    """How many numbers a network learns."""
-    return sum(leaf.size for leaf in jax.tree_util.tree_leaves(eqx.filter(network, eqx.is_inexact_array)))
-
-
 def make_teacher(training: Training, seed: int) -> Teacher:
     """The teacher of one seed: Gaussian, of the rank asked for, with a share of its entries set to 0."""
     teacher = Teacher.gaussian(training.d, key=jr.key(seed), rank=training.rank, dtype=jnp.float32)
@@ -146,7 +141,7 @@ def train(training: Training) -> tuple[list[Any], list[dict[str, Any]]]:
             {
                 "seed": seed,
                 "learning_rate": training.learning_rate * (training.rates[i] if training.rates else 1.0),
-                "parameters": parameters_of(fitted.models[i]),
+                "parameters": count_parameters(fitted.models[i]),
                 "train_loss": float(fitted.losses[i, -1]),
                 **validate(fitted.models[i], tasks[i], scales[i], jr.fold_in(jr.key(seed), 2)),
                 "diverged": fitted.diverged[i],
@@ -177,23 +172,14 @@ def _loss_of(network, task, key, loss):
 
 def _teacher_tasks(training: Training):
     tasks = [TeacherStudent(make_teacher(training, seed), batch=training.batch) for seed in training.seeds]
-    tasks = [eqx.tree_at(lambda t: t.teacher, task, _nameless(task.teacher)) for task in tasks]
     scales = [task.target_power(jr.key(seed)) for task, seed in zip(tasks, training.seeds, strict=True)]
-
-    def squared(network, x, y):
-        return jnp.mean(jnp.square(batched(network, x) - y))
 
     def validate(network, task, scale, key):
         keys = jr.split(key, 32)
-        losses = [float(_loss_of(network, task, k, squared)) / scale for k in keys]
+        losses = [float(_loss_of(network, task, k, mean_squared_error)) / scale for k in keys]
         return {"validation_loss": float(np.mean(losses))}
 
-    return tasks, scales, lambda key, task: task.sample(key), squared, validate
-
-
-def _nameless(teacher: Teacher) -> Teacher:
-    """The same teacher: names are part of a tree's structure, and an ensemble needs one structure."""
-    return Teacher(teacher.attention, teacher.inputs, "gaussian", teacher.source)
+    return tasks, scales, lambda key, task: task.sample(key), mean_squared_error, validate
 
 
 def _regression_tasks(training: Training):

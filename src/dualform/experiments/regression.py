@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.discover import monomial_names, polynomial, split_decays
-from dualform.discover.decays import Split, set_decays
+from dualform.discover.decays import set_decays
 from dualform.discover.units import keep_units
 from dualform.errors import require
 from dualform.experiments.identification import Moment
@@ -176,7 +176,7 @@ def settled(rnn: GatedRNN, margin: float = 0.01) -> GatedRNN:
     split = split_decays(rnn, margin)
     if len(split.between):
         return rnn
-    exact = set_decays(rnn, Split(split.memory, split.forget, split.between)).given_decay
+    exact = set_decays(rnn, split).given_decay
     assert exact is not None
     dtype = rnn.w_m_in.dtype
     arrays = (rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout)

@@ -139,7 +139,29 @@ class LRU(AbstractMixer):
         return y, jnp.stack([final.real, final.imag])
 
 
-class LRUOut(AbstractMixer):
+class AbstractGatedLRU(AbstractMixer):
+    """What the three gated forms share: an LRU, whose output z is read as gate * (W_x (z, 1)); they differ in the gate."""
+
+    core: eqx.AbstractVar[LRU]
+    w_m_out: eqx.AbstractVar[Float[Array, "d_out columns"]]
+    w_x_out: eqx.AbstractVar[Float[Array, "d_out columns_out"]]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_m_out)
+
+    def init_state(self):
+        """The core's, (2, n)."""
+        return self.core.init_state()
+
+    def mix(self, context, value, state, start, mask):
+        """gate * W_x (z, 1), z the core's output for the value."""
+        z, state = self.core.mix(None, value, state, start, mask)
+        return context * project(append_one(z), self.w_x_out), state
+
+
+class LRUOut(AbstractGatedLRU):
     """`LRU`, then y_t = sigma(W_m (z_t, 1)) * (W_x (z_t, 1)) of its output z_t: a gated linear unit ("LRU Out").
 
     The dual form freezes the sigmoid; W_x z_t is linear in the past.
@@ -170,15 +192,6 @@ class LRUOut(AbstractMixer):
         """Width of a token."""
         return self.core.d_in
 
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_m_out)
-
-    def init_state(self):
-        """The core's, (2, n)."""
-        return self.core.init_state()
-
     def context(self, x, state, start, mask):
         """The gate sigma(W_m z_t), (time, d_out)."""
         z, _ = self.core.mix(None, x, state, start, mask)
@@ -188,18 +201,13 @@ class LRUOut(AbstractMixer):
         """x itself."""
         return x
 
-    def mix(self, context, value, state, start, mask):
-        """gate * W_x (z, 1), z the core's output for the value."""
-        z, state = self.core.mix(None, value, state, start, mask)
-        return context * project(append_one(z), self.w_x_out), state
-
     def forward(self, x, state, start, mask):
         """The recurrence once."""
         z, state = self.core.mix(None, x, state, start, mask)
         return _glu(append_one(z), self.w_m_out, self.w_x_out), state
 
 
-class LRUInOut(AbstractMixer):
+class LRUInOut(AbstractGatedLRU):
     """`LRUOut` behind an input gate: u_t = sigma(W_m (x_t, 1)) * (W_x (x_t, 1)) goes into the core ("LRU In-Out").
 
     The dual form freezes the output's sigmoid; u_t is each token's own.
@@ -236,15 +244,6 @@ class LRUInOut(AbstractMixer):
         """Width of a token."""
         return self.w_m_in.shape[1] - 1
 
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_m_out)
-
-    def init_state(self):
-        """The core's, (2, n)."""
-        return self.core.init_state()
-
     def context(self, x, state, start, mask):
         """The output gate, (time, d_out)."""
         z, _ = self.core.mix(None, self.value(x), state, start, mask)
@@ -254,18 +253,13 @@ class LRUInOut(AbstractMixer):
         """u_t, the gated input, (time, core's d_in)."""
         return _glu(append_one(x), self.w_m_in, self.w_x_in)
 
-    def mix(self, context, value, state, start, mask):
-        """gate * W_x (z, 1), z the core's output for the value."""
-        z, state = self.core.mix(None, value, state, start, mask)
-        return context * project(append_one(z), self.w_x_out), state
-
     def forward(self, x, state, start, mask):
         """The recurrence once."""
         z, state = self.core.mix(None, self.value(x), state, start, mask)
         return _glu(append_one(z), self.w_m_out, self.w_x_out), state
 
 
-class LRUInSkip(AbstractMixer):
+class LRUInSkip(AbstractGatedLRU):
     """`LRUInOut` whose output gate reads the token: y_t = sigma(W_m (x_t, 1)) * (W_x (z_t, 1)) ("LRU In-Skip").
 
     **Arguments:** core: the `LRU`; w_m_in, w_x_in (core's d_in, d_in + 1); w_m_out (d_out, d_in + 1); w_x_out (d_out, core's
@@ -301,15 +295,6 @@ class LRUInSkip(AbstractMixer):
         """Width of a token."""
         return self.w_m_in.shape[1] - 1
 
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_m_out)
-
-    def init_state(self):
-        """The core's, (2, n)."""
-        return self.core.init_state()
-
     def context(self, x, state, start, mask):
         """The output gate, a function of the token alone, (time, d_out)."""
         return jax.nn.sigmoid(project(append_one(x), self.w_m_out))
@@ -317,11 +302,6 @@ class LRUInSkip(AbstractMixer):
     def value(self, x):
         """u_t, the gated input, (time, core's d_in)."""
         return _glu(append_one(x), self.w_m_in, self.w_x_in)
-
-    def mix(self, context, value, state, start, mask):
-        """gate * W_x (z, 1), z the core's output for the value."""
-        z, state = self.core.mix(None, value, state, start, mask)
-        return context * project(append_one(z), self.w_x_out), state
 
 
 def _glu(x: Float[Array, "time columns"], w_m: Float[Array, "m columns"], w_x: Float[Array, "m columns"]):

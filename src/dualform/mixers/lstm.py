@@ -101,15 +101,16 @@ class LSTM(AbstractMixer):
         u = self.u.reshape(-1, self.d_in)
         driven = project(x, u).astype(wide) + self.b.reshape(-1).astype(wide)[None]
         v, n = self.v.reshape(-1, self.d_out), self.d_out
-        p = jnp.zeros((3, n), wide) if self.peephole is None else self.peephole.astype(wide)
+        p = None if self.peephole is None else self.peephole.astype(wide)
+        peep = lambda gate, row, c: jax.nn.sigmoid(gate if p is None else gate + p[row] * c)
 
         def step(state, driven_t):
             h, c = state
             i, f, g, o = (driven_t + project(h, v).astype(wide)).reshape(4, n)
-            i, f = jax.nn.sigmoid(i + p[0] * c), jax.nn.sigmoid(f + p[1] * c)
+            i, f = peep(i, 0, c), peep(f, 1, c)
             write = i * jnp.tanh(g)
             c = f * c + write
-            o = jax.nn.sigmoid(o + p[2] * c)
+            o = peep(o, 2, c)
             return (o * jnp.tanh(c), c), (f, write, o, c)
 
         state = jax.tree_util.tree_map(lambda leaf: leaf.astype(wide), state)

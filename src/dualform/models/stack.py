@@ -1,12 +1,11 @@
 """Mixers one above the other, between a linear embedding and a linear readout."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, append_one, project
+from dualform.arrays import State, append_one, count_parameters, project
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.recurrences.flags import check_flags, check_time
@@ -118,4 +117,4 @@ class Stack(eqx.Module):
 
     def parameters(self) -> int:
         """How many numbers it learns."""
-        return sum(leaf.size for leaf in jax.tree_util.tree_leaves(eqx.filter(self, eqx.is_inexact_array)))
+        return count_parameters(self)
