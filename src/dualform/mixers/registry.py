@@ -33,3 +33,9 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
 def registry() -> dict[str, Callable[..., AbstractMixer]]:
     """Every mixer's maker by name: `make(d, key=...)` gives one of width d in and out, small enough to test."""
     return dict(_MAKERS)
+
+
+def classes() -> dict[str, type[AbstractMixer]]:
+    """The class of every registered mixer, by the class's name: variants of one class count once."""
+    makers = (getattr(make, "func", make) for make in _MAKERS.values())
+    return {make.__self__.__name__: make.__self__ for make in makers}  # pyright: ignore[reportFunctionMemberAccess]

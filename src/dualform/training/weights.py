@@ -1,5 +1,7 @@
 """Weights of mixers and stacks in safetensors files, with the mixer's class named in the file."""
 
+import dataclasses
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,41 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from dualform.errors import FileError, InputError
-from dualform.mixers import (
-    GRU,
-    LRU,
-    LSTM,
-    AbstractMixer,
-    DenseGatedRNN,
-    GatedRNN,
-    LinearAttention,
-    LRUInOut,
-    LRUInSkip,
-    LRUOut,
-    SideGatedRNN,
-    TanhRNN,
-)
+from dualform.mixers import AbstractMixer
+from dualform.mixers.registry import classes
 from dualform.models import Stack
 from dualform.tensor_file import read_tensors, write_tensors
 
 FORMAT = "1"
 
-_FIELDS: dict[type[AbstractMixer], tuple[str, ...]] = {
-    GatedRNN: ("w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout", "nu", "decay"),
-    SideGatedRNN: ("w_m_in", "w_x_in", "w_side", "readout", "nu", "decay"),
-    DenseGatedRNN: ("transition", "w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout"),
-    LinearAttention: ("w_v", "w_k", "w_q", "w_o"),
-    LRU: ("nu", "theta", "gamma", "b_re", "b_im", "c_re", "c_im", "skip"),
-    LRUOut: ("core", "w_m_out", "w_x_out"),
-    LRUInOut: ("core", "w_m_in", "w_x_in", "w_m_out", "w_x_out"),
-    LRUInSkip: ("core", "w_m_in", "w_x_in", "w_m_out", "w_x_out"),
-    LSTM: ("u", "v", "b", "peephole"),
-    GRU: ("u", "v", "b", "b_h"),
-    TanhRNN: ("u", "v", "b"),
-}
-"""The arguments of each class's constructor; `decay` is kept by the mixer as `given_decay`, `core` is an LRU of its own."""
-
-_OPTIONAL = {"nu", "decay", "w_o", "peephole", "b_h"}
+_RENAMED = {"given_decay": "decay"}
+"""Fields that their constructor calls otherwise."""
 
 
 def save_weights(path: str | os.PathLike[str], mixer: AbstractMixer | Stack) -> None:
@@ -64,15 +40,15 @@ def save_weights(path: str | os.PathLike[str], mixer: AbstractMixer | Stack) -> 
 
 
 def _arrays(mixer: AbstractMixer, prefix: str = "") -> dict[str, Any]:
-    if type(mixer) not in _FIELDS:
-        raise InputError(f"a {type(mixer).__name__} cannot be saved; {_kinds()} can, and a Stack of them.")
+    if type(mixer) not in classes().values():
+        raise InputError(f"a {type(mixer).__name__} cannot be saved; {', '.join(classes())} can, and a Stack of them.")
     arrays: dict[str, Any] = {}
-    for name in _FIELDS[type(mixer)]:
-        value = _field(mixer, name)
+    for field in dataclasses.fields(mixer):
+        value, name = getattr(mixer, field.name), prefix + _RENAMED.get(field.name, field.name)
         if isinstance(value, AbstractMixer):
-            arrays |= _arrays(value, f"{prefix}{name}.")
+            arrays |= _arrays(value, f"{name}.")
         elif value is not None:
-            arrays[prefix + name] = value
+            arrays[name] = value
     return arrays
 
 
@@ -101,10 +77,10 @@ def load_weights(path: str | os.PathLike[str], kind: type | None = None) -> Any:
 
 
 def _named(name: str, where: str) -> type:
-    named: dict[str, type] = {kind.__name__: kind for kind in (*_FIELDS, Stack)}
-    if name not in named:
-        raise FileError(f"{where} holds a {name}, which this dualform does not know; it knows {_kinds()}, Stack.")
-    return named[name]
+    known: dict[str, type] = {**classes(), "Stack": Stack}
+    if name not in known:
+        raise FileError(f"{where} holds a {name}, which this dualform does not know; it knows {', '.join(known)}.")
+    return known[name]
 
 
 def _built_stack(arrays: dict[str, np.ndarray], metadata: Mapping[str, str], where: str) -> Stack:
@@ -124,25 +100,23 @@ def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 
 def _built(kind: type[AbstractMixer], arrays: dict[str, np.ndarray], where: str) -> AbstractMixer:
-    core = _part(arrays, "core.") if "core" in _FIELDS[kind] else {}
-    arrays = {name: array for name, array in arrays.items() if not (core and name.startswith("core."))}
-    unknown = sorted(set(arrays) - set(_FIELDS[kind]))
+    """The mixer of these arrays; a field that is a mixer itself (an LRU's core) is built of those that carry its name."""
+    parts: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, AbstractMixer):
+            own = _part(arrays, f"{field.name}.")
+            arrays = {name: array for name, array in arrays.items() if not name.startswith(f"{field.name}.")}
+            parts |= {field.name: _built(field.type, own, where)} if own else {}
+    expected = inspect.signature(kind).parameters
+    unknown = sorted(set(arrays) - set(expected))
     if unknown:
         raise FileError(f"{where} has arrays that no {kind.__name__} has: {', '.join(unknown)}. Write it again.")
+    needed = (name for name, parameter in expected.items() if parameter.default is inspect.Parameter.empty)
+    missing = sorted(set(needed) - set(arrays) - set(parts))
+    if missing:
+        raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.")
     build: Any = kind
-    parts = {"core": _built(LRU, core, where)} if core else {}
     try:
         return build(**{name: jnp.asarray(array) for name, array in arrays.items()}, **parts)
-    except TypeError:
-        missing = sorted(set(_FIELDS[kind]) - set(arrays) - (set() if kind is LRU else _OPTIONAL))
-        raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.") from None
     except InputError as error:
         raise InputError(f"the weights in {where} do not fit together: {error}") from None
-
-
-def _field(mixer: AbstractMixer, name: str) -> Any:
-    return getattr(mixer, "given_decay" if name == "decay" else name)
-
-
-def _kinds() -> str:
-    return ", ".join(kind.__name__ for kind in _FIELDS)
