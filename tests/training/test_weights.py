@@ -136,7 +136,9 @@ def test_unknown_kind_is_not_saved(tmp_path, getkey):
 
     own = Own(*jnp.ones((3, 2, 2)))
     for mixer in (own, Stack.make((own,), 2, 2, key=getkey())):
-        with pytest.raises(InputError, match="a Own cannot be saved; LinearAttention, GatedRNN, .* can, and a Stack of them"):
+        with pytest.raises(
+            InputError, match="a Own cannot be saved; LinearAttention, GatedRNN, .* can, and a Stack of them"
+        ):
             save_weights(tmp_path / "w.safetensors", mixer)
     assert not list(tmp_path.iterdir())
 
