@@ -32,10 +32,10 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
     del page
 
     def paper() -> str:
-        from mkdocs.structure.files import File  # which the functions below do without
-
         text, pictures = reproductions(Path(config["docs_dir"]) / "reproductions")
         for name, content in pictures.items():
+            from mkdocs.structure.files import File  # only there when pages are built
+
             files.append(File.generated(config, f"{PICTURES}/{name}", content=content))
         return text
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make every warning an error, but for the cache's own when two processes meet at one of its files."""
+    # A shell's background jobs are started with Ctrl-C ignored, and the tests of Ctrl-C would wait for it in vain.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", "error")
     # Orbax's threads may report a read of a damaged file to an event loop that Orbax itself has closed already.
     config.addinivalue_line(

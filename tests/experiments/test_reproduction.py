@@ -29,7 +29,7 @@ from dualform.experiments.reproduction import (
     verdict_of,
     within,
 )
-from dualform.experiments.scaling import _steps_to
+from dualform.experiments.scaling import _needed, _steps_to
 from dualform.training import Job
 
 
@@ -157,6 +157,8 @@ def test_best_and_steps():
     assert (
         fig4.best(rows, "gru") == 1.0 and fig4.best(rows, "gru", 1) == 2.0 and fig4.best(rows, "lstm") == float("inf")
     )
+    widths = [{"d": 2, "width": width, "loss": loss} for width, loss in ((5, 0.1), (8, 0.009), (10, 0.001))]
+    assert _needed(widths, 2, 0.01) == 8 and _needed(widths, 3, 0.01) == _needed(widths, 2, 1e-9) == "none of them"
     assert _steps_to([1.0, 0.5, 0.05, 0.01], 0.1, 400) == 300 and _steps_to([1.0], 0.1, 100) is None
 
 

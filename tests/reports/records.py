@@ -100,7 +100,8 @@ DATA: dict[str, dict[str, Any]] = {
                 "milliseconds": 1.5 * d,
             }
             for d in (2, 4)
-        ]
+        ],
+        "widths": [{"d": d, "width": n * d, "loss": 0.1 / n} for d in (2, 4) for n in (5, 10)],
     },
     "in-context": {
         "learning_rates": [{"pairs": 4, "noise": 0.0, "rate": 0.147, "learned_rate": 0.146}],

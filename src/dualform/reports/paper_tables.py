@@ -169,8 +169,9 @@ def scaling(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     rows = data.get("rows")
     if not rows:
         return None
-    figure = Figure(figsize=(11, 3.1))
-    steps, losses, time = figure.subplots(1, 3)
+    widths = data.get("widths") or []
+    figure = Figure(figsize=(11 if not widths else 14, 3.1))
+    steps, losses, time, *more = figure.subplots(1, 4 if widths else 3)
     for i, level in enumerate(rows[0].get("steps_to", {})):
         look = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
         reached = [(row["d"], finite(_several(row["steps_to"].get(level)))) for row in rows]
@@ -192,10 +193,20 @@ def scaling(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     style(time, "time", "width d of the attention", "ms a step and seed")
     for axes in (steps, losses, time):
         axes.set_xticks([row["d"] for row in rows])
+    for axes in more:
+        for i, d in enumerate(dict.fromkeys(row["d"] for row in widths)):
+            of_d = [row for row in widths if row["d"] == d]
+            look = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
+            axes.plot([r["width"] for r in of_d], [r["loss"] for r in of_d], **look, ms=5, lw=1.2, label=f"d = {d}")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.legend(fontsize=7, frameon=False)
+        style(axes, "width that is needed", "hidden and pre-readout units", "median loss")
     figure.tight_layout()
     return figure, (
         "Students with twice the compact construction's units: steps of AdamW until a loss is reached (seeds that never reach "
-        "it have no point), the loss of every seed in the end, and the time of a step."
+        "it have no point), the loss of every seed in the end, and the time of a step. "
+        "Where widths were varied, the last panel has the median loss against them."
     )
 
 
