@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Inexact
 
 from dualform.arrays import accumulator, promote
 from dualform.errors import require
+from dualform.recurrences.choice import choose
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["naive", "scan", "associative"]
@@ -79,8 +80,7 @@ def diagonal(
     decay = jnp.broadcast_to(decay.astype(wide), drive.shape if varies else drive.shape[1:])
     h0 = jnp.zeros(drive.shape[1:], wide) if h0 is None else h0.astype(wide)
     decay, drive = _with_flags(decay, drive, start, mask, varies)
-    if form is None:
-        form = "scan" if jax.default_backend() == "cpu" else "associative"
+    form = choose("diagonal", ("scan", "associative", "naive"), form, time=time)
     if form == "naive":
         h, final = _naive(decay, drive, h0, reverse)
     else:

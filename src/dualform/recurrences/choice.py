@@ -1,0 +1,43 @@
+"""Which form of a recurrence runs: the one place that decides, for the platform and the shape, unless it is forced."""
+
+import logging
+from collections.abc import Sequence
+
+import jax
+
+from dualform.errors import require
+
+LOGGER = logging.getLogger(__name__)
+
+_PREFERRED: dict[str, dict[str, str]] = {
+    "diagonal": {"cpu": "scan", "other": "associative"},
+}
+"""By recurrence: the form on a CPU, and on accelerators. A recurrence that is not here takes the first of its forms."""
+
+
+def choose(recurrence: str, forms: Sequence[str], forced: str | None, *, time: int) -> str:
+    """The form in which `recurrence` runs.
+
+    **Arguments:**
+
+    - recurrence: its name.  forms: those that it has, the preferred first; "naive" among them.
+    - forced: the form that the caller asks for, or None.
+    - time: tokens; a single one needs no chunks and takes "naive".
+
+    **Returns:** one of `forms`; the choice is logged at level DEBUG.
+
+    **Raises:** `InputError` where `forced` is none of `forms`.
+    """
+    require(
+        forced is None or forced in forms,
+        f"{recurrence} has no form {forced!r}; it has {', '.join(forms)}. Leave the form out to have it chosen.",
+    )
+    platform = jax.default_backend()
+    if forced is not None:
+        form = forced
+    elif time == 1 and "naive" in forms:
+        form = "naive"
+    else:
+        form = _PREFERRED.get(recurrence, {}).get("cpu" if platform == "cpu" else "other", forms[0])
+    LOGGER.debug("%s: form %s for %d tokens on %s (%s)", recurrence, form, time, platform, "forced" if forced else "chosen")
+    return form
