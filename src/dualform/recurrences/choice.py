@@ -39,5 +39,7 @@ def choose(recurrence: str, forms: Sequence[str], forced: str | None, *, time: i
         form = "naive"
     else:
         form = _PREFERRED.get(recurrence, {}).get("cpu" if platform == "cpu" else "other", forms[0])
-    LOGGER.debug("%s: form %s for %d tokens on %s (%s)", recurrence, form, time, platform, "forced" if forced else "chosen")
+    LOGGER.debug(
+        "%s: form %s for %d tokens on %s (%s)", recurrence, form, time, platform, "forced" if forced else "chosen"
+    )
     return form
