@@ -3,15 +3,22 @@
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
 from dualform.mixers.gru import GRU
+from dualform.mixers.hgrn import HGRN, HGRNComplex
 from dualform.mixers.linear_attention import LinearAttention
 from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
 from dualform.mixers.lstm import LSTM
+from dualform.mixers.min_gru import MinGRU
+from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import registry
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
 
 __all__ = [
+    "MinLSTM",
+    "MinGRU",
+    "HGRNComplex",
+    "HGRN",
     "GRU",
     "LRU",
     "LSTM",

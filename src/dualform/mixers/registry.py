@@ -6,9 +6,12 @@ from functools import partial
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
 from dualform.mixers.gru import GRU
+from dualform.mixers.hgrn import HGRN, HGRNComplex
 from dualform.mixers.linear_attention import LinearAttention
 from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
 from dualform.mixers.lstm import LSTM
+from dualform.mixers.min_gru import MinGRU
+from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
@@ -27,6 +30,12 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "gru": GRU.make,
     "gru_chung": partial(GRU.make, variant="chung"),
     "tanh_rnn": TanhRNN.make,
+    "hgrn": HGRN.make,
+    "hgrn_complex": HGRNComplex.make,
+    "min_gru": MinGRU.make,
+    "min_gru_log": partial(MinGRU.make, candidate="positive"),
+    "min_lstm": MinLSTM.make,
+    "min_lstm_log": partial(MinLSTM.make, candidate="positive"),
 }
 
 

@@ -1,0 +1,42 @@
+"""An affine map whose bias may be left out: the map, its check and its initial weights."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+
+
+def optional_array(a: Any) -> Array | None:
+    """An array field's converter where the field may be None."""
+    return None if a is None else jnp.asarray(a)
+
+
+def affine(
+    x: Float[Array, "time d_in"], w: Float[Array, "d_out d_in"], b: Float[Array, " d_out"] | None
+) -> Float[Array, "time d_out"]:
+    """w x_t + b for each token, in float32 or wider; without b where it is None."""
+    y = project(x, w)
+    if b is None:
+        return y
+    wide = accumulator(y.dtype, b.dtype)
+    return y.astype(wide) + b.astype(wide)[None]
+
+
+def check_affine(name: str, w: Array, b: Array | None, rows: int, columns: int) -> None:
+    """Raise `InputError` unless `w_<name>` is (rows, columns), and `b_<name>` (rows,) or None."""
+    require(w.shape == (rows, columns), f"w_{name} has shape {w.shape}; it must be {(rows, columns)}.")
+    require(
+        b is None or b.shape == (rows,),
+        f"b_{name} has shape {None if b is None else b.shape}; it must be ({rows},), or None.",
+    )
+
+
+def uniform_affine(key: Array, rows: int, columns: int, dtype: Any) -> tuple[Array, Array]:
+    """w (rows, columns) and b (rows,), uniform in +-1 / sqrt(columns): the initial weights of PyTorch's linear layer."""
+    keys, bound = jr.split(key), columns**-0.5
+    draw = lambda key, *shape: jr.uniform(key, shape, dtype or float, -bound, bound)
+    return draw(keys[0], rows, columns), draw(keys[1], rows)

@@ -1,0 +1,274 @@
+"""The hierarchically gated recurrent network: forget gates with a lower bound that rises from layer to layer."""
+
+import abc
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator
+from dualform.errors import require
+from dualform.mixers.affine import affine, check_affine, optional_array, uniform_affine
+from dualform.mixers.decay_map import decay_map
+from dualform.mixers.mixer import AbstractMixer
+from dualform.norms import rms_factor
+from dualform.recurrences.diagonal import diagonal
+
+EPSILON = 1e-5
+"""What the norm adds to the variance, as published."""
+
+
+def hgrn_lower_bounds(logits: Float[Array, "layers n"]) -> Float[Array, "layers n"]:
+    """gamma of every layer: p = softmax(logits) over layers, gamma_l = p_2 + ... + p_l, and 0 for the first layer.
+
+    **Arguments:** logits: (layers, n), learnable; equal ones give (l - 1) / layers.
+
+    **Source:** Qin et al. 2023 (arXiv 2311.04823), Sec. 3.3: the cumulative softmax less its first term.
+    """
+    share = jax.nn.softmax(logits.astype(accumulator(logits.dtype)), axis=0)
+    return jnp.cumsum(share.at[0].set(0.0), axis=0).astype(logits.dtype)
+
+
+class AbstractHGRN(AbstractMixer):
+    """What the real and the complex HGRN share: the forget gate, and the readout W_o (g * norm(h)) + b_o.
+
+    They differ in the candidate c and in the recurrence that carries it.
+    """
+
+    gamma: eqx.AbstractVar[Float[Array, " n"]]
+    w_f: eqx.AbstractVar[Float[Array, "n d"]]
+    w_g: eqx.AbstractVar[Float[Array, "width d"]]
+    w_o: eqx.AbstractVar[Float[Array, "d_out width"]]
+    norm_weight: eqx.AbstractVar[Float[Array, " width"]]
+    norm_bias: eqx.AbstractVar[Float[Array, " width"] | None]
+    b_f: eqx.AbstractVar[Float[Array, " n"] | None]
+    b_g: eqx.AbstractVar[Float[Array, " width"] | None]
+    b_o: eqx.AbstractVar[Float[Array, " d_out"] | None]
+
+    @abc.abstractmethod
+    def remember(self, lam, write, value, state, start, mask):
+        """h, (time, width), and the state after the last token: linear in `value`."""
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_f.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_o)
+
+    def gates(self, x):
+        """lam = gamma + (1 - gamma) sigma(W_f x + b_f), 1 - lam, (time, n), and g = silu(W_g x + b_g), (time, width)."""
+        forget = affine(x, self.w_f, self.b_f)
+        gamma = self.gamma.astype(forget.dtype)[None]
+        lam = gamma + (1 - gamma) * jax.nn.sigmoid(forget)
+        return lam, (1 - gamma) * jax.nn.sigmoid(-forget), jax.nn.silu(affine(x, self.w_g, self.b_g))
+
+    def centred(self, h):
+        """h less its mean, where the norm is a layer norm (it has a bias)."""
+        return h if self.norm_bias is None else h - jnp.mean(h, axis=-1, keepdims=True)
+
+    def read(self, h, gate, factor):
+        """W_o (g * norm(h)) + b_o, given the norm's factor."""
+        normed = self.centred(h) * factor * self.norm_weight.astype(h.dtype)[None]
+        if self.norm_bias is not None:
+            normed = normed + self.norm_bias.astype(h.dtype)[None]
+        return affine(gate * normed, self.w_o, self.b_o)
+
+    def context(self, x, state, start, mask):
+        """lam, 1 - lam, g, and the factor of the norm of h, (time, 1)."""
+        lam, write, gate = self.gates(x)
+        h, _ = self.remember(lam, write, self.value(x), state, start, mask)
+        return lam, write, gate, rms_factor(self.centred(h), EPSILON)
+
+    def mix(self, context, value, state, start, mask):
+        """The recurrence, and its readout with the norm's factor frozen."""
+        lam, write, gate, factor = context
+        h, state = self.remember(lam, write, value, state, start, mask)
+        return self.read(h, gate, factor), state
+
+    def forward(self, x, state, start, mask):
+        """The recurrence once."""
+        lam, write, gate = self.gates(x)
+        h, state = self.remember(lam, write, self.value(x), state, start, mask)
+        return self.read(h, gate, rms_factor(self.centred(h), EPSILON)), state
+
+
+class HGRN(AbstractHGRN):
+    """h_t = lam_t * h_{t-1} + (1 - lam_t) * c_t,  y_t = W_o (g_t * norm(h_t)) + b_o: the real form.
+
+    lam = gamma + (1 - gamma) sigma(W_f x + b_f), c = silu(W_c x + b_c), g = silu(W_g x + b_g). The norm is an RMS norm, or
+    a layer norm where `norm_bias` is given. The dual form freezes its factor.
+
+    **Arguments:** w_c, w_f, w_g (n, d); w_o (d_out, n); norm_weight (n,); gamma (n,): the lower bound of the decay, in
+    [0, 1), from `hgrn_lower_bounds`; b_c, b_f, b_g, norm_bias (n,) and b_o (d_out,), each optional.
+
+    **Raises:** `InputError` where the shapes do not fit or gamma lies outside [0, 1).
+
+    **Source:** Qin et al. 2023 (arXiv 2311.04823), without the rotation theta, as in the implementations in use: with
+    biases and layer norm in hgru-pytorch, without and with an RMS norm in flash-linear-attention. The norm comes before the
+    gate, as in both. Oracle: hgru-pytorch's `HgruRealV6.forward_naive`, and fla-core's `naive_recurrent_hgrn`.
+    """
+
+    w_c: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_f: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_g: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
+    norm_weight: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    gamma: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    b_c: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_f: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_g: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
+    norm_bias: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        n, d = _check_shapes(self, 1)
+        check_affine("c", self.w_c, self.b_c, n, d)
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, n: int | None = None, layer: int = 1, layers: int = 2, dtype=None) -> "HGRN":
+        """As layer `layer` (from 0) of `layers` starts: gamma = layer / layers, uniform weights; n is d if not given."""
+        n, keys = n or d, jr.split(key, 4)
+        w_c, b_c = uniform_affine(keys[0], n, d, dtype)
+        w_f, b_f = uniform_affine(keys[1], n, d, dtype)
+        w_g, b_g = uniform_affine(keys[2], n, d, dtype)
+        w_o, b_o = uniform_affine(keys[3], d, n, dtype)
+        norm_weight, gamma = jnp.ones(n, dtype or float), _first_bounds(n, layer, layers, dtype)
+        return cls(w_c, w_f, w_g, w_o, norm_weight, gamma, b_c, b_f, b_g, b_o)
+
+    def init_state(self):
+        """h = 0, (n,)."""
+        return jnp.zeros(len(self.gamma), accumulator(self.w_f.dtype))
+
+    def value(self, x):
+        """c, (time, n)."""
+        return jax.nn.silu(affine(x, self.w_c, self.b_c))
+
+    def remember(self, lam, write, value, state, start, mask):
+        """h_t = lam_t * h_{t-1} + (1 - lam_t) * c_t."""
+        return diagonal(lam, write * value.astype(write.dtype), state.astype(lam.dtype), start=start, mask=mask)
+
+    def weights(self, x, state, start, mask):
+        """Channel by channel, what h_t takes from c_s: (1 - lam_s) times the decays after s, (n, time, time)."""
+        lam, write, _ = self.gates(x)
+        return decay_map(lam, start, mask) * write.T[:, None]
+
+
+class HGRNComplex(AbstractHGRN):
+    """h_t = lam_t * exp(i theta) * h_{t-1} + (1 - lam_t) * c_t (complex),  y_t = W_o (g_t * norm(Re h_t, Im h_t)) + b_o.
+
+    lam = gamma + (1 - gamma) sigma(W_f x + b_f), real; c = silu(W_c x + b_c), in the real and in the imaginary part;
+    g = silu(W_g x + b_g). The norm is a layer norm, or an RMS norm where there is no `norm_bias`. The dual form freezes its
+    factor.
+
+    **Arguments:** w_c (2, n, d): real and imaginary part; w_f (n, d); w_g (2 n, d); w_o (d_out, 2 n); norm_weight (2 n,);
+    gamma (n,): the lower bound of the decay, in [0, 1), from `hgrn_lower_bounds`; theta (n,), in radians for each token;
+    b_c (2, n), b_f (n,), b_g, norm_bias (2 n,) and b_o (d_out,), each optional.
+
+    **Raises:** `InputError` where the shapes do not fit or gamma lies outside [0, 1).
+
+    **Source:** Qin et al. 2023 (arXiv 2311.04823), Secs. 3.1 to 3.3. The norm comes before the gate, as in the authors'
+    code. Oracle: hgru-pytorch's `Hgru1d.forward_naive`.
+    """
+
+    w_c: Float[Array, "2 n d"] = eqx.field(converter=jnp.asarray)
+    w_f: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_g: Float[Array, "2*n d"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out 2*n"] = eqx.field(converter=jnp.asarray)
+    norm_weight: Float[Array, " 2*n"] = eqx.field(converter=jnp.asarray)
+    gamma: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    theta: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    b_c: Float[Array, "2 n"] | None = eqx.field(default=None, converter=optional_array)
+    b_f: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_g: Float[Array, " 2*n"] | None = eqx.field(default=None, converter=optional_array)
+    b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
+    norm_bias: Float[Array, " 2*n"] | None = eqx.field(default=None, converter=optional_array)
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        n, d = _check_shapes(self, 2)
+        require(
+            self.w_c.shape == (2, n, d) and (self.b_c is None or self.b_c.shape == (2, n)),
+            f"w_c {self.w_c.shape} and b_c {None if self.b_c is None else self.b_c.shape} must be {(2, n, d)} and {(2, n)}: "
+            "real and imaginary part.",
+        )
+        require(self.theta.shape == (n,), f"theta has shape {self.theta.shape}; it must be ({n},), as gamma.")
+
+    @classmethod
+    def make(
+        cls, d: int, *, key: Array, n: int | None = None, layer: int = 1, layers: int = 2, dtype=None
+    ) -> "HGRNComplex":
+        """As layer `layer` (from 0) of `layers` starts: gamma = layer / layers, theta_j = 10000^(-2 j / n), uniform weights."""
+        n, keys = n or d, jr.split(key, 4)
+        w_c, b_c = uniform_affine(keys[0], 2 * n, d, dtype)
+        w_f, b_f = uniform_affine(keys[1], n, d, dtype)
+        w_g, b_g = uniform_affine(keys[2], 2 * n, d, dtype)
+        w_o, b_o = uniform_affine(keys[3], d, 2 * n, dtype)
+        gamma = _first_bounds(n, layer, layers, dtype)
+        theta = (10000.0 ** (-2 / n * jnp.arange(n, dtype=float))).astype(gamma.dtype)
+        ones, zeros = jnp.ones(2 * n, gamma.dtype), jnp.zeros(2 * n, gamma.dtype)
+        w_c, b_c = w_c.reshape(2, n, d), b_c.reshape(2, n)
+        return cls(w_c, w_f, w_g, w_o, ones, gamma, theta, b_c, b_f, b_g, b_o, zeros)
+
+    def init_state(self):
+        """h = 0, real and imaginary part, (2, n)."""
+        return jnp.zeros((2, len(self.gamma)), accumulator(self.w_f.dtype))
+
+    def value(self, x):
+        """c, real and imaginary part, (time, 2, n)."""
+        b_c = None if self.b_c is None else self.b_c.reshape(-1)
+        c = affine(x, self.w_c.reshape(-1, self.d_in), b_c)
+        return jax.nn.silu(c).reshape(len(x), 2, -1)
+
+    def remember(self, lam, write, value, state, start, mask):
+        """(Re h, Im h) of h_t = lam_t * exp(i theta) * h_{t-1} + (1 - lam_t) * c_t."""
+        theta, value, state = (a.astype(lam.dtype) for a in (self.theta, value, state))
+        decay = jax.lax.complex(lam * jnp.cos(theta)[None], lam * jnp.sin(theta)[None])
+        drive = jax.lax.complex(write * value[:, 0], write * value[:, 1])
+        h, final = diagonal(decay, drive, jax.lax.complex(state[0], state[1]), start=start, mask=mask)
+        return jnp.concatenate([h.real, h.imag], axis=1), jnp.stack([final.real, final.imag])
+
+
+def _check_shapes(mixer: AbstractHGRN, parts: int) -> tuple[int, int]:
+    """n and d, once all that the two forms share fits together; h has `parts` * n entries."""
+    require(
+        mixer.w_f.ndim == 2 and 0 not in mixer.w_f.shape,
+        f"w_f has shape {mixer.w_f.shape}; it must be (n, d), neither 0.",
+    )
+    n, d = mixer.w_f.shape
+    width = parts * n
+    check_affine("f", mixer.w_f, mixer.b_f, n, d)
+    check_affine("g", mixer.w_g, mixer.b_g, width, d)
+    check_affine("o", mixer.w_o, mixer.b_o, len(mixer.w_o) if mixer.w_o.ndim else 0, width)
+    require(
+        mixer.norm_weight.shape == (width,) and (mixer.norm_bias is None or mixer.norm_bias.shape == (width,)),
+        f"norm_weight {mixer.norm_weight.shape} and norm_bias "
+        f"{None if mixer.norm_bias is None else mixer.norm_bias.shape} must be ({width},).",
+    )
+    require(
+        mixer.gamma.shape == (n,), f"gamma has shape {mixer.gamma.shape}; it must be ({n},), one bound for each decay."
+    )
+    if not isinstance(mixer.gamma, Tracer):
+        gamma = np.asarray(mixer.gamma, np.float64)
+        outside = np.flatnonzero(~((gamma >= 0) & (gamma < 1)))
+        require(
+            len(outside) == 0,
+            f"gamma has an entry of {gamma[outside[0]] if len(outside) else 0} at unit {outside[0] if len(outside) else 0}; "
+            "lower bounds lie in [0, 1). Take them from hgrn_lower_bounds.",
+        )
+    return n, d
+
+
+def _first_bounds(n: int, layer: int, layers: int, dtype) -> Float[Array, " n"]:
+    """gamma of one layer, before training."""
+    require(0 <= layer < layers, f"layer is {layer} of {layers}; give one from 0 to {layers - 1}.")
+    return hgrn_lower_bounds(jnp.zeros((layers, n), dtype or float))[layer]

@@ -1,0 +1,95 @@
+"""The minimal LSTM: forget and input gates that read the token alone and add up to 1, with both of its candidates."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.mixers.affine import affine, check_affine, optional_array, uniform_affine
+from dualform.mixers.decay_map import decay_map
+from dualform.mixers.min_gru import check_candidate, check_projection, expanded, positive
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.diagonal import diagonal
+
+
+class MinLSTM(AbstractMixer):
+    """h_t = f'_t * h_{t-1} + i'_t * c_t,  f' = f / (f + i),  i' = i / (f + i),  y_t = W_o h_t (or h_t).
+
+    f = sigma(W_f x + b_f), i = sigma(W_i x + b_i). The shares are computed from the logits, f' = sigma(log f - log i) and
+    i' = sigma(log i - log f), so that they stay exact where both gates underflow. The candidate is c = W_h x + b_h
+    ("linear": signed), or g of it ("positive": that of the paper's log-space form), as in `MinGRU`; the state is h itself.
+
+    **Arguments:** w_f, w_i, w_h (n, d); w_o (d_out, n), or None where h is the output; b_f, b_i, b_h (n,), each optional;
+    candidate: "linear" or "positive".
+
+    **Raises:** `InputError` where the shapes do not fit, or for another candidate.
+
+    **Source:** Feng et al. 2024 (arXiv 2410.01201), Sec. 3.2 and App. B. Oracle: minGRU-pytorch's `minLSTM` (positive,
+    without biases), and the paper's equations in PyTorch (linear).
+    """
+
+    w_f: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_i: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_h: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out n"] | None = eqx.field(default=None, converter=optional_array)
+    b_f: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_i: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_h: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    candidate: str = eqx.field(default="linear", static=True)
+    linear_given_gates: ClassVar[bool] = True
+
+    def __check_init__(self):
+        check_projection("f", self.w_f, self.w_o)
+        check_candidate(self.candidate)
+        check_affine("f", self.w_f, self.b_f, *self.w_f.shape)
+        check_affine("i", self.w_i, self.b_i, *self.w_f.shape)
+        check_affine("h", self.w_h, self.b_h, *self.w_f.shape)
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, expansion: float = 1.0, candidate: str = "linear", dtype=None) -> "MinLSTM":
+        """n = expansion * d units, projected back to d where that is not d; uniform weights, PyTorch's own, as in its port."""
+        n, keys = expanded(d, expansion), jr.split(key, 4)
+        w_f, b_f = uniform_affine(keys[0], n, d, dtype)
+        w_i, b_i = uniform_affine(keys[1], n, d, dtype)
+        w_h, b_h = uniform_affine(keys[2], n, d, dtype)
+        w_o = None if n == d else uniform_affine(keys[3], d, n, dtype)[0]
+        return cls(w_f, w_i, w_h, w_o, b_f, b_i, b_h, candidate)
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_f.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_f if self.w_o is None else self.w_o)
+
+    def init_state(self):
+        """h = 0, (n,)."""
+        return jnp.zeros(len(self.w_f), accumulator(self.w_f.dtype))
+
+    def context(self, x, state, start, mask):
+        """f' and i', (time, n)."""
+        odds = jax.nn.log_sigmoid(affine(x, self.w_f, self.b_f)) - jax.nn.log_sigmoid(affine(x, self.w_i, self.b_i))
+        return jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
+
+    def value(self, x):
+        """The candidate c, (time, n)."""
+        c = affine(x, self.w_h, self.b_h)
+        return positive(c) if self.candidate == "positive" else c
+
+    def mix(self, context, value, state, start, mask):
+        """h_t = f'_t * h_{t-1} + i'_t * c_t, and its projection."""
+        keep, write = context
+        h, state = diagonal(keep, write * value.astype(write.dtype), state.astype(keep.dtype), start=start, mask=mask)
+        return h if self.w_o is None else project(h, self.w_o), state
+
+    def weights(self, x, state, start, mask):
+        """Channel by channel, what h_t takes from c_s: i'_s times every later f', (n, time, time)."""
+        keep, write = self.context(x, state, start, mask)
+        return decay_map(keep, start, mask) * write.T[:, None]
