@@ -24,6 +24,8 @@ ROUNDING = 1e-12  # relative, in float64: the same sums, where only the compiler
 # bfloat16 adds the rounding of the output to 8 bits, 2^-9 at most for each entry.
 BOUNDS = {"float32": 1e-5, "bfloat16": 2.0**-8}
 D = 4
+TIME = 6
+"""Tokens of a short sequence: one length for most laws, so that few programs are compiled."""
 
 
 def make(name: str, d: int = D, seed: int = 0, dtype: Any = None) -> AbstractMixer:
@@ -37,16 +39,26 @@ def sequence(seed: int, time: int, d: int = D) -> jax.Array:
 
 
 def some_state(mixer: AbstractMixer, seed: int) -> Any:
-    """A state that a longer past could have left: standard normal, of the right shapes and dtypes."""
-    leaves, tree = jtu.tree_flatten(mixer.init_state())
-    keys = jr.split(jr.key(seed + 1000), max(len(leaves), 1))
-    return tree.unflatten([jr.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)])
+    """The state that another sequence of `TIME` tokens has left."""
+    return call(mixer, sequence(seed + 1000, TIME, mixer.d_in))[1]
 
 
 @eqx.filter_jit
-def call(mixer, x, state=None, start=None, mask=None):
-    """The parallel form."""
+def _call(mixer, x, state, start, mask):
     return mixer(x, state, start=start, mask=mask)
+
+
+def call(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> tuple[jax.Array, Any]:
+    """The parallel form. A flag that is given brings the other along, and a state is always given: few programs."""
+    return _call(mixer, x, mixer.init_state() if state is None else state, *_both(len(x), start, mask))
+
+
+def _both(time: int, start, mask) -> tuple[Any, Any]:
+    """Both flags as arrays where one is given: no document begins, and every token is there; else none."""
+    if start is None and mask is None:
+        return None, None
+    given = lambda flags, default: jnp.full(time, default) if flags is None else jnp.asarray(flags)
+    return given(start, False), given(mask, True)
 
 
 @eqx.filter_jit
@@ -62,6 +74,7 @@ def _dual_form(mixer, x, state, start, mask):
 def step_by_step(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> tuple[np.ndarray, Any]:
     """The recurrent form: one token after the other."""
     state, outputs = mixer.init_state() if state is None else state, []
+    start, mask = _both(len(x), start, mask)
     flag = lambda flags, t: None if flags is None else jnp.asarray(flags[t])
     for t in range(len(x)):
         y_t, state = _step(mixer, x[t], state, flag(start, t), flag(mask, t))
@@ -113,7 +126,7 @@ def nothing_comes_from_the_future(mixer: AbstractMixer, x, t: int, seed: int) ->
 def contributions_sum_to_the_output(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> None:
     """Law 4: contributions and bias sum to the output; what cannot contribute is exactly 0; shares sum to 1 - the bias's."""
     y, _ = call(mixer, x, state, start, mask)
-    form = _dual_form(mixer, x, state, start, mask)
+    form = _dual_form(mixer, x, mixer.init_state() if state is None else state, *_both(len(x), start, mask))
     check_close(form.y, y, ROUNDING, "the dual form's own output")
     check_close(form.contributions.sum(1) + form.bias, y, EXACT, "the sum of contributions and bias")
     assert float(form.residual) <= EXACT, f"residual {float(form.residual):.1e}"
@@ -162,7 +175,30 @@ def _score(mixer, x, state, start, mask, weight):
 
 @eqx.filter_jit
 def _gradients(mixer, x, state, start, mask, weight):
+    start, mask = _both(len(x), start, mask)
     return eqx.filter_grad(lambda args: _score(args[0], args[1], args[2], start, mask, weight))((mixer, x, state))
+
+
+@eqx.filter_jit
+def _gradients_of_two_calls(mixer, x, state, split):
+    """The gradients of `_score` through one call, and through two that hand on a state."""
+
+    def score(args):
+        mixer, x, state = args
+        y_before, carried = mixer(x[:split], state)
+        y_after, final = mixer(x[split:], carried)
+        y = jnp.concatenate([y_before, y_after])
+        powers = [jnp.sum(y * y), *(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jtu.tree_leaves(final))]
+        return sum(power.astype(float) for power in powers)
+
+    whole = eqx.filter_grad(lambda args: _score(*args, None, None, jnp.ones((len(x), 1))))((mixer, x, state))
+    return eqx.filter_grad(score)((mixer, x, state)), whole
+
+
+def gradients_pass_through_the_state(mixer: AbstractMixer, x, state, split: int) -> None:
+    """Law 1b: of weights, tokens and first state, the gradients through a carried state are those of one call."""
+    found, expected = _gradients_of_two_calls(mixer, x, state, split)
+    check_close(found, expected, EXACT, "gradients through a carried state")
 
 
 def absent_tokens_leave_no_gradient(mixer: AbstractMixer, x, state, mask) -> None:
@@ -232,8 +268,21 @@ def low_precision_stays_close(mixer: AbstractMixer, x, dtype: str) -> None:
     y, state = call(*rounded)
     assert y.dtype == jnp.dtype(dtype), f"the output is {y.dtype} where x is {dtype}"
     for leaf in jtu.tree_leaves(state):
-        assert leaf.dtype in (jnp.float32, jnp.complex64), f"the state is {leaf.dtype} where weights and x are {dtype}"
+        counts = jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool
+        assert counts or leaf.dtype in (jnp.float32, jnp.complex64), (
+            f"the state is {leaf.dtype} where weights and x are {dtype}"
+        )
     check_close(cast((y, state), jnp.float64), exact, BOUNDS[dtype], f"{dtype} over {len(x)} tokens")
+
+
+def long_sequences_do_not_drift(mixer: AbstractMixer, x) -> None:
+    """Law 6c: in float32 the last outputs and the state of a very long sequence are still those of float64."""
+    rounded = cast((mixer, x), jnp.float32)
+    y, state = call(*rounded)
+    y_exact, exact = call(*cast(rounded, jnp.float64))
+    found, expected = (y[-1000:], state), (y_exact[-1000:], exact)
+    # Twice the bound: a decay's own rounding, the same at every step, is also remembered, for as long as the decay does.
+    check_close(cast(found, jnp.float64), expected, 2 * BOUNDS["float32"], f"float32 after {len(x)} tokens")
 
 
 def extremes_stay_finite(mixer: AbstractMixer, x) -> None:

@@ -40,6 +40,12 @@ def test_low_precision_stays_close(name, dtype):
     laws.low_precision_stays_close(laws.make(name), laws.sequence(0, 4096), dtype)
 
 
+@pytest.mark.parametrize("name", registry())
+def test_long_sequences_do_not_drift(name):
+    """After 65,536 tokens outputs and state in float32 are still those of float64."""
+    laws.long_sequences_do_not_drift(laws.make(name), laws.sequence(0, 65536))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", registry())
 def test_tiny_inputs_stay_finite(name, dtype):

@@ -10,14 +10,21 @@ import pytest
 
 from dualform.mixers import registry
 from tests.laws import laws
-from tests.laws.strategies import lengths, seeds
+from tests.laws.strategies import TIME, seeds
 
 
 @pytest.mark.parametrize("name", registry())
-@hypothesis.given(seed=seeds, time=lengths, fraction=st.floats(0, 1))
-def test_steps_give_the_parallel_form(name, seed, time, fraction):
-    """The step loop gives the parallel form, for any length from 1 and any split point."""
-    laws.steps_give_the_parallel_form(laws.make(name, seed=seed), laws.sequence(seed, time), round(fraction * time))
+@hypothesis.given(seed=seeds, split=st.sampled_from([1, 4]))
+def test_steps_give_the_parallel_form(name, seed, split):
+    """The step loop gives the parallel form, for any split point: 1 and 5 tokens, or 4 and 2."""
+    laws.steps_give_the_parallel_form(laws.make(name, seed=seed), laws.sequence(seed, TIME), split)
+
+
+@pytest.mark.parametrize("name", registry())
+def test_gradients_pass_through_the_state(name):
+    """The gradients through a carried state, the first state's included, are those of one call."""
+    mixer = laws.make(name)
+    laws.gradients_pass_through_the_state(mixer, laws.sequence(0, TIME), laws.some_state(mixer, 0), 4)
 
 
 @pytest.mark.parametrize("name", registry())
