@@ -1,59 +1,69 @@
-"""Weights of mixers and stacks in safetensors files, with the mixer's class named in the file."""
+"""Weights of mixers and models in safetensors files, with what they are made of named in the file."""
 
 import dataclasses
 import inspect
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from dualform import models
 from dualform.errors import FileError, InputError
-from dualform.mixers import AbstractMixer
 from dualform.mixers.registry import classes
-from dualform.models import Stack
 from dualform.tensor_file import read_tensors, write_tensors
 
-FORMAT = "1"
+FORMAT = "2"
+"""With the structure: the class of every part, and the settings that are no arrays. In format 1 a mixer is arrays alone."""
 
 _RENAMED = {"given_decay": "decay"}
 """Fields that their constructor calls otherwise."""
 
 
-def save_weights(path: str | os.PathLike[str], mixer: AbstractMixer | Stack) -> None:
-    """Write the arrays of a mixer or a stack, to the bit, and its class's name; those of a part carry the part's name.
+def save_weights(path: str | os.PathLike[str], module: eqx.Module) -> None:
+    """Write the arrays of a mixer or a model, to the bit, and what it is made of; those of a part carry the part's name.
 
-    **Arguments:** mixer: one of this package's, or a `Stack` of them.
+    **Arguments:** module: one of this package's mixers, or a model made of them.
 
     **Raises:** `InputError` for another kind; `FileError` where the file cannot be written.
     """
-    metadata = {"format": "dualform", "version": FORMAT, "mixer": type(mixer).__name__}
-    if isinstance(mixer, Stack):
-        arrays = {"embedding": mixer.embedding, "readout": mixer.readout}
-        for i, layer in enumerate(mixer.layers):
-            arrays |= _arrays(layer, f"layers.{i}.")
-        metadata["layers"] = ",".join(type(layer).__name__ for layer in mixer.layers)
-    else:
-        arrays = _arrays(mixer)
+    arrays: dict[str, Any] = {}
+    structure = _taken_apart(module, "", arrays)
+    metadata = {"format": "dualform", "version": FORMAT, "mixer": type(module).__name__}
+    metadata["structure"] = json.dumps(structure, sort_keys=True)
     write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, metadata)
 
 
-def _arrays(mixer: AbstractMixer, prefix: str = "") -> dict[str, Any]:
-    if type(mixer) not in classes().values():
-        raise InputError(f"a {type(mixer).__name__} cannot be saved; {', '.join(classes())} can, and a Stack of them.")
-    arrays: dict[str, Any] = {}
-    for field in dataclasses.fields(mixer):
-        value, name = getattr(mixer, field.name), prefix + _RENAMED.get(field.name, field.name)
-        if isinstance(value, AbstractMixer):
-            arrays |= _arrays(value, f"{name}.")
-        elif value is not None:
-            arrays[name] = value
-    return arrays
+def _taken_apart(module: eqx.Module, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The structure of a module: its class, its parts, its settings; its arrays go into `arrays`."""
+    if type(module) not in _known().values():
+        raise InputError(f"a {type(module).__name__} cannot be saved; {', '.join(_known())} can.")
+    structure: dict[str, Any] = {"class": type(module).__name__, "parts": {}, "settings": {}}
+    for field in dataclasses.fields(module):
+        value, name = getattr(module, field.name), _RENAMED.get(field.name, field.name)
+        if isinstance(value, eqx.Module):
+            structure["parts"][name] = _taken_apart(value, f"{prefix}{name}.", arrays)
+        elif isinstance(value, tuple):
+            taken = [_taken_apart(part, f"{prefix}{name}.{i}.", arrays) for i, part in enumerate(value)]
+            structure["parts"][name] = taken
+        elif value is None or isinstance(value, str | bool | int | float):
+            structure["settings"][name] = value
+        else:
+            arrays[prefix + name] = value
+    return structure
+
+
+def _known() -> dict[str, type]:
+    """Every class that a file may name: the registered mixers, and the models."""
+    made = (kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, eqx.Module))
+    return {**classes(), **{kind.__name__: kind for kind in made}}
 
 
 def load_weights(path: str | os.PathLike[str], kind: type | None = None) -> Any:
-    """The mixer or stack that `save_weights` wrote, to the bit (float64 needs JAX's float64 enabled).
+    """The mixer or model that `save_weights` wrote, to the bit (float64 needs JAX's float64 enabled).
 
     **Arguments:** kind: the class that it must be of; any if not given.
 
@@ -66,57 +76,72 @@ def load_weights(path: str | os.PathLike[str], kind: type | None = None) -> Any:
         raise FileError(
             f"{where} does not say which mixer it holds: it was not written by save_weights. Check the path."
         )
-    if metadata.get("version") != FORMAT:
+    if metadata.get("version") not in ("1", FORMAT):
         raise FileError(
-            f"{where} has format version {metadata.get('version')}; this dualform reads {FORMAT}. Update it."
+            f"{where} has format version {metadata.get('version')}; this dualform reads 1 and {FORMAT}. Update it."
         )
     found = _named(metadata["mixer"], where)
     if kind is not None and found is not kind:
         raise FileError(f"{where} holds a {found.__name__}, and a {kind.__name__} is needed here. Check the path.")
-    return _built_stack(arrays, metadata, where) if found is Stack else _built(found, arrays, where)
+    return _built(_structure(metadata, where), arrays, where)
+
+
+def _structure(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    if metadata["version"] == "1":
+        return {"class": metadata["mixer"], "parts": {}, "settings": {}}
+    try:
+        structure = json.loads(metadata["structure"])
+        _check_structure(structure)
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise FileError(f"{where} does not say what its {metadata['mixer']} is made of. Write it again.") from None
+    return structure
+
+
+def _check_structure(structure: Any) -> None:
+    """Raise unless it is what `_taken_apart` gives."""
+    if set(structure) != {"class", "parts", "settings"} or not isinstance(structure["class"], str):
+        raise ValueError
+    for value in structure["settings"].values():
+        if value is not None and not isinstance(value, str | bool | int | float):
+            raise TypeError
+    for part in structure["parts"].values():
+        for each in part if isinstance(part, list) else [part]:
+            _check_structure(each)
 
 
 def _named(name: str, where: str) -> type:
-    known: dict[str, type] = {**classes(), "Stack": Stack}
+    known = _known()
     if name not in known:
         raise FileError(f"{where} holds a {name}, which this dualform does not know; it knows {', '.join(known)}.")
     return known[name]
-
-
-def _built_stack(arrays: dict[str, np.ndarray], metadata: Mapping[str, str], where: str) -> Stack:
-    names = [name for name in metadata.get("layers", "").split(",") if name]
-    layers = [_built(_named(name, where), _part(arrays, f"layers.{i}."), where) for i, name in enumerate(names)]
-    known = {"embedding", "readout"} | {name for name in arrays if name.split(".")[:1] == ["layers"]}
-    if set(arrays) != known or not {"embedding", "readout"} <= set(arrays):
-        raise FileError(f"{where} does not hold the embedding, layers and readout of a Stack alone. Write it again.")
-    try:
-        return Stack(jnp.asarray(arrays["embedding"]), tuple(layers), jnp.asarray(arrays["readout"]))
-    except InputError as error:
-        raise InputError(f"the weights in {where} do not fit together: {error}") from None
 
 
 def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _built(kind: type[AbstractMixer], arrays: dict[str, np.ndarray], where: str) -> AbstractMixer:
-    """The mixer of these arrays; a field that is a mixer itself (an LRU's core) is built of those that carry its name."""
-    parts: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        if isinstance(field.type, type) and issubclass(field.type, AbstractMixer):
-            own = _part(arrays, f"{field.name}.")
-            arrays = {name: array for name, array in arrays.items() if not name.startswith(f"{field.name}.")}
-            parts |= {field.name: _built(field.type, own, where)} if own else {}
+def _built(structure: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> Any:
+    """The module of this structure; its parts are built of the arrays that carry their names."""
+    kind = _named(structure["class"], where)
+    given: dict[str, Any] = dict(structure["settings"])
+    for name, part in structure["parts"].items():
+        own = _part(arrays, f"{name}.")
+        arrays = {key: array for key, array in arrays.items() if not key.startswith(f"{name}.")}
+        if isinstance(part, dict):
+            given[name] = _built(part, own, where)
+        else:
+            given[name] = tuple(_built(each, _part(own, f"{i}."), where) for i, each in enumerate(part))
+            stray = [key for key in own if not any(key.startswith(f"{i}.") for i in range(len(part)))]
+            arrays |= {f"{name}.{key}": own[key] for key in stray}
     expected = inspect.signature(kind).parameters
-    unknown = sorted(set(arrays) - set(expected))
+    unknown = sorted({*arrays, *given} - set(expected))
     if unknown:
-        raise FileError(f"{where} has arrays that no {kind.__name__} has: {', '.join(unknown)}. Write it again.")
+        raise FileError(f"{where} has what no {kind.__name__} has: {', '.join(unknown)}. Write it again.")
     needed = (name for name, parameter in expected.items() if parameter.default is inspect.Parameter.empty)
-    missing = sorted(set(needed) - set(arrays) - set(parts))
+    missing = sorted(set(needed) - set(arrays) - set(given))
     if missing:
         raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.")
-    build: Any = kind
     try:
-        return build(**{name: jnp.asarray(array) for name, array in arrays.items()}, **parts)
+        return kind(**{name: jnp.asarray(array) for name, array in arrays.items()}, **given)
     except InputError as error:
         raise InputError(f"the weights in {where} do not fit together: {error}") from None
