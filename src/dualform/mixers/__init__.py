@@ -2,6 +2,7 @@
 
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
+from dualform.mixers.griffin_recurrent import GriffinRecurrent
 from dualform.mixers.gru import GRU
 from dualform.mixers.hgrn import HGRN, HGRNComplex
 from dualform.mixers.linear_attention import LinearAttention
@@ -11,10 +12,13 @@ from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import registry
+from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
 
 __all__ = [
+    "GriffinRecurrent",
+    "RGLRU",
     "MinLSTM",
     "MinGRU",
     "HGRNComplex",

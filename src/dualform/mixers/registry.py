@@ -5,6 +5,7 @@ from functools import partial
 
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
+from dualform.mixers.griffin_recurrent import GriffinRecurrent
 from dualform.mixers.gru import GRU
 from dualform.mixers.hgrn import HGRN, HGRNComplex
 from dualform.mixers.linear_attention import LinearAttention
@@ -13,6 +14,7 @@ from dualform.mixers.lstm import LSTM
 from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
 
@@ -36,6 +38,8 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "min_gru_log": partial(MinGRU.make, candidate="positive"),
     "min_lstm": MinLSTM.make,
     "min_lstm_log": partial(MinLSTM.make, candidate="positive"),
+    "rg_lru": RGLRU.make,
+    "griffin_recurrent": GriffinRecurrent.make,
 }
 
 

@@ -1,0 +1,138 @@
+"""The real-gated linear recurrent unit of Hawk and Griffin."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int
+
+from dualform.arrays import TimeMask, accumulator, project
+from dualform.errors import require
+from dualform.mixers.decay_map import decay_map
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.diagonal import diagonal
+
+EXPONENT = 8.0
+"""c: the gate r moves the decay between 1 and sigma(-lam)^c."""
+
+STEEPEST = 1000.0
+"""The largest gradient that the square root passes on, as published: that of sqrt(1 - a^2) is unbounded as a nears 1."""
+
+
+class RGLRU(AbstractMixer):
+    """h_t = a_t * h_{t-1} + sqrt(1 - a_t^2) * (i_t * x_t),  a_t = exp(-8 softplus(lam) * r_t),  y_t = h_t.
+
+    r = sigma(W_a x + b_a) and i = sigma(W_x x + b_x), W_a and W_x block-diagonal, one block for each head. The first token
+    of a document has nothing before it and is not scaled down: sqrt(1 - a^2) is 1 there, at a `start` and at the first
+    token that a fresh state meets; so the state is h and a flag, 1 once a token has been seen. The gradient of the square
+    root is bounded by 1,000; its value is exact.
+
+    **Arguments:** w_a, w_x (head, block, block): rows give, columns read; b_a, b_x (head, block); lam (head * block,).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** De et al. 2024 (arXiv 2402.19427), Sec. 2.4. Oracle: recurrentgemma's `torch.layers.RGLRU`.
+    """
+
+    w_a: Float[Array, "head block block"] = eqx.field(converter=jnp.asarray)
+    w_x: Float[Array, "head block block"] = eqx.field(converter=jnp.asarray)
+    b_a: Float[Array, "head block"] = eqx.field(converter=jnp.asarray)
+    b_x: Float[Array, "head block"] = eqx.field(converter=jnp.asarray)
+    lam: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    linear_given_gates: ClassVar[bool] = True
+
+    def __check_init__(self):
+        shape = self.w_a.shape
+        require(
+            len(shape) == 3 and shape[1] == shape[2] and 0 not in shape and self.w_x.shape == shape,
+            f"w_a {shape} and w_x {self.w_x.shape} must both be (head, block, block), square blocks.",
+        )
+        require(
+            self.b_a.shape == self.b_x.shape == shape[:2],
+            f"b_a {self.b_a.shape} and b_x {self.b_x.shape} must both be (head, block) = {shape[:2]}.",
+        )
+        n = shape[0] * shape[1]
+        require(self.lam.shape == (n,), f"lam has shape {self.lam.shape}; it must be ({n},), head * block.")
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "RGLRU":
+        """Blocks of variance 1 / block, biases of 0, and sigma(-lam)^2 uniform in (0.9^2, 0.999^2).
+
+        That is recurrentgemma's code; the paper's text has sigma(-lam)^8 between 0.9 and 0.999.
+        """
+        require(heads >= 1 and d % heads == 0, f"{heads} heads do not divide a width of {d}.")
+        keys, dtype, block = jr.split(key, 3), dtype or float, d // heads
+        normal = lambda key: jr.normal(key, (heads, block, block), dtype) / block**0.5
+        log_decay = 0.5 * jnp.log(jr.uniform(keys[2], (d,), float, 0.9**2, 0.999**2))
+        lam = jnp.log(jnp.expm1(-log_decay)).astype(dtype)
+        zeros = jnp.zeros((heads, block), dtype)
+        return cls(normal(keys[0]), normal(keys[1]), zeros, zeros, lam)
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return len(self.lam)
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output: that of a token."""
+        return len(self.lam)
+
+    def init_state(self):
+        """h = 0, (n,), and 0: no token has been seen."""
+        return jnp.zeros(len(self.lam), accumulator(self.lam.dtype)), jnp.zeros((), jnp.int32)
+
+    def context(self, x, state, start, mask):
+        """a and sqrt(1 - a^2) * i, (time, n), and where documents begin, (time,)."""
+        r = jax.nn.sigmoid(_blocks(x, self.w_a, self.b_a))
+        i = jax.nn.sigmoid(_blocks(x, self.w_x, self.b_x))
+        log_a = -EXPONENT * jax.nn.softplus(self.lam.astype(r.dtype))[None] * r
+        first = _first_tokens(len(x), state[1], start, mask)
+        scale = bounded_sqrt(-jnp.expm1(2 * log_a))
+        return jnp.exp(log_a), jnp.where(first[:, None], jnp.ones_like(scale), scale) * i, first
+
+    def value(self, x):
+        """x itself."""
+        return x
+
+    def mix(self, context, value, state, start, mask):
+        """h_t = a_t * h_{t-1} + (sqrt(1 - a_t^2) * i_t) * x_t."""
+        a, write, first = context
+        h, seen = state
+        y, h = diagonal(a, write * value.astype(a.dtype), h.astype(a.dtype), start=first, mask=mask)
+        seen = jnp.ones_like(seen) if mask is None else jnp.where(jnp.any(mask), jnp.ones_like(seen), seen)
+        return y, (h, seen)
+
+    def weights(self, x, state, start, mask):
+        """Channel by channel, what h_t takes from x_s: sqrt(1 - a_s^2) i_s times every later a, (n, time, time)."""
+        a, write, _ = self.context(x, state, start, mask)
+        return decay_map(a, start, mask) * write.T[:, None]
+
+
+@jax.custom_jvp
+def bounded_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """sqrt(x), whose derivative is 1 / (2 sqrt(x)) where that is below `STEEPEST`, and `STEEPEST` where it is not."""
+    return jnp.sqrt(x)
+
+
+@bounded_sqrt.defjvp
+def _bounded_sqrt_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return bounded_sqrt(x), dx * jax.lax.rsqrt(jnp.maximum(4 * x, STEEPEST**-2))
+
+
+def _blocks(x: Float[Array, "time n"], w: Float[Array, "head block block"], b: Float[Array, "head block"]):
+    """W x_t + b for each token, W block-diagonal, (time, n)."""
+    y = jax.vmap(project, in_axes=(1, 0), out_axes=1)(x.reshape(len(x), *b.shape), w)
+    return (y + b.astype(y.dtype)[None]).reshape(len(x), -1)
+
+
+def _first_tokens(
+    time: int, seen: Int[Array, ""], start: TimeMask | None, mask: TimeMask | None
+) -> Bool[Array, " time"]:
+    """Where a document begins: at a start, and at the first token that is there if the state has seen none."""
+    present = jnp.ones(time, bool) if mask is None else mask
+    first = present & (jnp.cumsum(present.astype(jnp.int32)) == 1) & (seen == 0)
+    return first if start is None else first | (start & present)
