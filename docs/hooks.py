@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.random as jr
-
 import dualform
-from dualform.mixers import AbstractMixer, registry
+from dualform.mixers import registry
+from dualform.mixers.card import card
 from dualform.reports.figures import svg
 from dualform.reports.page import Table
 from dualform.reports.paper_figures import figures_of
@@ -52,28 +50,24 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 
 
 def mixers_table() -> str:
-    """One row for each registered mixer, from the mixer itself."""
-    lines = [
-        f"| name | class | state at d = {WIDTH} | numbers kept | its dual form is | attention map | source |",
-        "|---|---|---|---|---|---|---|",
+    """Two tables with one row for each registered mixer: what it is, and where it is from and what it was checked against."""
+    cards = [card(name, WIDTH) for name in registry()]
+    what = [
+        f"| name | class | state at d = {WIDTH} | numbers kept | its dual form is | attention map | operations a step | forms |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name, make in registry().items():
-        mixer = make(WIDTH, key=jr.key(0))
-        state = jax.tree_util.tree_leaves(jax.eval_shape(mixer.init_state))
-        shapes = ", ".join(f"({', '.join(map(str, leaf.shape))})" for leaf in state)
-        kind = "linear given its gates" if mixer.linear_given_gates else "a frozen nonlinearity"
-        closed = type(mixer).weights is not AbstractMixer.weights
-        lines.append(
-            f"| `{name}` | `{type(mixer).__name__}` | {shapes} | {sum(leaf.size for leaf in state)} | {kind} | "
-            f"{'closed form' if closed else 'from the contributions'} | {source(type(mixer))} |"
+    whence = ["| name | paper | oracle | largest error, outputs and gradients |", "|---|---|---|---|"]
+    for each in cards:
+        shapes = ", ".join(f"({', '.join(map(str, shape))})" for shape in each.state)
+        kind = each.exact if each.exact.startswith("linear") else f"a {each.exact}"
+        found = "closed form" if each.closed_form else "from the contributions"
+        what.append(
+            f"| `{each.name}` | `{each.kind}` | {shapes} | {each.numbers} | {kind} | {found} | {each.operations} | "
+            f"{'; '.join(each.forms)} |"
         )
-    return "\n".join(lines)
-
-
-def source(mixer: type[AbstractMixer]) -> str:
-    """What stands behind **Source:** in a mixer's docstring, up to its oracle."""
-    found = re.search(r"\*\*Source:\*\*(.*?)(Oracle:|\n\n|$)", inspect.getdoc(mixer) or "", flags=re.S)
-    return " ".join(found.group(1).split()).rstrip(".") if found else ""
+        error = "" if each.error is None else f"{each.error:.0e}"
+        whence.append(f"| `{each.name}` | {each.source} | {each.oracle} | {error} |")
+    return "\n".join(what) + "\n\n" + "\n".join(whence)
 
 
 def public_names() -> str:

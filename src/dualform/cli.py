@@ -108,7 +108,7 @@ class View:
 
 @dataclass(frozen=True)
 class Mixers:
-    """List the mixers."""
+    """List the mixers: what each remembers, what a step costs, its forms, its dual form, and its error against its oracle."""
 
 
 Command: TypeAlias = AvoidSubcommands[
@@ -250,9 +250,10 @@ def _view(command: View) -> int:
 
 def _mixers() -> int:
     from dualform.mixers import registry
+    from dualform.mixers.card import card
     from dualform.reports.console import Console
 
-    Console().mixers(registry())
+    Console().mixers([card(name) for name in registry()])
     return 0
 
 

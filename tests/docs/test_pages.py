@@ -67,14 +67,16 @@ def test_benchmark_commands_exist():
 
 def test_mixers_table(hooks: ModuleType):
     """The table of mixers has a row for each registered one, with its class and the numbers that its state holds."""
-    rows = {row.split("|")[1].strip(" `"): row for row in hooks.mixers_table().splitlines()[2:]}
-    assert set(rows) == set(registry())
-    assert (
-        "| (2, 4, 4) | 32 | linear given its gates | closed form | Eq. 1 of Zucchet et al." in rows["linear_attention"]
+    what, whence = (
+        {row.split("|")[1].strip(" `"): row for row in table.splitlines()[2:]}
+        for table in hooks.mixers_table().split("\n\n")
     )
-    assert "| (16) | 16 | a frozen nonlinearity | from the contributions |" in rows["gated_rnn"]
+    assert set(what) == set(whence) == set(registry())
+    assert "| (2, 4, 4) | 32 | linear given its gates | closed form |" in what["linear_attention"]
+    assert "| Eq. 1 of Zucchet et al." in whence["linear_attention"]
+    assert "| (16) | 16 | a frozen nonlinearity | from the contributions |" in what["gated_rnn"]
     for name, make in registry().items():
-        assert f"`{type(make(4, key=jr.key(0))).__name__}`" in rows[name]
+        assert f"`{type(make(4, key=jr.key(0))).__name__}`" in what[name]
 
 
 def test_public_names_are_listed(hooks: ModuleType):

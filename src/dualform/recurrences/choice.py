@@ -1,7 +1,9 @@
 """Which form of a recurrence runs: the one place that decides, for the platform and the shape, unless it is forced."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import jax
 
@@ -13,6 +15,20 @@ _PREFERRED: dict[str, dict[str, str]] = {
     "diagonal": {"cpu": "scan", "other": "associative"},
 }
 """By recurrence: the form on a CPU, and on accelerators. A recurrence that is not here takes the first of its forms."""
+
+
+_WATCHED: ContextVar[dict[str, tuple[str, ...]] | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[dict[str, tuple[str, ...]]]:
+    """The recurrences that are traced inside the block, by name, with the forms that each has."""
+    seen: dict[str, tuple[str, ...]] = {}
+    token = _WATCHED.set(seen)
+    try:
+        yield seen
+    finally:
+        _WATCHED.reset(token)
 
 
 def choose(recurrence: str, forms: Sequence[str], forced: str | None, *, time: int) -> str:
@@ -32,6 +48,9 @@ def choose(recurrence: str, forms: Sequence[str], forced: str | None, *, time: i
         forced is None or forced in forms,
         f"{recurrence} has no form {forced!r}; it has {', '.join(forms)}. Leave the form out to have it chosen.",
     )
+    seen = _WATCHED.get()
+    if seen is not None:
+        seen[recurrence] = tuple(forms)
     platform = jax.default_backend()
     if forced is not None:
         form = forced

@@ -14,7 +14,7 @@ from rich.table import Table
 from dualform.construct import Construction, StackConstruction
 from dualform.experiments.evidence import MEANING, PAPER, construction_sentence, count, number
 from dualform.experiments.identification import Moment
-from dualform.mixers import AbstractMixer
+from dualform.mixers.card import WIDTH, Card
 from dualform.training import Row
 
 OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
@@ -160,17 +160,23 @@ class Console:
         self.console.print(table)
         self.console.print(f"report: {page}", highlight=False)
 
-    def mixers(self, registry: Mapping[str, Callable[..., AbstractMixer]]) -> None:
-        """The registry as a table."""
-        table = Table("name", "equation", "map")
-        for name, make in registry.items():
-            mixer = getattr(
-                getattr(make, "func", make), "__self__", None
-            )  # a variant is a partial of the class's maker
-            equation = (mixer.__doc__ or "").strip().splitlines()[0] if mixer else ""
-            kind = "linear given its gates" if getattr(mixer, "linear_given_gates", False) else "frozen nonlinearity"
-            table.add_row(name, equation, kind)
+    def mixers(self, cards: Sequence[Card]) -> None:
+        """The registry as a table, then what its columns mean."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("name", "kept", "step", "runs on", "dual form", "error"):
+            table.add_column(
+                column, no_wrap=column != "runs on", justify="right" if column in ("kept", "step") else "left"
+            )
+        for each in cards:
+            recurrences = ", ".join(form.partition(":")[0] for form in each.forms)
+            error = "none stored" if each.error is None else f"{each.error:.0e}"
+            kind = "linear" if each.exact.startswith("linear") else "frozen"
+            table.add_row(each.name, f"{each.numbers:,}", f"{each.operations:,}", recurrences, kind, error)
         self.console.print(table)
+        self.console.print(
+            f"kept: numbers in the state; step: operations for one token, both at width {WIDTH}. Dual form: linear given its "
+            "gates, or with a frozen nonlinearity. Error: the largest against public implementations, gradients included."
+        )
 
 
 def _cell(value: Any) -> str:
