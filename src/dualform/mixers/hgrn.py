@@ -51,7 +51,7 @@ class AbstractHGRN(AbstractMixer):
     b_o: eqx.AbstractVar[Float[Array, " d_out"] | None]
 
     @abc.abstractmethod
-    def remember(self, lam, write, value, state, start, mask):
+    def remember(self, lam, write, value, state, start, mask) -> tuple[Array, Array]:
         """h, (time, width), and the state after the last token: linear in `value`."""
 
     @property
@@ -153,7 +153,7 @@ class HGRN(AbstractHGRN):
         """c, (time, n)."""
         return jax.nn.silu(affine(x, self.w_c, self.b_c))
 
-    def remember(self, lam, write, value, state, start, mask):
+    def remember(self, lam, write, value, state, start, mask) -> tuple[Array, Array]:
         """h_t = lam_t * h_{t-1} + (1 - lam_t) * c_t."""
         return diagonal(lam, write * value.astype(write.dtype), state.astype(lam.dtype), start=start, mask=mask)
 
@@ -229,7 +229,7 @@ class HGRNComplex(AbstractHGRN):
         c = affine(x, self.w_c.reshape(-1, self.d_in), b_c)
         return jax.nn.silu(c).reshape(len(x), 2, -1)
 
-    def remember(self, lam, write, value, state, start, mask):
+    def remember(self, lam, write, value, state, start, mask) -> tuple[Array, Array]:
         """(Re h, Im h) of h_t = lam_t * exp(i theta) * h_{t-1} + (1 - lam_t) * c_t."""
         theta, value, state = (a.astype(lam.dtype) for a in (self.theta, value, state))
         decay = jax.lax.complex(lam * jnp.cos(theta)[None], lam * jnp.sin(theta)[None])
