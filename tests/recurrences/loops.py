@@ -32,12 +32,12 @@ def dense_loop(transition, drive, h0, start=None, mask=None):
     return jnp.stack(met), h
 
 
-def outer_loop(queries, keys, values, state, start=None, mask=None):
-    """S_t = S_{t-1} + k_t v_t^T, y_t = S_t^T q_t."""
+def outer_loop(queries, keys, values, state, decay=None, start=None, mask=None):
+    """S_t = decay_t * S_{t-1} + k_t v_t^T, y_t = S_t^T q_t; decay_t a number, one for each row, or for each column."""
     start, mask = _flags(len(queries), start, mask)
     met = []
     for t in range(len(queries)):
-        past = jnp.where(start[t], jnp.zeros_like(state), state)
+        past = jnp.where(start[t], jnp.zeros_like(state), state if decay is None else decay[t] * state)
         state = jnp.where(mask[t], past + keys[t][:, None] * values[t][None], state)
         met.append(jnp.where(mask[t], state.T @ queries[t], jnp.zeros_like(values[t])))
     return jnp.stack(met), state

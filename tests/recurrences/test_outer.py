@@ -1,4 +1,4 @@
-"""The outer-product recurrence against its specification and the loop on paper."""
+"""The outer-product recurrence, with and without decay, against its specification and the loop on paper."""
 
 import jax
 import jax.numpy as jnp
@@ -8,56 +8,113 @@ import pytest
 
 from dualform.errors import InputError
 from dualform.recurrences import outer
-from dualform.recurrences.outer import naive
+from dualform.recurrences.outer import naive, products
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.loops import outer_loop
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of
 
-
-def arguments(time=TIME, d_k=3, d_v=2):
-    keys = jr.split(jr.key(0), 4)
-    return tuple(normal(k, shape) for k, shape in zip(keys, [(time, d_k)] * 2 + [(time, d_v), (d_k, d_v)], strict=True))
+DECAYS = {"none": None, "head": (), "rows": (3,), "columns": (2,)}
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 64])
-def test_chunks_give_the_loop(chunk):
-    """Values and the gradients of queries, keys, values and state are those of the loop, whatever the chunk."""
-    fast = lambda *a: outer(*a[:4], **flags_of(*a[4:]), chunk=chunk)
-    fast_gives_naive(fast, lambda *a: outer_loop(*a), arguments(), ((), *FLAGS))
+def arguments(kind="none", time=TIME, d_k=3, d_v=2):
+    keys = jr.split(jr.key(0), 5)
+    shapes = [(time, d_k), (time, d_k), (time, d_v), (d_k, d_v)]
+    given = tuple(normal(k, shape) for k, shape in zip(keys, shapes, strict=False))
+    return given if kind == "none" else (*given, jr.uniform(keys[4], (time, *DECAYS[kind]), jnp.float64))
 
 
-def test_naive_is_the_loop():
-    """The specification itself is the loop on paper, flags included."""
-    fast_gives_naive(naive, outer_loop, arguments(), FLAGS)
+def named(kind, *a, **options):
+    """`outer` of positional arguments, the decay, where there is one, the fifth, then the flags."""
+    given, flags = (a[:4], a[4:]) if kind == "none" else (a[:4], a[5:])
+    decay = {} if kind == "none" else {"value_decay" if kind == "columns" else "decay": a[4]}
+    return outer(*given, **decay, **flags_of(*flags), **options)
 
 
+def loop(kind, *a):
+    """The loop on paper, the decay in the shape of one that broadcasts to the state."""
+    if kind == "none":
+        return outer_loop(*a[:4], None, *a[4:])
+    decay = {"head": lambda d: d, "rows": lambda d: d[:, :, None], "columns": lambda d: d[:, None]}[kind](a[4])
+    return outer_loop(*a[:4], decay, *a[5:])
+
+
+@pytest.mark.parametrize("form", ["naive", "chunked"])
+@pytest.mark.parametrize("kind", DECAYS)
+def test_forms_give_the_loop(kind, form):
+    """Values and the gradients of queries, keys, values, state and decay are those of the loop, with flags and without."""
+    fast_gives_naive(lambda *a: named(kind, *a, form=form), lambda *a: loop(kind, *a), arguments(kind), ((), *FLAGS))
+
+
+@pytest.mark.parametrize("kind", ["none", "rows"])
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_any_chunk_gives_the_loop(kind, chunk):
+    """The same whatever the chunk."""
+    fast_gives_naive(lambda *a: named(kind, *a, chunk=chunk), lambda *a: loop(kind, *a), arguments(kind), FLAGS[:1])
+
+
+@pytest.mark.parametrize("kind", DECAYS)
 @pytest.mark.parametrize("time", [64, 150])
-def test_long_sequences_give_naive(time):
+def test_long_sequences_give_naive(kind, time):
     """Lengths of a chunk and far past it give the specification, with documents that begin anywhere."""
     random = np.random.default_rng(time)
-    flags = [(jnp.asarray(random.random(time) < 0.03), jnp.asarray(random.random(time) < 0.9)) for _ in range(3)]
-    fast_gives_naive(lambda *a: outer(*a[:4], **flags_of(*a[4:])), naive, arguments(time), flags)
+    flags = [(jnp.asarray(random.random(time) < 0.03), jnp.asarray(random.random(time) < 0.9))]
+    slow = lambda *a: named(kind, *a, form="naive")
+    fast_gives_naive(lambda *a: named(kind, *a), slow, arguments(kind, time), flags)
 
 
-def test_absent_tokens_leave_the_state_to_the_bit():
-    """Masked tokens move no bit of the state, and NaN in them, queries included, reaches no gradient."""
-    *_, state = arguments()
+@pytest.mark.parametrize("kind", ["head", "rows", "columns"])
+def test_extreme_decays(kind):
+    """Decays of exactly 0, of 1e-30, of 1e-320 and of exactly 1 give the specification, gradients too, and no NaN."""
+    *given, decay = arguments(kind, 150)
+    extremes = jnp.array([0.0, 1e-30, 1e-320, 1.0, 1.0])
+    decay = extremes[jr.randint(jr.key(5), decay.shape, 0, 5)]
+    slow = lambda *a: named(kind, *a, form="naive")
+    fast_gives_naive(lambda *a: named(kind, *a), slow, (*given, decay))
+
+
+def test_decays_multiply():
+    """`products` is the product of the decays behind s up to t, zeros and all."""
+    decay = np.array([0.5, 0.0, 0.25, 1.0, 1e-200, 1e-200, 0.5, 3.0])
+    expected = [[np.prod(decay[s + 1 : t + 1]) if s <= t else 0.0 for s in range(8)] for t in range(8)]
+    np.testing.assert_array_equal(products(jnp.asarray(decay)), expected)
+
+
+@pytest.mark.parametrize("kind", ["none", "rows"])
+def test_reversed_is_flipped(kind):
+    """From the last token to the first, flags included, is the recurrence of the flipped sequence."""
+    start, mask = FLAGS[0]
+    q, k, v, state, *decay = arguments(kind)
+    turned = tuple(a[::-1] for a in (q, k, v))
+    y, final = named(kind, *turned, state, *(a[::-1] for a in decay), start[::-1], mask[::-1], reverse=True)
+    forward = named(kind, q, k, v, state, *decay, start, mask)
+    check_close((y[::-1], final), forward, EXACT, "reversed")
+
+
+@pytest.mark.parametrize("kind", DECAYS)
+def test_absent_tokens_leave_the_state_to_the_bit(kind):
+    """Masked tokens move no bit of the state, and NaN in them, queries and decays included, reaches no gradient."""
+    q, k, v, state, *decay = arguments(kind)
     nothing = jnp.zeros(TIME, bool)
-    q, k, v = (jnp.where(MASK[:, None], a, jnp.nan) for a in arguments()[:3])
-    y, final = outer(q, k, v, state, start=~nothing, mask=nothing)
-    check_same_bits(final, state, "the state")
+    holes = lambda a: jnp.where(MASK.reshape(-1, *[1] * (a.ndim - 1)), a, jnp.nan)
+    q_nan, k_nan, v_nan, *decay_nan = (holes(a) for a in (q, k, v, *decay))
+    y, final = named(kind, q_nan, k_nan, v_nan, -state, *decay_nan, ~nothing, nothing)
+    check_same_bits(final, -state, "the state")
     assert not np.asarray(y).any()
-    whole = jax.jit(jax.grad(lambda *a: outer(*a, mask=MASK)[0].sum(), argnums=(0, 1, 2, 3)))
-    check_close(whole(q, k, v, state), whole(*arguments()), EXACT, "gradients with NaN in absent tokens")
+    total = lambda *a: named(kind, *a, jnp.zeros(TIME, bool), MASK)[0].sum()
+    whole = jax.jit(jax.grad(total, argnums=tuple(range(4 + len(decay)))))
+    found = whole(q_nan, k_nan, v_nan, state, *decay_nan)
+    check_close(found, whole(q, k, v, state, *decay), EXACT, "gradients with NaN in absent tokens")
 
 
-def test_low_precision_accumulates_in_float32():
+@pytest.mark.parametrize("kind", DECAYS)
+def test_low_precision_accumulates_in_float32(kind):
     """bfloat16 inputs are summed in float32."""
-    q, k, v = (a.astype(jnp.bfloat16) for a in arguments(time=1000)[:3])
-    y, state = outer(q, k, v)
+    q, k, v, _, *decay = arguments(kind, time=1000)
+    q, k, v, *decay = (a.astype(jnp.bfloat16) for a in (q, k, v, *decay))
+    y, state = named(kind, q, k, v, None, *decay)
     assert y.dtype == state.dtype == jnp.float32
-    exact = outer(*(a.astype(jnp.float64) for a in (q, k, v)))
+    exact = named(kind, *(a.astype(jnp.float64) for a in (q, k, v)), None, *(a.astype(jnp.float64) for a in decay))
     check_close((y.astype(jnp.float64), state.astype(jnp.float64)), exact, 1e-5, "bfloat16")
 
 
@@ -76,7 +133,12 @@ def test_low_precision_accumulates_in_float32():
         ({"state": jnp.zeros((2, 3))}, r"state has shape \(2, 3\); the inputs need \(3, 2\)"),
         ({"start": jnp.zeros(4, bool)}, r"start must be an array of one boolean .* got shape \(4,\)"),
         ({"mask": jnp.zeros(5, int)}, r"mask must be an array of one boolean .* of int64"),
-        ({"chunk": 0}, "chunk is 0; it must be at least 1 token"),
+        ({"chunk": 0}, "chunk is 0; it must be at least 1 token, and a power of two"),
+        ({"chunk": 48}, "chunk is 48; it must be at least 1 token, and a power of two"),
+        ({"decay": jnp.zeros((5, 2))}, r"decay has shape \(5, 2\); it must be \(5,\) or \(5, 3\)"),
+        ({"value_decay": jnp.zeros((5, 3))}, r"value_decay has shape \(5, 3\); it must be \(5, 2\)"),
+        ({"decay": jnp.zeros(5), "value_decay": jnp.zeros((5, 2))}, "decay and value_decay are both given"),
+        ({"form": "fast"}, "outer has no form 'fast'; it has chunked, naive"),
     ],
 )
 def test_bad_input(unchecked, changed, message):
@@ -84,3 +146,14 @@ def test_bad_input(unchecked, changed, message):
     given = {"queries": jnp.zeros((5, 3)), "keys": jnp.zeros((5, 3)), "values": jnp.zeros((5, 2))} | changed
     with pytest.raises(InputError, match=message):
         outer(given.pop("queries"), given.pop("keys"), given.pop("values"), given.pop("state", None), **given)
+
+
+def test_naive_is_the_loop():
+    """The specification itself is the loop on paper, flags included."""
+    q, k, v, state = arguments()
+    ones = jnp.ones((TIME, 1, 1))
+    fast_gives_naive(lambda *a: naive(*a[:4], ones, *a[4:]), outer_loop_of_flags, (q, k, v, state), FLAGS)
+
+
+def outer_loop_of_flags(q, k, v, state, start, mask):
+    return outer_loop(q, k, v, state, None, start, mask)
