@@ -10,8 +10,9 @@ from jaxtyping import Array, Float
 
 from dualform.errors import require
 from dualform.mixers.affine import affine, check_affine
-from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.mixer import AbstractMixer, visible
 from dualform.mixers.rg_lru import RGLRU
+from dualform.recurrences.compaction import compact
 from dualform.recurrences.convolution import convolution
 
 
@@ -116,3 +117,20 @@ class GriffinRecurrent(AbstractMixer):
         u, tail = self.convolve(self.value(x), state, start, mask)
         h, remembered = self.core.forward(u, state[1], start, mask)
         return affine(self.gate(x) * h, self.w_o, self.b_o), (tail, remembered)
+
+    def weights(self, x, state, start, mask):
+        """Channel by channel, what h_t takes from W_x x_s + b_x: the RG-LRU's map after the kernel, (n, time, time)."""
+        time, width = len(x), len(self.kernel)
+        u, _ = self.convolve(self.value(x), state, start, mask)
+        recurrent = self.core.weights(u, state[1], start, mask)
+        moved = compact(jnp.ones(time, bool) if mask is None else mask)
+        order = moved.pack(jnp.arange(time))
+        total = jnp.zeros_like(recurrent)
+        for ahead in range(width):  # the convolution takes token s to the `ahead`-th token after it
+            place = moved.place + ahead
+            reached = recurrent[:, :, order[jnp.minimum(place, time - 1)]]
+            factor = self.kernel[width - 1 - ahead].astype(total.dtype)[:, None, None]
+            total = total + jnp.where(
+                (place < moved.count.astype(place.dtype))[None, None], factor * reached, jnp.zeros_like(total)
+            )
+        return jnp.where(visible(time, start, mask)[None], total, jnp.zeros_like(total))

@@ -1,0 +1,91 @@
+"""The products of decays, and the closed-form maps that are made of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dualform import dual_form
+from dualform.mixers import HGRN, GriffinRecurrent, MinGRU, MinLSTM
+from dualform.mixers.decay_map import decay_map
+from dualform.norms import rms_factor
+from tests.laws import laws
+
+TIME = 7
+START, MASK = np.array([0, 0, 0, 1, 0, 1, 0], bool), np.array([1, 1, 0, 1, 1, 0, 1], bool)
+
+
+def products(decay, start, mask):
+    """Each product, written out; a start at an absent token is none."""
+    time, n = decay.shape
+    result = np.zeros((n, time, time))
+    for t in range(time):
+        for s in range(t + 1):
+            between = [u for u in range(s + 1, t + 1) if mask[u]]
+            if mask[s] and mask[t] and not any(start[u] for u in between):
+                result[:, t, s] = np.prod([decay[u] for u in between], axis=0)
+    return result
+
+
+def test_products_are_exact():
+    """Decays of 0, 1, 1e-30 and below 0 give exact products; a start is a 0, an absent token a 1."""
+    decay = np.random.default_rng(0).uniform(-1, 1, (TIME, 5))
+    decay[2], decay[4, :3] = [0.0, 1.0, 1e-30, 0.5, 0.0], [1e-300, 0.0, 1e-30]
+    nothing, all_there = np.zeros(TIME, bool), np.ones(TIME, bool)
+    run = jax.jit(decay_map)
+    for start, mask in ((nothing, all_there), (START, all_there), (nothing, MASK), (START, MASK)):
+        found = run(jnp.asarray(decay), jnp.asarray(start), jnp.asarray(mask))
+        np.testing.assert_allclose(np.asarray(found), products(decay, start, mask), rtol=1e-15, atol=0)
+    laws.check_same_bits(run(jnp.asarray(decay)), run(jnp.asarray(decay), jnp.asarray(nothing)), "no flags")
+
+
+def readout(mixer, x, state, start, mask):
+    """Column i of what the output takes from channel i of h_t: (time, d_out, n); and the values, (time, n)."""
+    context, value = mixer.context(x, state, start, mask), mixer.value(x)
+    if isinstance(mixer, HGRN):
+        h, _ = mixer.remember(context[0], context[1], value, state, start, mask)
+        scale = context[2] * rms_factor(h, 1e-5) * mixer.norm_weight[None]
+    else:
+        scale = context[0] if isinstance(mixer, GriffinRecurrent) else jnp.ones_like(value)
+    w_o = getattr(mixer, "w_o", None)
+    return (jnp.eye(value.shape[1]) if w_o is None else w_o)[None] * scale[:, None], value
+
+
+MIXERS = {
+    "hgrn": lambda: laws.make("hgrn"),
+    "min_gru": lambda: MinGRU.make(4, key=jax.random.key(0), expansion=1.5),
+    "min_gru_log": lambda: laws.make("min_gru_log"),
+    "min_lstm": lambda: MinLSTM.make(4, key=jax.random.key(0), expansion=2.0),
+    "rg_lru": lambda: laws.make("rg_lru"),
+    "griffin_recurrent": lambda: GriffinRecurrent.make(4, key=jax.random.key(0), n=6, heads=3),
+}
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "carried"])
+@pytest.mark.parametrize("name", MIXERS)
+def test_the_map_times_the_values_gives_the_contributions(name, fresh):
+    """Contributions, found by passing each value alone, are the closed-form map, read out channel by channel."""
+    mixer, x = MIXERS[name](), laws.sequence(3, TIME)
+    state = mixer.init_state() if fresh else laws.some_state(mixer, 0)
+    start, mask = jnp.asarray(START & MASK), jnp.asarray(MASK)
+    x = jnp.where(mask[:, None], x, jnp.zeros_like(x))
+
+    @jax.jit
+    def run(x, state, start, mask):
+        form = dual_form(mixer, x, state, start=start, mask=mask)
+        read, value = readout(mixer, x, state, start, mask)
+        return form, jnp.einsum("tdn,nts,sn->tsd", read, form.weights, value)
+
+    form, expected = run(x, state, start, mask)
+    assert form.weights.shape[1:] == (TIME, TIME)
+    laws.check_close(form.contributions, expected, laws.EXACT, "contributions")
+
+
+@pytest.mark.parametrize("expansion", [0.5, 1.5])
+def test_a_projected_cell_keeps_the_laws(expansion):
+    """minGRU and minLSTM with more or fewer units than their width, projected back: steps, sum, flags."""
+    for kind in (MinGRU, MinLSTM):
+        mixer, x = kind.make(4, key=jax.random.key(1), expansion=expansion, candidate="positive"), laws.sequence(0, 6)
+        assert mixer.d_out == 4 and mixer.init_state().shape == (int(4 * expansion),)
+        laws.steps_give_the_parallel_form(mixer, x, 4)
+        laws.contributions_sum_to_the_output(mixer, x, None, START[:6], MASK[:6])
