@@ -16,6 +16,7 @@ CANCELLED = 1e-8  # relative: the peer subtracts a^2 from 1, and loses digits wh
 
 HGRU, MINGRU = "hgru-pytorch 09f4ed2c78", "mingru-scans 0.2.0"
 PORT, GEMMA = "minGRU-pytorch 0.2.1", "recurrentgemma 1.0.1"
+KINDS = (("w", "weight"), ("b", "bias"))
 ORACLES = {
     "hgrn": ("hgrn", HGRU, EXACT),
     "hgrn_complex": ("hgrn_complex", HGRU, EXACT),
@@ -28,15 +29,16 @@ ORACLES = {
 }
 
 
+def shared(a):
+    """What hgru-pytorch's two modules share, in our names."""
+    names = {"f": "lambda_proj", "g": "gate", "o": "out_proj"}
+    named = {f"{ours}_{gate}": a[f"{name}.{kind}"] for gate, name in names.items() for ours, kind in KINDS}
+    return named | {"norm_weight": a["norm.weight"], "norm_bias": a["norm.bias"], "gamma": a["gamma"]}
+
+
 def hgrn(a):
     """hgru-pytorch's names."""
-    weight, bias = (lambda name: a[f"{name}.weight"]), (lambda name: a[f"{name}.bias"])
-    mixer = HGRN(
-        *(weight(name) for name in ("input_proj", "lambda_proj", "gate", "out_proj", "norm")),
-        a["gamma"],
-        *(bias(name) for name in ("input_proj", "lambda_proj", "gate", "out_proj", "norm")),
-    )
-    return {"y": mixer(a["x"])[0]}
+    return {"y": HGRN(w_c=a["input_proj.weight"], b_c=a["input_proj.bias"], **shared(a))(a["x"])[0]}
 
 
 def hgrn_fla(a):
@@ -50,12 +52,10 @@ def hgrn_complex(a):
     """hgru-pytorch interleaves real and imaginary parts of the candidate."""
     n, d = a["lambda_proj.weight"].shape
     mixer = HGRNComplex(
-        a["input_proj.weight"].reshape(n, 2, d).transpose(1, 0, 2),
-        *(a[f"{name}.weight"] for name in ("lambda_proj", "gate", "out_proj", "norm")),
-        a["gamma"],
-        a["theta"].reshape(n),
-        a["input_proj.bias"].reshape(n, 2).T,
-        *(a[f"{name}.bias"] for name in ("lambda_proj", "gate", "out_proj", "norm")),
+        w_c=a["input_proj.weight"].reshape(n, 2, d).transpose(1, 0, 2),
+        b_c=a["input_proj.bias"].reshape(n, 2).T,
+        theta=a["theta"].reshape(n),
+        **shared(a),
     )
     return {"y": mixer(a["x"])[0]}
 

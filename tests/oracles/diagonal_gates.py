@@ -205,13 +205,13 @@ def record(name: str, case: Case) -> None:
     shapes = {name: tuple(p.shape) for name, p in parameters if signed(name)} | case.shapes
     arguments = {"x": normal((case.time, D))}
     arguments |= {name: case.scales.get(name, 1.0) * normal(shape) for name, shape in shapes.items()}
-    for name_01 in {"gamma", "h_0"} & set(arguments):
-        arguments[name_01] = torch.rand(*shapes[name_01], generator=generator)
+    for between in [name for name in ("gamma", "h_0") if name in shapes]:
+        arguments[between] = torch.rand(*shapes[between], generator=generator)
     arguments = {name: value.detach().requires_grad_() for name, value in arguments.items()}
     fixed = {} if case.documents is None else {"segment_pos": torch.tensor([*case.documents])}
     outputs = case.run(arguments | fixed)
     cotangents = {name: normal(value.shape) for name, value in outputs.items()}
-    sum((cotangents[name] * value).sum() for name, value in outputs.items()).backward()
+    torch.stack([(cotangents[name] * value).sum() for name, value in outputs.items()]).sum().backward()
     tensors = fixed | {name: value.detach() for name, value in arguments.items()}
     tensors |= {f"gradient.{name}": value.grad for name, value in arguments.items()}
     tensors |= {f"output.{name}": value.detach() for name, value in outputs.items()}

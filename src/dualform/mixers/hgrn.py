@@ -40,15 +40,17 @@ class AbstractHGRN(AbstractMixer):
     They differ in the candidate c and in the recurrence that carries it.
     """
 
-    gamma: eqx.AbstractVar[Float[Array, " n"]]
+    w_c: eqx.AbstractVar[Float[Array, "..."]]
     w_f: eqx.AbstractVar[Float[Array, "n d"]]
     w_g: eqx.AbstractVar[Float[Array, "width d"]]
     w_o: eqx.AbstractVar[Float[Array, "d_out width"]]
     norm_weight: eqx.AbstractVar[Float[Array, " width"]]
-    norm_bias: eqx.AbstractVar[Float[Array, " width"] | None]
+    gamma: eqx.AbstractVar[Float[Array, " n"]]
+    b_c: eqx.AbstractVar[Float[Array, "..."] | None]
     b_f: eqx.AbstractVar[Float[Array, " n"] | None]
     b_g: eqx.AbstractVar[Float[Array, " width"] | None]
     b_o: eqx.AbstractVar[Float[Array, " d_out"] | None]
+    norm_bias: eqx.AbstractVar[Float[Array, " width"] | None]
 
     @abc.abstractmethod
     def remember(self, lam, write, value, state, start, mask) -> tuple[Array, Array]:
@@ -217,7 +219,7 @@ class HGRNComplex(AbstractHGRN):
         theta = (10000.0 ** (-2 / n * jnp.arange(n, dtype=float))).astype(gamma.dtype)
         ones, zeros = jnp.ones(2 * n, gamma.dtype), jnp.zeros(2 * n, gamma.dtype)
         w_c, b_c = w_c.reshape(2, n, d), b_c.reshape(2, n)
-        return cls(w_c, w_f, w_g, w_o, ones, gamma, theta, b_c, b_f, b_g, b_o, zeros)
+        return cls(w_c, w_f, w_g, w_o, ones, gamma, theta=theta, b_c=b_c, b_f=b_f, b_g=b_g, b_o=b_o, norm_bias=zeros)
 
     def init_state(self):
         """h = 0, real and imaginary part, (2, n)."""
