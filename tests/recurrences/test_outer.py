@@ -1,5 +1,7 @@
 """The outer-product recurrence, with and without decay, against its specification and the loop on paper."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -24,14 +26,14 @@ def arguments(kind="none", time=TIME, d_k=3, d_v=2):
     return given if kind == "none" else (*given, jr.uniform(keys[4], (time, *DECAYS[kind]), jnp.float64))
 
 
-def named(kind, *a, **options):
+def named(kind, *a, **options) -> Any:
     """`outer` of positional arguments, the decay, where there is one, the fifth, then the flags."""
     given, flags = (a[:4], a[4:]) if kind == "none" else (a[:4], a[5:])
     decay = {} if kind == "none" else {"value_decay" if kind == "columns" else "decay": a[4]}
     return outer(*given, **decay, **flags_of(*flags), **options)
 
 
-def loop(kind, *a):
+def loop(kind, *a) -> Any:
     """The loop on paper, the decay in the shape of one that broadcasts to the state."""
     if kind == "none":
         return outer_loop(*a[:4], None, *a[4:])

@@ -2,9 +2,11 @@
 
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
+from dualform.mixers.gla import GLA
 from dualform.mixers.griffin_recurrent import GriffinRecurrent
 from dualform.mixers.gru import GRU
 from dualform.mixers.hgrn import HGRN, HGRNComplex
+from dualform.mixers.hgrn2 import HGRN2
 from dualform.mixers.linear_attention import LinearAttention
 from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
 from dualform.mixers.lstm import LSTM
@@ -12,11 +14,15 @@ from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import registry
+from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
 
 __all__ = [
+    "RetNet",
+    "HGRN2",
+    "GLA",
     "GriffinRecurrent",
     "RGLRU",
     "MinLSTM",

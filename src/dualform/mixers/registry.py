@@ -5,15 +5,18 @@ from functools import partial
 
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
+from dualform.mixers.gla import GLA
 from dualform.mixers.griffin_recurrent import GriffinRecurrent
 from dualform.mixers.gru import GRU
 from dualform.mixers.hgrn import HGRN, HGRNComplex
+from dualform.mixers.hgrn2 import HGRN2
 from dualform.mixers.linear_attention import LinearAttention
 from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
 from dualform.mixers.lstm import LSTM
 from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
@@ -40,6 +43,9 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "min_lstm_log": partial(MinLSTM.make, candidate="positive"),
     "rg_lru": RGLRU.make,
     "griffin_recurrent": GriffinRecurrent.make,
+    "gla": GLA.make,
+    "hgrn2": HGRN2.make,
+    "retnet": RetNet.make,
 }
 
 

@@ -97,9 +97,9 @@ def outer(
     given = (queries, keys, values, *(() if decay is None else (decay,)))
     wide = accumulator(*(a.dtype for a in given))
     state = jnp.zeros((d_k, values.shape[1]), wide) if state is None else state.astype(wide)
-    flip = lambda a: a[::-1] if reverse and a is not None else a
-    queries, keys, values, decay, start, mask = (flip(a) for a in (queries, keys, values, decay, start, mask))
-    queries, keys, values = (a.astype(wide) for a in (queries, keys, values))
+    turn = lambda a: a[::-1] if reverse else a
+    decay, start, mask = (None if a is None else turn(a) for a in (decay, start, mask))
+    queries, keys, values = (turn(a).astype(wide) for a in (queries, keys, values))
     decay = None if decay is None else decay.astype(wide)
     chosen = choose("outer", ("chunked", "naive"), form, time=time)
     if chosen == "naive":
@@ -110,7 +110,7 @@ def outer(
         y, final = naive(queries, keys, values, state, shaped, start & mask, mask)
     else:
         y, final = _chunked(queries, keys, values, state, decay, on_values, start, mask, chunk)
-    return flip(y), final
+    return turn(y), final
 
 
 def _checked(queries, keys, values, state, decay, value_decay, start, mask, chunk):
@@ -191,7 +191,7 @@ def _of_a_head(q, k, v, decay):
 
 def _of_channels(q, k, v, decay, on_values):
     """The same with a decay for each row of the state, or for each column."""
-    chunks, size, _ = q.shape
+    size = q.shape[1]
     block = min(BLOCK, size)
     cut = lambda a, size: a.reshape(-1, size, a.shape[-1])
     q, k, v, decay = (cut(a, block) for a in (q, k, v, decay))
@@ -209,7 +209,6 @@ def _of_channels(q, k, v, decay, on_values):
         before, after = join(before_l, before_r * before_l[:, -1:]), join(after_l * before_r[:, -1:], after_r)
         q, k, v = join(q_l, q_r), join(k_l, k_r), join(v_l, v_r)
         block *= 2
-    del chunks
     if on_values:
         return y, before, jnp.einsum("csk,csv->ckv", k, v * after), before[:, -1][:, None]
     return y, q * before, jnp.einsum("csk,csv->ckv", k * after, v), before[:, -1][:, :, None]

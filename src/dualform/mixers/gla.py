@@ -1,0 +1,85 @@
+"""Gated linear attention: linear attention whose memory forgets, each key channel at its own rate."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.mixers.heads import AbstractNormedHeads, check_heads, check_shape, into_heads, random_heads, split_width
+from dualform.recurrences.outer import outer
+
+
+class GLA(AbstractNormedHeads):
+    """S_t = diag(alpha_t) S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t / sqrt(d_k),  y_t = W_o (norm * o_t / rms(o_t) * swish(W_g x_t)).
+
+    For each head: q, k, v = W_q x, W_k x, W_v x, and alpha = sigma(A_2 A_1 x + b)^(1/16), with A_1 of low rank, a decay for
+    each key channel. The norm's weight is shared by the heads.
+
+    The dual form freezes the norm's scale, and is linear else: its map is scale_t sum_k q_tk k_sk prod_{s<u<=t} alpha_uk.
+
+    **Arguments:** w_q, w_k (head, d_k, d); w_v, w_g (head, d_v, d); a_1 (rank, d), a_2 (head, d_k, rank), b (head, d_k);
+    norm (d_v,); w_o (d_out, head * d_v).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Yang et al. 2023 (arXiv 2312.06635), Sec. 4.3; the norm is that of its code (paper: LayerNorm). Oracle: fla's
+    `naive_recurrent_gla` (float32), and the layer in PyTorch (float64).
+    """
+
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
+    a_1: Float[Array, "rank d"] = eqx.field(converter=jnp.asarray)
+    a_2: Float[Array, "head d_k rank"] = eqx.field(converter=jnp.asarray)
+    b: Float[Array, "head d_k"] = eqx.field(converter=jnp.asarray)
+    w_g: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+
+    def __check_init__(self):
+        check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
+        heads, d_k, d = self.w_q.shape
+        rank = len(self.a_1)
+        check_shape("a_1", self.a_1, (rank, d))
+        check_shape("a_2", self.a_2, (heads, d_k, rank))
+        check_shape("b", self.b, (heads, d_k))
+        check_shape("w_g", self.w_g, self.w_v.shape)
+        check_shape("norm", self.norm, self.w_v.shape[1:2])
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, heads: int = 2, rank: int = 16, dtype=None) -> "GLA":
+        """Keys of d / 2 and values of d over all heads, as published; weights of variance 1 / fan-in, b = 0."""
+        d_v, dtype = split_width(d, heads), dtype or float
+        d_k = max(d_v // 2, 1)
+        keys = jr.split(key, 7)
+        return cls(
+            random_heads(keys[0], heads, d_k, d, dtype),
+            random_heads(keys[1], heads, d_k, d, dtype),
+            random_heads(keys[2], heads, d_v, d, dtype),
+            jr.normal(keys[3], (rank, d), dtype) / d**0.5,
+            random_heads(keys[4], heads, d_k, rank, dtype),
+            jnp.zeros((heads, d_k), dtype),
+            random_heads(keys[5], heads, d_v, d, dtype),
+            jnp.ones(d_v, dtype),
+            jr.normal(keys[6], (d, d), dtype) / d**0.5,
+        )
+
+    def init_state(self):
+        """S = 0, (head, d_k, d_v)."""
+        return jnp.zeros((*self.w_q.shape[:2], self.w_v.shape[1]), accumulator(self.w_v.dtype))
+
+    def choose(self, x, state, start, mask):
+        """q / sqrt(d_k), k and alpha, (time, head, d_k); and swish(W_g x), (time, head, d_v)."""
+        low = project(x, self.a_1)
+        logits = into_heads(low, self.a_2) + self.b.astype(low.dtype)[None]
+        alpha = jnp.exp(jax.nn.log_sigmoid(logits) / 16)
+        q = into_heads(x, self.w_q) * self.w_q.shape[1] ** -0.5
+        return (q, into_heads(x, self.w_k), alpha), jax.nn.silu(into_heads(x, self.w_g))
+
+    def read(self, chosen, value, state, start, mask):
+        """S_t^T q_t, (time, head, d_v), and S."""
+        head = lambda q, k, alpha, v, s: outer(q, k, v, s, decay=alpha, start=start, mask=mask)
+        axes = (1, 1, 1, 1, None if state is None else 0)
+        return jax.vmap(head, in_axes=axes, out_axes=(1, 0))(*chosen, value, state)

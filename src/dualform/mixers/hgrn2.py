@@ -1,0 +1,68 @@
+"""HGRN2: a gated linear recurrence whose state is expanded by outer products, and whose key is what the gate lets go."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator
+from dualform.mixers.heads import AbstractNormedHeads, check_heads, check_shape, into_heads, random_heads, split_width
+from dualform.mixers.ranges import check_decays
+from dualform.recurrences.outer import outer
+
+
+class HGRN2(AbstractNormedHeads):
+    """S_t = diag(f_t) S_{t-1} + (1 - f_t) i_t^T,  o_t = S_t^T q_t,  y_t = W_o (norm * o_t / rms(o_t)).
+
+    For each head: f = gamma + (1 - gamma) sigma(W_f x), the forget gate, never below its layer's bound gamma; i = W_v x, the
+    input; q = swish(W_q x), the output gate. It is GLA with k = 1 - f.
+
+    **Arguments:** w_q, w_f (head, d_k, d); w_v (head, d_v, d); gamma (head, d_k), in [0, 1) (`hgrn_lower_bounds` gives those of
+    all layers); norm (d_v,); w_o (d_out, head * d_v).
+
+    **Raises:** `InputError` where the shapes do not fit, or gamma is out of range.
+
+    **Source:** Qin et al. 2024 (arXiv 2404.07904), Eq. 5. Its q is sigma(W_q x) in the paper and swish in its code, and the
+    norm a LayerNorm over all heads; here swish, and each head by itself. Oracle: fla's `naive_recurrent_gla` with k = 1 - f
+    (float32), and the layer in PyTorch (float64).
+    """
+
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_f: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
+    gamma: Float[Array, "head d_k"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+
+    def __check_init__(self):
+        check_heads(self.w_q, self.w_f, self.w_v, self.w_o)
+        check_shape("gamma", self.gamma, self.w_q.shape[:2])
+        check_shape("norm", self.norm, self.w_v.shape[1:2])
+        check_decays("gamma", self.gamma, below_one=True)
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, heads: int = 2, gamma: float = 0.25, dtype=None) -> "HGRN2":
+        """As many key as value channels, weights of variance 1 / fan-in, one bound for all channels."""
+        width, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 4)
+        projections = (random_heads(k, heads, width, d, dtype) for k in keys[:3])
+        bound, norm = jnp.full((heads, width), gamma, dtype), jnp.ones(width, dtype)
+        return cls(*projections, bound, norm, jr.normal(keys[3], (d, d), dtype) / d**0.5)
+
+    def init_state(self):
+        """S = 0, (head, d_k, d_v)."""
+        return jnp.zeros((*self.w_q.shape[:2], self.w_v.shape[1]), accumulator(self.w_v.dtype))
+
+    def choose(self, x, state, start, mask):
+        """q, 1 - f and f, (time, head, d_k); there is no other gate."""
+        logits = into_heads(x, self.w_f)
+        free = 1 - self.gamma.astype(logits.dtype)[None]
+        # 1 - f from sigma(-logits), not by subtraction: a key of 1e-9 stays one.
+        k, f = free * jax.nn.sigmoid(-logits), 1 - free + free * jax.nn.sigmoid(logits)
+        return (jax.nn.silu(into_heads(x, self.w_q)), k, f), None
+
+    def read(self, chosen, value, state, start, mask):
+        """S_t^T q_t, (time, head, d_v), and S."""
+        head = lambda q, k, f, v, s: outer(q, k, v, s, decay=f, start=start, mask=mask)
+        axes = (1, 1, 1, 1, None if state is None else 0)
+        return jax.vmap(head, in_axes=axes, out_axes=(1, 0))(*chosen, value, state)

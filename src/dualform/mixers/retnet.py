@@ -1,0 +1,80 @@
+"""Multi-scale retention: linear attention in which each head forgets at a constant rate of its own."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator
+from dualform.errors import require
+from dualform.mixers.heads import AbstractNormedHeads, check_heads, check_shape, into_heads, random_heads, split_width
+from dualform.mixers.ranges import check_decays
+from dualform.mixers.rotary import positions, rotate
+from dualform.recurrences.outer import outer
+
+
+class RetNet(AbstractNormedHeads):
+    """S_t = gamma S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t,  y_t = W_o (norm * o_t / rms(o_t) * swish(W_g x_t)).
+
+    For each head: q, k = W_q x / sqrt(d_k), W_k x, each turned by the token's place in its document (rotary), v = W_v x, and
+    gamma a constant.
+
+    **Arguments:** w_q, w_k (head, d_k, d), d_k even; w_v, w_g (head, d_v, d); gamma (head,), in [0, 1]; norm (d_v,); w_o (d_out,
+    head * d_v); base: of the rotary angles.
+
+    **Raises:** `InputError` where the shapes do not fit, or gamma is out of range.
+
+    **Source:** Sun et al. 2023 (arXiv 2307.08621), Eq. 8. The paper's group norm is that of its code, an RMS norm of each head.
+    Oracle: fla's `naive_retention` (float32), and the layer in PyTorch (float64).
+    """
+
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
+    w_g: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
+    gamma: Float[Array, " head"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    base: float = eqx.field(default=10000.0, static=True)
+
+    def __check_init__(self):
+        check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
+        check_shape("w_g", self.w_g, self.w_v.shape)
+        check_shape("gamma", self.gamma, self.w_q.shape[:1])
+        check_shape("norm", self.norm, self.w_v.shape[1:2])
+        d_k = self.w_q.shape[1]
+        require(d_k % 2 == 0, f"keys have {d_k} channels; they are turned in pairs, so they must be even in number.")
+        check_decays("gamma", self.gamma)
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "RetNet":
+        """gamma = 1 - 2^(-5 - h), variance 1 / fan-in (published: Xavier), keys as wide as values, or one wider."""
+        d_v, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 5)
+        d_k = d_v + d_v % 2
+        sizes = ((keys[0], d_k), (keys[1], d_k), (keys[2], d_v), (keys[3], d_v))
+        projections = (random_heads(k, heads, rows, d, dtype) for k, rows in sizes)
+        gamma = (1 - 2.0 ** (-5 - jnp.arange(heads, dtype=float))).astype(dtype)
+        return cls(*projections, gamma, jnp.ones(d_v, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
+
+    def init_state(self):
+        """S = 0, (head, d_k, d_v), and the next token's place in its document, 0."""
+        shape = (*self.w_q.shape[:2], self.w_v.shape[1])
+        return jnp.zeros(shape, accumulator(self.w_v.dtype)), jnp.zeros((), jnp.int32)
+
+    def choose(self, x, state, start, mask):
+        """q / sqrt(d_k) and k, turned, (time, head, d_k), and the next place; and swish(W_g x), (time, head, d_v)."""
+        places, following = positions(len(x), state[1], start, mask)
+        q = rotate(into_heads(x, self.w_q), places, self.base) * self.w_q.shape[1] ** -0.5
+        k = rotate(into_heads(x, self.w_k), places, self.base)
+        return (q, k, following), jax.nn.silu(into_heads(x, self.w_g))
+
+    def read(self, chosen, value, state, start, mask):
+        """S_t^T q_t, (time, head, d_v), and the state."""
+        q, k, following = chosen
+        decay = jnp.broadcast_to(self.gamma.astype(q.dtype)[None], q.shape[:2])
+        head = lambda q, k, decay, v, s: outer(q, k, v, s, decay=decay, start=start, mask=mask)
+        before = None if state is None else state[0]
+        axes = (1, 1, 1, 1, None if state is None else 0)
+        o, after = jax.vmap(head, in_axes=axes, out_axes=(1, 0))(q, k, decay, value, before)
+        return o, (after, following)

@@ -1,0 +1,59 @@
+"""Rotary position embedding, and the positions of tokens within their documents."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dualform.arrays import TimeMask
+from dualform.errors import require
+
+
+def positions(
+    time: int, before: Int[Array, ""], start: TimeMask | None, mask: TimeMask | None
+) -> tuple[Int[Array, " time"], Int[Array, ""]]:
+    """The place of each token in its document, from 0, counting those that are there; and that of the next one.
+
+    **Arguments:** before: how many tokens of the first document came before.
+    """
+    present = jnp.ones(time, jnp.int32) if mask is None else mask.astype(jnp.int32)
+    count = jnp.cumsum(present) - 1
+    if start is None:
+        return count + before, before + count[-1] + 1
+    start = start if mask is None else start & mask
+    first = jax.lax.cummax(jnp.where(start, count, -before))
+    return count - first, count[-1] + 1 - first[-1]
+
+
+def rotate(
+    x: Float[Array, "time head d"],
+    positions: Int[Array, " time"],
+    base: float = 10000.0,
+    *,
+    width: int | None = None,
+    interleaved: bool = False,
+) -> Float[Array, "time head d"]:
+    """Each pair of channels i turned by positions * base^(-2 i / width): dot products then depend on distances alone.
+
+    **Arguments:** width: how many of the first channels are turned, an even number; all if not given. interleaved: pairs are
+    (0, 1), (2, 3), ...; else (0, width / 2), (1, width / 2 + 1), ...
+
+    **Raises:** `InputError` for an odd width, or one beyond d.
+
+    **Source:** Su et al. 2021 (arXiv 2104.09864).
+    """
+    width = x.shape[-1] if width is None else width
+    require(
+        width % 2 == 0 and width <= x.shape[-1],
+        f"{width} of {x.shape[-1]} channels cannot be turned: they go in pairs.",
+    )
+    turned, rest = x[..., :width], x[..., width:]
+    frequency = base ** (jnp.arange(width // 2, dtype=x.dtype) * (-2 / width))
+    angle = (positions.astype(x.dtype)[:, None] * frequency[None])[:, None]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    if interleaved:
+        a, b = turned[..., ::2], turned[..., 1::2]
+        turned = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(turned.shape)
+    else:
+        a, b = jnp.split(turned, 2, axis=-1)
+        turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    return jnp.concatenate([turned, rest], axis=-1)
