@@ -1,10 +1,12 @@
 """Mixers: one file for each system of the literature, its equations and nothing else."""
 
+from dualform.mixers.delta_rule import DeltaRule
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
 from dualform.mixers.gla import GLA
 from dualform.mixers.griffin_recurrent import GriffinRecurrent
 from dualform.mixers.gru import GRU
+from dualform.mixers.gsa import GSA
 from dualform.mixers.hgrn import HGRN, HGRNComplex
 from dualform.mixers.hgrn2 import HGRN2
 from dualform.mixers.linear_attention import LinearAttention
@@ -20,6 +22,8 @@ from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
 
 __all__ = [
+    "GSA",
+    "DeltaRule",
     "RetNet",
     "HGRN2",
     "GLA",

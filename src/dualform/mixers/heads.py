@@ -122,6 +122,10 @@ class AbstractNormedHeads(AbstractMixer):
     def weights(self, x, state, start, mask):
         """What each head reads of each token's value, times the norm's scale: before the norm's weight, the gate and W_o."""
         chosen, _, scale = self.context(x, state, start, mask)
-        # Values that tell tokens apart: read as any others, they are the map, (time, head, source).
-        tokens = jnp.broadcast_to(jnp.eye(len(x), dtype=scale.dtype)[:, None], (len(x), len(self.w_v), len(x)))
-        return jnp.moveaxis(scale * self.read(chosen, tokens, None, start, mask)[0], 1, 0)
+        read, _ = self.read(chosen, each_token(len(x), len(self.w_v), scale.dtype), None, start, mask)
+        return jnp.moveaxis(scale * read, 1, 0)
+
+
+def each_token(time: int, heads: int, dtype) -> Float[Array, "time head time"]:
+    """Values that tell tokens apart: read as any others, they are the attention map, (time, head, source)."""
+    return jnp.broadcast_to(jnp.eye(time, dtype=dtype)[:, None], (time, heads, time))

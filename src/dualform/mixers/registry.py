@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
+from dualform.mixers.delta_rule import DeltaRule
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
 from dualform.mixers.gla import GLA
 from dualform.mixers.griffin_recurrent import GriffinRecurrent
 from dualform.mixers.gru import GRU
+from dualform.mixers.gsa import GSA
 from dualform.mixers.hgrn import HGRN, HGRNComplex
 from dualform.mixers.hgrn2 import HGRN2
 from dualform.mixers.linear_attention import LinearAttention
@@ -46,6 +48,9 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "gla": GLA.make,
     "hgrn2": HGRN2.make,
     "retnet": RetNet.make,
+    "delta_rule": DeltaRule.make,
+    "gated_delta_rule": partial(DeltaRule.make, gated=True),
+    "gsa": GSA.make,
 }
 
 

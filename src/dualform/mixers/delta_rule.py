@@ -1,0 +1,152 @@
+"""The delta rule: a memory of keys and values in which each key's old value is replaced; plain, and with a decay."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.heads import (
+    AbstractNormedHeads,
+    check_heads,
+    check_shape,
+    each_token,
+    into_heads,
+    random_heads,
+    split_width,
+)
+from dualform.norms import rms_factor
+from dualform.recurrences.convolution import convolution
+from dualform.recurrences.delta import delta
+
+_maybe = lambda a: None if a is None else jnp.asarray(a)
+
+
+class DeltaRule(AbstractNormedHeads):
+    """S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T,  o_t = S_t^T q_t,  y_t = W_o (norm * o_t / rms(o_t) * gate_t).
+
+    For each head: q, k, v = silu(conv(W x)), with causal convolutions over four tokens, channel by channel; then q and k are
+    scaled to length 1, and q by 1 / sqrt(d_k); b = sigma(w_b . x). Plain: a = 1 and no gate. Gated: a = exp(-exp(a_log)
+    softplus(w_a . x + a_bias)), gate = swish(W_g x).
+
+    The dual form freezes the norm's scale and the sigmoid in silu(c) = c sigma(c); what it keeps is exact, while the map of
+    gated linear attention (decays and keys, without what later keys erase) is not that of this mixer.
+
+    **Arguments:** w_q, w_k (head, d_k, d); w_v (head, d_v, d); c_q, c_k (width, head * d_k), c_v (width, head * d_v), kernels;
+    w_b (head, d); norm (d_v,); w_o (d_out, head * d_v). Together, or none of them: w_a (head, d), a_log, a_bias (head,). And
+    w_g (head, d_v, d), optional.
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Yang et al. 2024 (arXiv 2406.06484), plain; 2025 (arXiv 2412.06464), gated. Oracle: fla's
+    `delta_rule_recurrence` and `naive_recurrent_gated_delta_rule` (float32), and the layer in PyTorch (float64).
+    """
+
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
+    c_q: Float[Array, "width keys"] = eqx.field(converter=jnp.asarray)
+    c_k: Float[Array, "width keys"] = eqx.field(converter=jnp.asarray)
+    c_v: Float[Array, "width values"] = eqx.field(converter=jnp.asarray)
+    w_b: Float[Array, "head d"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    w_a: Float[Array, "head d"] | None = eqx.field(default=None, converter=_maybe)
+    a_log: Float[Array, " head"] | None = eqx.field(default=None, converter=_maybe)
+    a_bias: Float[Array, " head"] | None = eqx.field(default=None, converter=_maybe)
+    w_g: Float[Array, "head d_v d"] | None = eqx.field(default=None, converter=_maybe)
+
+    def __check_init__(self):
+        check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
+        (heads, d_k, d), d_v, width = self.w_q.shape, self.w_v.shape[1], len(self.c_q)
+        require(width >= 1, "the convolutions have kernels of width 0; they need at least one token, the present one.")
+        given = [a is not None for a in (self.w_a, self.a_log, self.a_bias)]
+        require(all(given) or not any(given), "w_a, a_log and a_bias make the decay; give all three, or none of them.")
+        for name, shape in {
+            "c_q": (width, heads * d_k),
+            "c_k": (width, heads * d_k),
+            "c_v": (width, heads * d_v),
+            "w_b": (heads, d),
+            "norm": (d_v,),
+            "w_a": (heads, d),
+            "a_log": (heads,),
+            "a_bias": (heads,),
+            "w_g": (heads, d_v, d),
+        }.items():
+            if getattr(self, name) is not None:
+                check_shape(name, getattr(self, name), shape)
+
+    @classmethod
+    def make(
+        cls, d: int, *, key: Array, heads: int = 2, width: int = 4, gated: bool = False, dtype=None
+    ) -> "DeltaRule":
+        """Weights of variance 1 / fan-in; gated: exp(a_log) uniform in [1, 16], steps log-uniform in [1e-3, 0.1]."""
+        d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 12)
+        kernel = lambda key: jr.normal(key, (width, d), dtype) / width**0.5
+        row = lambda key: jr.normal(key, (heads, d), dtype) / d**0.5
+        projections = [random_heads(k, heads, d_h, d, dtype) for k in keys[:3]]
+        shared = (*(kernel(k) for k in keys[3:6]), row(keys[6]), jnp.ones(d_h, dtype))
+        w_o = jr.normal(keys[7], (d, d), dtype) / d**0.5
+        if not gated:
+            return cls(*projections, *shared, w_o)
+        a_log = jnp.log(jr.uniform(keys[8], (heads,), dtype, 1, 16))
+        steps = jnp.exp(jr.uniform(keys[9], (heads,), dtype, *jnp.log(jnp.array([1e-3, 0.1], dtype)).tolist()))
+        a_bias = steps + jnp.log(-jnp.expm1(-steps))  # the inverse of softplus
+        w_g = random_heads(keys[11], heads, d_h, d, dtype)
+        return cls(*projections, *shared, w_o, row(keys[10]), a_log, a_bias, w_g)
+
+    def init_state(self):
+        """S = 0, (head, d_k, d_v), and the last tokens that the convolutions of q, k and v still see, zeros."""
+        wide, before = accumulator(self.w_v.dtype), len(self.c_q) - 1
+        tails = (jnp.zeros((before, kernel.shape[1]), wide) for kernel in (self.c_q, self.c_k, self.c_v))
+        return jnp.zeros((*self.w_q.shape[:2], self.w_v.shape[1]), wide), *tails
+
+    def choose(self, x, state, start, mask):
+        """q, k of length 1, b, a, the sigmoids of the values' convolution, and the tails; and the gate."""
+
+        def convolved(projected, kernel, tail):
+            c, tail = convolution(projected.reshape(len(x), -1), kernel, tail, start=start, mask=mask)
+            return c.reshape(projected.shape), tail
+
+        (q, tail_q), (k, tail_k), (c, _) = (
+            convolved(into_heads(x, w), kernel, tail)
+            for w, kernel, tail in zip(
+                (self.w_q, self.w_k, self.w_v), (self.c_q, self.c_k, self.c_v), state[1:], strict=True
+            )
+        )
+        d_k = self.w_q.shape[1]
+        unit = lambda a: a * rms_factor(a, 1e-6 / d_k) * d_k**-0.5
+        q, k = unit(jax.nn.silu(q)) * d_k**-0.5, unit(jax.nn.silu(k))
+        b = jax.nn.sigmoid(project(x, self.w_b).astype(q.dtype))
+        gate = None if self.w_g is None else jax.nn.silu(into_heads(x, self.w_g))
+        return (q, k, b, self.decay(x, q.dtype), jax.nn.sigmoid(c), tail_q, tail_k), gate
+
+    def decay(self, x, wide):
+        """a, (time, head)."""
+        if self.w_a is None or self.a_log is None or self.a_bias is None:
+            return jnp.ones((len(x), len(self.w_q)), wide)
+        steps = jax.nn.softplus(project(x, self.w_a).astype(wide) + self.a_bias.astype(wide)[None])
+        return jnp.exp(-jnp.exp(self.a_log.astype(wide))[None] * steps)
+
+    def read(self, chosen, value, state, start, mask):
+        """S_t^T q_t, (time, head, d_v), and the state; the values pass through their convolution."""
+        *_, opened, tail_q, tail_k = chosen
+        memory, _, _, tail_v = self.init_state() if state is None else state
+        c, tail_v = convolution(value.reshape(len(value), -1), self.c_v, tail_v, start=start, mask=mask)
+        o, memory = self.recall(chosen, c.reshape(value.shape) * opened, memory, start, mask)
+        return o, (memory, tail_q, tail_k, tail_v)
+
+    def recall(self, chosen, v, memory, start, mask):
+        """The delta rule over values v, (time, head, any width)."""
+        q, k, b, a, *_ = chosen
+        head = lambda q, k, v, b, s, a: delta(q, k, v, b, s, decay=a, start=start, mask=mask)
+        axes = (1, 1, 1, 1, None if memory is None else 0, 1)
+        return jax.vmap(head, in_axes=axes, out_axes=(1, 0))(q, k, v, b, memory, a)
+
+    def weights(self, x, state, start, mask):
+        """What each head reads of each token's v, behind its convolution and silu, times the norm's scale."""
+        chosen, _, scale = self.context(x, state, start, mask)
+        tokens = each_token(len(x), len(self.w_v), scale.dtype)
+        return jnp.moveaxis(scale * self.recall(chosen, tokens, None, start, mask)[0], 1, 0)

@@ -1,0 +1,94 @@
+"""Gated slot attention: softmax attention over a fixed number of slots, each of which forgets what it does not write."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator
+from dualform.mixers.heads import (
+    AbstractNormedHeads,
+    check_heads,
+    check_shape,
+    each_token,
+    into_heads,
+    random_heads,
+    split_width,
+)
+from dualform.norms import rms_factor
+from dualform.recurrences.outer import outer
+
+
+class GSA(AbstractNormedHeads):
+    """K_t = diag(alpha_t) K_{t-1} + s_t k_t^T,  V_t = diag(alpha_t) V_{t-1} + s_t v_t^T,  o_t = V_t^T softmax(K_t q_t).
+
+    For each head: q, k = swish(W_q x), swish(W_k x), v = W_v x, alpha = sigma(W_f x)^(1/8), a decay for each slot, and s =
+    1 - alpha. Then y_t = W_o (norm * swish(o_t) / rms(swish(o_t))).
+
+    The slots that a token reads (the softmax) choose the map; o is linear in the values:
+    o_t = sum_s (sum_m softmax(K_t q_t)_m s_sm prod_{s<u<=t} alpha_um) v_s. The dual form freezes the last swish and norm.
+
+    **Arguments:** w_q, w_k (head, d_k, d); w_v (head, d_v, d); w_f (head, slots, d); norm (d_v,); w_o (d_out, head * d_v).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Zhang et al. 2024 (arXiv 2409.07146), Eq. 9 and Fig. 2; the paper's norm is over all heads, here each has its
+    own. Oracle: fla's `naive_recurrent_gsa` (float32), and the layer in PyTorch (float64).
+    """
+
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
+    w_f: Float[Array, "head slots d"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+
+    def __check_init__(self):
+        check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
+        slots = self.w_f.shape[1] if self.w_f.ndim == 3 else 1
+        check_shape("w_f", self.w_f, (len(self.w_q), slots, self.w_q.shape[2]))
+        check_shape("norm", self.norm, self.w_v.shape[1:2])
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, heads: int = 2, slots: int | None = None, dtype=None) -> "GSA":
+        """As many slots as a head has channels, if no other number is given; weights of variance 1 / fan-in."""
+        d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 5)
+        sizes = zip(keys, (d_h, d_h, d_h, slots or max(d_h, 2)), strict=False)
+        projections = (random_heads(k, heads, rows, d, dtype) for k, rows in sizes)
+        return cls(*projections, jnp.ones(d_h, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
+
+    def init_state(self):
+        """K^T = 0, (head, d_k, slots), and V = 0, (head, slots, d_v)."""
+        (heads, d_k, _), slots, d_v = self.w_q.shape, self.w_f.shape[1], self.w_v.shape[1]
+        wide = accumulator(self.w_v.dtype)
+        return jnp.zeros((heads, d_k, slots), wide), jnp.zeros((heads, slots, d_v), wide)
+
+    def choose(self, x, state, start, mask):
+        """The softmax over slots, s and alpha, (time, head, slots), and K after the last token."""
+        logits = into_heads(x, self.w_f)
+        log_alpha = jax.nn.log_sigmoid(logits) / 8
+        alpha, s = jnp.exp(log_alpha), -jnp.expm1(log_alpha)
+        q, k = (jax.nn.silu(into_heads(x, w)) for w in (self.w_q, self.w_k))
+        head = lambda q, k, s, before, alpha: outer(q, k, s, before, value_decay=alpha, start=start, mask=mask)
+        scores, after = jax.vmap(head, in_axes=(1, 1, 1, 0, 1), out_axes=(1, 0))(q, k, s, state[0], alpha)
+        return (jax.nn.softmax(scores, axis=-1), s, alpha, after), None
+
+    def read(self, chosen, value, state, start, mask):
+        """V_t^T p_t, (time, head, d_v), and the state."""
+        p, s, alpha, keys = chosen
+        head = lambda p, s, v, before, alpha: outer(p, s, v, before, decay=alpha, start=start, mask=mask)
+        before = None if state is None else state[1]
+        axes = (1, 1, 1, None if state is None else 0, 1)
+        o, after = jax.vmap(head, in_axes=axes, out_axes=(1, 0))(p, s, value, before, alpha)
+        return o, (keys, after)
+
+    def scale(self, o):
+        """sigma(o) / rms(swish(o)), (time, head, d_v): times o, it is swish(o) normed."""
+        return jax.nn.sigmoid(o) * rms_factor(jax.nn.silu(o), self.epsilon)
+
+    def weights(self, x, state, start, mask):
+        """What each head reads of each token's v through the slots: before the last swish, the norm and W_o."""
+        chosen, _ = self.choose(x, state, start, mask)
+        tokens = each_token(len(x), len(self.w_v), chosen[0].dtype)
+        return jnp.moveaxis(self.read(chosen, tokens, None, start, mask)[0], 1, 0)
