@@ -41,7 +41,7 @@ def loop(kind, *a) -> Any:
     return outer_loop(*a[:4], decay, *a[5:])
 
 
-@pytest.mark.parametrize("form", ["naive", "chunked"])
+@pytest.mark.parametrize("form", ["naive", "chunked", "parallel"])
 @pytest.mark.parametrize("kind", DECAYS)
 def test_forms_give_the_loop(kind, form):
     """Values and the gradients of queries, keys, values, state and decay are those of the loop, with flags and without."""
@@ -140,7 +140,7 @@ def test_low_precision_accumulates_in_float32(kind):
         ({"decay": jnp.zeros((5, 2))}, r"decay has shape \(5, 2\); it must be \(5,\) or \(5, 3\)"),
         ({"value_decay": jnp.zeros((5, 3))}, r"value_decay has shape \(5, 3\); it must be \(5, 2\)"),
         ({"decay": jnp.zeros(5), "value_decay": jnp.zeros((5, 2))}, "decay and value_decay are both given"),
-        ({"form": "fast"}, "outer has no form 'fast'; it has chunked, naive"),
+        ({"form": "fast"}, "outer has no form 'fast'; it has chunked, parallel, naive"),
     ],
 )
 def test_bad_input(unchecked, changed, message):

@@ -1,5 +1,7 @@
 """The delta rule: a memory of keys and values in which each key's old value is replaced; plain, and with a decay."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -92,7 +94,7 @@ class DeltaRule(AbstractNormedHeads):
         if not gated:
             return cls(*projections, *shared, w_o)
         a_log = jnp.log(jr.uniform(keys[8], (heads,), dtype, 1, 16))
-        steps = jnp.exp(jr.uniform(keys[9], (heads,), dtype, *jnp.log(jnp.array([1e-3, 0.1], dtype)).tolist()))
+        steps = jnp.exp(jr.uniform(keys[9], (heads,), dtype, math.log(1e-3), math.log(0.1)))
         a_bias = steps + jnp.log(-jnp.expm1(-steps))  # the inverse of softplus
         w_g = random_heads(keys[11], heads, d_h, d, dtype)
         return cls(*projections, *shared, w_o, row(keys[10]), a_log, a_bias, w_g)

@@ -1,8 +1,8 @@
 """An outer-product state that decays, S_t = decay_t * S_{t-1} + k_t v_t^T, read by queries, y_t = S_t^T q_t.
 
-`naive` is the specification. The chunked form cuts time into chunks; inside a chunk each token takes from those before it,
-and between chunks the state is carried, by a diagonal recurrence over chunks. Its cost is linear in time, and all of it is
-matrix products but for the pairs inside blocks of a few tokens.
+`naive` is the specification. The other forms cut time into chunks; inside a chunk each token takes from those before it, and
+between chunks the state is carried: one chunk after the other, so that all that a chunk needs stays in a cache ("chunked"),
+or all chunks at once, and a diagonal recurrence over them ("parallel"). Their cost is linear in time.
 
 Decays are never divided by, and no logarithm is taken. At the border between two blocks, a token t behind it takes from a
 token s before it by
@@ -14,7 +14,7 @@ block by block, each twice as long as those below it. Every factor is a product 
 decay of 0 forgets exactly (a `start` is one), and a product that underflows is one that is as small.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +26,10 @@ from dualform.recurrences.choice import choose
 from dualform.recurrences.diagonal import diagonal
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
-Form: TypeAlias = Literal["chunked", "naive"]
+Form: TypeAlias = Literal["chunked", "parallel", "naive"]
 
 CHUNK = 64
 """Tokens in a chunk, unless another number is asked for."""
-
-BLOCK = 4
-"""Tokens in the smallest block, whose pairs are taken one by one where each channel decays by itself."""
 
 
 def naive(
@@ -84,7 +81,8 @@ def outer(
       there is ignored.
     - reverse: from the last token to the first; `start` then marks the first token *met* of each document.
     - chunk: tokens in a chunk, a power of two.
-    - form: "chunked", or "naive" (one token after the other); chosen by `choice.choose` if not given.
+    - form: "chunked" (one chunk after the other), "parallel" (all chunks at once), or "naive" (one token after the other);
+      chosen by `choice.choose` if not given.
 
     **Returns:** y (time, d_v) and the state after the last token (d_k, d_v), both in float32 or wider.
 
@@ -101,7 +99,7 @@ def outer(
     decay, start, mask = (None if a is None else turn(a) for a in (decay, start, mask))
     queries, keys, values = (turn(a).astype(wide) for a in (queries, keys, values))
     decay = None if decay is None else decay.astype(wide)
-    chosen = choose("outer", ("chunked", "naive"), form, time=time)
+    chosen = choose("outer", ("chunked", "parallel", "naive"), form, time=time)
     if chosen == "naive":
         decay = jnp.ones(time, wide) if decay is None else decay
         shaped = decay[:, None, None] if decay.ndim == 1 else decay[:, None] if on_values else decay[:, :, None]
@@ -109,7 +107,9 @@ def outer(
         start, mask = nothing if start is None else start, ~nothing if mask is None else mask
         y, final = naive(queries, keys, values, state, shaped, start & mask, mask)
     else:
-        y, final = _chunked(queries, keys, values, state, decay, on_values, start, mask, chunk)
+        y, final = _by_chunks(
+            queries, keys, values, state, decay, on_values, start, mask, chunk, parallel=chosen == "parallel"
+        )
     return turn(y), final
 
 
@@ -139,7 +139,7 @@ def _checked(queries, keys, values, state, decay, value_decay, start, mask, chun
     return (decay, False) if value_decay is None else (value_decay, True)
 
 
-def _chunked(queries, keys, values, state, decay, on_values, start, mask, chunk):
+def _by_chunks(queries, keys, values, state, decay, on_values, start, mask, chunk, parallel):
     time = len(queries)
     if start is not None and decay is None:
         decay = jnp.ones(time, queries.dtype)
@@ -156,81 +156,126 @@ def _chunked(queries, keys, values, state, decay, on_values, start, mask, chunk)
     cut = lambda a, fill: jnp.pad(a, ((0, padding), *[(0, 0)] * (a.ndim - 1)), constant_values=fill).reshape(
         -1, size, *a.shape[1:]
     )
-    q, k, v = (cut(a, 0) for a in (queries, keys, values))
-    decay = None if decay is None else cut(decay, 1)
     if decay is None:
-        y, read, write, total = _without_decay(q, k, v)
-    elif decay.ndim == 2:
-        y, read, write, total = jax.checkpoint(_of_a_head)(q, k, v, decay)
+        inside, parts = _without_decay, (queries, keys, values)
     else:
-        y, read, write, total = jax.checkpoint(_of_channels, static_argnums=4)(q, k, v, decay, on_values)
-    after, final = diagonal(total, write, state)
-    carried = jnp.concatenate([state[None], after[:-1]])
-    taken = jnp.einsum("ctk,ckv->ctv", q if on_values else read, carried)
-    y = y + (read * taken if on_values else taken)
+        inside = _of_a_head if decay.ndim == 1 else _of_columns if on_values else _of_rows
+        parts = queries, keys, values, decay
+    fills = 0, 0, 0, 1
+    parts = tuple(cut(a, fill) for a, fill in zip(parts, fills, strict=False))
+    y, final = (_at_once if parallel else _one_by_one)(inside, parts, state)
     y = y.reshape(-1, y.shape[-1])[:time]
     if mask is not None:
         y, final = jnp.where(mask[:, None], y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, state)
     return y, final
 
 
+def _one_by_one(inside, parts, state):
+    """y of each chunk and the last state, the state carried from one chunk to the next.
+
+    What is inside a chunk is computed again for the gradient, which so keeps no more than the chunks' states.
+    """
+
+    @jax.checkpoint
+    def step(state, parts):
+        chunk = inside(*(a[None] for a in parts))
+        return chunk.left[0] * state + chunk.write[0], chunk.read(state[None])[0]
+
+    final, y = jax.lax.scan(step, state, parts)
+    return y, final
+
+
+def _at_once(inside, parts, state):
+    """The same, with all chunks at once and a diagonal recurrence over them."""
+    chunk = jax.checkpoint(inside)(*parts)
+    after, final = diagonal(chunk.left, chunk.write, state)
+    return chunk.read(jnp.concatenate([state[None], after[:-1]])), final
+
+
+class _Chunk(NamedTuple):
+    """What chunks say without the state that is carried into them, S, (chunk, d_k, d_v).
+
+    - y: what their tokens take from each other, (chunk, time, d_v).
+    - queries, gain: they take gain * S^T query from S; gain (chunk, time, d_v), or None, which is 1.
+    - write, left: they leave left * S + write.
+    """
+
+    y: Array
+    queries: Array
+    gain: Array | None
+    write: Array
+    left: Array
+
+    def read(self, state):
+        """All that the tokens read."""
+        taken = jnp.einsum("ctk,ckv->ctv", self.queries, state)
+        return self.y + (taken if self.gain is None else self.gain * taken)
+
+
 def _without_decay(q, k, v):
-    """Inside each chunk: y; how the carried state is read; what is written; and what is left of the carried state."""
+    """Chunks in which nothing is forgotten."""
     y = jnp.tril(jnp.einsum("ctk,csk->cts", q, k)) @ v
-    return y, q, jnp.einsum("csk,csv->ckv", k, v), jnp.ones((1, 1, 1), q.dtype)
+    return _Chunk(y, q, None, jnp.einsum("csk,csv->ckv", k, v), jnp.ones((len(q), 1, 1), q.dtype))
 
 
 def _of_a_head(q, k, v, decay):
-    """The same with one decay for the whole state."""
+    """Chunks with one decay for the whole state."""
     left = products(decay)
     y = (jnp.einsum("ctk,csk->cts", q, k) * left) @ v
     before = left[:, :, 0] * decay[:, :1]
     write = jnp.einsum("csk,csv->ckv", k * left[:, -1, :, None], v)
-    return y, q * before[:, :, None], write, before[:, -1][:, None, None]
+    return _Chunk(y, q * before[:, :, None], None, write, before[:, -1][:, None, None])
 
 
-def _of_channels(q, k, v, decay, on_values):
-    """The same with a decay for each row of the state, or for each column."""
-    size = q.shape[1]
-    block = min(BLOCK, size)
-    cut = lambda a, size: a.reshape(-1, size, a.shape[-1])
-    q, k, v, decay = (cut(a, block) for a in (q, k, v, decay))
-    y, before, after = _pairs(q, k, v, decay, on_values)
-    while block < size:
-        halves = lambda a: (a.reshape(-1, 2, *a.shape[1:])[:, i] for i in range(2))
-        (q_l, q_r), (k_l, k_r), (v_l, v_r), (y_l, y_r) = (halves(a) for a in (q, k, v, y))
-        (before_l, before_r), (after_l, after_r) = halves(before), halves(after)
-        if on_values:
-            taken = before_r * (jnp.einsum("ctk,csk->cts", q_r, k_l) @ (v_l * after_l))
-        else:
-            taken = jnp.einsum("ctk,csk->cts", q_r * before_r, k_l * after_l) @ v_l
-        join = lambda left, right: jnp.concatenate([left, right], axis=1)
-        y = join(y_l, y_r + taken)
-        before, after = join(before_l, before_r * before_l[:, -1:]), join(after_l * before_r[:, -1:], after_r)
-        q, k, v = join(q_l, q_r), join(k_l, k_r), join(v_l, v_r)
-        block *= 2
-    if on_values:
-        return y, before, jnp.einsum("csk,csv->ckv", k, v * after), before[:, -1][:, None]
-    return y, q * before, jnp.einsum("csk,csv->ckv", k * after, v), before[:, -1][:, :, None]
+def _of_rows(q, k, v, decay):
+    """Chunks with a decay for each row of the state."""
+    left, before, after = jnp.sum(q * k, axis=-1).reshape(-1, 1, 1), *_alone(decay)
+    while before.shape[1] < q.shape[1]:
+        # The border runs through the middle of each block: (block, half, token, channel).
+        (before_l, before_r), (after_l, after_r) = _halves(before), _halves(after)
+        q_r, k_l = (a.reshape(-1, 2, *before.shape[1:])[:, i] for a, i in ((q, 1), (k, 0)))
+        left = _below(left, jnp.einsum("ctk,csk->cts", q_r * before_r, k_l * after_l))
+        before, after = _across(before_l, before_r, after_l, after_r)
+    return _Chunk(left @ v, q * before, None, jnp.einsum("csk,csv->ckv", k * after, v), before[:, -1][:, :, None])
 
 
-def _pairs(q, k, v, decay, on_values):
-    """Inside each of the smallest blocks, pair by pair: y, and the products of the decays up to and behind each token."""
-    size = q.shape[1]
-    rows_y, before, after = [], [decay[:, 0]], [jnp.ones_like(decay[:, 0])]
-    for t in range(size):
-        product, y_t = None, jnp.sum(q[:, t] * k[:, t], axis=-1, keepdims=True) * v[:, t]
-        for s in range(t - 1, -1, -1):
-            product = decay[:, s + 1] if product is None else product * decay[:, s + 1]
-            if on_values:
-                y_t = y_t + jnp.sum(q[:, t] * k[:, s], axis=-1, keepdims=True) * product * v[:, s]
-            else:
-                y_t = y_t + jnp.sum(q[:, t] * product * k[:, s], axis=-1, keepdims=True) * v[:, s]
-        rows_y.append(y_t)
-    for t in range(1, size):
-        before.append(before[-1] * decay[:, t])
-        after.insert(0, after[0] * decay[:, size - t])
-    return jnp.stack(rows_y, 1), jnp.stack(before, 1), jnp.stack(after, 1)
+def _of_columns(q, k, v, decay):
+    """Chunks with a decay for each column of the state."""
+    y, before, after = jnp.sum(q * k, axis=-1, keepdims=True) * v, *_alone(decay)
+    while before.shape[1] < q.shape[1]:
+        (before_l, before_r), (after_l, after_r) = _halves(before), _halves(after)
+        time = before.shape[1]
+        q_r, k_l, v_l = (a.reshape(-1, 2, time, a.shape[2])[:, i] for a, i in ((q, 1), (k, 0), (v, 0)))
+        taken = before_r * (jnp.einsum("ctk,csk->cts", q_r, k_l) @ (v_l * after_l))
+        y = (y.reshape(-1, 2, time, y.shape[2]) + jnp.stack([jnp.zeros_like(taken), taken], 1)).reshape(y.shape)
+        before, after = _across(before_l, before_r, after_l, after_r)
+    return _Chunk(y, q, before, jnp.einsum("csk,csv->ckv", k, v * after), before[:, -1][:, None])
+
+
+def _alone(decay):
+    """Of blocks of a single token: the product of the decays up to the token, and behind it; (block, 1, channel)."""
+    before = decay.reshape(-1, 1, decay.shape[-1])
+    return before, jnp.ones_like(before)
+
+
+def _halves(a):
+    """Of blocks taken two and two: the left ones, and the right ones."""
+    pairs = a.reshape(-1, 2, *a.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _across(before_l, before_r, after_l, after_r):
+    """The products up to and behind each token in blocks twice as long, from those of their halves."""
+    before = jnp.concatenate([before_l, before_r * before_l[:, -1:]], 1)
+    return before, jnp.concatenate([after_l * before_r[:, -1:], after_r], 1)
+
+
+def _below(left, across):
+    """Lower triangular blocks twice as long, from those on the diagonal and what lies between them."""
+    upper, lower = _halves(left)
+    return jnp.concatenate(
+        [jnp.concatenate([upper, jnp.zeros_like(across)], -1), jnp.concatenate([across, lower], -1)], -2
+    )
 
 
 def products(decay: Float[Array, "*batch time"]) -> Float[Array, "*batch time time"]:
@@ -239,27 +284,10 @@ def products(decay: Float[Array, "*batch time"]) -> Float[Array, "*batch time ti
     By halving, without division or logarithm.
     """
     *batch, time = decay.shape
-    left, before = jnp.ones((*batch, time, 1, 1), decay.dtype), decay[..., None]
-    after = jnp.ones_like(before)
-    while before.shape[-1] < time:
-        halves = lambda a, axes: (
-            a.reshape(*batch, -1, 2, *a.shape[-axes:])[(..., i, *[slice(None)] * axes)] for i in (0, 1)
-        )
-        (left_l, left_r), (before_l, before_r), (after_l, after_r) = (
-            halves(left, 2),
-            halves(before, 1),
-            halves(after, 1),
-        )
-        across = before_r[..., :, None] * after_l[..., None, :]
-        left = jnp.concatenate(
-            [
-                jnp.concatenate([left_l, jnp.zeros_like(left_l)], -1),
-                jnp.concatenate([across, left_r], -1),
-            ],
-            -2,
-        )
-        before, after = (
-            jnp.concatenate([before_l, before_r * before_l[..., -1:]], -1),
-            jnp.concatenate([after_l * before_r[..., -1:], after_r], -1),
-        )
-    return left[..., 0, :, :]
+    before = decay.reshape(-1, 1)
+    left, after = jnp.ones_like(before)[..., None], jnp.ones_like(before)
+    while before.shape[1] < time:
+        (before_l, before_r), (after_l, after_r) = _halves(before), _halves(after)
+        left = _below(left, before_r[:, :, None] * after_l[:, None])
+        before, after = _across(before_l, before_r, after_l, after_r)
+    return left.reshape(*batch, time, time)
