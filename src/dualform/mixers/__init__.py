@@ -1,5 +1,6 @@
 """Mixers: one file for each system of the literature, its equations and nothing else."""
 
+from dualform.mixers.causal_convolution import CausalConvolution
 from dualform.mixers.delta_rule import DeltaRule
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
@@ -15,13 +16,18 @@ from dualform.mixers.lstm import LSTM
 from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.pgn import PGN
 from dualform.mixers.registry import registry
 from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
+from dualform.mixers.wave_rnn import WaveRNN
 
 __all__ = [
+    "CausalConvolution",
+    "PGN",
+    "WaveRNN",
     "GSA",
     "DeltaRule",
     "RetNet",

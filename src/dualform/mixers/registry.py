@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from dualform.mixers.causal_convolution import CausalConvolution
 from dualform.mixers.delta_rule import DeltaRule
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
@@ -18,10 +19,12 @@ from dualform.mixers.lstm import LSTM
 from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.pgn import PGN
 from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.tanh_rnn import TanhRNN
+from dualform.mixers.wave_rnn import WaveRNN
 
 _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "linear_attention": LinearAttention.make,
@@ -51,6 +54,9 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "delta_rule": DeltaRule.make,
     "gated_delta_rule": partial(DeltaRule.make, gated=True),
     "gsa": GSA.make,
+    "wave_rnn": WaveRNN.make,
+    "pgn": PGN.make,
+    "causal_convolution": CausalConvolution.make,
 }
 
 

@@ -1,0 +1,109 @@
+"""The parallel gated network: a linear map of the last few tokens where an RNN has a state, then one gate."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator
+from dualform.errors import require
+from dualform.mixers.affine import affine, check_affine, uniform_affine
+from dualform.mixers.freezing import tanh_slope
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.window import window
+
+
+class PGN(AbstractMixer):
+    """y_t = g_t * H_t + (1 - g_t) * tanh(c_t),  H_t = sum_j W_j x_{t-window+j} + b_h,  j = 0 ... window - 1.
+
+    g_t = sigma(W_g [x_t, H_t] + b_g), c_t = W_t [x_t, H_t] + b_t. H_t reads the tokens before t, not t itself; before the
+    first there are zeros. The state is the window: nothing older is remembered.
+
+    The dual form freezes the gate and the slope tanh(c) / c: a map of fixed lags is left, gated.
+
+    **Arguments:** w_h (n, window, d): W_j is w_h[:, j], the last meets the token just before; b_h (n,); w_g, w_t (n, d + n):
+    the columns of x first; b_g, b_t (n,).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Jia et al. 2024 (arXiv 2409.17703), the PGN and its historical information extraction. The paper's window holds
+    all tokens before t of a series of fixed length; so it does here where it is as long as the series, less one. Oracle:
+    TPGN's `PGN_2d`, by its `deal` and `gated_unit`.
+    """
+
+    w_h: Float[Array, "n window d"] = eqx.field(converter=jnp.asarray)
+    b_h: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    w_g: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
+    b_g: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    w_t: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
+    b_t: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        require(
+            self.w_h.ndim == 3 and self.w_h.shape[1] >= 1 and self.b_h.shape == self.w_h.shape[:1],
+            f"w_h {self.w_h.shape} and b_h {self.b_h.shape} must be (n, window, d) and (n,), with a window of at least 1.",
+        )
+        n, _, d = self.w_h.shape
+        check_affine("g", self.w_g, self.b_g, n, d + n)
+        check_affine("t", self.w_t, self.b_t, n, d + n)
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, n: int | None = None, window: int = 3, dtype=None) -> "PGN":
+        """Uniform weights and biases, PyTorch's own, as in the public code; n is d if not given.
+
+        **Raises:** `InputError` for a window of no token.
+        """
+        require(window >= 1, f"window is {window}; it must be at least 1 token.")
+        n, keys = n or d, jr.split(key)
+        w_h, b_h = uniform_affine(keys[0], n, d * window, dtype)
+        w, b = uniform_affine(keys[1], 2 * n, d + n, dtype)
+        return cls(w_h.reshape(n, window, d), b_h, w[:n], b[:n], w[n:], b[n:])
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_h.shape[2]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_h)
+
+    def init_state(self):
+        """No token before the first: zeros, (window, d)."""
+        return jnp.zeros(self.w_h.shape[1:], accumulator(self.w_h.dtype))
+
+    def history(self, x, state, start, mask):
+        """H, (time, n), and the window after the last token."""
+        before, state = window(x, self.w_h.shape[1], state, start=start, mask=mask)
+        return affine(before.reshape(len(x), -1), self.w_h.reshape(self.d_out, -1), self.b_h), state
+
+    def read(self, x, h, w, b):
+        """w [x, H] + b, (time, n)."""
+        return affine(jnp.concatenate([x.astype(h.dtype), h], axis=1), w, b)
+
+    def context(self, x, state, start, mask):
+        """The gate and the slope tanh(c) / c, (time, n) each."""
+        h, _ = self.history(self.value(x), state, start, mask)
+        return jax.nn.sigmoid(self.read(x, h, self.w_g, self.b_g)), tanh_slope(self.read(x, h, self.w_t, self.b_t))
+
+    def value(self, x):
+        """The token itself, in float32 or wider."""
+        return x.astype(accumulator(x.dtype, self.w_h.dtype))
+
+    def mix(self, context, value, state, start, mask):
+        """H of the values, then g * H + (1 - g) * slope * c."""
+        gate, slope = context
+        h, state = self.history(value, state, start, mask)
+        return gate * h + (1 - gate) * slope * self.read(value, h, self.w_t, self.b_t), state
+
+    def forward(self, x, state, start, mask):
+        """The window once."""
+        x = self.value(x)
+        h, state = self.history(x, state, start, mask)
+        gate = jax.nn.sigmoid(self.read(x, h, self.w_g, self.b_g))
+        return gate * h + (1 - gate) * jnp.tanh(self.read(x, h, self.w_t, self.b_t)), state

@@ -1,0 +1,146 @@
+"""The wave RNN: a recurrent network whose units lie on a ring, on which activity travels."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.affine import affine, check_affine, uniform_affine
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.cell import cell
+
+
+class WaveRNN(AbstractMixer):
+    """h_t = ReLU(u * h_{t-1} + V x_t + b),  y_t = W_o h_t + b_o; h is a ring of n units for each of c channels.
+
+    u * h is a convolution around the ring, with a kernel that mixes the channels:
+    (u * h)[o, i] = sum_c sum_j u[o, c, j] h[c, i + j - width // 2 (mod n)].
+
+    The dual form freezes which units are open (the ReLU's argument above 0): a linear recurrence is left. The biases are
+    bias, whatever token lets them pass.
+
+    **Arguments:** u (c, c, width), its width odd and at most n; v (c, n, d); b (c, n); w_o (d_out, c n), channel by channel;
+    b_o (d_out,).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Keller et al. 2023 (arXiv 2309.08045), Sec. 2. The public code adds a bias for each channel to that of each
+    unit: b is their sum. Oracle: Wave_RNNs' `copy/conv_rnn_model.py`, which reads out every step.
+    """
+
+    u: Float[Array, "c c width"] = eqx.field(converter=jnp.asarray)
+    v: Float[Array, "c n d"] = eqx.field(converter=jnp.asarray)
+    b: Float[Array, "c n"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out units"] = eqx.field(converter=jnp.asarray)
+    b_o: Float[Array, " d_out"] = eqx.field(converter=jnp.asarray)
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        c, n = self.v.shape[:2] if self.v.ndim == 3 else (0, 0)
+        require(
+            self.v.ndim == 3 and self.b.shape == (c, n),
+            f"v {self.v.shape} and b {self.b.shape} must be (c, n, d) and (c, n): n units for each of c channels.",
+        )
+        check_kernel(self.u.shape, c, n)
+        check_affine("o", self.w_o, self.b_o, len(self.w_o) if self.w_o.ndim else 0, c * n)
+
+    @classmethod
+    def make(
+        cls, d: int, *, key: Array, n: int = 6, channels: int = 2, width: int = 3, noise: float = 1e-3, dtype=None
+    ) -> "WaveRNN":
+        """As published, but for noise: u shifts each channel by one unit, b is 0, and V is 0 but for 1 into each unit 0.
+
+        With V as published, noise = 0, a token whose entries add up to less than 0 closes every unit 0, writes nothing, and
+        passes no gradient; noise * (standard normal) is added to V so that each token is read. 0.001 is the spread that the
+        public code gives the whole of V where it does not start it as published. The paper says b = 0; its code
+        leaves the channels' part of b at PyTorch's uniform start, which here is at 0, too. The readout is PyTorch's own.
+
+        **Raises:** `InputError` for a kernel of even width, or wider than the ring.
+        """
+        dtype, keys = dtype or float, jr.split(key)
+        check_kernel((channels, channels, width), channels, n)
+        # The unit after this one, so that a wave runs towards lower numbers; in a kernel of one tap, the unit itself.
+        shift = jnp.eye(width, dtype=dtype)[min(width // 2 + 1, width - 1)]
+        v = (noise * jr.normal(keys[0], (channels, n, d))).at[:, 0].add(1.0)
+        w_o, b_o = uniform_affine(keys[1], d, channels * n, dtype)
+        u = jnp.eye(channels, dtype=dtype)[:, :, None] * shift[None, None]
+        return cls(u, v.astype(dtype), jnp.zeros((channels, n), dtype), w_o, b_o)
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.v.shape[2]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_o)
+
+    def init_state(self):
+        """h = 0, (c, n)."""
+        return jnp.zeros(self.b.shape, accumulator(self.u.dtype))
+
+    def convolve(self, h):
+        """u * h, (c, n)."""
+        c, _, width = self.u.shape
+        near = jnp.stack([jnp.roll(h, width // 2 - j, axis=1) for j in range(width)], axis=1)
+        return project(near.reshape(c * width, -1).T, self.u.reshape(c, -1)).T.astype(h.dtype)
+
+    def read(self, h):
+        """W_o h + b_o for each token."""
+        return affine(h.reshape(len(h), -1), self.w_o, self.b_o)
+
+    def run(self, x, state, start, mask):
+        """Every u * h_{t-1} + V x_t + b, (time, c, n), and the last h."""
+        driven = self.value(x)
+        driven = driven + self.b.astype(driven.dtype)[None]
+
+        def step(h, driven_t):
+            a = self.convolve(h) + driven_t
+            return jax.nn.relu(a), a
+
+        return cell(step, driven, state.astype(driven.dtype), start=start, mask=mask)
+
+    def context(self, x, state, start, mask):
+        """Which units are open, (time, c, n)."""
+        a, _ = self.run(x, state, start, mask)
+        return a > 0
+
+    def value(self, x):
+        """V x_t, (time, c, n)."""
+        return project(x, self.v.reshape(-1, self.d_in)).reshape(len(x), *self.b.shape)
+
+    def mix(self, context, value, state, start, mask):
+        """h = u * h + value_t + b where a unit is open, else 0; then the readout."""
+        b = self.b.astype(value.dtype)
+
+        def step(h, inputs):
+            open_t, value_t = inputs
+            h = jnp.where(open_t, self.convolve(h) + value_t + b, jnp.zeros_like(h))
+            return h, h
+
+        h, state = cell(step, (context, value), state.astype(value.dtype), start=start, mask=mask)
+        return self.read(h), state
+
+    def forward(self, x, state, start, mask):
+        """The recurrence once."""
+        a, state = self.run(x, state, start, mask)
+        return self.read(jax.nn.relu(a)), state
+
+
+def check_kernel(shape: tuple[int, ...], channels: int, n: int) -> None:
+    """Raise `InputError` unless a kernel is (channels, channels, width), of a width that is odd and fits the ring."""
+    width = shape[-1] if shape else 0
+    require(
+        shape == (channels, channels, width),
+        f"u has shape {shape}; with {channels} channels it must be {(channels, channels)} and a width.",
+    )
+    require(
+        width % 2 == 1 and width <= n,
+        f"u is {width} units wide; its width must be odd, and no more than the {n} units of the ring.",
+    )
