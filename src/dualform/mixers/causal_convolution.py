@@ -1,0 +1,85 @@
+"""A causal convolution over the last few tokens, channel by channel: the shortest memory that there is."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator
+from dualform.errors import require
+from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.recurrences.convolution import convolution
+
+
+class CausalConvolution(AbstractMixer):
+    """y_t = bias + sum_{j < width} kernel[width - 1 - j] * x_{t-j}.
+
+    Its attention looks j tokens back with a weight that is the same at every time. The dual form is its own linear map.
+
+    **Arguments:** kernel (width, d), whose last row meets the token itself; bias (d,).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** the short convolution of Griffin (De et al. 2024, arXiv 2402.19427, Sec. 2.4) and Mamba (Gu and Dao 2023, arXiv
+    2312.00752). Oracle: torch's `conv1d` with padding on the left (float64).
+    """
+
+    kernel: Float[Array, "width d"] = eqx.field(converter=jnp.asarray)
+    bias: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    linear_given_gates: ClassVar[bool] = True
+
+    def __check_init__(self):
+        require(
+            self.kernel.ndim == 2 and 0 not in self.kernel.shape,
+            f"kernel has shape {self.kernel.shape}; it must be (width, d), neither 0.",
+        )
+        require(
+            self.bias.shape == self.kernel.shape[1:],
+            f"bias has shape {self.bias.shape}; it must be {self.kernel.shape[1:]}, one for each column of the kernel.",
+        )
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, width: int = 4, dtype=None) -> "CausalConvolution":
+        """Kernel and bias uniform in +-1 / sqrt(width), as PyTorch's depthwise convolution starts."""
+        require(width >= 1, f"width is {width}; a convolution sees at least the token itself.")
+        bound, (kernel, bias) = width**-0.5, jr.split(key)
+        draw = lambda key, *shape: jr.uniform(key, shape, dtype or float, -bound, bound)
+        return cls(draw(kernel, width, d), draw(bias, d))
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.kernel.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return self.kernel.shape[1]
+
+    def init_state(self):
+        """The last width - 1 tokens, zeros."""
+        return jnp.zeros((len(self.kernel) - 1, self.d_in), accumulator(self.kernel.dtype))
+
+    def context(self, x, state, start, mask):
+        """Nothing: the map is the same for every input."""
+        return None
+
+    def value(self, x):
+        """x itself."""
+        return x
+
+    def mix(self, context, value, state, start, mask):
+        """The convolution, and its bias where there is a token."""
+        y, state = convolution(value, self.kernel, state, start=start, mask=mask)
+        return y + self.bias.astype(y.dtype)[None], state
+
+    def weights(self, x, state, start, mask):
+        """Channel by channel, the kernel's entry for how many tokens lie between, (d, time, source)."""
+        time, width = len(x), len(self.kernel)
+        count = jnp.cumsum(jnp.ones(time, jnp.int32) if mask is None else mask.astype(jnp.int32))
+        back = count[:, None] - count[None]
+        seen = visible(time, start, mask) & (back < width)
+        entries = self.kernel[jnp.clip(width - 1 - back, 0, width - 1)]
+        return jnp.where(seen[None], entries.transpose(2, 0, 1), jnp.zeros((), entries.dtype))
