@@ -1,8 +1,6 @@
 """The causal convolution: exact answers, its map, torch's numbers, and what it says of weights that do not fit."""
 
-from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np

@@ -151,10 +151,12 @@ def record(function) -> None:
     y = function(**arguments)
     cotangent = draw(*y.shape)
     (cotangent * y).sum().backward()
-    tensors = {"y": y.detach(), "cotangent": cotangent}
+    tensors = {"output.y": y.detach(), "cotangent.y": cotangent}
     tensors |= {name: value.detach() for name, value in arguments.items()}
     tensors |= {f"gradient.{name}": value.grad for name, value in arguments.items()}
+    own = function.__name__.startswith("torch_")
     metadata = {
+        "peer": "torch 2.13.0" if own else "the paper's equations in PyTorch",
         "torch": torch.__version__,
         "seed": str(SEED),
         "source": " ".join(function.__doc__.split()),

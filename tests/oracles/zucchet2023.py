@@ -59,10 +59,11 @@ def record(function) -> None:
     y = function(**arguments)
     cotangent = draw(*y.shape)
     (cotangent * y).sum().backward()
-    tensors = {"y": y.detach(), "cotangent": cotangent}
+    tensors = {"output.y": y.detach(), "cotangent.y": cotangent}
     tensors |= {name: value.detach() for name, value in arguments.items()}
     tensors |= {f"gradient.{name}": value.grad for name, value in arguments.items()}
     metadata = {
+        "peer": "the paper's equations in PyTorch",
         "torch": torch.__version__,
         "seed": str(SEED),
         "source": "arXiv 2309.01775, Eqs. 1 and 2",

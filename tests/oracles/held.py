@@ -1,0 +1,66 @@
+"""How a mixer is held to a stored oracle: the same comparison for the tests and for the command that measures the errors."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from jaxtyping import Array
+
+from tests.laws.laws import EXACT
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is held to one file of `tests/oracles/data`.
+
+    - mixer: its name in the registry.
+    - ours: from the stored inputs and weights, by the peer's names, to the outputs by theirs.
+    - peer: whose numbers they are, as the file's metadata says, with its version.
+    - tolerance: the largest relative error (Euclidean, array by array) of outputs and gradients.
+    """
+
+    mixer: str
+    ours: Callable[[dict[str, Array]], dict[str, Array]]
+    peer: str
+    tolerance: float = EXACT
+
+
+def error(stem: str, held: Held) -> float:
+    """The largest relative error of outputs, final states, and gradients of the input, the state and every weight."""
+    with safetensors.safe_open(DATA / f"{stem}.safetensors", "flax") as file:
+        stored, made_by = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    assert made_by["peer"] == held.peer and made_by["torch"].startswith("2.13.0") and made_by["seed"].isdigit()
+    part = lambda prefix: {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
+    y, cotangents, expected = part("output."), part("cotangent."), part("gradient.")
+    given = {k: v for k, v in stored.items() if not k.startswith(("output.", "cotangent.", "gradient."))}
+    # Documents and positions are no numbers that one can follow a gradient of.
+    fixed = {k: given.pop(k) for k in list(given) if not jnp.issubdtype(given[k].dtype, jnp.inexact)}
+
+    @jax.jit
+    def run(given, cotangents):
+        found, pull = jax.vjp(lambda given: held.ours(given | fixed), given)
+        return found, pull(cotangents)[0]
+
+    found, gradients = run(given, cotangents)
+    assert set(gradients) == set(expected) and set(found) == set(y), "something is stored that is not compared"
+    assert all(bool(jnp.any(g != 0)) for g in expected.values()), "a gradient is 0 throughout, and says nothing"
+    return max(relative(found, y), relative(gradients, expected))
+
+
+def relative(found: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
+    """The largest of the relative errors of arrays of the same names, shapes and dtypes; infinity where one is not finite."""
+    largest = 0.0
+    for name, b in expected.items():
+        a = found[name]
+        assert a.dtype == b.dtype and a.shape == b.shape, f"{name}: {a.dtype}{a.shape} against {b.dtype}{b.shape}"
+        a, b = np.asarray(a), np.asarray(b)
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            return float("inf")
+        largest = max(largest, float(np.linalg.norm((a - b).ravel()) / (np.linalg.norm(b.ravel()) or 1.0)))
+    return largest
