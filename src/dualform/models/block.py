@@ -1,0 +1,175 @@
+"""Residual blocks: a mixer on the norm of what comes in, added to it; then, if there is one, an MLP in the same way."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dualform.arrays import State, count_parameters
+from dualform.errors import require
+from dualform.mixers import AbstractMixer
+from dualform.models.bidirectional import Bidirectional
+from dualform.models.mlp import MLP, GatedMLP
+from dualform.models.norm import LayerNorm, RMSNorm
+from dualform.recurrences.flags import check_flags, check_time
+
+NORMS = {"rms": RMSNorm, "layer": LayerNorm}
+"""The norms of a block, by name."""
+
+MLPS: dict[str, tuple[type[MLP] | type[GatedMLP], str]] = {
+    "swiglu": (GatedMLP, "silu"),
+    "geglu": (GatedMLP, "gelu_tanh"),
+    "gelu": (MLP, "gelu"),
+    "relu": (MLP, "relu"),
+}
+"""The MLPs of a block, by name: class and activation. The GELU of "geglu" is the tanh form, as in Griffin."""
+
+
+class Block(eqx.Module):
+    """h = x + mixer(norm(x)),  y = h + mlp(mlp_norm(h)); y = h without an MLP.
+
+    A block is called, stepped and given its state as a mixer is.
+
+    **Arguments:** norm: an `RMSNorm` or `LayerNorm`, or None; mixer: of one width in and out; mlp_norm, mlp: both None for a
+    block without an MLP; mlp_norm alone may be None, too.
+
+    **Raises:** `InputError` where widths do not fit.
+    """
+
+    norm: RMSNorm | LayerNorm | None
+    mixer: AbstractMixer | Bidirectional
+    mlp_norm: RMSNorm | LayerNorm | None = None
+    mlp: MLP | GatedMLP | None = None
+
+    def __check_init__(self):
+        d = self.mixer.d_in
+        require(
+            self.mixer.d_out == d,
+            f"the mixer takes tokens of width {d} and gives {self.mixer.d_out}; what is added to them must be as wide.",
+        )
+        require(
+            self.mlp is not None or self.mlp_norm is None, "mlp_norm is given without an mlp; give both, or neither."
+        )
+        for name in ("norm", "mlp_norm", "mlp"):
+            part = getattr(self, name)
+            require(part is None or part.d == d, f"{name} is {None if part is None else part.d} wide; the mixer, {d}.")
+
+    @classmethod
+    def make(
+        cls,
+        mixer: AbstractMixer | Bidirectional,
+        *,
+        key: Array,
+        norm: str | None = "rms",
+        mlp: str | None = None,
+        hidden: int | None = None,
+        bias: bool | None = None,
+        dtype=None,
+        **options: Any,
+    ) -> "Block":
+        """A fresh norm, and an MLP with a norm of its own, around a mixer.
+
+        **Arguments:** norm: "rms", "layer" or None; mlp: one of `MLPS`, or None; hidden, bias: of the MLP; options: of the
+        norms (epsilon, plus_one).
+        """
+        require(norm is None or norm in NORMS, f"there is no norm {norm!r}; there are {', '.join(NORMS)}.")
+        require(mlp is None or mlp in MLPS, f"there is no MLP {mlp!r}; there are {', '.join(MLPS)}.")
+        d = mixer.d_in
+        fresh = lambda: None if norm is None else NORMS[norm].make(d, dtype=dtype, **options)
+        if mlp is None:
+            return cls(fresh(), mixer)
+        kind, activation = MLPS[mlp]
+        given = {} if bias is None else {"bias": bias}
+        return cls(
+            fresh(), mixer, fresh(), kind.make(d, key=key, hidden=hidden, activation=activation, dtype=dtype, **given)
+        )
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.mixer.d_in
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output: that of a token."""
+        return self.mixer.d_in
+
+    def init_state(self) -> State:
+        """The mixer's."""
+        return self.mixer.init_state()
+
+    def __call__(
+        self,
+        x: Float[Array, "time d"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "time d"], State]:
+        """The whole sequence at once; arguments, returns and errors as of a mixer's call."""
+        x = present(x, mask)
+        y, state = self.mixer(x if self.norm is None else self.norm(x), state, start=start, mask=mask)
+        x = x + y
+        if self.mlp is not None:
+            x = x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x))
+        return present(x, mask), state
+
+    def step(
+        self,
+        x_t: Float[Array, " d"],
+        state: State,
+        *,
+        start: Bool[Array, ""] | bool | None = None,
+        mask: Bool[Array, ""] | bool | None = None,
+    ) -> tuple[Float[Array, " d"], State]:
+        """One token, (d,) -> (d,), in constant memory."""
+        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
+        return y[0], state
+
+    def parameters(self) -> int:
+        """How many numbers it learns."""
+        return count_parameters(self)
+
+
+def present(x: Float[Array, "time d"], mask: Bool[Array, " time"] | None) -> Float[Array, "time d"]:
+    """x with zeros where there is no token, whatever it holds there."""
+    return x if mask is None else jnp.where(mask[:, None], x, jnp.zeros_like(x))
+
+
+def flag(value: Bool[Array, ""] | bool | None) -> Bool[Array, " 1"] | None:
+    """A step's own flag as that of a sequence of one token."""
+    return None if value is None else jnp.asarray(value, bool)[None]
+
+
+def through(
+    blocks: tuple[Block, ...], x: Float[Array, "time d"], state: State, start, mask
+) -> tuple[Float[Array, "time d"], State]:
+    """One block after the other, each with its own state."""
+    after = []
+    for block, before in zip(blocks, state, strict=True):
+        x, now = block(x, before, start=start, mask=mask)
+        after.append(now)
+    return x, tuple(after)
+
+
+def check_blocks(blocks: tuple[Block, ...], d: int, below: str) -> None:
+    """Raise `InputError` unless there are blocks and all are `d` wide, as what is below them gives."""
+    require(len(blocks) >= 1, "a model needs at least one block.")
+    for i, block in enumerate(blocks):
+        require(block.d_in == d, f"block {i + 1} takes tokens of width {block.d_in}; the {below} gives {d}.")
+
+
+def check_call(time: int, start, mask, model: Any, state: Any, what: str) -> None:
+    """Raise `InputError` unless flags and state belong to a call of `model`, called `what`, on `time` tokens."""
+    check_time(time)
+    check_flags(time, start, mask)
+    initial = jax.eval_shape(model.init_state)
+    shapes = lambda tree: [jnp.shape(leaf) for leaf in jax.tree_util.tree_leaves(tree)]
+    require(
+        jax.tree_util.tree_structure(state) == jax.tree_util.tree_structure(initial)
+        and shapes(state) == shapes(initial),
+        f"the state does not belong to this {what}: one state for each block is needed, of the shapes that init_state() "
+        "gives. Start from it.",
+    )

@@ -1,0 +1,209 @@
+"""Language models: tokens embedded, residual blocks, a final norm, and logits over the vocabulary."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int
+
+from dualform.arrays import State, accumulator, count_parameters, project
+from dualform.errors import require
+from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex
+from dualform.mixers.affine import optional_array
+from dualform.mixers.hgrn import hgrn_lower_bounds
+from dualform.models.block import Block, check_blocks, check_call, flag, through
+from dualform.models.norm import LayerNorm, RMSNorm
+
+
+class LanguageModel(eqx.Module):
+    """logits_t = H norm(block_L(... block_1(scale * E[token_t]) ...)), H being E itself where there is no head.
+
+    **Arguments:** embedding: E, (vocabulary, d); blocks: each d wide; norm: the final one, or None; head: H, (vocabulary, d),
+    or None where it is tied to E; bounds: (layers, n), the logits from which the mixers' lower bounds gamma are made anew at
+    every call (`mixers.hgrn.hgrn_lower_bounds`; HGRN and HGRN2 alone), or None where each mixer keeps its own; scale: of
+    the embedding; softcap: c, where logits are to be c tanh(logits / c), or None.
+
+    **Raises:** `InputError` where widths do not fit, or a mixer is not causal.
+    """
+
+    embedding: Float[Array, "vocabulary d"] = eqx.field(converter=jnp.asarray)
+    blocks: tuple[Block, ...] = eqx.field(converter=tuple)
+    norm: RMSNorm | LayerNorm | None = None
+    head: Float[Array, "vocabulary d"] | None = eqx.field(default=None, converter=optional_array)
+    bounds: Float[Array, "layers n"] | None = eqx.field(default=None, converter=optional_array)
+    scale: float = eqx.field(default=1.0, static=True)
+    softcap: float | None = eqx.field(default=None, static=True)
+
+    def __check_init__(self):
+        shape = self.embedding.shape
+        require(
+            len(shape) == 2 and 0 not in shape,
+            f"embedding has shape {shape}; it must be (vocabulary, d), neither of them 0.",
+        )
+        check_blocks(self.blocks, shape[1], "embedding")
+        for i, block in enumerate(self.blocks):
+            require(
+                isinstance(block.mixer, AbstractMixer),
+                f"block {i + 1} reads in both directions; a language model must not see the token that it predicts.",
+            )
+        require(
+            self.norm is None or self.norm.d == shape[1],
+            f"norm is {None if self.norm is None else self.norm.d} wide; the embedding gives {shape[1]}.",
+        )
+        require(
+            self.head is None or self.head.shape == shape,
+            f"head has shape {None if self.head is None else self.head.shape}; it must be {shape}, as the embedding.",
+        )
+        require(self.softcap is None or self.softcap > 0, f"softcap is {self.softcap}; it must be above 0, or None.")
+        _check_bounds(self.blocks, self.bounds)
+
+    @classmethod
+    def make(
+        cls,
+        blocks: tuple[Block, ...],
+        vocabulary: int,
+        *,
+        key: Array,
+        norm: RMSNorm | LayerNorm | None = None,
+        tied: bool = False,
+        dtype=None,
+        **options: Any,
+    ) -> "LanguageModel":
+        """Embedding, and head unless tied, of variance 1 / d; options: bounds, scale, softcap."""
+        require(len(blocks) >= 1, "a model needs at least one block.")
+        keys, d = jr.split(key), blocks[0].d_in
+        draw = lambda key: jr.normal(key, (vocabulary, d), dtype or float) / d**0.5
+        return cls(draw(keys[0]), blocks, norm, None if tied else draw(keys[1]), **options)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are; they are numbered from 0."""
+        return len(self.embedding)
+
+    def init_state(self) -> State:
+        """One state for each block."""
+        return tuple(block.init_state() for block in self.blocks)
+
+    def read(
+        self,
+        tokens: Int[Array, " time"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "time d"], State]:
+        """What the blocks give for each token, before the final norm, and the state; arguments as of a call."""
+        tokens = checked_tokens(tokens, self.vocabulary, mask)
+        state = self.init_state() if state is None else state
+        check_call(len(tokens), start, mask, self, state, "language model")
+        if mask is not None:
+            tokens = jnp.where(mask, tokens, jnp.zeros_like(tokens))
+        # A negative number would count from the end: it goes where no token is, too.
+        tokens = jnp.where(tokens < 0, jnp.full_like(tokens, self.vocabulary), tokens)
+        x = jnp.take(self.embedding, tokens, axis=0, mode="fill", fill_value=jnp.nan)
+        return through(_bounded(self.blocks, self.bounds), x * jnp.asarray(self.scale, x.dtype), state, start, mask)
+
+    def logits(self, x: Float[Array, "time d"]) -> Float[Array, "time vocabulary"]:
+        """What is read of each token as logits, in float32 or wider."""
+        x = x if self.norm is None else self.norm(x)
+        found = project(x, self.embedding if self.head is None else self.head)
+        found = found.astype(accumulator(found.dtype))
+        return found if self.softcap is None else self.softcap * jnp.tanh(found / self.softcap)
+
+    def __call__(
+        self,
+        tokens: Int[Array, " time"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "time vocabulary"], State]:
+        """The whole sequence at once.
+
+        **Arguments:** tokens: (time,), from 0 to vocabulary - 1, read only where mask is True; state, start, mask: as of a
+        mixer's call, one state for each block.
+
+        **Returns:** the logits of the token after each one, in float32 or wider, 0 where there is no token; and the state
+        after the last token. Under `jax.jit` a token out of the vocabulary, which nobody can look at there, gives NaN.
+
+        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, and as of a mixer's call.
+        """
+        x, state = self.read(tokens, state, start=start, mask=mask)
+        found = self.logits(x)
+        return (found if mask is None else jnp.where(mask[:, None], found, jnp.zeros_like(found))), state
+
+    def step(
+        self,
+        token: Int[Array, ""] | int,
+        state: State,
+        *,
+        start: Bool[Array, ""] | bool | None = None,
+        mask: Bool[Array, ""] | bool | None = None,
+    ) -> tuple[Float[Array, " vocabulary"], State]:
+        """One token, and the logits of the next, in constant memory."""
+        found, state = self(jnp.asarray(token)[None], state, start=flag(start), mask=flag(mask))
+        return found[0], state
+
+    def parameters(self) -> int:
+        """How many numbers it learns; not the bounds of mixers that are made from `bounds`."""
+        made = 0 if self.bounds is None else self.bounds.size
+        return count_parameters(self) - made
+
+
+def checked_tokens(tokens: Any, vocabulary: int, mask: Any = None) -> Int[Array, " time"]:
+    """The tokens as an array.
+
+    **Raises:** `InputError` unless they are one sequence of integers, each, where mask is not False, in the vocabulary. Seen
+    only where the values are known, not under jit.
+    """
+    tokens = tokens if hasattr(tokens, "dtype") else np.asarray(tokens)
+    require(
+        tokens.ndim == 1,
+        f"tokens must be one sequence, (time,); got shape {tuple(tokens.shape)}. For a batch use jax.vmap.",
+    )
+    require(
+        jnp.issubdtype(tokens.dtype, jnp.integer),
+        f"tokens must be integers; got {tokens.dtype}. Give the numbers of the tokens, from 0 to {vocabulary - 1}.",
+    )
+    if not isinstance(tokens, Tracer) and not isinstance(mask, Tracer):
+        values = np.asarray(tokens)
+        there = np.ones(len(values), bool) if mask is None or np.shape(mask) != values.shape else np.asarray(mask, bool)
+        wrong = np.flatnonzero(there & ~((values >= 0) & (values < vocabulary)))
+        where = wrong[0] if len(wrong) else 0
+        require(
+            len(wrong) == 0,
+            f"token {where} is {values[where] if len(wrong) else 0}; this vocabulary goes from 0 to {vocabulary - 1}. Is the "
+            "tokenizer another model's?",
+        )
+    return jnp.asarray(tokens)
+
+
+def _check_bounds(blocks: tuple[Block, ...], bounds: Array | None) -> None:
+    """Raise unless the bounds, if there are any, are those of these blocks' mixers."""
+    if bounds is None:
+        return
+    for i, block in enumerate(blocks):
+        require(
+            isinstance(block.mixer, HGRN | HGRNComplex | HGRN2),
+            f"bounds are given, and the mixer of block {i + 1}, a {type(block.mixer).__name__}, has no lower bound. Leave "
+            "them out.",
+        )
+        size = block.mixer.gamma.size  # pyright: ignore[reportAttributeAccessIssue]
+        require(
+            bounds.shape == (len(blocks), size),
+            f"bounds have shape {bounds.shape}; they must be (layers, n), here {(len(blocks), size)}.",
+        )
+
+
+def _bounded(blocks: tuple[Block, ...], bounds: Array | None) -> tuple[Block, ...]:
+    """The blocks with the lower bounds that `bounds` gives, if there are any."""
+    if bounds is None:
+        return blocks
+    gamma = lambda block: block.mixer.gamma
+    return tuple(
+        eqx.tree_at(gamma, block, row.reshape(gamma(block).shape))
+        for block, row in zip(blocks, hgrn_lower_bounds(bounds), strict=True)
+    )

@@ -1,0 +1,124 @@
+"""What a block does to each token by itself: a multilayer perceptron, plain or gated."""
+
+import functools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.errors import require
+from dualform.mixers.affine import affine, check_affine, optional_array
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+}
+"""What may stand between the two layers, by name. "gelu" is x Phi(x), "gelu_tanh" the approximation of it."""
+
+
+class MLP(eqx.Module):
+    """y = W_down f(W_up x + b_up) + b_down.
+
+    **Arguments:** w_up (n, d), w_down (d, n); b_up (n,), b_down (d,), each optional; activation: f, one of `ACTIVATIONS`.
+
+    **Raises:** `InputError` where the shapes do not fit, or for another activation.
+    """
+
+    w_up: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_down: Float[Array, "d n"] = eqx.field(converter=jnp.asarray)
+    b_up: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_down: Float[Array, " d"] | None = eqx.field(default=None, converter=optional_array)
+    activation: str = eqx.field(default="gelu", static=True)
+
+    def __check_init__(self):
+        _check(self)
+
+    @classmethod
+    def make(
+        cls, d: int, *, key: Array, hidden: int | None = None, activation: str = "gelu", bias: bool = True, dtype=None
+    ) -> "MLP":
+        """Weights of variance 1 / fan-in and biases of 0; 4 d hidden units if no number is given."""
+        n, keys = hidden or 4 * d, jr.split(key)
+        up, down = _fresh(keys[0], n, d, bias, dtype), _fresh(keys[1], d, n, bias, dtype)
+        return cls(up[0], down[0], up[1], down[1], activation)
+
+    @property
+    def d(self) -> int:
+        """Width of a token."""
+        return len(self.w_down)
+
+    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
+        """Each token by itself, in the dtype of x."""
+        hidden = ACTIVATIONS[self.activation](affine(x, self.w_up, self.b_up))
+        return affine(hidden, self.w_down, self.b_down).astype(x.dtype)
+
+
+class GatedMLP(eqx.Module):
+    """y = W_down (f(W_gate x + b_gate) * (W_up x + b_up)) + b_down: SwiGLU where f is silu, GeGLU where it is gelu.
+
+    **Arguments:** w_gate, w_up (n, d), w_down (d, n); b_gate, b_up (n,), b_down (d,), each optional; activation: f, one of
+    `ACTIVATIONS`.
+
+    **Raises:** `InputError` where the shapes do not fit, or for another activation.
+
+    **Source:** Shazeer 2020 (arXiv 2002.05202).
+    """
+
+    w_gate: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_up: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_down: Float[Array, "d n"] = eqx.field(converter=jnp.asarray)
+    b_gate: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_up: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
+    b_down: Float[Array, " d"] | None = eqx.field(default=None, converter=optional_array)
+    activation: str = eqx.field(default="silu", static=True)
+
+    def __check_init__(self):
+        _check(self)
+        check_affine("gate", self.w_gate, self.b_gate, *self.w_up.shape)
+
+    @classmethod
+    def make(
+        cls, d: int, *, key: Array, hidden: int | None = None, activation: str = "silu", bias: bool = False, dtype=None
+    ) -> "GatedMLP":
+        """Weights of variance 1 / fan-in and biases of 0; 8 d / 3 hidden units if no number is given, as in Sec. 2."""
+        n, keys = hidden or 8 * d // 3, jr.split(key, 3)
+        gate, up = _fresh(keys[0], n, d, bias, dtype), _fresh(keys[1], n, d, bias, dtype)
+        down = _fresh(keys[2], d, n, bias, dtype)
+        return cls(gate[0], up[0], down[0], gate[1], up[1], down[1], activation)
+
+    @property
+    def d(self) -> int:
+        """Width of a token."""
+        return len(self.w_down)
+
+    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
+        """Each token by itself, in the dtype of x."""
+        gate = ACTIVATIONS[self.activation](affine(x, self.w_gate, self.b_gate))
+        return affine(gate * affine(x, self.w_up, self.b_up), self.w_down, self.b_down).astype(x.dtype)
+
+
+def _check(mlp: MLP | GatedMLP) -> None:
+    """Raise unless the layers fit together, and the activation is known."""
+    require(
+        mlp.w_up.ndim == 2 and 0 not in mlp.w_up.shape,
+        f"w_up has shape {mlp.w_up.shape}; it must be (n, d), neither of them 0.",
+    )
+    n, d = mlp.w_up.shape
+    check_affine("up", mlp.w_up, mlp.b_up, n, d)
+    check_affine("down", mlp.w_down, mlp.b_down, d, n)
+    require(
+        mlp.activation in ACTIVATIONS,
+        f"there is no activation {mlp.activation!r}; there are {', '.join(ACTIVATIONS)}.",
+    )
+
+
+def _fresh(key: Array, rows: int, columns: int, bias: bool, dtype) -> tuple[Array, Array | None]:
+    """A matrix of variance 1 / fan-in, and a bias of 0 if there is to be one."""
+    w = jr.normal(key, (rows, columns), dtype or float) / columns**0.5
+    return w, jnp.zeros(rows, w.dtype) if bias else None

@@ -1,0 +1,87 @@
+"""Norms over the width of a token, with their weights."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator
+from dualform.errors import require
+from dualform.mixers.affine import optional_array
+from dualform.norms import layer_norm, rms_norm
+
+
+class RMSNorm(eqx.Module):
+    """x / sqrt(mean(x^2) + epsilon) * weight, or * (1 + weight) where `plus_one` is set.
+
+    **Arguments:** weight (d,); epsilon: what is added to the mean square; plus_one: the weight is kept as its distance from
+    1, so that weight decay pulls the norm towards 1 and a fresh norm is all zeros.
+
+    **Raises:** `InputError` where the weight is no vector.
+
+    **Source:** Zhang & Sennrich 2019 (arXiv 1910.07467); with 1 + weight in Gemma and Griffin (arXiv 2402.19427, its code).
+    """
+
+    weight: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    epsilon: float = eqx.field(default=1e-6, static=True)
+    plus_one: bool = eqx.field(default=False, static=True)
+
+    def __check_init__(self):
+        check_vector("weight", self.weight)
+
+    @classmethod
+    def make(cls, d: int, *, epsilon: float = 1e-6, plus_one: bool = False, dtype=None) -> "RMSNorm":
+        """A norm that scales by 1."""
+        return cls(jnp.full(d, 0.0 if plus_one else 1.0, dtype or float), epsilon, plus_one)
+
+    @property
+    def d(self) -> int:
+        """Width of a token."""
+        return len(self.weight)
+
+    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
+        """Each token normed, in the dtype of x."""
+        # 1 + weight in the weight's own dtype would round a small bfloat16 weight away.
+        weight = 1 + self.weight.astype(accumulator(self.weight.dtype)) if self.plus_one else self.weight
+        return rms_norm(x, weight, self.epsilon).astype(x.dtype)
+
+
+class LayerNorm(eqx.Module):
+    """(x - mean) / sqrt(variance + epsilon) * weight + bias.
+
+    **Arguments:** weight (d,); bias (d,), optional; epsilon: what is added to the variance.
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Ba, Kiros & Hinton 2016 (arXiv 1607.06450).
+    """
+
+    weight: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    bias: Float[Array, " d"] | None = eqx.field(default=None, converter=optional_array)
+    epsilon: float = eqx.field(default=1e-5, static=True)
+
+    def __check_init__(self):
+        check_vector("weight", self.weight)
+        require(
+            self.bias is None or self.bias.shape == self.weight.shape,
+            f"bias has shape {None if self.bias is None else self.bias.shape}; weight has {self.weight.shape}.",
+        )
+
+    @classmethod
+    def make(cls, d: int, *, epsilon: float = 1e-5, dtype=None) -> "LayerNorm":
+        """A norm that scales by 1 and moves by 0."""
+        return cls(jnp.ones(d, dtype or float), jnp.zeros(d, dtype or float), epsilon)
+
+    @property
+    def d(self) -> int:
+        """Width of a token."""
+        return len(self.weight)
+
+    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
+        """Each token normed, in the dtype of x."""
+        bias = jnp.zeros_like(self.weight) if self.bias is None else self.bias
+        return layer_norm(x, self.weight, bias, self.epsilon).astype(x.dtype)
+
+
+def check_vector(name: str, a: Array) -> None:
+    """Raise `InputError` unless `a`, called `name`, is a vector with entries."""
+    require(a.ndim == 1 and len(a) >= 1, f"{name} has shape {a.shape}; it must be (d,), d at least 1.")

@@ -1,0 +1,158 @@
+"""Regressors and classifiers of sequences: a linear map in, residual blocks, and a linear map out."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float
+
+from dualform.arrays import State, accumulator, count_parameters
+from dualform.errors import require
+from dualform.mixers.affine import affine, check_affine, optional_array
+from dualform.models.block import Block, check_blocks, check_call, flag, present, through
+from dualform.models.norm import LayerNorm, RMSNorm
+
+POOLS = ("none", "mean", "last")
+
+
+class SequenceModel(eqx.Module):
+    """y = W_out pool(norm(block_L(... block_1(W_in x + b_in) ...))) + b_out.
+
+    With pool "none" there is an output for each token. With "mean" or "last" there is one for the last document: of the mean
+    of what the blocks give over its tokens so far, or of its last token.
+
+    **Arguments:** w_in (d, d_in), b_in (d,) or None; blocks: each d wide; w_out (d_out, d), b_out (d_out,) or None; norm: the
+    final one, or None; pool: "none", "mean" or "last".
+
+    **Raises:** `InputError` where widths do not fit, or for another pool.
+    """
+
+    w_in: Float[Array, "d d_in"] = eqx.field(converter=jnp.asarray)
+    b_in: Float[Array, " d"] | None = eqx.field(converter=optional_array)
+    blocks: tuple[Block, ...] = eqx.field(converter=tuple)
+    w_out: Float[Array, "d_out d"] = eqx.field(converter=jnp.asarray)
+    b_out: Float[Array, " d_out"] | None = eqx.field(converter=optional_array)
+    norm: RMSNorm | LayerNorm | None = None
+    pool: str = eqx.field(default="none", static=True)
+
+    def __check_init__(self):
+        require(
+            self.w_in.ndim == self.w_out.ndim == 2 and 0 not in (*self.w_in.shape, *self.w_out.shape),
+            f"w_in {self.w_in.shape} and w_out {self.w_out.shape} must be (d, d_in) and (d_out, d), none of them 0.",
+        )
+        d = len(self.w_in)
+        check_affine("in", self.w_in, self.b_in, *self.w_in.shape)
+        check_affine("out", self.w_out, self.b_out, len(self.w_out), d)
+        check_blocks(self.blocks, d, "map in")
+        require(
+            self.norm is None or self.norm.d == d,
+            f"norm is {None if self.norm is None else self.norm.d} wide; the blocks give {d}.",
+        )
+        require(self.pool in POOLS, f"there is no pool {self.pool!r}; there are {', '.join(POOLS)}.")
+
+    @classmethod
+    def make(
+        cls,
+        blocks: tuple[Block, ...],
+        d_in: int,
+        d_out: int,
+        *,
+        key: Array,
+        norm: RMSNorm | LayerNorm | None = None,
+        pool: str = "none",
+        dtype=None,
+    ) -> "SequenceModel":
+        """Maps of variance 1 / fan-in, biases of 0."""
+        require(len(blocks) >= 1, "a model needs at least one block.")
+        keys, d, dtype = jr.split(key), blocks[0].d_in, dtype or float
+        draw = lambda key, rows, columns: jr.normal(key, (rows, columns), dtype) / columns**0.5
+        zeros = lambda rows: jnp.zeros(rows, dtype)
+        return cls(draw(keys[0], d, d_in), zeros(d), blocks, draw(keys[1], d_out, d), zeros(d_out), norm, pool)
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_in.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_out)
+
+    def init_state(self) -> State:
+        """One state for each block; where it pools, also the sum (or the last) of what was read, and of how many tokens."""
+        states = tuple(block.init_state() for block in self.blocks)
+        if self.pool == "none":
+            return states
+        return states, (jnp.zeros(len(self.w_in), accumulator(self.w_in.dtype)), jnp.zeros((), jnp.int32))
+
+    def __call__(
+        self,
+        x: Float[Array, "time d_in"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "*time d_out"], State]:
+        """The whole sequence at once.
+
+        **Arguments:** as of a mixer's call.
+
+        **Returns:** y, (time, d_out), or (d_out,) where it pools, in the dtype of x, and the state after the last token.
+
+        **Raises:** `InputError`, as of a mixer's call.
+        """
+        require(
+            getattr(x, "ndim", 0) == 2 and x.shape[1] == self.d_in,
+            f"this model takes one sequence, (time, {self.d_in}); got shape {getattr(x, 'shape', None)}. For a batch use "
+            "jax.vmap.",
+        )
+        require(
+            jnp.issubdtype(x.dtype, jnp.floating),
+            f"this model takes real floating-point activations; got {x.dtype}. For tokens take a LanguageModel, or cast.",
+        )
+        state = self.init_state() if state is None else state
+        check_call(len(x), start, mask, self, state, "model")
+        before, pooled = (state, None) if self.pool == "none" else state
+        h = affine(present(x, mask), self.w_in, self.b_in).astype(x.dtype)
+        h, after = through(self.blocks, present(h, mask), before, start, mask)
+        h = h if self.norm is None else self.norm(h)
+        if pooled is None:
+            return present(affine(h, self.w_out, self.b_out).astype(x.dtype), mask), after
+        total, count = self._pooled(h, pooled, start, mask)
+        one = jnp.maximum(count, 1).astype(total.dtype)
+        mean = total / one if self.pool == "mean" else total
+        return affine(mean[None], self.w_out, self.b_out)[0].astype(x.dtype), (after, (total, count))
+
+    def _pooled(self, h: Float[Array, "time d"], before: Any, start, mask) -> tuple[Array, Array]:
+        """The sum of the last document's tokens so far, or the last of them, and how many there were."""
+        total, count = before
+        here = jnp.ones(len(h), bool) if mask is None else mask
+        begun = jnp.zeros(len(h), bool) if start is None else start & here
+        document = jnp.cumsum(begun.astype(jnp.int32))
+        own = here & (document == document[-1])
+        fresh = document[-1] > 0
+        total = jnp.where(fresh, jnp.zeros_like(total), total)
+        count = jnp.where(fresh, jnp.zeros_like(count), count) + jnp.sum(own, dtype=jnp.int32)
+        h = h.astype(total.dtype)
+        if self.pool == "mean":
+            return total + jnp.sum(jnp.where(own[:, None], h, jnp.zeros_like(h)), axis=0), count
+        last = len(h) - 1 - jnp.argmax(own[::-1])
+        return jnp.where(jnp.any(own), h[last], total), count
+
+    def step(
+        self,
+        x_t: Float[Array, " d_in"],
+        state: State,
+        *,
+        start: Bool[Array, ""] | bool | None = None,
+        mask: Bool[Array, ""] | bool | None = None,
+    ) -> tuple[Float[Array, " d_out"], State]:
+        """One token, (d_in,) -> (d_out,), in constant memory; where it pools, the output of all that was read so far."""
+        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
+        return (y[0] if self.pool == "none" else y), state
+
+    def parameters(self) -> int:
+        """How many numbers it learns."""
+        return count_parameters(self)
