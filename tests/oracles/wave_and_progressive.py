@@ -62,22 +62,22 @@ def rows(module):
 
 def forecast(module, a):
     """TPGN's `Model`: (series, marks) -> the future of every series."""
-    return call(module, a, a["x"][None], a["marks"][None], None, None)[0]
+    return call(module, a, a["x"][None].double(), a["marks"][None], None, None)[0]
 
 
 class Case(NamedTuple):
-    """What is run: a peer, how, its module, the shapes of its inputs, scales (1 if not given), inputs without a gradient."""
+    """What is run: a peer, how, its module, the shapes of its inputs, scales (1 if not given), inputs in whole numbers."""
 
     peer: str
     run: Callable[[Any, Any], Any]
     module: Any
     inputs: dict[str, tuple[int, ...]]
     scales: dict[str, float] = {}
-    fixed: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
 
 WAVE, TPGN = "Wave_RNNs 2630b88", "TPGN 4bbe2be"
-SERIES = ("x",)  # TPGN's normalisation writes into the series, and PyTorch then refuses its gradient
+SERIES = ("x",)  # without a gradient, then: TPGN's normalisation writes into them, and PyTorch gives none
 CALM = {"cell.Wy.weight": 0.25}  # so that 37 steps of random weights neither vanish nor overflow
 OPEN = {"gate.weight": 20.0}
 
@@ -98,14 +98,14 @@ CASES = {
     "pgn_whole_past": Case(TPGN, pgn, rows(tpgn.PGN_2d(SHORT, "d", 1, 2, 6)), {"x": (SHORT, 4)}),
     "pgn_extreme": Case(TPGN, pgn, rows(tpgn.PGN_2d(LONG, "d", 1, 3, 5)), {"x": (LONG, 4)}, OPEN),
     "tpgn": Case(TPGN, forecast, model(1, 0), {"x": (35, 1), "marks": (35, 3)}),
-    "tpgn_normalised": Case(TPGN, forecast, model(1, 1), {"x": (35, 1), "marks": (35, 3)}, fixed=SERIES),
-    "tpgn_two_series": Case(TPGN, forecast, model(2, 1), {"x": (35, 2), "marks": (35, 3)}, fixed=SERIES),
+    "tpgn_normalised": Case(TPGN, forecast, model(1, 1), {"x": (35, 1), "marks": (35, 3)}, whole=SERIES),
+    "tpgn_two_series": Case(TPGN, forecast, model(2, 1), {"x": (35, 2), "marks": (35, 3)}, whole=SERIES),
 }
 
 
 def store(name: str, case: Case, arguments: dict[str, torch.Tensor], generator: torch.Generator) -> None:
     """Run the case; store inputs, weights, output, and the gradients of sum(cotangent * output)."""
-    arguments = {name: value.detach().requires_grad_(name not in case.fixed) for name, value in arguments.items()}
+    arguments = {name: value.detach().requires_grad_(name not in case.whole) for name, value in arguments.items()}
     y = case.run(case.module, arguments)
     cotangent = torch.randn(*y.shape, generator=generator)
     (cotangent * y).sum().backward()
@@ -121,7 +121,9 @@ def record(name: str, case: Case) -> None:
     """Store what the peer gives for random inputs and weights."""
     generator = torch.Generator().manual_seed(SEED)
     shapes = case.inputs | {name: tuple(p.shape) for name, p in case.module.named_parameters()}
-    draw = lambda name, shape: case.scales.get(name, 1.0) * torch.randn(*shape, generator=generator)
+    normal = lambda name, shape: case.scales.get(name, 1.0) * torch.randn(*shape, generator=generator)
+    whole = lambda shape: torch.randint(-9, 10, shape, generator=generator)
+    draw = lambda name, shape: whole(shape) if name in case.whole else normal(name, shape)
     store(name, case, {name: draw(name, shape) for name, shape in shapes.items()}, generator)
 
 
