@@ -1,5 +1,6 @@
 """Mixers: one file for each system of the literature, its equations and nothing else."""
 
+from dualform.mixers.aaren import Aaren
 from dualform.mixers.causal_convolution import CausalConvolution
 from dualform.mixers.delta_rule import DeltaRule
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
@@ -21,10 +22,13 @@ from dualform.mixers.registry import registry
 from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.side_gated_rnn import SideGatedRNN
+from dualform.mixers.softmax_attention import SoftmaxAttention
 from dualform.mixers.tanh_rnn import TanhRNN
 from dualform.mixers.wave_rnn import WaveRNN
 
 __all__ = [
+    "SoftmaxAttention",
+    "Aaren",
     "CausalConvolution",
     "PGN",
     "WaveRNN",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from dualform.mixers.aaren import Aaren
 from dualform.mixers.causal_convolution import CausalConvolution
 from dualform.mixers.delta_rule import DeltaRule
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
@@ -23,6 +24,7 @@ from dualform.mixers.pgn import PGN
 from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.side_gated_rnn import SideGatedRNN
+from dualform.mixers.softmax_attention import SoftmaxAttention
 from dualform.mixers.tanh_rnn import TanhRNN
 from dualform.mixers.wave_rnn import WaveRNN
 
@@ -57,6 +59,10 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "wave_rnn": WaveRNN.make,
     "pgn": PGN.make,
     "causal_convolution": CausalConvolution.make,
+    "aaren": Aaren.make,
+    "softmax_attention": SoftmaxAttention.make,
+    "multi_query_attention": partial(SoftmaxAttention.make, kv_heads=1),
+    "local_attention": partial(SoftmaxAttention.make, kv_heads=1, window=16),
 }
 
 

@@ -1,0 +1,99 @@
+"""Attention as a recurrent network: softmax attention with a query that never changes, in constant memory."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.heads import check_shape, each_token, into_heads, random_heads, split_width
+from dualform.mixers.mixer import AbstractMixer
+from dualform.recurrences.softmax import LOWEST, softmax_scan
+
+
+class Aaren(AbstractMixer):
+    """o_t = sum_{s<=t} exp(q . k_s) v_s / sum_{s<=t} exp(q . k_s),  y_t = W_o o_t.
+
+    For each head: k, v = W_k x / sqrt(d_k), W_v x, and q learned, the same for all tokens. The state is the largest score so
+    far, m, and the two sums, u and w, divided by exp(m).
+
+    The dual form freezes the softmax weights, which are its map.
+
+    **Arguments:** query (head, d_k); w_k (head, d_k, d); w_v (head, d_v, d); w_o (d_out, head * d_v).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Feng et al. 2024 (arXiv 2405.13956), Sec. 3; the query's own projection is part of `query`. Oracle: masked
+    softmax attention with one query row for each prefix, torch's `scaled_dot_product_attention` (float64).
+    """
+
+    query: Float[Array, "head d_k"] = eqx.field(converter=jnp.asarray)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    linear_given_gates: ClassVar[bool] = True
+
+    def __check_init__(self):
+        require(
+            self.w_k.ndim == self.w_v.ndim == 3
+            and self.w_k.shape[::2] == self.w_v.shape[::2]
+            and 0 not in (*self.w_k.shape, *self.w_v.shape),
+            f"w_k must be (head, d_k, d) and w_v (head, d_v, d), none of them 0; got {self.w_k.shape}, {self.w_v.shape}.",
+        )
+        check_shape("query", self.query, self.w_k.shape[:2])
+        heads, d_v, _ = self.w_v.shape
+        require(
+            self.w_o.ndim == 2 and self.w_o.shape[1] == heads * d_v,
+            f"w_o has shape {self.w_o.shape}; it must be (d_out, {heads * d_v}): {heads} heads of {d_v}.",
+        )
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "Aaren":
+        """Weights of variance 1 / fan-in, a query of variance 1."""
+        d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 4)
+        return cls(
+            jr.normal(keys[0], (heads, d_h), dtype),
+            random_heads(keys[1], heads, d_h, d, dtype),
+            random_heads(keys[2], heads, d_h, d, dtype),
+            jr.normal(keys[3], (d, d), dtype) / d**0.5,
+        )
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_k.shape[2]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_o)
+
+    def init_state(self):
+        """m, the lowest that there is, u = 0, (head,), and w = 0, (head, d_v)."""
+        (heads, d_v, _), wide = self.w_v.shape, accumulator(self.w_v.dtype)
+        return jnp.full(heads, LOWEST, wide), jnp.zeros(heads, wide), jnp.zeros((heads, d_v), wide)
+
+    def context(self, x, state, start, mask):
+        """The scores, (time, head)."""
+        k = into_heads(x, self.w_k)
+        return jnp.einsum("thk,hk->th", k, self.query.astype(k.dtype)) * self.w_k.shape[1] ** -0.5
+
+    def value(self, x):
+        """v, (time, head, d_v)."""
+        return into_heads(x, self.w_v)
+
+    def mix(self, context, value, state, start, mask):
+        """The running average, and its readout."""
+        o, state = softmax_scan(context, value, state, start=start, mask=mask)
+        return project(o.reshape(len(o), -1), self.w_o), state
+
+    def weights(self, x, state, start, mask):
+        """The softmax weights, (head, time, source), over the tokens of this call."""
+        scores = self.context(x, state, start, mask)
+        m, u, _ = state
+        tokens = each_token(len(x), len(self.w_v), scores.dtype)
+        read, _ = softmax_scan(scores, tokens, (m, u, jnp.zeros((len(m), len(x)), u.dtype)), start=start, mask=mask)
+        return jnp.moveaxis(read, 1, 0)

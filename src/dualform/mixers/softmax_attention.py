@@ -1,0 +1,146 @@
+"""Softmax attention over the last tokens: a recurrence whose state is a cache of keys and values."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator
+from dualform.errors import require
+from dualform.mixers.affine import affine, optional_array
+from dualform.mixers.cache import extend, init_cache
+from dualform.mixers.heads import each_token, into_heads, random_heads, split_width
+from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.rotary import positions, rotate
+from dualform.recurrences.attend import attend
+
+
+class SoftmaxAttention(AbstractMixer):
+    """o_t = sum_s softmax_s(q_t . k_s / sqrt(d_k)) v_s over the last `window` tokens of the document,  y_t = W_o o_t + b_o.
+
+    For each head: q, k, v = W_q x, W_k x, W_v x, and the first `rotary` channels of q and k turned by the token's place in
+    its document. Where there are fewer key-value heads than heads, each serves as many heads, in order: grouped heads; a
+    single one: multi-query attention. Up to `window` tokens it is attention without a window.
+
+    The dual form freezes the softmax weights, which are its map.
+
+    **Arguments:** w_q (head, d_k, d); w_k (kv_head, d_k, d), w_v (kv_head, d_v, d); w_o (d_out, head * d_v), b_o (d_out,) or
+    None; window: tokens that are seen, the present one among them; rotary: channels that are turned, an even number, 0 for
+    none; base: of the rotary angles.
+
+    **Raises:** `InputError` where the shapes do not fit, head counts do not divide, or a number is out of range.
+
+    **Source:** Vaswani et al. 2017 (arXiv 1706.03762); Shazeer 2019 (arXiv 1911.02150) for a single key-value head, Ainslie et
+    al. 2023 (arXiv 2305.13245) for groups, De et al. 2024 (arXiv 2402.19427, Sec. 2.4) for the window. Oracle: torch's
+    `scaled_dot_product_attention`, transformers' `LlamaAttention` and `RecurrentGemmaSdpaAttention` (float64).
+    """
+
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_k: Float[Array, "kv_head d_k d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "kv_head d_v d"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
+    window: int = eqx.field(default=1024, static=True)
+    rotary: int = eqx.field(default=0, static=True)
+    base: float = eqx.field(default=10000.0, static=True)
+    linear_given_gates: ClassVar[bool] = True
+
+    def __check_init__(self):
+        shapes = f"w_q {self.w_q.shape}, w_k {self.w_k.shape}, w_v {self.w_v.shape}"
+        require(
+            self.w_q.ndim == self.w_k.ndim == self.w_v.ndim == 3
+            and self.w_q.shape[1:] == self.w_k.shape[1:]
+            and self.w_v.shape[::2] == self.w_k.shape[::2]
+            and 0 not in (*self.w_q.shape, *self.w_k.shape, *self.w_v.shape),
+            f"w_q must be (head, d_k, d), w_k (kv_head, d_k, d), w_v (kv_head, d_v, d), none of them 0; got {shapes}.",
+        )
+        heads, d_k, _ = self.w_q.shape
+        kv_heads, d_v, _ = self.w_v.shape
+        require(heads % kv_heads == 0, f"{kv_heads} key-value heads do not divide {heads} heads.")
+        require(
+            self.w_o.ndim == 2 and self.w_o.shape[1] == heads * d_v,
+            f"w_o has shape {self.w_o.shape}; it must be (d_out, {heads * d_v}): {heads} heads of {d_v}.",
+        )
+        require(
+            self.b_o is None or self.b_o.shape == self.w_o.shape[:1],
+            f"b_o has shape {getattr(self.b_o, 'shape', None)}; it must be {self.w_o.shape[:1]}, or None.",
+        )
+        require(self.window >= 1, f"window is {self.window}; a token sees at least itself.")
+        require(
+            0 <= self.rotary <= d_k and self.rotary % 2 == 0,
+            f"rotary is {self.rotary}; channels are turned in pairs, so give an even number up to d_k = {d_k}.",
+        )
+
+    @classmethod
+    def make(
+        cls,
+        d: int,
+        *,
+        key: Array,
+        heads: int = 2,
+        kv_heads: int | None = None,
+        window: int = 64,
+        rotary: int | None = None,
+        dtype=None,
+    ) -> "SoftmaxAttention":
+        """Weights of variance 1 / fan-in, no bias; all channels turned (of d / heads, or one more), as many kv heads as heads."""
+        d_v, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 4)
+        d_k, kv_heads = d_v + d_v % 2, heads if kv_heads is None else kv_heads
+        require(kv_heads >= 1, f"{kv_heads} key-value heads are none; give at least 1.")
+        return cls(
+            random_heads(keys[0], heads, d_k, d, dtype),
+            random_heads(keys[1], kv_heads, d_k, d, dtype),
+            random_heads(keys[2], kv_heads, d_v, d, dtype),
+            jr.normal(keys[3], (d, d), dtype) / d**0.5,
+            window=window,
+            rotary=d_k if rotary is None else rotary,
+        )
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_q.shape[2]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_o)
+
+    def init_state(self):
+        """An empty cache of window - 1 keys and values, and the next token's place in its document."""
+        (kv_heads, d_k, _), d_v, wide = self.w_k.shape, self.w_v.shape[1], accumulator(self.w_k.dtype)
+        return init_cache(self.window - 1, kv_heads, d_k, d_v, wide), jnp.zeros((), jnp.int32)
+
+    def context(self, x, state, start, mask):
+        """q / sqrt(d_k), k, both turned, and the next place."""
+        places, following = positions(len(x), state[1], start, mask)
+        turn = lambda a: rotate(a, places, self.base, width=self.rotary) if self.rotary else a
+        return turn(into_heads(x, self.w_q)) * self.w_q.shape[1] ** -0.5, turn(into_heads(x, self.w_k)), following
+
+    def value(self, x):
+        """v, (time, kv_head, d_v)."""
+        return into_heads(x, self.w_v)
+
+    def mix(self, context, value, state, start, mask):
+        """The attention, and its readout."""
+        o, state = self.read(context, value, state, start, mask)
+        return affine(o.reshape(len(o), -1), self.w_o, self.b_o), state
+
+    def read(self, context, value, state, start, mask):
+        """o, (time, head, d_v), and the state; values may be of any width where the cache's are."""
+        q, k, following = context
+        sources = extend(state[0], k, value, start, mask)
+        pack, unpack = (lambda a: a, lambda a: a) if mask is None else (sources.moved.pack, sources.moved.unpack)
+        o = attend(pack(q), sources.keys, sources.values, sources.first, sources.last, span=self.window)
+        return unpack(o), (sources.cache, following)
+
+    def weights(self, x, state, start, mask):
+        """The softmax weights, (head, time, source), over the tokens of this call."""
+        context = self.context(x, state, start, mask)
+        cache, place = state
+        tokens = each_token(len(x), len(self.w_k), context[0].dtype)
+        cache = cache._replace(values=jnp.zeros((*cache.keys.shape[:2], len(x)), tokens.dtype))
+        read, _ = self.read(context, tokens, (cache, place), start, mask)
+        return jnp.moveaxis(read, 1, 0)
