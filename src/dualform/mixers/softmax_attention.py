@@ -34,7 +34,7 @@ class SoftmaxAttention(AbstractMixer):
 
     **Source:** Vaswani et al. 2017 (arXiv 1706.03762); Shazeer 2019 (arXiv 1911.02150) for a single key-value head, Ainslie et
     al. 2023 (arXiv 2305.13245) for groups, De et al. 2024 (arXiv 2402.19427, Sec. 2.4) for the window. Oracle: torch's
-    `scaled_dot_product_attention`, transformers' `LlamaAttention` and `RecurrentGemmaSdpaAttention` (float64).
+    `scaled_dot_product_attention`, transformers' `LlamaAttention` and `RecurrentGemmaAttention` (float64).
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)

@@ -1,0 +1,130 @@
+"""Softmax attention and Aaren: exact answers, windows, places, their maps, and what they say of weights that do not fit."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from dualform import dual_form
+from dualform.errors import InputError
+from dualform.mixers import Aaren, SoftmaxAttention
+from tests.laws import laws
+
+D = 4
+
+
+def attention(**options):
+    return SoftmaxAttention.make(D, key=jr.key(0), **options)
+
+
+def test_a_window_is_attention_up_to_its_length():
+    """A window of 8 gives attention without one for 8 tokens, and forgets the first at the ninth."""
+    mixer, x = attention(window=8), laws.sequence(0, 9)
+    whole = dataclasses.replace(mixer, window=100)
+    y, y_whole = mixer(x)[0], whole(x)[0]
+    laws.check_close(y[:8], y_whole[:8], laws.EXACT, "up to the window")
+    assert not np.allclose(y[8], y_whole[8])
+    changed = mixer(x.at[0].set(100.0))[0]
+    assert (changed[8] == y[8]).all() and not (changed[7] == y[7]).all()
+
+
+def test_one_token_is_its_value():
+    """A window of 1 reads each token's own value, whatever the scores, and remembers nothing."""
+    mixer, x = attention(window=1), laws.sequence(0, 5)
+    y, (cache, place) = mixer(x)
+    o = jnp.einsum("hvd,td->thv", mixer.w_v, x).reshape(5, -1)
+    laws.check_close(y, o @ mixer.w_o.T, laws.EXACT, "outputs")
+    assert cache.keys.size == 0 and place == 5
+
+
+def test_places_do_not_matter_but_distances():
+    """Rotary attention of a document that begins late is that of one that begins at once."""
+    mixer, x = attention(), laws.sequence(0, 12)
+    late = mixer(x, start=jnp.arange(12) == 5)[0][5:]
+    laws.check_close(late, mixer(x[5:])[0], laws.EXACT, "outputs")
+    _, (cache, place) = mixer(x[:5])
+    far = cache, place + 10**6
+    laws.check_close(
+        mixer(x[5:], (cache, place))[0],
+        mixer(x[5:], (cache._replace(keys=turned(mixer, x[:5], 10**6, cache)), far[1]))[0],
+        1e-9,
+        "a million tokens later",
+    )
+
+
+def turned(mixer, x, shift, cache):
+    """The keys of these tokens, had they come `shift` tokens later."""
+    state = mixer.init_state()[0], jnp.asarray(shift, jnp.int32)
+    _, k, _ = mixer.context(x, state, None, None)
+    return cache.keys.at[-len(x) :].set(k)
+
+
+def test_grouped_heads_share():
+    """One key-value head for two heads is two equal ones."""
+    shared = attention(kv_heads=1)
+    twice = dataclasses.replace(shared, w_k=jnp.repeat(shared.w_k, 2, 0), w_v=jnp.repeat(shared.w_v, 2, 0))
+    x = laws.sequence(1, 20)
+    laws.check_close(shared(x)[0], twice(x)[0], laws.EXACT, "outputs")
+
+
+@pytest.mark.parametrize("make", [attention, lambda: Aaren.make(D, key=jr.key(0))])
+def test_rows_of_the_map_are_averages(make):
+    """Without a past, each row of the map is a distribution over what it may see, absent tokens aside."""
+    x, mask = laws.sequence(0, 10), jnp.arange(10) != 4
+    weights = np.asarray(dual_form(make(), x, start=jnp.arange(10) == 6, mask=mask).weights)
+    assert (weights >= 0).all() and np.allclose(weights.sum(-1)[:, np.asarray(mask)], 1)
+    assert not weights[:, 4].any() and not weights[:, :, 4].any() and not weights[:, 6:, :6].any()
+
+
+def test_equal_scores_are_a_mean():
+    """With a query of 0 Aaren gives the mean of the values so far."""
+    mixer = Aaren(np.zeros((1, 1)), np.ones((1, 1, 1)), np.ones((1, 1, 1)), np.ones((1, 1)))
+    y, (m, u, w) = mixer(jnp.array([[1.0], [3.0], [8.0]]))
+    assert y[:, 0].tolist() == [1.0, 2.0, 4.0] and (m[0], u[0], w[0, 0]) == (0.0, 3.0, 12.0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_huge_scores_stay_finite(scale, dtype):
+    """Scores of thousands and millions give no NaN, neither forward nor in gradients."""
+    for mixer in (attention(dtype=dtype), Aaren.make(D, key=jr.key(0), dtype=dtype)):
+        laws.extremes_stay_finite(mixer, (scale * laws.sequence(0, 6)).astype(dtype))
+
+
+HEAD = np.zeros((2, 4, D))
+BAD = {
+    "heads that do not divide the width": (lambda: attention(heads=3), "3 heads do not divide a width of 4"),
+    "no key-value head": (lambda: attention(kv_heads=0), "0 key-value heads are none; give at least 1"),
+    "key-value heads that do not divide": (
+        lambda: SoftmaxAttention(np.zeros((3, 4, D)), HEAD, HEAD, np.zeros((D, 12))),
+        "2 key-value heads do not divide 3 heads",
+    ),
+    "no window": (lambda: attention(window=0), "window is 0; a token sees at least itself"),
+    "odd channels": (
+        lambda: attention(rotary=1),
+        "rotary is 1; channels are turned in pairs, so give an even number up",
+    ),
+    "too many channels": (lambda: attention(rotary=4), "rotary is 4; channels are turned in pairs.* up to d_k = 2"),
+    "flat queries": (lambda: SoftmaxAttention(HEAD[0], HEAD, HEAD, np.zeros((D, 8))), r"w_q must be \(head, d_k, d\)"),
+    "a short readout": (lambda: SoftmaxAttention(HEAD, HEAD, HEAD, np.zeros((D, 7))), r"w_o has shape .* \(d_out, 8\)"),
+    "a short bias": (
+        lambda: SoftmaxAttention(HEAD, HEAD, HEAD, np.zeros((D, 8)), np.zeros(3)),
+        r"b_o has shape \(3,\); it must be \(4,\), or None",
+    ),
+    "another query": (lambda: Aaren(np.zeros((2, 3)), HEAD, HEAD, np.zeros((D, 8))), r"query has shape \(2, 3\)"),
+    "other heads": (lambda: Aaren(np.zeros((2, 4)), HEAD, HEAD[:1], np.zeros((D, 8))), r"w_k must be \(head, d_k, d\)"),
+    "Aaren's readout": (
+        lambda: Aaren(np.zeros((2, 4)), HEAD, HEAD, np.zeros((D, 7))),
+        r"w_o has shape .* \(d_out, 8\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_weights(case):
+    """A sentence each."""
+    build, message = BAD[case]
+    with pytest.raises(InputError, match=message):
+        build()
