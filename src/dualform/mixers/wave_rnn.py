@@ -82,23 +82,25 @@ class WaveRNN(AbstractMixer):
         return len(self.w_o)
 
     def init_state(self):
-        """h = 0, (c, n)."""
-        return jnp.zeros(self.b.shape, accumulator(self.u.dtype))
+        """h = 0, (n, c): units first, so that the kernel is one product over taps and channels."""
+        return jnp.zeros(self.b.shape[::-1], accumulator(self.u.dtype))
 
     def convolve(self, h):
-        """u * h, (c, n)."""
-        c, _, width = self.u.shape
-        near = jnp.stack([jnp.roll(h, width // 2 - j, axis=1) for j in range(width)], axis=1)
-        return project(near.reshape(c * width, -1).T, self.u.reshape(c, -1)).T.astype(h.dtype)
+        """u * h, (n, c)."""
+        width = self.u.shape[2]
+        near = jnp.concatenate([jnp.roll(h, width // 2 - j, axis=0) for j in range(width)], axis=1)
+        return project(near, self.u.swapaxes(1, 2).reshape(len(self.u), -1)).astype(h.dtype)
 
     def read(self, h):
         """W_o h + b_o for each token."""
-        return affine(h.reshape(len(h), -1), self.w_o, self.b_o)
+        c, n = self.b.shape
+        w_o = self.w_o.reshape(-1, c, n).swapaxes(1, 2).reshape(-1, c * n)
+        return affine(h.reshape(len(h), -1), w_o, self.b_o)
 
     def run(self, x, state, start, mask):
-        """Every u * h_{t-1} + V x_t + b, (time, c, n), and the last h."""
+        """Every u * h_{t-1} + V x_t + b, (time, n, c), and the last h."""
         driven = self.value(x)
-        driven = driven + self.b.astype(driven.dtype)[None]
+        driven = driven + self.b.T.astype(driven.dtype)[None]
 
         def step(h, driven_t):
             a = self.convolve(h) + driven_t
@@ -107,17 +109,17 @@ class WaveRNN(AbstractMixer):
         return cell(step, driven, state.astype(driven.dtype), start=start, mask=mask)
 
     def context(self, x, state, start, mask):
-        """Which units are open, (time, c, n)."""
+        """Which units are open, (time, n, c)."""
         a, _ = self.run(x, state, start, mask)
         return a > 0
 
     def value(self, x):
-        """V x_t, (time, c, n)."""
-        return project(x, self.v.reshape(-1, self.d_in)).reshape(len(x), *self.b.shape)
+        """V x_t, (time, n, c)."""
+        return project(x, self.v.swapaxes(0, 1).reshape(-1, self.d_in)).reshape(len(x), *self.b.shape[::-1])
 
     def mix(self, context, value, state, start, mask):
         """h = u * h + value_t + b where a unit is open, else 0; then the readout."""
-        b = self.b.astype(value.dtype)
+        b = self.b.T.astype(value.dtype)
 
         def step(h, inputs):
             open_t, value_t = inputs
