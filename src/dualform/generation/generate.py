@@ -1,0 +1,95 @@
+"""Text from a language model: the prompt read in parallel, then one step for each token."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dualform.arrays import State
+from dualform.errors import require
+from dualform.generation.sampling import check_sampling, choose_token
+from dualform.models import LanguageModel
+from dualform.models.language_model import checked_tokens
+
+
+def generate(
+    model: LanguageModel,
+    prompt: Any,
+    length: int,
+    *,
+    key: Array | None = None,
+    temperature: float | int = 1.0,
+    top_k: int | None = None,
+    top_p: float | int | None = None,
+    state: State | None = None,
+) -> tuple[Int[Array, " length"], State]:
+    """`length` tokens that go on from `prompt`.
+
+    The prompt is read in parallel; then each token is one step, in constant memory. Both are compiled once for each length.
+
+    **Arguments:**
+
+    - prompt: (time,), integers from 0 to vocabulary - 1.  length: how many tokens to add.
+    - key, temperature, top_k, top_p: as of `choose_token`; a temperature of 0 needs no key.
+    - state: of what was read before the prompt; nothing was if not given.
+
+    **Returns:** the new tokens, and the state after all of them but the last: `generate(model, tokens[-1:], more,
+    state=state)` goes on, at temperature 0 as if it had never stopped.
+
+    **Raises:** `InputError` for an empty prompt, tokens that are no integers or out of the vocabulary, a length below 1, and
+    sampling that makes no sense.
+    """
+    require(
+        0 not in np.shape(prompt),
+        "the prompt is empty; give at least one token, such as the one that begins a document.",
+    )
+    prompt = checked_tokens(prompt, model.vocabulary)
+    require(
+        isinstance(length, int) and not isinstance(length, bool) and length >= 1,
+        f"length is {length!r}; give a whole number of tokens, at least 1.",
+    )
+    check_sampling(key, temperature, top_k, top_p)
+    require(
+        top_k is None or top_k <= model.vocabulary,
+        f"top_k is {top_k}; the vocabulary has {model.vocabulary} tokens. Give fewer, or None for all.",
+    )
+    key = jr.key(0) if key is None else key  # at temperature 0 it is not read
+    settings = (float(temperature), top_k, None if top_p is None else float(top_p))
+    first, state = _read(model, prompt, model.init_state() if state is None else state)
+    return _write(model, first, state, key, length, settings)
+
+
+@eqx.filter_jit
+def _read(model: LanguageModel, prompt: Array, state: State) -> tuple[Float[Array, " vocabulary"], State]:
+    """The logits after the prompt: of its last token alone, since all of them may not fit into memory."""
+    x, state = model.read(prompt, state)
+    return model.logits(x[-1:])[0], state
+
+
+@eqx.filter_jit
+def _write(
+    model: LanguageModel,
+    logits: Float[Array, " vocabulary"],
+    state: State,
+    key: Array,
+    length: int,
+    settings: tuple[float, int | None, float | None],
+) -> tuple[Int[Array, " length"], State]:
+    """The tokens, one after the other."""
+    temperature, top_k, top_p = settings
+    choose = lambda logits, key: choose_token(logits, key, temperature=temperature, top_k=top_k, top_p=top_p)
+
+    def step(carried, key):
+        token, state = carried
+        logits, state = model.step(token, state)
+        following = choose(logits, key)
+        return (following, state), following
+
+    keys = jr.split(key, length)
+    first = choose(logits, keys[0])
+    (_, state), rest = jax.lax.scan(step, (first, state), keys[1:])
+    return jnp.concatenate([first[None], rest]), state

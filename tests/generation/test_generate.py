@@ -1,0 +1,152 @@
+"""Generated tokens are those that the parallel form would have chosen, and go on from a state."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from dualform.errors import InputError
+from dualform.generation import choose_token, generate
+from dualform.generation.sampling import kept
+from tests.laws import laws
+from tests.models.families import VOCABULARY, language_model, tokens
+
+MODEL = eqx.tree_at(
+    lambda model: (model.embedding, model.head),
+    language_model("griffin_recurrent", "linear_attention"),
+    (jr.normal(jr.key(5), (VOCABULARY, 4)), 3 * jr.normal(jr.key(105), (VOCABULARY, 4))),
+)
+"""Of weights whose likeliest text is not one token over and over."""
+
+PROMPT, LENGTH = tokens(2, 5), 8
+
+
+@pytest.fixture(scope="module")
+def greedy():
+    """Eight tokens after the prompt, and the state."""
+    return generate(MODEL, PROMPT, LENGTH, temperature=0)
+
+
+def test_greedy_is_the_argmax_of_the_parallel_form(greedy):
+    """Every token is the likeliest one after all before it, read at once; the state is that of all but the last."""
+    found, state = greedy
+    text = jnp.concatenate([PROMPT, found.astype(PROMPT.dtype)])
+    logits, _ = laws.call(MODEL, text)
+    np.testing.assert_array_equal(found, jnp.argmax(logits[len(PROMPT) - 1 : -1], axis=1))
+    laws.check_close(state, laws.call(MODEL, text[:-1])[1], laws.EXACT, "the state")
+    assert found.shape == (LENGTH,) and len(set(found.tolist())) >= 4
+
+
+def test_going_on_is_one_long_run(greedy):
+    """Three tokens, and five more from the returned state and the last of them, are the eight of one run."""
+    first, state = generate(MODEL, PROMPT, 3, temperature=0)
+    second, last = generate(MODEL, first[-1:], 5, temperature=0, state=state)
+    np.testing.assert_array_equal(jnp.concatenate([first, second]), greedy[0])
+    laws.check_close(last, greedy[1], laws.EXACT, "the state")
+
+
+def test_a_prompt_may_be_read_in_parts(greedy):
+    """A prompt of which the first part is in the state already gives the same."""
+    _, state = laws.call(MODEL, PROMPT[:2])
+    np.testing.assert_array_equal(generate(MODEL, PROMPT[2:], LENGTH, temperature=0, state=state)[0], greedy[0])
+
+
+def test_plain_numbers_are_a_prompt(greedy):
+    """A list of numbers is a prompt, too, and at temperature 0 a key changes nothing."""
+    found, _ = generate(MODEL, PROMPT.tolist(), LENGTH, temperature=0, key=jr.key(1))
+    np.testing.assert_array_equal(found, greedy[0])
+
+
+def test_it_is_compiled_once(caplog):
+    """A second prompt of the same length, with another key and state, compiles nothing."""
+
+    def compilations(seed, state):
+        caplog.clear()
+        with jax.log_compiles():
+            _, state = generate(MODEL, prompts[seed], 4, key=keys[seed], state=state)
+        return sum("ompiling" in record.message for record in caplog.records), state
+
+    prompts, keys = [jnp.asarray(tokens(seed, 3)) for seed in (0, 1)], [jr.key(seed) for seed in (0, 1)]
+    first, state = compilations(0, MODEL.init_state())
+    assert first > 0 and compilations(1, state)[0] == 0
+
+
+def test_draws_follow_the_probabilities():
+    """Tokens are drawn with the probabilities of the softmax at that temperature; the same key gives the same token."""
+    logits, keys = jnp.array([2.0, 1.0, 0.0, -1.0]), jr.split(jr.key(0), 20_000)
+    draw = jax.jit(jax.vmap(lambda key: choose_token(logits, key, temperature=0.5)))
+    share = np.bincount(np.asarray(draw(keys)), minlength=4) / len(keys)
+    expected = np.asarray(jax.nn.softmax(logits / 0.5))
+    # Five standard deviations of a share of 20,000 draws.
+    assert np.abs(share - expected).max() < 5 * 0.5 / np.sqrt(len(keys))
+    same, again, other = (np.asarray(generate(MODEL, PROMPT, LENGTH, key=jr.key(seed))[0]) for seed in (4, 4, 5))
+    assert (same == again).all() and (same != other).any()
+
+
+@pytest.mark.parametrize(
+    "settings, left",
+    [
+        ((None, None), [0, 1, 2, 3]),
+        ((2, None), [1, 3]),
+        ((1, None), [1]),
+        ((None, 0.6), [1, 3]),
+        ((None, 0.4), [1]),
+        ((None, 1e-9), [1]),
+        ((None, 1.0), [0, 1, 2, 3]),
+        ((3, 0.7), [1, 3]),
+    ],
+)
+def test_what_is_left_out(settings, left):
+    """`top_k` leaves the k likeliest, `top_p` as few as have that share (after `top_k`); the others have no chance."""
+    logits = jnp.log(jnp.array([0.15, 0.45, 0.1, 0.3]))
+    found = kept(logits, *settings)
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(found)), left)
+    np.testing.assert_array_equal(found[jnp.array(left)], logits[jnp.array(left)])
+
+
+def test_equal_logits_are_not_all_kept():
+    """Of equal logits as many are left as asked for."""
+    assert int(jnp.isfinite(kept(jnp.zeros(5), 2, None)).sum()) == 2
+
+
+def test_top_k_of_one_is_greedy(greedy):
+    """With one token left, drawing is choosing the likeliest."""
+    np.testing.assert_array_equal(generate(MODEL, PROMPT, LENGTH, key=jr.key(3), top_k=1)[0], greedy[0])
+
+
+def test_a_batch_is_a_loop(greedy):
+    """vmap over prompts gives what a loop gives."""
+    prompts = jnp.stack([PROMPT, tokens(3, 5)])
+    found, _ = eqx.filter_vmap(lambda prompt: generate(MODEL, prompt, LENGTH, temperature=0))(prompts)
+    np.testing.assert_array_equal(found[0], greedy[0])
+
+
+BAD = {
+    "empty": ({"prompt": []}, "the prompt is empty; give at least one token"),
+    "empty integers": ({"prompt": jnp.zeros(0, int)}, "the prompt is empty; give at least one token"),
+    "real": ({"prompt": [0.5]}, "tokens must be integers; got float64"),
+    "out of the vocabulary": ({"prompt": [1, VOCABULARY]}, "token 1 is 7; this vocabulary goes from 0 to 6"),
+    "negative": ({"prompt": [-1]}, "token 0 is -1; this vocabulary"),
+    "a batch": ({"prompt": [[1]]}, r"one sequence, \(time,\); got shape \(1, 1\)"),
+    "length 0": ({"length": 0}, "length is 0; give a whole number of tokens, at least 1"),
+    "negative length": ({"length": -2}, "length is -2; give a whole number"),
+    "half a token": ({"length": 1.5}, "length is 1.5; give a whole number"),
+    "no key": ({"temperature": 1.0}, "temperature 1.0, and no key is given. Pass key="),
+    "temperature": ({"temperature": -1.0}, "temperature is -1.0; give 0 for the likeliest"),
+    "top_k 0": ({"top_k": 0}, "top_k is 0; at least 1 token must be left"),
+    "top_k": ({"top_k": 8}, "top_k is 8; the vocabulary has 7 tokens"),
+    "top_p 0": ({"top_p": 0.0}, "top_p is 0.0; it is a share of probability"),
+    "top_p": ({"top_p": 1.5}, "top_p is 1.5; it is a share of probability"),
+    "state": ({"state": ()}, "the state does not belong to this language model"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(unchecked, case):
+    """What is wrong is said, with which value, and what to do."""
+    changed, message = BAD[case]
+    given = {"prompt": PROMPT, "length": 2, "temperature": 0} | changed
+    with pytest.raises(InputError, match=message):
+        generate(MODEL, **given)
