@@ -20,8 +20,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from benchmarks.alternate import write
-from benchmarks.record import keep
+from benchmarks.alternate import keep, write
 from dualform.arrays import count_parameters
 from dualform.mixers import AbstractMixer, TanhRNN, WaveRNN
 from dualform.mixers.affine import affine, uniform_affine

@@ -1,5 +1,6 @@
 """Measure several sides in turn, so that a machine that slows down slows them all, and report medians and ratios."""
 
+import json
 import os
 import platform
 import statistics
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], rounds: int = 15, warm: int = 2) -> dict[str, list[float]]:
@@ -51,3 +53,14 @@ def write(path: str | None, title: str, command: str, paragraphs: Sequence[str])
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     return text
+
+
+def keep(path: str | None, record: Mapping[str, Any]) -> None:
+    """Write what a benchmark that trains found, with versions and machine, as JSON beside its report at `path`."""
+    packages = ("dualform", "jax", "jaxlib", "equinox", "optax", "numpy")
+    versions = {name: version(name) for name in packages} | {"python": platform.python_version()}
+    machine = {"cores": os.cpu_count(), "architecture": platform.machine()}
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**record, "versions": versions, "machine": machine}, indent=1)
+        Path(path).with_suffix(".json").write_text(text + "\n")

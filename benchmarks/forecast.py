@@ -25,8 +25,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from benchmarks.alternate import write
-from benchmarks.record import keep
+from benchmarks.alternate import keep, write
 from dualform.models import TPGN
 
 STEPS, BATCH, RATE, SHRINK, EPOCHS, PATIENCE = 168, 32, 1e-3, 0.9, 25, 5
