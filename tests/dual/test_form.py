@@ -11,7 +11,7 @@ from dualform.errors import InputError
 from dualform.mixers import GatedRNN, LinearAttention, registry
 from tests.laws import laws
 
-ADD_A_BIAS = {"causal_convolution", "hgrn", "hgrn_complex", "pgn", "wave_rnn"}
+ADD_A_BIAS = {"causal_convolution", "hgrn", "hgrn_complex", "mamba", "mamba2", "pgn", "wave_rnn"}
 """Mixers that add to what they read of their values, or to the values themselves, something that no token brought."""
 
 

@@ -14,6 +14,7 @@ from dualform.mixers.hgrn2 import HGRN2
 from dualform.mixers.linear_attention import LinearAttention
 from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
 from dualform.mixers.lstm import LSTM
+from dualform.mixers.mamba import Mamba
 from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
@@ -27,6 +28,7 @@ from dualform.mixers.tanh_rnn import TanhRNN
 from dualform.mixers.wave_rnn import WaveRNN
 
 __all__ = [
+    "Mamba",
     "SoftmaxAttention",
     "Aaren",
     "CausalConvolution",

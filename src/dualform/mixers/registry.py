@@ -17,6 +17,7 @@ from dualform.mixers.hgrn2 import HGRN2
 from dualform.mixers.linear_attention import LinearAttention
 from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
 from dualform.mixers.lstm import LSTM
+from dualform.mixers.mamba import Mamba
 from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
@@ -63,6 +64,7 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "softmax_attention": SoftmaxAttention.make,
     "multi_query_attention": partial(SoftmaxAttention.make, kv_heads=1),
     "local_attention": partial(SoftmaxAttention.make, kv_heads=1, window=16),
+    "mamba": Mamba.make,
 }
 
 
