@@ -43,7 +43,7 @@ class DeltaRule(AbstractNormedHeads):
     **Raises:** `InputError` where the shapes do not fit.
 
     **Source:** Yang et al. 2024 (arXiv 2406.06484), plain; 2025 (arXiv 2412.06464), gated. Oracle: fla's
-    `delta_rule_recurrence` and `naive_recurrent_gated_delta_rule` (float32), and the layer in PyTorch (float64).
+    `DeltaNet` on `delta_rule_recurrence`, and `GatedDeltaNet` on `naive_recurrent_gated_delta_rule`.
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)

@@ -25,7 +25,7 @@ class GLA(AbstractNormedHeads):
     **Raises:** `InputError` where the shapes do not fit.
 
     **Source:** Yang et al. 2023 (arXiv 2312.06635), Sec. 4.3; the norm is that of its code (paper: LayerNorm). Oracle: fla's
-    `naive_recurrent_gla` (float32), and the layer in PyTorch (float64).
+    `GatedLinearAttention` and `naive_recurrent_gla`.
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)

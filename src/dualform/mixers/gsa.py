@@ -23,8 +23,8 @@ from dualform.recurrences.outer import outer
 class GSA(AbstractNormedHeads):
     """K_t = diag(alpha_t) K_{t-1} + s_t k_t^T,  V_t = diag(alpha_t) V_{t-1} + s_t v_t^T,  o_t = V_t^T softmax(K_t q_t).
 
-    For each head: q, k = swish(W_q x), swish(W_k x), v = W_v x, alpha = sigma(W_f x)^(1/8), a decay for each slot, and s =
-    1 - alpha. Then y_t = W_o (norm * swish(o_t) / rms(swish(o_t))).
+    For each head: q, k, v = swish(W_q x), swish(W_k x), swish(W_v x), alpha = sigma(W_f x)^(1/8), a decay for each slot, and
+    s = 1 - alpha. Then y_t = W_o (norm * swish(o_t) / rms(swish(o_t))).
 
     The slots that a token reads (the softmax) choose the map; o is linear in the values:
     o_t = sum_s (sum_m softmax(K_t q_t)_m s_sm prod_{s<u<=t} alpha_um) v_s. The dual form freezes the last swish and norm.
@@ -34,7 +34,7 @@ class GSA(AbstractNormedHeads):
     **Raises:** `InputError` where the shapes do not fit.
 
     **Source:** Zhang et al. 2024 (arXiv 2409.07146), Eq. 9 and Fig. 2; the paper's norm is over all heads, here each has its
-    own. Oracle: fla's `naive_recurrent_gsa` (float32), and the layer in PyTorch (float64).
+    own. Oracle: fla's `GatedSlotAttention` of one head, and `naive_recurrent_gsa`.
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
@@ -73,6 +73,10 @@ class GSA(AbstractNormedHeads):
         head = lambda q, k, s, before, alpha: outer(q, k, s, before, value_decay=alpha, start=start, mask=mask)
         scores, after = jax.vmap(head, in_axes=(1, 1, 1, 0, 1), out_axes=(1, 0))(q, k, s, state[0], alpha)
         return (jax.nn.softmax(scores, axis=-1), s, alpha, after), None
+
+    def value(self, x):
+        """v, (time, head, d_v)."""
+        return jax.nn.silu(into_heads(x, self.w_v))
 
     def read(self, chosen, value, state, start, mask):
         """V_t^T p_t, (time, head, d_v), and the state."""

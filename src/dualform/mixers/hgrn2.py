@@ -24,8 +24,8 @@ class HGRN2(AbstractNormedHeads):
     **Raises:** `InputError` where the shapes do not fit, or gamma is out of range.
 
     **Source:** Qin et al. 2024 (arXiv 2404.07904), Eq. 5. Its q is sigma(W_q x) in the paper and swish in its code, and the
-    norm a LayerNorm over all heads; here swish, and each head by itself. Oracle: fla's `naive_recurrent_gla` with k = 1 - f
-    (float32), and the layer in PyTorch (float64).
+    norm a LayerNorm over all heads; its code scales q by 1 / sqrt(d_k). Here swish, no scale, and each head normed by itself.
+    Oracle: fla's `HGRN2Attention` of one head, without that scale, and `naive_recurrent_gla` with k = 1 - f.
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)

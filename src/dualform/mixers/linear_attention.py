@@ -26,7 +26,8 @@ class LinearAttention(AbstractMixer):
 
     **Raises:** `InputError` where the shapes do not fit together.
 
-    **Source:** Eq. 1 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: the double sum over (t, s), in closed form.
+    **Source:** Eq. 1 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: the double sum over (t, s), in closed form, and
+    fla's `naive_recurrent_linear_attn`.
 
         >>> import jax.numpy as jnp
         >>> from dualform.mixers import LinearAttention

@@ -26,7 +26,7 @@ class RetNet(AbstractNormedHeads):
     **Raises:** `InputError` where the shapes do not fit, or gamma is out of range.
 
     **Source:** Sun et al. 2023 (arXiv 2307.08621), Eq. 8. The paper's group norm is that of its code, an RMS norm of each head.
-    Oracle: fla's `naive_retention` (float32), and the layer in PyTorch (float64).
+    Oracle: fla's `MultiScaleRetention` on `naive_retention`, and `naive_recurrent_simple_gla`.
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
