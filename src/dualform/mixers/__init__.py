@@ -15,6 +15,7 @@ from dualform.mixers.linear_attention import LinearAttention
 from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
 from dualform.mixers.lstm import LSTM
 from dualform.mixers.mamba import Mamba
+from dualform.mixers.mamba2 import Mamba2
 from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
@@ -22,12 +23,16 @@ from dualform.mixers.pgn import PGN
 from dualform.mixers.registry import registry
 from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
+from dualform.mixers.rwkv4 import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.softmax_attention import SoftmaxAttention
 from dualform.mixers.tanh_rnn import TanhRNN
 from dualform.mixers.wave_rnn import WaveRNN
 
 __all__ = [
+    "RWKV4TimeMixing",
+    "RWKV4ChannelMixing",
+    "Mamba2",
     "Mamba",
     "SoftmaxAttention",
     "Aaren",

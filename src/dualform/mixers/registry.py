@@ -18,12 +18,14 @@ from dualform.mixers.linear_attention import LinearAttention
 from dualform.mixers.lru import LRU, LRUInOut, LRUInSkip, LRUOut
 from dualform.mixers.lstm import LSTM
 from dualform.mixers.mamba import Mamba
+from dualform.mixers.mamba2 import Mamba2
 from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.pgn import PGN
 from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
+from dualform.mixers.rwkv4 import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.mixers.side_gated_rnn import SideGatedRNN
 from dualform.mixers.softmax_attention import SoftmaxAttention
 from dualform.mixers.tanh_rnn import TanhRNN
@@ -65,6 +67,9 @@ _MAKERS: dict[str, Callable[..., AbstractMixer]] = {
     "multi_query_attention": partial(SoftmaxAttention.make, kv_heads=1),
     "local_attention": partial(SoftmaxAttention.make, kv_heads=1, window=16),
     "mamba": Mamba.make,
+    "mamba2": Mamba2.make,
+    "rwkv4": RWKV4TimeMixing.make,
+    "rwkv4_channel": RWKV4ChannelMixing.make,
 }
 
 

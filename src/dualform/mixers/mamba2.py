@@ -1,0 +1,209 @@
+"""Mamba-2: a matrix state with one decay for each head, after a short convolution, and a gated norm."""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.heads import check_shape, into_heads, random_heads
+from dualform.mixers.mamba import steps_bias
+from dualform.mixers.mixer import AbstractMixer
+from dualform.norms import rms_factor
+from dualform.recurrences.convolution import convolution
+from dualform.recurrences.outer import outer
+
+
+class Mamba2(AbstractMixer):
+    """S_t = exp(delta_t A) S_{t-1} + B_t (delta_t u_t)^T,  o_t = S_t^T C_t + D u_t,  y_t = W_o (norm * g_t / rms(g_t)).
+
+    g_t = o_t * silu(z_t).
+    For each head: v, z = W_v x, W_z x, delta = softplus(W_delta x + b_delta) and A = -exp(a_log), numbers. For each group of
+    heads: B, C. v, B and C go through a causal depthwise convolution, a bias and silu; u is what becomes of v. The norm runs
+    over all heads.
+
+    The dual form freezes the convolution's silu on v and the norm's scale; its values are v.
+
+    **Arguments:** w_v, w_z (head, p, d); w_b, w_c (group, n, d); w_delta (head, d), b_delta, a_log, skip: D, (head,); kernel
+    (width, channels) and bias (channels,), the channels those of v, head by head, then of B, then of C; norm (head * p,); w_o
+    (d_out, head * p).
+
+    **Raises:** `InputError` where the shapes do not fit, or groups do not divide heads.
+
+    **Source:** Dao and Gu 2024 (arXiv 2405.21060), Sec. 7; the gate comes before the norm, as in its code. Oracle: transformers'
+    `Mamba2Mixer.torch_forward` (float64).
+    """
+
+    w_v: Float[Array, "head p d"] = eqx.field(converter=jnp.asarray)
+    w_z: Float[Array, "head p d"] = eqx.field(converter=jnp.asarray)
+    w_b: Float[Array, "group n d"] = eqx.field(converter=jnp.asarray)
+    w_c: Float[Array, "group n d"] = eqx.field(converter=jnp.asarray)
+    w_delta: Float[Array, "head d"] = eqx.field(converter=jnp.asarray)
+    b_delta: Float[Array, " head"] = eqx.field(converter=jnp.asarray)
+    a_log: Float[Array, " head"] = eqx.field(converter=jnp.asarray)
+    skip: Float[Array, " head"] = eqx.field(converter=jnp.asarray)
+    kernel: Float[Array, "width channels"] = eqx.field(converter=jnp.asarray)
+    bias: Float[Array, " channels"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, " head*p"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out head*p"] = eqx.field(converter=jnp.asarray)
+    epsilon: float = eqx.field(default=1e-5, static=True)
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        require(
+            self.w_v.ndim == self.w_b.ndim == 3 and 0 not in (*self.w_v.shape, *self.w_b.shape),
+            f"w_v {self.w_v.shape} and w_b {self.w_b.shape} must be (head, p, d) and (group, n, d), none of them 0.",
+        )
+        (heads, p, d), (groups, n, _) = self.w_v.shape, self.w_b.shape
+        require(heads % groups == 0, f"{groups} groups do not divide {heads} heads.")
+        require(
+            self.kernel.ndim == 2 and len(self.kernel) >= 1,
+            f"kernel has shape {self.kernel.shape}; give (width, channels).",
+        )
+        require(self.w_o.ndim == 2, f"w_o has shape {self.w_o.shape}; it must be (d_out, {heads * p}).")
+        channels = heads * p + 2 * groups * n
+        check_shape("w_z", self.w_z, self.w_v.shape)
+        check_shape("w_b", self.w_b, (groups, n, d))
+        check_shape("w_c", self.w_c, (groups, n, d))
+        check_shape("w_delta", self.w_delta, (heads, d))
+        for name in ("b_delta", "a_log", "skip"):
+            check_shape(name, getattr(self, name), (heads,))
+        check_shape("kernel", self.kernel, (len(self.kernel), channels))
+        check_shape("bias", self.bias, (channels,))
+        check_shape("norm", self.norm, (heads * p,))
+        check_shape("w_o", self.w_o, (len(self.w_o), heads * p))
+
+    @classmethod
+    def make(
+        cls,
+        d: int,
+        *,
+        key: Array,
+        expansion: int = 2,
+        heads: int = 2,
+        groups: int = 1,
+        n: int = 16,
+        width: int = 4,
+        dtype=None,
+    ) -> "Mamba2":
+        """A uniform in -[1, 16], steps log-uniform in [1e-3, 0.1], D = 1, as published; weights of variance 1 / fan-in.
+
+        **Raises:** `InputError` where a size is not positive, or heads do not divide the inner width.
+        """
+        require(
+            min(expansion, heads, groups, n, width) >= 1, "expansion, heads, groups, n and width must be at least 1."
+        )
+        require(expansion * d % heads == 0, f"{heads} heads do not divide an inner width of {expansion * d}.")
+        p, dtype, keys = expansion * d // heads, dtype or float, jr.split(key, 10)
+        channels, bound = heads * p + 2 * groups * n, width**-0.5
+        return cls(
+            random_heads(keys[0], heads, p, d, dtype),
+            random_heads(keys[1], heads, p, d, dtype),
+            random_heads(keys[2], groups, n, d, dtype),
+            random_heads(keys[3], groups, n, d, dtype),
+            jr.normal(keys[4], (heads, d), dtype) / d**0.5,
+            steps_bias(keys[5], heads, dtype),
+            jnp.log(jr.uniform(keys[6], (heads,), float, 1, 16)).astype(dtype),
+            jnp.ones(heads, dtype),
+            jr.uniform(keys[7], (width, channels), dtype, -bound, bound),
+            jr.uniform(keys[8], (channels,), dtype, -bound, bound),
+            jnp.ones(heads * p, dtype),
+            jr.normal(keys[9], (d, heads * p), dtype) / (heads * p) ** 0.5,
+        )
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_v.shape[2]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_o)
+
+    @property
+    def inner(self) -> int:
+        """head * p."""
+        return math.prod(self.w_v.shape[:2])
+
+    def init_state(self):
+        """The last width - 1 rows of v, of B and C, and S = 0, (head, n, p)."""
+        wide, before, (heads, p, _) = accumulator(self.w_v.dtype), len(self.kernel) - 1, self.w_v.shape
+        rest = self.kernel.shape[1] - self.inner
+        state = jnp.zeros((heads, self.w_b.shape[1], p), wide)
+        return jnp.zeros((before, self.inner), wide), jnp.zeros((before, rest), wide), state
+
+    def context(self, x, state, start, mask):
+        """What silu keeps of the convolved v, all that chooses, and the scale of the norm."""
+        chosen = self.choose(x, state, start, mask)
+        before, _ = self.convolved(self.value(x), state[0], start, mask)
+        factor = jax.nn.sigmoid(before)
+        gated, _ = self.read(chosen, factor * before, state[2], start, mask)
+        return factor, chosen, rms_factor(gated, self.epsilon)
+
+    def choose(self, x, state, start, mask):
+        """delta, (time, head), B and C, (time, group, n), silu(z), (time, head, p), and the last rows of B and C."""
+        flat = lambda w: into_heads(x, w).reshape(len(x), -1)
+        kernel, bias = self.kernel[:, self.inner :], self.bias[self.inner :]
+        both = jnp.concatenate([flat(self.w_b), flat(self.w_c)], axis=1)
+        both, tail = convolution(both, kernel, state[1], start=start, mask=mask)
+        both = jax.nn.silu(both + bias.astype(both.dtype)[None])
+        b, c = (part.reshape(len(x), *self.w_b.shape[:2]) for part in jnp.split(both, 2, axis=1))
+        delta = jax.nn.softplus(project(x, self.w_delta).astype(both.dtype) + self.b_delta.astype(both.dtype)[None])
+        return delta, b, c, jax.nn.silu(into_heads(x, self.w_z)), tail
+
+    def value(self, x):
+        """v, (time, head * p)."""
+        return into_heads(x, self.w_v).reshape(len(x), -1)
+
+    def convolved(self, value, tail, start, mask, bias: bool = True):
+        """conv(v) + bias, and the last rows of v."""
+        before, tail = convolution(value, self.kernel[:, : self.inner], tail, start=start, mask=mask)
+        return (before + self.bias[: self.inner].astype(before.dtype)[None] if bias else before), tail
+
+    def mix(self, context, value, state, start, mask):
+        """The convolution and the recurrence, with the frozen silu and scale."""
+        factor, chosen, scale = context
+        before, tail = self.convolved(value, state[0], start, mask)
+        gated, after = self.read(chosen, factor * before, state[2], start, mask)
+        return self.joined(gated, scale), (tail, chosen[-1], after)
+
+    def forward(self, x, state, start, mask):
+        """The convolution and the recurrence once."""
+        chosen = self.choose(x, state, start, mask)
+        before, tail = self.convolved(self.value(x), state[0], start, mask)
+        gated, after = self.read(chosen, jax.nn.silu(before), state[2], start, mask)
+        return self.joined(gated, rms_factor(gated, self.epsilon)), (tail, chosen[-1], after)
+
+    def joined(self, gated, scale) -> Float[Array, "time d_out"]:
+        """All heads normed with this scale, and read out."""
+        return project(gated * scale * self.norm.astype(gated.dtype)[None], self.w_o)
+
+    def read(self, chosen, u, state, start, mask):
+        """(S_t^T C_t + D u_t) * silu(z_t), (time, head * p), and S."""
+        delta, b, c, gate, _ = chosen
+        heads, wide = len(self.w_v), u.dtype
+        u = u.reshape(len(u), heads, -1)
+        b, c = (jnp.repeat(part, heads // len(self.w_b), axis=1) for part in (b, c))
+        decay = jnp.exp(delta * -jnp.exp(self.a_log.astype(wide))[None])
+        head = lambda c, b, v, s, decay: outer(c, b, v, s, decay=decay, start=start, mask=mask)
+        o, state = jax.vmap(head, in_axes=(1, 1, 1, 0, 1), out_axes=(1, 0))(c, b, delta[:, :, None] * u, state, decay)
+        o = (o + self.skip.astype(wide)[None, :, None] * u) * gate
+        return o.reshape(len(o), -1), state
+
+    def weights(self, x, state, start, mask):
+        """Channel by channel, what is read of each token's v, times the norm's scale, (head * p, time, source)."""
+        factor, chosen, scale = self.context(x, state, start, mask)
+        tail, before = jnp.zeros_like(state[0]), jnp.zeros_like(state[2])
+
+        def of_token(token):
+            value = jnp.broadcast_to(token[:, None], (len(x), self.inner))
+            convolved, _ = self.convolved(value, tail, start, mask, bias=False)
+            return self.read(chosen, factor * convolved, before, start, mask)[0] * scale
+
+        return jax.vmap(of_token, out_axes=2)(jnp.eye(len(x), dtype=before.dtype)).transpose(1, 0, 2)
