@@ -1,0 +1,273 @@
+"""RWKV-4's two mixers: time mixing, an average whose weights fade, and channel mixing, an MLP that also sees one token back."""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from dualform.arrays import accumulator, project
+from dualform.errors import require
+from dualform.mixers.heads import check_shape
+from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.recurrences.convolution import convolution
+from dualform.recurrences.softmax import LOWEST
+from dualform.recurrences.wkv import empty_state, wkv
+
+
+class RWKV4TimeMixing(AbstractMixer):
+    """y_t = W_o (sigma(r_t) * wkv_t),  wkv_t = (a_{t-1} + exp(u + k_t) * v_t) / (b_{t-1} + exp(u + k_t)).
+
+        a_t = exp(w) a_{t-1} + exp(k_t) v_t,    b_t = exp(w) b_{t-1} + exp(k_t),    w = -exp(log_rate)
+
+    k, v and r are each a projection of the token and the one before it: W (mu * x_t + (1 - mu) * x_{t-1}), with a mu and a
+    W of its own. The state is the last token, and a, b and the largest exponent so far, by which both are divided.
+
+    The dual form is the layer's own map, given k and r. The scalar map is that over v, channel by channel, before the
+    receptance sigma(r): its rows sum to 1, less the share of the state.
+
+    **Arguments:** mu_k, mu_v, mu_r (d,); w_k, w_v, w_r (n, d); log_rate, u (n,); w_o (d_out, n).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Peng et al. 2023 (arXiv 2305.13048), Sec. 3; the map: Zimerman et al. 2024 (arXiv 2405.16504). Oracle:
+    transformers' `RwkvSelfAttention` (float64; its sums float32), and trained weights with their logits.
+    """
+
+    mu_k: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    mu_v: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    mu_r: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    w_k: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_r: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    log_rate: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    u: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
+    linear_given_gates: ClassVar[bool] = True
+
+    def __check_init__(self):
+        check_matrix("w_k", self.w_k, "(n, d)")
+        check_matrix("w_o", self.w_o, "(d_out, n)")
+        n, d = self.w_k.shape
+        for name in ("mu_k", "mu_v", "mu_r"):
+            check_shape(name, getattr(self, name), (d,))
+        for name in ("w_v", "w_r"):
+            check_shape(name, getattr(self, name), (n, d))
+        for name in ("log_rate", "u"):
+            check_shape(name, getattr(self, name), (n,))
+        check_shape("w_o", self.w_o, (len(self.w_o), n))
+
+    @classmethod
+    def make(
+        cls, d: int, *, key: Array, layer: int = 0, layers: int = 1, zeros: bool = False, dtype=None
+    ) -> "RWKV4TimeMixing":
+        """Rates, bonuses and mixes as published for layer `layer` (from 0) of `layers`, W_v orthogonal.
+
+        W_k, W_r and W_o start at 0 in the published code; so they do where `zeros` is set, as a model sets it. A mixer by
+        itself would give nothing then, and has them of variance 1 / d.
+        """
+        depth, left = _depth(layer, layers)
+        n, keys, mix = d, jr.split(key, 4), _places(d, d) ** left
+        zigzag = 0.5 * (jnp.arange(1, n + 1) % 3 - 1).astype(mix.dtype)
+        arrays = (
+            mix,
+            mix + 0.3 * depth,
+            _places(d, d) ** (0.5 * left),
+            _fresh(keys[0], n, d, zeros),
+            _orthogonal(keys[1], n, d),
+            _fresh(keys[2], n, d, zeros),
+            -5 + 8 * _places(n, max(n - 1, 1)) ** (0.7 + 1.3 * depth),
+            math.log(0.3) + zigzag,
+            _fresh(keys[3], d, n, zeros),
+        )
+        return cls(*(a.astype(dtype or float) for a in arrays))
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_k.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_o)
+
+    def init_state(self):
+        """No token before, 0, (d,); and a = b = 0 and m, the lowest that there is, (n,)."""
+        wide = accumulator(self.w_k.dtype)
+        return jnp.zeros(self.d_in, wide), empty_state(len(self.w_k), wide)
+
+    def context(self, x, state, start, mask):
+        """k and sigma(r), (time, n)."""
+        before, _ = token_before(x, state[0], start, mask)
+        k = project(token_shift(x, before, self.mu_k), self.w_k)
+        return k, jax.nn.sigmoid(project(token_shift(x, before, self.mu_r), self.w_r))
+
+    def value(self, x):
+        """x itself."""
+        return x
+
+    def mix(self, context, value, state, start, mask):
+        """v, the average of the v so far, gated and projected."""
+        k, receptance = context
+        before, last = token_before(value, state[0], start, mask)
+        v = project(token_shift(value, before, self.mu_v), self.w_v)
+        read, memory = wkv(self.log_decay(), self.u, k, v, state[1], start=start, mask=mask)
+        return project(receptance * read, self.w_o), (last, memory)
+
+    def log_decay(self) -> Float[Array, " n"]:
+        """w, below 0."""
+        return -jnp.exp(self.log_rate.astype(accumulator(self.log_rate.dtype)))
+
+    def weights(self, x, state, start, mask):
+        """Channel by channel, the share of v_s in wkv_t, (n, time, source), over the tokens of this call.
+
+        exp(w (t - s - 1) + k_s) where s < t and exp(u + k_t) where s = t, divided by their sum and the state's part of it.
+        """
+        k, _ = self.context(x, state, start, mask)
+        _, b, m = (part.astype(k.dtype) for part in state[1])
+        w, seen = self.log_decay().astype(k.dtype)[:, None, None], visible(len(x), start, mask)
+        met = jnp.cumsum((jnp.ones(len(x), bool) if mask is None else mask).astype(k.dtype))
+        itself = jnp.eye(len(x), dtype=bool)[None]
+        # Masked before the exponential: what is ahead would be faded less than not at all.
+        between = jnp.where(seen & ~itself[0], met[:, None] - met[None] - 1, jnp.zeros((), k.dtype))
+        score = jnp.where(itself, self.u.astype(k.dtype)[:, None, None], w * between[None]) + k.T[:, None]
+        score = jnp.where(seen[None], score, jnp.full_like(score, LOWEST))
+        first = jnp.ones(len(x), bool) if start is None else jnp.cumsum(start.astype(jnp.int32)) == 0
+        past = jnp.where(first[None], m[:, None] + w[:, 0] * (met[None] - 1), jnp.full((), LOWEST, k.dtype))
+        top = jnp.maximum(score.max(axis=-1), past)
+        share = jnp.where(seen[None], jnp.exp(score - top[..., None]), jnp.zeros_like(score))
+        total = share.sum(axis=-1) + jnp.where(first[None], b[:, None] * jnp.exp(past - top), jnp.zeros_like(past))
+        total = total if mask is None else jnp.where(mask[None], total, jnp.ones_like(total))
+        return share / total[..., None]
+
+
+class RWKV4ChannelMixing(AbstractMixer):
+    """y_t = sigma(r_t) * W_v relu(k_t)^2.
+
+    k and r are each a projection of the token and the one before it: W (mu * x_t + (1 - mu) * x_{t-1}), with a mu and a W
+    of its own. The state is the last token.
+
+    The dual form freezes sigma(r) and one of the two factors relu(k) * k of the square.
+
+    **Arguments:** mu_k, mu_r (d,); w_k (n, d); w_r (d_out, d); w_v (d_out, n).
+
+    **Raises:** `InputError` where the shapes do not fit.
+
+    **Source:** Peng et al. 2023 (arXiv 2305.13048), Sec. 3. Oracle: transformers' `RwkvFeedForward` (float64), and trained
+    weights with their logits.
+    """
+
+    mu_k: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    mu_r: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    w_k: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    w_r: Float[Array, "d_out d"] = eqx.field(converter=jnp.asarray)
+    w_v: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
+    linear_given_gates: ClassVar[bool] = False
+
+    def __check_init__(self):
+        check_matrix("w_k", self.w_k, "(n, d)")
+        check_matrix("w_v", self.w_v, "(d_out, n)")
+        (n, d), d_out = self.w_k.shape, len(self.w_v)
+        for name in ("mu_k", "mu_r"):
+            check_shape(name, getattr(self, name), (d,))
+        check_shape("w_r", self.w_r, (d_out, d))
+        check_shape("w_v", self.w_v, (d_out, n))
+
+    @classmethod
+    def make(
+        cls,
+        d: int,
+        *,
+        key: Array,
+        layer: int = 0,
+        layers: int = 1,
+        hidden: int | None = None,
+        zeros: bool = False,
+        dtype=None,
+    ) -> "RWKV4ChannelMixing":
+        """Mixes as published for layer `layer` (from 0) of `layers`, W_k orthogonal; 4 d hidden units if no number is given.
+
+        W_r and W_v start at 0 in the published code; so they do where `zeros` is set, as a model sets it. A mixer by itself
+        would give nothing then, and has them of variance 1 / fan-in.
+        """
+        n, keys, (_, left) = hidden or 4 * d, jr.split(key, 3), _depth(layer, layers)
+        mix = _places(d, d) ** left
+        matrices = _orthogonal(keys[0], n, d), _fresh(keys[1], d, d, zeros), _fresh(keys[2], d, n, zeros)
+        return cls(*(a.astype(dtype or float) for a in (mix, mix, *matrices)))
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w_k.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return len(self.w_v)
+
+    def init_state(self):
+        """No token before, 0, (d,)."""
+        return jnp.zeros(self.d_in, accumulator(self.w_k.dtype))
+
+    def context(self, x, state, start, mask):
+        """relu(k), (time, n), and sigma(r), (time, d_out)."""
+        before, _ = token_before(x, state, start, mask)
+        opened = jax.nn.relu(project(token_shift(x, before, self.mu_k), self.w_k))
+        return opened, jax.nn.sigmoid(project(token_shift(x, before, self.mu_r), self.w_r))
+
+    def value(self, x):
+        """x itself."""
+        return x
+
+    def mix(self, context, value, state, start, mask):
+        """sigma(r) * W_v (relu(k) * k), k made of the value."""
+        opened, receptance = context
+        before, last = token_before(value, state, start, mask)
+        k = project(token_shift(value, before, self.mu_k), self.w_k)
+        return receptance * project(opened * k, self.w_v), last
+
+
+def token_before(x: Float[Array, "time d"], last: Float[Array, " d"], start, mask):
+    """Each token's predecessor among those that are there, 0 where a document begins; and the last token."""
+    kernel = jnp.stack([jnp.ones_like(last), jnp.zeros_like(last)])
+    before, tail = convolution(x, kernel, last[None], start=start, mask=mask)
+    return before, tail[0]
+
+
+def token_shift(x: Float[Array, "time d"], before: Float[Array, "time d"], mu: Float[Array, " d"]):
+    """mu * x_t + (1 - mu) * x_{t-1}, in float32 or wider."""
+    wide = accumulator(before.dtype, mu.dtype)
+    mu = mu.astype(wide)[None]
+    return mu * x.astype(wide) + (1 - mu) * before.astype(wide)
+
+
+def check_matrix(name: str, a: Array, form: str) -> None:
+    """Raise `InputError` unless `a`, called `name`, is a matrix with entries, of the shape that `form` says."""
+    require(a.ndim == 2 and 0 not in a.shape, f"{name} has shape {a.shape}; it must be {form}, neither of them 0.")
+
+
+def _depth(layer: int, layers: int) -> tuple[float, float]:
+    """How deep a layer lies, from 0 to 1, and the share of the layers that begin with it, from 1 to almost 0."""
+    require(
+        0 <= layer < layers, f"layer is {layer} of {layers}; layers are numbered from 0, and there is at least one."
+    )
+    return layer / max(layers - 1, 1), 1 - layer / layers
+
+
+def _places(n: int, whole: int) -> Float[Array, " n"]:
+    """i / whole for each channel i."""
+    return jnp.arange(n, dtype=float) / whole
+
+
+def _fresh(key: Array, rows: int, columns: int, zeros: bool) -> Float[Array, "rows columns"]:
+    """Zeros, or numbers of variance 1 / fan-in."""
+    return jnp.zeros((rows, columns)) if zeros else jr.normal(key, (rows, columns), float) / columns**0.5
+
+
+def _orthogonal(key: Array, rows: int, columns: int) -> Float[Array, "rows columns"]:
+    """An orthogonal matrix, scaled by sqrt(rows / columns) where there are more rows."""
+    return jax.nn.initializers.orthogonal(max(rows / columns, 1.0) ** 0.5)(key, (rows, columns), float)
