@@ -32,7 +32,7 @@ class Mamba(AbstractMixer):
     **Raises:** `InputError` where the shapes do not fit.
 
     **Source:** Gu and Dao 2023 (arXiv 2312.00752), Alg. 2 and Fig. 3; the map is that of Ali et al. 2024 (arXiv 2403.01590)
-    with the convolution and the gate. Oracle: transformers' `MambaMixer.slow_forward` (float64).
+    with the convolution and the gate. Oracle: transformers' `MambaMixer` (float64).
     """
 
     w_u: Float[Array, "n_channels d"] = eqx.field(converter=jnp.asarray)

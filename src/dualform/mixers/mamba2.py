@@ -25,7 +25,7 @@ class Mamba2(AbstractMixer):
     g_t = o_t * silu(z_t).
     For each head: v, z = W_v x, W_z x, delta = softplus(W_delta x + b_delta) and A = -exp(a_log), numbers. For each group of
     heads: B, C. v, B and C go through a causal depthwise convolution, a bias and silu; u is what becomes of v. The norm runs
-    over all heads.
+    over the heads of each group.
 
     The dual form freezes the convolution's silu on v and the norm's scale; its values are v.
 
@@ -36,7 +36,7 @@ class Mamba2(AbstractMixer):
     **Raises:** `InputError` where the shapes do not fit, or groups do not divide heads.
 
     **Source:** Dao and Gu 2024 (arXiv 2405.21060), Sec. 7; the gate comes before the norm, as in its code. Oracle: transformers'
-    `Mamba2Mixer.torch_forward` (float64).
+    `Mamba2Mixer` (float64).
     """
 
     w_v: Float[Array, "head p d"] = eqx.field(converter=jnp.asarray)
@@ -144,7 +144,7 @@ class Mamba2(AbstractMixer):
         before, _ = self.convolved(self.value(x), state[0], start, mask)
         factor = jax.nn.sigmoid(before)
         gated, _ = self.read(chosen, factor * before, state[2], start, mask)
-        return factor, chosen, rms_factor(gated, self.epsilon)
+        return factor, chosen, self.scale(gated)
 
     def choose(self, x, state, start, mask):
         """delta, (time, head), B and C, (time, group, n), silu(z), (time, head, p), and the last rows of B and C."""
@@ -178,7 +178,12 @@ class Mamba2(AbstractMixer):
         chosen = self.choose(x, state, start, mask)
         before, tail = self.convolved(self.value(x), state[0], start, mask)
         gated, after = self.read(chosen, jax.nn.silu(before), state[2], start, mask)
-        return self.joined(gated, rms_factor(gated, self.epsilon)), (tail, chosen[-1], after)
+        return self.joined(gated, self.scale(gated)), (tail, chosen[-1], after)
+
+    def scale(self, gated) -> Float[Array, "time channels"]:
+        """1 / rms over the heads of each group, for each channel."""
+        factor = rms_factor(gated.reshape(len(gated), len(self.w_b), -1), self.epsilon)
+        return jnp.broadcast_to(factor, (*factor.shape[:2], self.inner // len(self.w_b))).reshape(gated.shape)
 
     def joined(self, gated, scale) -> Float[Array, "time d_out"]:
         """All heads normed with this scale, and read out."""
