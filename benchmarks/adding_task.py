@@ -128,10 +128,10 @@ def main() -> None:
         lines.append(f"| {name} | {each['parameters']} | {solved} | {each['test_error']:.1e} | {each['seconds']:.0f} |")
     lines.append(f"| wave RNN, published | | {PUBLISHED['solved_at_step']} | {PUBLISHED['test_error']:.0e} | |")
     paragraph = (
-        f"T = {options.time}, {options.steps} steps of Adam at {config.learning_rate:g} to {config.final_learning_rate:g} on batches of {options.batch}, gradients "
-        f"clipped to {options.clip:g}, seed {options.seed}; float32. Solved: the first step with a training loss of {SOLVED} or "
-        f"less, which later steps may leave again; the test error is the last step's. Always "
-        f"answering 1, the mean, gives {1 / 6:.3f}. The published error is that of up to 60,000 steps."
+        f"T = {options.time}, {options.steps} steps of Adam at {config.learning_rate:g} to {config.final_learning_rate:g} on "
+        f"batches of {options.batch}, gradients clipped to {options.clip:g}, seed {options.seed}; float32. Solved: the first "
+        f"step with a training loss of {SOLVED} or less, which later steps may leave again; the test error is the last step's. "
+        f"Always answering 1, the mean, gives {1 / 6:.3f}. The published error is that of up to 60,000 steps."
     )
     command = "python -m benchmarks.adding_task " + " ".join(f"--{key} {value}" for key, value in settings.items())
     print(write(options.write, "The adding problem", command, [paragraph, "\n".join(lines)]))
