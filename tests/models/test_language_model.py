@@ -12,7 +12,7 @@ import pytest
 from dualform.errors import InputError
 from dualform.mixers import GRU, registry
 from dualform.mixers.hgrn import hgrn_lower_bounds
-from dualform.models import Bidirectional, Block, LanguageModel, RMSNorm
+from dualform.models import Bidirectional, Block, LanguageModel, LayerNorm, RMSNorm
 from tests.laws import laws
 from tests.models.families import FAMILIES, VOCABULARY, D, block, language_model, tokens
 
@@ -28,8 +28,8 @@ def some_state(model=MODEL):
 
 def test_a_model_is_its_parts_in_turn():
     """Embedding, blocks, norm and head, one after the other; the states are the blocks' own."""
-    model = language_model(*FAMILIES, scale=3.0, softcap=2.0)
-    x, finals = 3.0 * model.embedding[X], []
+    model = language_model(*FAMILIES, scale=3.0, softcap=2.0, embedding_norm=LayerNorm.make(D))
+    x, finals = model.embedding_norm(3.0 * model.embedding[X]), []
     for each in model.blocks:
         x, final = laws.call(each, x)
         finals.append(final)
@@ -178,6 +178,10 @@ MISFITS = {
         "block 1 reads in both directions; a language model must not",
     ),
     "norm": (lambda: LanguageModel(E, (HGRN4,), RMSNorm(np.ones(3))), "norm is 3 wide; the embedding gives 4"),
+    "embedding_norm": (
+        lambda: LanguageModel(E, (HGRN4,), embedding_norm=RMSNorm(np.ones(3))),
+        "embedding_norm is 3 wide; the embedding gives 4",
+    ),
     "head": (lambda: LanguageModel(E, (HGRN4,), None, E[:3]), r"head has shape \(3, 4\); it must be \(7, 4\)"),
     "softcap": (lambda: LanguageModel(E, (HGRN4,), softcap=0.0), "softcap is 0.0; it must be above 0, or None"),
     "bounds": (lambda: LanguageModel(E, (HGRN4,), bounds=E), r"bounds have shape \(7, 4\); .* here \(1, 4\)"),

@@ -1,5 +1,6 @@
 """Published models have as many parameters as published, and fresh weights as their code draws them."""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import pytest
 
 from dualform import models
 from dualform.errors import InputError
+from dualform.mixers import Mamba, Mamba2
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.models import preset, published
 
@@ -35,7 +37,7 @@ def test_parameter_counts_are_as_published(name):
 
 
 def test_counts_by_hand():
-    """The counts of three papers' sizes, from their tables of sizes alone."""
+    """The counts of five papers' sizes, from their tables of sizes alone."""
     d, n, heads = 2560, 7680, 10
     recurrent = 3 * (d * d + d) + 5 * d + d + 2 * (heads * 256**2 + d)
     attention = 2 * d * d + 2 * 256 * d + d
@@ -44,6 +46,11 @@ def test_counts_by_hand():
     d, n = 2048, 5632
     layer = 2 * d * d // 2 + 3 * d * d + 16 * (d + d // 2) + d // 2 + 512 + 3 * d * n + 2 * d
     assert shapes("gla-1.3b").parameters() == 2 * 32_000 * d + d + 24 * layer
+    d, inner = 768, 1536
+    layer = 2 * d * inner + 5 * inner + 80 * inner + 49 * inner + 17 * inner + inner * d + d
+    assert shapes("mamba-130m").parameters() == 50_280 * d + d + 24 * layer
+    layer = d * (2 * inner + 2 * 128 + 24) + 5 * (inner + 2 * 128) + 3 * 24 + inner + inner * d + d
+    assert shapes("mamba2-130m").parameters() == 50_288 * d + d + 24 * layer
     d, units = 512, 768
     assert shapes("mingru-enwik8").parameters() == 2 * 256 * d + d + 6 * (3 * d * units + 8 * d * d + 5 * d + 2 * d)
 
@@ -92,6 +99,16 @@ def test_lower_bounds_rise_from_layer_to_layer():
         np.testing.assert_allclose(
             hgrn_lower_bounds(jnp.asarray(model.bounds)), np.outer([0, 1 / 3, 2 / 3], np.ones(32)), rtol=1e-12
         )
+
+
+def test_mambas_last_matrices_shrink_with_depth():
+    """Of 4 blocks each w_o is half as large as in a mixer alone; the embedding is N(0, 0.02^2), and there is no head."""
+    for make, one in ((models.mamba, Mamba.make), (partial(models.mamba2, heads=2), Mamba2.make)):
+        model: Any = make(key=jr.key(0), vocabulary=64, d=32, layers=4)
+        alone = jax.vmap(lambda key, one=one: one(32, key=key).w_o)(jr.split(jr.key(1), 4))
+        found = jnp.stack([block.mixer.w_o for block in model.blocks])
+        assert abs(float(jnp.std(found) / jnp.std(alone)) * 2 - 1) < 0.06
+        assert abs(float(jnp.std(model.embedding)) / 0.02 - 1) < 0.06 and model.head is None
 
 
 def test_unknown_names():

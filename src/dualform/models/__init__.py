@@ -5,6 +5,7 @@ from dualform.models.block import Block
 from dualform.models.griffin_models import griffin
 from dualform.models.language_model import LanguageModel
 from dualform.models.linear_models import delta_net, gated_delta_net, gla, gsa, hgrn, hgrn2, retnet
+from dualform.models.mamba_models import mamba, mamba2
 from dualform.models.minimal_models import min_rnn
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
@@ -22,6 +23,8 @@ __all__ = [
     "hgrn",
     "hgrn2",
     "retnet",
+    "mamba",
+    "mamba2",
     "min_rnn",
     "Preset",
     "preset",

@@ -19,12 +19,12 @@ from dualform.models.norm import LayerNorm, RMSNorm
 
 
 class LanguageModel(eqx.Module):
-    """logits_t = H norm(block_L(... block_1(scale * E[token_t]) ...)), H being E itself where there is no head.
+    """logits_t = H norm(block_L(... block_1(embedding_norm(scale * E[token_t])) ...)), H being E where there is no head.
 
     **Arguments:** embedding: E, (vocabulary, d); blocks: each d wide; norm: the final one, or None; head: H, (vocabulary, d),
     or None where it is tied to E; bounds: (layers, n), the logits from which the mixers' lower bounds gamma are made anew at
     every call (`mixers.hgrn.hgrn_lower_bounds`; HGRN and HGRN2 alone), or None where each mixer keeps its own; scale: of
-    the embedding; softcap: c, where logits are to be c tanh(logits / c), or None.
+    the embedding; softcap: c, where logits are to be c tanh(logits / c), or None; embedding_norm: or None (RWKV has one).
 
     **Raises:** `InputError` where widths do not fit, or a mixer is not causal.
     """
@@ -36,6 +36,7 @@ class LanguageModel(eqx.Module):
     bounds: Float[Array, "layers n"] | None = eqx.field(default=None, converter=optional_array)
     scale: float = eqx.field(default=1.0, static=True)
     softcap: float | None = eqx.field(default=None, static=True)
+    embedding_norm: RMSNorm | LayerNorm | None = None
 
     def __check_init__(self):
         shape = self.embedding.shape
@@ -49,10 +50,12 @@ class LanguageModel(eqx.Module):
                 isinstance(block.mixer, AbstractMixer),
                 f"block {i + 1} reads in both directions; a language model must not see the token that it predicts.",
             )
-        require(
-            self.norm is None or self.norm.d == shape[1],
-            f"norm is {None if self.norm is None else self.norm.d} wide; the embedding gives {shape[1]}.",
-        )
+        for name in ("norm", "embedding_norm"):
+            norm = getattr(self, name)
+            require(
+                norm is None or norm.d == shape[1],
+                f"{name} is {None if norm is None else norm.d} wide; the embedding gives {shape[1]}.",
+            )
         require(
             self.head is None or self.head.shape == shape,
             f"head has shape {None if self.head is None else self.head.shape}; it must be {shape}, as the embedding.",
@@ -72,7 +75,7 @@ class LanguageModel(eqx.Module):
         dtype=None,
         **options: Any,
     ) -> "LanguageModel":
-        """Embedding, and head unless tied, of variance 1 / d; options: bounds, scale, softcap."""
+        """Embedding, and head unless tied, of variance 1 / d; options: bounds, scale, softcap, embedding_norm."""
         require(len(blocks) >= 1, "a model needs at least one block.")
         keys, d = jr.split(key), blocks[0].d_in
         draw = lambda key: jr.normal(key, (vocabulary, d), dtype or float) / d**0.5
@@ -104,7 +107,9 @@ class LanguageModel(eqx.Module):
         # A negative number would count from the end: it goes where no token is, too.
         tokens = jnp.where(tokens < 0, jnp.full_like(tokens, self.vocabulary), tokens)
         x = jnp.take(self.embedding, tokens, axis=0, mode="fill", fill_value=jnp.nan)
-        return through(_bounded(self.blocks, self.bounds), x * jnp.asarray(self.scale, x.dtype), state, start, mask)
+        x = x * jnp.asarray(self.scale, x.dtype)
+        x = x if self.embedding_norm is None else self.embedding_norm(x)
+        return through(_bounded(self.blocks, self.bounds), x, state, start, mask)
 
     def logits(self, x: Float[Array, "time d"]) -> Float[Array, "time vocabulary"]:
         """What is read of each token as logits, in float32 or wider."""
