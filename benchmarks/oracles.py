@@ -13,11 +13,12 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
+from tests.oracles.held import Held, error
 
 from dualform.mixers import registry
-from tests.oracles.held import Held, error
 
 TESTS = Path(__file__).resolve().parents[1] / "tests" / "mixers"
 
@@ -30,10 +31,10 @@ def all_held() -> dict[str, Held]:
     return found
 
 
-def measured() -> dict[str, dict[str, object]]:
+def measured() -> dict[str, dict[str, Any]]:
     """By mixer: the largest error, and the files and peers behind it."""
     jax.config.update("jax_enable_x64", True)
-    mixers: dict[str, dict[str, object]] = {}
+    mixers: dict[str, dict[str, Any]] = {}
     for stem, held in all_held().items():
         if held.mixer not in registry():
             continue

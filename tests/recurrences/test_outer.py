@@ -35,10 +35,11 @@ def named(kind, *a, **options) -> Any:
 
 def loop(kind, *a) -> Any:
     """The loop on paper, the decay in the shape of one that broadcasts to the state."""
+    q, k, v, state, *rest = a
     if kind == "none":
-        return outer_loop(*a[:4], None, *a[4:])
-    decay = {"head": lambda d: d, "rows": lambda d: d[:, :, None], "columns": lambda d: d[:, None]}[kind](a[4])
-    return outer_loop(*a[:4], decay, *a[5:])
+        return outer_loop(q, k, v, state, None, *rest)
+    decay = {"head": lambda d: d, "rows": lambda d: d[:, :, None], "columns": lambda d: d[:, None]}[kind](rest[0])
+    return outer_loop(q, k, v, state, decay, *rest[1:])
 
 
 @pytest.mark.parametrize("form", ["naive", "chunked", "parallel"])
@@ -154,7 +155,8 @@ def test_naive_is_the_loop():
     """The specification itself is the loop on paper, flags included."""
     q, k, v, state = arguments()
     ones = jnp.ones((TIME, 1, 1))
-    fast_gives_naive(lambda *a: naive(*a[:4], ones, *a[4:]), outer_loop_of_flags, (q, k, v, state), FLAGS)
+    specification = lambda q, k, v, state, *flags: naive(q, k, v, state, ones, *flags)
+    fast_gives_naive(specification, outer_loop_of_flags, (q, k, v, state), FLAGS)
 
 
 def outer_loop_of_flags(q, k, v, state, start, mask):

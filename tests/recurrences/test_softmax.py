@@ -129,7 +129,11 @@ def test_blocks_give_the_whole_map(block, span):
         normal(keys[2], (time + before, 2, 3)),
     )
     last = before + jnp.arange(time, dtype=jnp.int32)
-    first = jnp.maximum(last - span + 1, jnp.where(jnp.arange(time) < 5, jnp.int32(3), jnp.int32(before + 5))).at[7].set(100)
+    first = (
+        jnp.maximum(last - span + 1, jnp.where(jnp.arange(time) < 5, jnp.int32(3), jnp.int32(before + 5)))
+        .at[7]
+        .set(100)
+    )
     fast_gives_naive(
         lambda q, k, v: attend(q, k, v, first, last, span=span, scale=0.5, block=block),
         lambda q, k, v: dense(q, k, v, first, last, 0.5),

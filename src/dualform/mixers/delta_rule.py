@@ -88,16 +88,17 @@ class DeltaRule(AbstractNormedHeads):
         d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 12)
         kernel = lambda key: jr.normal(key, (width, d), dtype) / width**0.5
         row = lambda key: jr.normal(key, (heads, d), dtype) / d**0.5
-        projections = [random_heads(k, heads, d_h, d, dtype) for k in keys[:3]]
-        shared = (*(kernel(k) for k in keys[3:6]), row(keys[6]), jnp.ones(d_h, dtype))
+        w_q, w_k, w_v = (random_heads(each, heads, d_h, d, dtype) for each in keys[:3])
+        c_q, c_k, c_v = (kernel(each) for each in keys[3:6])
         w_o = jr.normal(keys[7], (d, d), dtype) / d**0.5
+        shared = w_q, w_k, w_v, c_q, c_k, c_v, row(keys[6]), jnp.ones(d_h, dtype), w_o
         if not gated:
-            return cls(*projections, *shared, w_o)
+            return cls(*shared)
         a_log = jnp.log(jr.uniform(keys[8], (heads,), dtype, 1, 16))
         steps = jnp.exp(jr.uniform(keys[9], (heads,), dtype, math.log(1e-3), math.log(0.1)))
         a_bias = steps + jnp.log(-jnp.expm1(-steps))  # the inverse of softplus
         w_g = random_heads(keys[11], heads, d_h, d, dtype)
-        return cls(*projections, *shared, w_o, row(keys[10]), a_log, a_bias, w_g)
+        return cls(*shared, row(keys[10]), a_log, a_bias, w_g)
 
     def init_state(self):
         """S = 0, (head, d_k, d_v), and the last tokens that the convolutions of q, k and v still see, zeros."""

@@ -55,8 +55,8 @@ class GSA(AbstractNormedHeads):
         """As many slots as a head has channels, if no other number is given; weights of variance 1 / fan-in."""
         d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 5)
         sizes = zip(keys, (d_h, d_h, d_h, slots or max(d_h, 2)), strict=False)
-        projections = (random_heads(k, heads, rows, d, dtype) for k, rows in sizes)
-        return cls(*projections, jnp.ones(d_h, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
+        w_q, w_k, w_v, w_f = (random_heads(each, heads, rows, d, dtype) for each, rows in sizes)
+        return cls(w_q, w_k, w_v, w_f, jnp.ones(d_h, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
 
     def init_state(self):
         """K^T = 0, (head, d_k, slots), and V = 0, (head, slots, d_v)."""

@@ -45,9 +45,9 @@ class HGRN2(AbstractNormedHeads):
     def make(cls, d: int, *, key: Array, heads: int = 2, gamma: float = 0.25, dtype=None) -> "HGRN2":
         """As many key as value channels, weights of variance 1 / fan-in, one bound for all channels."""
         width, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 4)
-        projections = (random_heads(k, heads, width, d, dtype) for k in keys[:3])
+        w_q, w_f, w_v = (random_heads(each, heads, width, d, dtype) for each in keys[:3])
         bound, norm = jnp.full((heads, width), gamma, dtype), jnp.ones(width, dtype)
-        return cls(*projections, bound, norm, jr.normal(keys[3], (d, d), dtype) / d**0.5)
+        return cls(w_q, w_f, w_v, bound, norm, jr.normal(keys[3], (d, d), dtype) / d**0.5)
 
     def init_state(self):
         """S = 0, (head, d_k, d_v)."""
@@ -63,6 +63,7 @@ class HGRN2(AbstractNormedHeads):
 
     def read(self, chosen, value, state, start, mask):
         """S_t^T q_t, (time, head, d_v), and S."""
+        q, k, f = chosen
         head = lambda q, k, f, v, s: outer(q, k, v, s, decay=f, start=start, mask=mask)
         axes = (1, 1, 1, 1, None if state is None else 0)
-        return jax.vmap(head, in_axes=axes, out_axes=(1, 0))(*chosen, value, state)
+        return jax.vmap(head, in_axes=axes, out_axes=(1, 0))(q, k, f, value, state)

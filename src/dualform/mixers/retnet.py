@@ -53,9 +53,9 @@ class RetNet(AbstractNormedHeads):
         d_v, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 5)
         d_k = d_v + d_v % 2
         sizes = ((keys[0], d_k), (keys[1], d_k), (keys[2], d_v), (keys[3], d_v))
-        projections = (random_heads(k, heads, rows, d, dtype) for k, rows in sizes)
+        w_q, w_k, w_v, w_g = (random_heads(each, heads, rows, d, dtype) for each, rows in sizes)
         gamma = (1 - 2.0 ** (-5 - jnp.arange(heads, dtype=float))).astype(dtype)
-        return cls(*projections, gamma, jnp.ones(d_v, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
+        return cls(w_q, w_k, w_v, w_g, gamma, jnp.ones(d_v, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
 
     def init_state(self):
         """S = 0, (head, d_k, d_v), and the next token's place in its document, 0."""

@@ -91,7 +91,8 @@ def delta(
     decay = jnp.ones(time, wide) if decay is None else decay.astype(wide)
     turn = lambda a: a[::-1] if reverse else a
     queries, keys, values, beta = (turn(a).astype(wide) for a in (queries, keys, values, beta))
-    decay, mask = turn(decay), None if mask is None else turn(mask)
+    decay = turn(decay)
+    mask = None if mask is None else turn(mask)
     if start is not None:
         decay = jnp.where(turn(start), jnp.zeros_like(decay), decay)
     if mask is not None:

@@ -80,11 +80,11 @@ def diagonal(
     decay = jnp.broadcast_to(decay.astype(wide), drive.shape if varies else drive.shape[1:])
     h0 = jnp.zeros(drive.shape[1:], wide) if h0 is None else h0.astype(wide)
     decay, drive = _with_flags(decay, drive, start, mask, varies)
-    form = choose("diagonal", ("scan", "associative", "naive"), form, time=time)
-    if form == "naive":
+    chosen = choose("diagonal", ("scan", "associative", "naive"), form, time=time)
+    if chosen == "naive":
         h, final = _naive(decay, drive, h0, reverse)
     else:
-        h = _diagonal(form, reverse, decay, drive, h0)
+        h = _diagonal(chosen, reverse, decay, drive, h0)
         final = h[0 if reverse else -1]
     return h.astype(dtype), final
 
