@@ -4,6 +4,7 @@ from dualform.tensor_file import write_atomically
 from dualform.training.batched import batched, mean_squared_error
 from dualform.training.checkpoints import Checkpoints
 from dualform.training.config import FitConfig
+from dualform.training.cross_entropy import NO_TARGET, cross_entropy
 from dualform.training.ensemble import FittedEnsemble, fit_ensemble
 from dualform.training.fit import Fitted, Progress, fit, resume
 from dualform.training.run import Run
@@ -14,6 +15,7 @@ from dualform.training.sweep import Job, Row, run_job, sweep
 from dualform.training.weights import load_weights, save_weights
 
 __all__ = [
+    "NO_TARGET",
     "Checkpoints",
     "FitConfig",
     "Fitted",
@@ -26,6 +28,7 @@ __all__ = [
     "SecondOrder",
     "TrainState",
     "batched",
+    "cross_entropy",
     "decayed",
     "fit",
     "fit_ensemble",
