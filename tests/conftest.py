@@ -1,5 +1,6 @@
 """Every test runs in float64, with strict dtypes and ranks, with warnings as errors, and with compilations kept on disk."""
 
+import gc
 import itertools
 import os
 import signal
@@ -44,6 +45,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "ignore:(?s)Exception ignored in.*Event loop is closed:pytest.PytestUnraisableExceptionWarning",
     )
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
+
+
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 20_000
+"""Linux gives a process 65,530 maps of memory; each compiled program takes some, and without the next one jax crashes."""
+
+
+def pytest_runtest_teardown() -> None:
+    """Let compiled programs go before they take all the maps of memory that a process may have."""
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
