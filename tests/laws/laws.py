@@ -191,7 +191,9 @@ def _gradients_of_two_calls(mixer, x, state, split):
         powers = [jnp.sum(y * y), *(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jtu.tree_leaves(final))]
         return sum(power.astype(float) for power in powers)
 
-    whole = eqx.filter_grad(lambda args: _score(*args, None, None, jnp.ones((len(x), 1))))((mixer, x, state))
+    whole = eqx.filter_grad(lambda args: _score(args[0], args[1], args[2], None, None, jnp.ones((len(x), 1))))(
+        (mixer, x, state)
+    )
     return eqx.filter_grad(score)((mixer, x, state)), whole
 
 

@@ -1,6 +1,5 @@
 """The causal convolution: exact answers, its map, torch's numbers, and what it says of weights that do not fit."""
 
-
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -35,7 +34,10 @@ def test_the_map_gives_the_output():
 BAD = {
     "a flat kernel": (lambda: CausalConvolution(np.zeros(3), np.zeros(3)), r"kernel has shape \(3,\)"),
     "an empty kernel": (lambda: CausalConvolution(np.zeros((0, 3)), np.zeros(3)), "neither 0"),
-    "a short bias": (lambda: CausalConvolution(np.zeros((4, 3)), np.zeros(2)), r"bias has shape \(2,\); it must be \(3,\)"),
+    "a short bias": (
+        lambda: CausalConvolution(np.zeros((4, 3)), np.zeros(2)),
+        r"bias has shape \(2,\); it must be \(3,\)",
+    ),
     "no width": (lambda: CausalConvolution.make(3, key=jr.key(0), width=0), "width is 0; a convolution sees"),
 }
 
