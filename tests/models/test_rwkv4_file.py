@@ -94,6 +94,7 @@ def changed(name: str, change) -> bytes:
 
 
 WHOLE = written(arrays())
+CUT = WHOLE[: WHOLE.index(b"blocks.0.ffn.time_mix_k") - 16]
 W = "blocks.1.att.key.weight"
 BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is not a file of RWKV weights in rwkv.cpp's format: it does not begin as one"),
@@ -107,7 +108,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "cut in a name": (WHOLE[:50], "ends, or is damaged, after the header"),
     "cut in numbers": (WHOLE[:-1], r"ends, or is damaged, after blocks.1.ffn.value.weight"),
     "cut between arrays": (
-        WHOLE[: WHOLE.index(b"blocks.0.ffn.time_mix_k") - 16],
+        CUT,
         r"lacks blocks.0.ffn.key.weight and other arrays. It is truncated",
     ),
     "quantised array": (WHOLE[:32] + struct.pack("<i", 2) + WHOLE[36:], "an array of 2 dimensions and dtype 2"),
