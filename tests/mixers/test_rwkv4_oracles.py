@@ -13,7 +13,8 @@ def time_mixing(a):
     """transformers' names; a state is the last token, and the sums with the exponent by which they are divided."""
     mixes = (a[f"time_mix_{name}"][0, 0] for name in ("key", "value", "receptance"))
     matrices = (a[f"{name}.weight"] for name in ("key", "value", "receptance"))
-    mixer = RWKV4TimeMixing(*mixes, *matrices, a["time_decay"], a["time_first"], a["readout.weight"])
+    rest = (a[name] for name in ("time_decay", "time_first", "readout.weight"))
+    mixer = RWKV4TimeMixing(*mixes, *matrices, *rest)
     if "last_0" not in a:
         return {"y": mixer(a["x"])[0]}
     y, (last, sums) = mixer(a["x"], (a["last_0"], tuple(a[f"{name}_0"] for name in SUMS)))

@@ -36,7 +36,7 @@ def arrays() -> dict[str, np.ndarray]:
         shapes |= {f"blocks.{i}.ffn.key.weight": (HIDDEN, D), f"blocks.{i}.ffn.value.weight": (D, HIDDEN)}
         shapes[f"blocks.{i}.ffn.receptance.weight"] = (D, D)
     rng = np.random.default_rng(0)
-    drawn = {name: rng.integers(-64, 64, shape).astype("<f4") / 32 for name, shape in shapes.items()}
+    drawn: dict[str, Any] = {name: rng.integers(-64, 64, shape).astype("<f4") / 32 for name, shape in shapes.items()}
     for i in range(LAYERS):
         drawn[f"blocks.{i}.att.time_decay"] = -np.abs(drawn[f"blocks.{i}.att.time_decay"]) - np.float32(0.5)
     return drawn

@@ -11,6 +11,7 @@ metadata. It shares no code with dualform. The attention casts keys to float32; 
 
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -76,8 +77,8 @@ def record(name: str, kind: type[torch.nn.Module], time: int, scale: float, stat
     outputs = {"y": y[0]} | {part: slot.value for part, slot in zip(state, parts, strict=True)}
     assert all(value.dtype == torch.float64 and torch.isfinite(value).all() for value in outputs.values())
     cotangents = {n: draw(*value.shape) for n, value in outputs.items()}
-    sum((cotangents[n] * value).sum() for n, value in outputs.items()).backward()
-    tensors = {f"output.{n}": value.detach() for n, value in outputs.items()}
+    torch.stack([(cotangents[n] * value).sum() for n, value in outputs.items()]).sum().backward()
+    tensors: dict[str, Any] = {f"output.{n}": value.detach() for n, value in outputs.items()}
     tensors |= {f"cotangent.{n}": value for n, value in cotangents.items()}
     # "output." begins the name of an output.
     arguments = {n.replace("output.weight", "readout.weight"): value for n, value in arguments.items()}

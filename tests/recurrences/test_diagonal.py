@@ -1,5 +1,7 @@
 """The diagonal recurrence against the loop on paper, in all its forms."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -30,7 +32,7 @@ def arguments(seed, units, varies, dtype):
     return decay.astype(dtype), normal(keys[1], (TIME, *units), dtype), normal(keys[2], units, dtype)
 
 
-def flags_of(start=None, mask=None):
+def flags_of(start=None, mask=None) -> dict[str, Any]:
     """The flags by name."""
     return {"start": start, "mask": mask}
 

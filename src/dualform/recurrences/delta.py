@@ -9,6 +9,7 @@ where S is the state before the chunk and before_t the product of its decays up 
 matrix products alone. Decays are multiplied, never divided by, so a decay of 0 forgets exactly.
 """
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import jax
@@ -89,7 +90,7 @@ def delta(
     wide = accumulator(*(a.dtype for a in (queries, keys, values, beta)))
     state = jnp.zeros((d_k, values.shape[1]), wide) if state is None else state.astype(wide)
     decay = jnp.ones(time, wide) if decay is None else decay.astype(wide)
-    turn = lambda a: a[::-1] if reverse else a
+    turn: Callable[[Array], Array] = lambda a: a[::-1] if reverse else a
     queries, keys, values, beta = (turn(a).astype(wide) for a in (queries, keys, values, beta))
     decay = turn(decay)
     mask = None if mask is None else turn(mask)
