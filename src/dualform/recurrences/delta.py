@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.recurrences.choice import choose
-from dualform.recurrences.flags import check_flags, check_state, check_time
+from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 from dualform.recurrences.outer import products
 
 Form: TypeAlias = Literal["chunked", "naive"]
@@ -122,6 +122,7 @@ def _check(queries, keys, values, beta, state, decay, start, mask, chunk) -> Non
         require(a is None or found == (time,), f"{name} has shape {found}; it must be ({time},), one for each token.")
     check_state("state", state, (d_k, values.shape[1]))
     check_flags(time, start, mask)
+    check_decay("decay", decay)
     require(
         chunk >= 1 and chunk & (chunk - 1) == 0, f"chunk is {chunk}; it must be at least 1 token, and a power of two."
     )
