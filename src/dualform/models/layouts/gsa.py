@@ -50,6 +50,6 @@ def _mixer(part: Tensors, config: Config, d: int) -> GSA:
         repeated("f_proj", slots),
         norm_weight(part, config, "g_norm", values, w_v).reshape(heads, d_v),
         part.take("o_proj.weight", d, values),
-        normaliser=config.number("gate_logit_normalizer", 8),
+        normaliser=config.number("gate_logit_normalizer", 8.0),
         epsilon=EPSILON,
     )

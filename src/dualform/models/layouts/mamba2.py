@@ -12,6 +12,8 @@ from dualform.models.layouts.tensors import Config, Tensors, divided, head
 from dualform.models.norm import RMSNorm
 
 KIND, MODEL_TYPES = "Mamba-2", ("mamba2",)
+NO_LIMIT = (None, [0.0, float("inf")], [0.0, {"__float__": "Infinity"}])
+"""How a config says that steps have no limit; the last is how transformers writes infinity."""
 
 
 def recognised(names: Collection[str]) -> bool:
@@ -26,7 +28,7 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
     """
     config.must_be("hidden_act", "silu")
     config.must_be("use_bias", False)
-    config.must_be("time_step_limit", None, [0.0, float("inf")])
+    config.must_be("time_step_limit", *NO_LIMIT)
     backbone = tensors.under("backbone.")
     vocabulary, d = backbone.shape("embeddings.weight", 2)
     config.agrees("vocab_size", vocabulary)
