@@ -17,8 +17,6 @@ from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.models import preset, published
 
 DIFFERENCES = {
-    "hgrn2-1.3b": -24 * (2048 - 128),  # a norm weight for each of 128 channels, not of 2,048
-    "gsa-1.3b": -24 * (2048 - 512),
     "retnet-1.3b": 24 * 8,  # a decay for each of 8 heads
 }
 

@@ -13,7 +13,7 @@ import pytest
 from dualform import models
 from dualform.errors import InputError
 from dualform.models import TPGN
-from dualform.training.weights import load_weights, save_weights
+from dualform.training import load_weights, save_weights
 from tests.laws import laws
 
 PAST, PERIOD, MARKS = 12, 4, 2

@@ -38,7 +38,7 @@ class DeltaRule(AbstractNormedHeads):
 
     **Arguments:** w_q, w_k (head, d_k, d); w_v (head, d_v, d); c_q, c_k (width, head * d_k), c_v (width, head * d_v), kernels;
     w_b (head, d); norm (d_v,); w_o (d_out, head * d_v). Together, or none of them: w_a (head, d), a_log, a_bias (head,). And
-    w_g (head, d_v, d), optional.
+    w_g (head, d_v, d), optional; epsilon: of the norm.
 
     **Raises:** `InputError` where the shapes do not fit.
 
@@ -59,6 +59,7 @@ class DeltaRule(AbstractNormedHeads):
     a_log: Float[Array, " head"] | None = eqx.field(default=None, converter=_maybe)
     a_bias: Float[Array, " head"] | None = eqx.field(default=None, converter=_maybe)
     w_g: Float[Array, "head d_v d"] | None = eqx.field(default=None, converter=_maybe)
+    epsilon: float = eqx.field(default=1e-5, static=True)
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_k, self.w_v, self.w_o)

@@ -7,7 +7,15 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
-from dualform.mixers.heads import AbstractNormedHeads, check_heads, check_shape, into_heads, random_heads, split_width
+from dualform.mixers.heads import (
+    AbstractNormedHeads,
+    check_heads,
+    check_norm,
+    check_shape,
+    into_heads,
+    random_heads,
+    split_width,
+)
 from dualform.recurrences.outer import outer
 
 
@@ -20,7 +28,7 @@ class GLA(AbstractNormedHeads):
     The dual form freezes the norm's scale, and is linear else: its map is scale_t sum_k q_tk k_sk prod_{s<u<=t} alpha_uk.
 
     **Arguments:** w_q, w_k (head, d_k, d); w_v, w_g (head, d_v, d); a_1 (rank, d), a_2 (head, d_k, rank), b (head, d_k);
-    norm (d_v,); w_o (d_out, head * d_v).
+    norm (d_v,), or (head, d_v) for a norm over all heads at once; w_o (d_out, head * d_v); epsilon: of the norm.
 
     **Raises:** `InputError` where the shapes do not fit.
 
@@ -35,8 +43,9 @@ class GLA(AbstractNormedHeads):
     a_2: Float[Array, "head d_k rank"] = eqx.field(converter=jnp.asarray)
     b: Float[Array, "head d_k"] = eqx.field(converter=jnp.asarray)
     w_g: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, "*heads d_v"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    epsilon: float = eqx.field(default=1e-5, static=True)
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
@@ -46,7 +55,7 @@ class GLA(AbstractNormedHeads):
         check_shape("a_2", self.a_2, (heads, d_k, rank))
         check_shape("b", self.b, (heads, d_k))
         check_shape("w_g", self.w_g, self.w_v.shape)
-        check_shape("norm", self.norm, self.w_v.shape[1:2])
+        check_norm(self.norm, self.w_v)
 
     @classmethod
     def make(cls, d: int, *, key: Array, heads: int = 2, rank: int = 16, dtype=None) -> "GLA":

@@ -7,16 +7,18 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
+from dualform.errors import require
 from dualform.mixers.heads import (
     AbstractNormedHeads,
     check_heads,
+    check_norm,
     check_shape,
     each_token,
+    fresh_norm,
     into_heads,
     random_heads,
     split_width,
 )
-from dualform.norms import rms_factor
 from dualform.recurrences.outer import outer
 
 
@@ -29,34 +31,42 @@ class GSA(AbstractNormedHeads):
     The slots that a token reads (the softmax) choose the map; o is linear in the values:
     o_t = sum_s (sum_m softmax(K_t q_t)_m s_sm prod_{s<u<=t} alpha_um) v_s. The dual form freezes the last swish and norm.
 
-    **Arguments:** w_q, w_k (head, d_k, d); w_v (head, d_v, d); w_f (head, slots, d); norm (d_v,); w_o (d_out, head * d_v).
+    **Arguments:** w_q, w_k (head, d_k, d); w_v (head, d_v, d); w_f (head, slots, d); norm (d_v,), or (head, d_v) for a
+    norm over all heads at once; w_o (d_out, head * d_v); normaliser: 8, what the logarithm of sigma(W_f x) is divided by;
+    epsilon: of the norm.
 
     **Raises:** `InputError` where the shapes do not fit.
 
-    **Source:** Zhang et al. 2024 (arXiv 2409.07146), Eq. 9 and Fig. 2; the paper's norm is over all heads, here each has its
-    own. Oracle: fla's `GatedSlotAttention` of one head, and `naive_recurrent_gsa`.
+    **Source:** Zhang et al. 2024 (arXiv 2409.07146), Eq. 9 and Fig. 2, whose norm is over all heads. Oracle: fla's
+    `GatedSlotAttention` of one head, `naive_recurrent_gsa`, and fla's models.
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
     w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
     w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
     w_f: Float[Array, "head slots d"] = eqx.field(converter=jnp.asarray)
-    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, "*heads d_v"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    normaliser: float = eqx.field(default=8.0, static=True)
+    epsilon: float = eqx.field(default=1e-5, static=True)
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
         slots = self.w_f.shape[1] if self.w_f.ndim == 3 else 1
         check_shape("w_f", self.w_f, (len(self.w_q), slots, self.w_q.shape[2]))
-        check_shape("norm", self.norm, self.w_v.shape[1:2])
+        check_norm(self.norm, self.w_v)
+        require(self.normaliser > 0, f"normaliser is {self.normaliser}; it must be above 0.")
 
     @classmethod
-    def make(cls, d: int, *, key: Array, heads: int = 2, slots: int | None = None, dtype=None) -> "GSA":
+    def make(
+        cls, d: int, *, key: Array, heads: int = 2, slots: int | None = None, norm_over_all: bool = False, dtype=None
+    ) -> "GSA":
         """As many slots as a head has channels, if no other number is given; weights of variance 1 / fan-in."""
         d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 5)
         sizes = zip(keys, (d_h, d_h, d_h, slots or max(d_h, 2)), strict=False)
         w_q, w_k, w_v, w_f = (random_heads(each, heads, rows, d, dtype) for each, rows in sizes)
-        return cls(w_q, w_k, w_v, w_f, jnp.ones(d_h, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
+        norm = fresh_norm(heads, d_h, norm_over_all, dtype)
+        return cls(w_q, w_k, w_v, w_f, norm, jr.normal(keys[4], (d, d), dtype) / d**0.5)
 
     def init_state(self):
         """K^T = 0, (head, d_k, slots), and V = 0, (head, slots, d_v)."""
@@ -67,7 +77,7 @@ class GSA(AbstractNormedHeads):
     def choose(self, x, state, start, mask):
         """The softmax over slots, s and alpha, (time, head, slots), and K after the last token."""
         logits = into_heads(x, self.w_f)
-        log_alpha = jax.nn.log_sigmoid(logits) / 8
+        log_alpha = jax.nn.log_sigmoid(logits) / self.normaliser
         alpha, s = jnp.exp(log_alpha), -jnp.expm1(log_alpha)
         q, k = (jax.nn.silu(into_heads(x, w)) for w in (self.w_q, self.w_k))
         head = lambda q, k, s, before, alpha: outer(q, k, s, before, value_decay=alpha, start=start, mask=mask)
@@ -89,7 +99,7 @@ class GSA(AbstractNormedHeads):
 
     def scale(self, o):
         """sigma(o) / rms(swish(o)), (time, head, d_v): times o, it is swish(o) normed."""
-        return jax.nn.sigmoid(o) * rms_factor(jax.nn.silu(o), self.epsilon)
+        return jax.nn.sigmoid(o) * self.factor(jax.nn.silu(o))
 
     def weights(self, x, state, start, mask):
         """What each head reads of each token's v through the slots: before the last swish, the norm and W_o."""

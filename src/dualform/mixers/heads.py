@@ -56,8 +56,22 @@ def check_shape(name: str, a: Array, shape: tuple[int, ...]) -> None:
     require(a.shape == shape, f"{name} has shape {a.shape}; the other weights need {shape}.")
 
 
+def check_norm(norm: Array, w_v: Array) -> None:
+    """Raise `InputError` unless the norm's weight is (d_v,), for each head by itself, or (head, d_v), for all at once."""
+    shapes = (w_v.shape[1:2], w_v.shape[:2])
+    require(norm.shape in shapes, f"norm has shape {norm.shape}; the other weights need {shapes[0]}, or {shapes[1]}.")
+
+
+def fresh_norm(heads: int, d_v: int, over_all: bool, dtype) -> Float[Array, "*heads d_v"]:
+    """A norm's weight of ones: of each head by itself, or of all heads at once."""
+    return jnp.ones((heads, d_v) if over_all else d_v, dtype)
+
+
 class AbstractNormedHeads(AbstractMixer):
-    """y_t = W_o (norm * o_t / rms(o_t) * gate_t): heads that read a memory, are normed and gated one by one, and joined.
+    """y_t = W_o (norm * o_t / rms(o_t) * gate_t): heads that read a memory, are normed and gated, and joined.
+
+    The norm's weight is (d_v,), shared by the heads, where each is normed by itself; (head, d_v) where the norm goes over all
+    channels of all heads at once.
 
     A mixer writes `choose`, what chooses the map and the gate; and `read`, the memory's recurrence, linear in the values.
     The dual form freezes the norm's scale.
@@ -65,9 +79,9 @@ class AbstractNormedHeads(AbstractMixer):
 
     w_v: eqx.AbstractVar[Float[Array, "head d_v d"]]
     w_o: eqx.AbstractVar[Float[Array, "d_out head*d_v"]]
-    norm: eqx.AbstractVar[Float[Array, " d_v"]]
+    norm: eqx.AbstractVar[Float[Array, "*heads d_v"]]
+    epsilon: eqx.AbstractVar[float]
     linear_given_gates: ClassVar[bool] = False
-    epsilon: ClassVar[float] = 1e-5
 
     @abc.abstractmethod
     def choose(self, x, state: State, start, mask) -> tuple[Any, Float[Array, "time head d_v"] | None]:
@@ -87,13 +101,20 @@ class AbstractNormedHeads(AbstractMixer):
         """Width of the output."""
         return len(self.w_o)
 
-    def scale(self, o: Float[Array, "time head d_v"]) -> Float[Array, "time head 1"]:
-        """1 / rms of each head."""
-        return rms_factor(o, self.epsilon)
+    def scale(self, o: Float[Array, "time head d_v"]) -> Float[Array, "time heads channels"]:
+        """1 / rms of each head, (time, head, 1), or of all, (time, 1, 1)."""
+        return self.factor(o)
+
+    def factor(self, o: Float[Array, "time head d_v"]) -> Float[Array, "time heads 1"]:
+        """1 / rms of o, of each head or of all."""
+        if self.norm.ndim == 1:
+            return rms_factor(o, self.epsilon)
+        return rms_factor(o.reshape(len(o), 1, -1), self.epsilon)
 
     def joined(self, o, scale, gate) -> Float[Array, "time d_out"]:
         """Heads normed with this scale, gated and joined."""
-        o = o * scale * self.norm.astype(o.dtype)[None, None]
+        norm = self.norm[None] if self.norm.ndim == 2 else self.norm[None, None]
+        o = o * scale * norm.astype(o.dtype)
         o = o if gate is None else o * gate
         return project(o.reshape(len(o), -1), self.w_o)
 

@@ -7,7 +7,16 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
-from dualform.mixers.heads import AbstractNormedHeads, check_heads, check_shape, into_heads, random_heads, split_width
+from dualform.mixers.heads import (
+    AbstractNormedHeads,
+    check_heads,
+    check_norm,
+    check_shape,
+    fresh_norm,
+    into_heads,
+    random_heads,
+    split_width,
+)
 from dualform.mixers.ranges import check_decays
 from dualform.recurrences.outer import outer
 
@@ -19,34 +28,38 @@ class HGRN2(AbstractNormedHeads):
     input; q = swish(W_q x), the output gate. It is GLA with k = 1 - f.
 
     **Arguments:** w_q, w_f (head, d_k, d); w_v (head, d_v, d); gamma (head, d_k), in [0, 1) (`hgrn_lower_bounds` gives those of
-    all layers); norm (d_v,); w_o (d_out, head * d_v).
+    all layers); norm (d_v,), or (head, d_v) for a norm over all heads at once; w_o (d_out, head * d_v); epsilon: of the norm.
 
     **Raises:** `InputError` where the shapes do not fit, or gamma is out of range.
 
     **Source:** Qin et al. 2024 (arXiv 2404.07904), Eq. 5. Its q is sigma(W_q x) in the paper and swish in its code, and the
-    norm a LayerNorm over all heads; its code scales q by 1 / sqrt(d_k). Here swish, no scale, and each head normed by itself.
-    Oracle: fla's `HGRN2Attention` of one head, without that scale, and `naive_recurrent_gla` with k = 1 - f.
+    norm a LayerNorm over all heads; its code scales q by 1 / sqrt(d_k). Here swish and no scale, which with an epsilon of d_k
+    times the code's comes to the same; the paper's norm over all heads is there, without its mean and bias.
+    Oracle: fla's `HGRN2Attention` of one head, without that scale, `naive_recurrent_gla` with k = 1 - f, and fla's models.
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
     w_f: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
     w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
     gamma: Float[Array, "head d_k"] = eqx.field(converter=jnp.asarray)
-    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
+    norm: Float[Array, "*heads d_v"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    epsilon: float = eqx.field(default=1e-5, static=True)
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_f, self.w_v, self.w_o)
         check_shape("gamma", self.gamma, self.w_q.shape[:2])
-        check_shape("norm", self.norm, self.w_v.shape[1:2])
+        check_norm(self.norm, self.w_v)
         check_decays("gamma", self.gamma, below_one=True)
 
     @classmethod
-    def make(cls, d: int, *, key: Array, heads: int = 2, gamma: float = 0.25, dtype=None) -> "HGRN2":
+    def make(
+        cls, d: int, *, key: Array, heads: int = 2, gamma: float = 0.25, norm_over_all: bool = False, dtype=None
+    ) -> "HGRN2":
         """As many key as value channels, weights of variance 1 / fan-in, one bound for all channels."""
         width, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 4)
         w_q, w_f, w_v = (random_heads(each, heads, width, d, dtype) for each in keys[:3])
-        bound, norm = jnp.full((heads, width), gamma, dtype), jnp.ones(width, dtype)
+        bound, norm = jnp.full((heads, width), gamma, dtype), fresh_norm(heads, width, norm_over_all, dtype)
         return cls(w_q, w_f, w_v, bound, norm, jr.normal(keys[3], (d, d), dtype) / d**0.5)
 
     def init_state(self):

@@ -21,7 +21,7 @@ class RetNet(AbstractNormedHeads):
     gamma a constant.
 
     **Arguments:** w_q, w_k (head, d_k, d), d_k even; w_v, w_g (head, d_v, d); gamma (head,), in [0, 1]; norm (d_v,); w_o (d_out,
-    head * d_v); base: of the rotary angles.
+    head * d_v); base: of the rotary angles; epsilon: of the norm.
 
     **Raises:** `InputError` where the shapes do not fit, or gamma is out of range.
 
@@ -37,6 +37,7 @@ class RetNet(AbstractNormedHeads):
     norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
     base: float = eqx.field(default=10000.0, static=True)
+    epsilon: float = eqx.field(default=1e-5, static=True)
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_k, self.w_v, self.w_o)

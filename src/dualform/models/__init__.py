@@ -5,6 +5,7 @@ from dualform.models.block import Block
 from dualform.models.griffin_models import griffin
 from dualform.models.language_model import LanguageModel
 from dualform.models.linear_models import delta_net, gated_delta_net, gla, gsa, hgrn, hgrn2, retnet
+from dualform.models.load import Loaded, load
 from dualform.models.mamba_models import mamba, mamba2
 from dualform.models.minimal_models import min_rnn
 from dualform.models.mlp import MLP, GatedMLP
@@ -15,6 +16,7 @@ from dualform.models.rwkv4_models import rwkv4
 from dualform.models.sequence_model import SequenceModel
 from dualform.models.stack import Stack
 from dualform.models.tpgn import TPGN
+from dualform.models.weights import load_weights, save_weights
 
 __all__ = [
     "delta_net",
@@ -25,6 +27,7 @@ __all__ = [
     "hgrn",
     "hgrn2",
     "retnet",
+    "load",
     "mamba",
     "mamba2",
     "min_rnn",
@@ -38,9 +41,12 @@ __all__ = [
     "Block",
     "GatedMLP",
     "LanguageModel",
+    "Loaded",
     "LayerNorm",
     "RMSNorm",
     "SequenceModel",
     "Stack",
     "TPGN",
+    "load_weights",
+    "save_weights",
 ]

@@ -124,7 +124,7 @@ def hgrn2(
 
     **Source:** Qin et al. 2024 (arXiv 2404.07904), in the sizes of flash-linear-attention, whose norm goes over all heads.
     """
-    mixer = lambda key: HGRN2.make(d, key=key, heads=heads, gamma=0.0, dtype=dtype)
+    mixer = lambda key: HGRN2.make(d, key=key, heads=heads, gamma=0.0, norm_over_all=True, dtype=dtype)
     hidden = hidden or swiglu_width(d)
     bounds = jnp.zeros((layers, d), dtype or float)
     return _linear_model(
@@ -233,6 +233,6 @@ def gsa(
 
     **Source:** Zhang et al. 2024 (arXiv 2409.07146), in the sizes of flash-linear-attention, whose norm goes over all heads.
     """
-    mixer = lambda key: GSA.make(d, key=key, heads=heads, slots=slots, dtype=dtype)
+    mixer = lambda key: GSA.make(d, key=key, heads=heads, slots=slots, norm_over_all=True, dtype=dtype)
     hidden = hidden or swiglu_width(d)
     return _linear_model(mixer, vocabulary=vocabulary, layers=layers, hidden=hidden, std=std, key=key, dtype=dtype)

@@ -32,17 +32,16 @@ class Preset(NamedTuple):
 
 _FLA = "flash-linear-attention 0.6.0"
 _GEMMA = "recurrentgemma 1.0.1"
-_ALL_HEADS = "one norm weight for all heads, where the code has one for each channel"
 
 _PRESETS: dict[str, Preset] = {
     "gla-340m": Preset(partial(gla, d=1024), 374_475_776, _FLA),
     "gla-1.3b": Preset(gla, 1_365_514_240, _FLA),
     "hgrn-1.3b": Preset(hgrn, 1_364_396_032, _FLA),
-    "hgrn2-1.3b": Preset(hgrn2, 1_364_396_032, _FLA, _ALL_HEADS),
+    "hgrn2-1.3b": Preset(hgrn2, 1_364_396_032, _FLA),
     "retnet-1.3b": Preset(retnet, 1_351_727_104, _FLA, "the decays, which are no parameters in the code"),
     "deltanet-1.3b": Preset(delta_net, 1_365_677_056, _FLA),
     "gated-deltanet-1.3b": Preset(gated_delta_net, 1_387_348_732, _FLA),
-    "gsa-1.3b": Preset(gsa, 1_376_929_792, _FLA, _ALL_HEADS),
+    "gsa-1.3b": Preset(gsa, 1_376_929_792, _FLA),
     "recurrentgemma-2b": Preset(griffin, 2_682_862_080, _GEMMA),
     "recurrentgemma-9b": Preset(partial(griffin, d=4096, layers=38, heads=16), 8_579_977_216, _GEMMA),
     "griffin-7b": Preset(

@@ -1,5 +1,6 @@
 """Training: one compiled loop with its data made on the device, schedules, run folders, and resuming to the bit."""
 
+from dualform.models.weights import load_weights, save_weights
 from dualform.tensor_file import write_atomically
 from dualform.training.batched import batched, mean_squared_error
 from dualform.training.checkpoints import Checkpoints
@@ -12,7 +13,6 @@ from dualform.training.second_order import Polished, SecondOrder, levenberg_marq
 from dualform.training.state import TrainState, decayed, initial_state, restarted, select_units, trainable
 from dualform.training.step import make_chunk
 from dualform.training.sweep import Job, Row, run_job, sweep
-from dualform.training.weights import load_weights, save_weights
 
 __all__ = [
     "NO_TARGET",

@@ -11,7 +11,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from dualform import models
 from dualform.errors import FileError, InputError
 from dualform.mixers.registry import classes
 from dualform.tensor_file import read_tensors, write_tensors
@@ -23,16 +22,17 @@ _RENAMED = {"given_decay": "decay"}
 """Fields that their constructor calls otherwise."""
 
 
-def save_weights(path: str | os.PathLike[str], module: eqx.Module) -> None:
+def save_weights(path: str | os.PathLike[str], module: eqx.Module, notes: Mapping[str, str] | None = None) -> None:
     """Write the arrays of a mixer or a model, to the bit, and what it is made of; those of a part carry the part's name.
 
-    **Arguments:** module: one of this package's mixers, or a model made of them.
+    **Arguments:** module: one of this package's mixers, or a model made of them; notes: further metadata of the file, such as
+    `tokens.notes` and a record of the training.
 
     **Raises:** `InputError` for another kind; `FileError` where the file cannot be written.
     """
     arrays: dict[str, Any] = {}
     structure = _taken_apart(module, "", arrays)
-    metadata = {"format": "dualform", "version": FORMAT, "mixer": type(module).__name__}
+    metadata = dict(notes or {}) | {"format": "dualform", "version": FORMAT, "mixer": type(module).__name__}
     metadata["structure"] = json.dumps(structure, sort_keys=True)
     write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, metadata)
 
@@ -58,6 +58,8 @@ def _taken_apart(module: eqx.Module, prefix: str, arrays: dict[str, Any]) -> dic
 
 def _known() -> dict[str, type]:
     """Every class that a file may name: the registered mixers, and the models."""
+    from dualform import models  # which hands this file's functions on
+
     made = (kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, eqx.Module))
     return {**classes(), **{kind.__name__: kind for kind in made}}
 
@@ -71,7 +73,11 @@ def load_weights(path: str | os.PathLike[str], kind: type | None = None) -> Any:
     `InputError` where its arrays do not fit together.
     """
     arrays, metadata = read_tensors(path)
-    where = repr(os.fspath(path))
+    return restored(arrays, metadata, repr(os.fspath(path)), kind)
+
+
+def restored(arrays: dict[str, np.ndarray], metadata: Mapping[str, str], where: str, kind: type | None = None) -> Any:
+    """The mixer or model of these arrays and this metadata, from a file called `where`; errors as of `load_weights`."""
     if metadata.get("format") != "dualform" or "mixer" not in metadata:
         raise FileError(
             f"{where} does not say which mixer it holds: it was not written by save_weights. Check the path."

@@ -1,0 +1,55 @@
+"""Gated slot attention in the layout of flash-linear-attention."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from dualform.mixers import GSA
+from dualform.models.language_model import LanguageModel
+from dualform.models.layouts.fla import fla_model, into_heads, norm_weight
+from dualform.models.layouts.hgrn2 import EPSILON
+from dualform.models.layouts.tensors import Config, Tensors, divided
+
+KIND, MODEL_TYPES = "GSA", ("gsa",)
+
+
+def recognised(names: Collection[str]) -> bool:
+    """Whether these are a GSA's tensors."""
+    attention = "model.layers.0.attn."
+    return (
+        attention + "f_proj.weight" in names
+        and attention + "k_proj.weight" in names
+        and attention + "g_norm.weight" in names
+    )
+
+
+def build(tensors: Tensors, config: Config) -> LanguageModel:
+    """The model of these tensors; key-value heads that serve several heads are repeated.
+
+    **Raises:** `FileError` where they, or the config, are not as they should be.
+    """
+    config.must_be("feature_map", "swish")
+    return fla_model(tensors, config, _mixer)
+
+
+def _mixer(part: Tensors, config: Config, d: int) -> GSA:
+    keys, values = part.shape("q_proj.weight", 2)[0], part.shape("o_proj.weight", 2)[1]
+    heads = config.integer("num_heads", 4) if config.fields else config.needed("num_heads", KIND)
+    kv_heads = config.integer("num_kv_heads", heads)
+    serves = divided(part, "a number of heads", heads, kv_heads)
+    d_k, d_v = divided(part, "the keys' width", keys, heads), divided(part, "the values' width", values, heads)
+    slots = divided(part, "rows of f_proj", part.shape("f_proj.weight", 2)[0], kv_heads)
+    if config.fields.get("num_slots", 64) is not None:
+        config.agrees("num_slots", slots)
+    repeated = lambda name, rows: np.repeat(into_heads(part, name, kv_heads, rows, d), serves, axis=0)
+    w_v = repeated("v_proj", d_v)
+    return GSA(
+        into_heads(part, "q_proj", heads, d_k, d),
+        repeated("k_proj", d_k),
+        w_v,
+        repeated("f_proj", slots),
+        norm_weight(part, config, "g_norm", values, w_v).reshape(heads, d_v),
+        part.take("o_proj.weight", d, values),
+        normaliser=config.number("gate_logit_normalizer", 8.0),
+        epsilon=EPSILON,
+    )

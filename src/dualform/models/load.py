@@ -1,0 +1,238 @@
+"""A model from a file, a folder or a name: our own weights, published checkpoints, and those that come with the package."""
+
+import json
+import os
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Int
+
+from dualform.arrays import accumulator
+from dualform.errors import FileError, InputError, require
+from dualform.models.layouts import LAYOUTS
+from dualform.models.layouts.tensors import Config, Tensors
+from dualform.models.rwkv4_file import MAGIC, read_rwkv4
+from dualform.models.tokens import ByteTokens, PublishedTokens, Tokens, from_notes, shown
+from dualform.models.weights import restored
+from dualform.tensor_file import read_tensors
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+class Loaded(NamedTuple):
+    """A model, and what is known of it.
+
+    - model.  tokens: what turns text into its tokens, None where nothing is known of that, or it reads no text.
+    - name: short, for people.  source: the file or folder, or the package's own.
+    - architecture: in words, such as "Mamba-2".
+    - record: what the file says of how it was trained, or its config.
+    """
+
+    model: Any
+    tokens: Tokens | None
+    name: str
+    source: str
+    architecture: str
+    record: dict[str, Any]
+
+    def encode(self, text: str) -> Int[np.ndarray, " time"]:
+        """The tokens of a text, (time,).
+
+        **Raises:** `InputError` where the model has no tokenizer, or the text is empty.
+        """
+        require(
+            self.tokens is not None,
+            f"{self.name} came without a tokenizer, so that text cannot be read for it. Give tokens, or put a tokenizer.json "
+            "beside its weights.",
+        )
+        require(len(text) >= 1, "the text is empty; give at least one character.")
+        assert self.tokens is not None
+        return self.tokens.encode(text)
+
+    def decode(self, ids: Any) -> list[str]:
+        """What each token says, one string for each; its number where the model has no tokenizer."""
+        return shown(self.tokens, ids)
+
+
+SHIPPED = {"characters": "characters.safetensors", "recall": "recall.safetensors"}
+"""The models that come with the package, by name; `experiments.embedded_models` trained them."""
+
+KNOWN: dict[str, Callable[[], Loaded]] = {}
+"""Real models that other packages carry, by name: here whoever can fetch one puts a function that loads it."""
+
+
+def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:
+    """The model that a path or a name stands for.
+
+    A name is one of `SHIPPED` or `KNOWN`. A path is a safetensors file (`save_weights` wrote it, or it has the tensors of a
+    published architecture, with its config.json beside it if there is one), a Hugging Face folder, whole or in shards, a
+    run's folder, or a file of rwkv.cpp's. A path goes before a name. Nothing is ever unpickled, and nothing is downloaded.
+
+    **Arguments:** dtype: of the real weights; as stored if not given, and float32 where that is narrower.
+
+    **Raises:** `FileError` where there is nothing of that name, or it is a pickle, truncated, of an unknown architecture, or
+    has a tensor too few, too many, of a wrong shape or not finite.
+    """
+    path, name = Path(source), os.fspath(source)
+    if not path.exists():
+        if name in KNOWN:
+            found = KNOWN[name]()
+        elif name in SHIPPED:
+            with as_file(files("dualform.models") / "data" / SHIPPED[name]) as shipped:
+                found = _file(shipped)._replace(name=name, source="dualform")
+        else:
+            raise FileError(
+                f"there is no file or folder {name!r}, and no model of that name. Check the path; the names are "
+                f"{', '.join([*SHIPPED, *KNOWN])}."
+            )
+    else:
+        found = _folder(path) if path.is_dir() else _file(path)
+    return found._replace(model=converted(found.model, dtype))
+
+
+def converted(model: Any, dtype: Any = None) -> Any:
+    """The model with its real arrays in `dtype`; in float32 or wider, as they are, if none is given."""
+    to = lambda a: a.astype(accumulator(a.dtype) if dtype is None else dtype) if _is_real(a) else a
+    return jtu.tree_map(to, model)
+
+
+def _is_real(a: Any) -> bool:
+    return eqx.is_inexact_array(a) and np.dtype(a.dtype).kind != "c"
+
+
+def _folder(path: Path) -> Loaded:
+    """A Hugging Face folder, or a run's."""
+    if (path / INDEX).is_file():
+        arrays, metadata = _sharded(path), {}
+    elif (path / WEIGHTS).is_file():
+        arrays, metadata = read_tensors(path / WEIGHTS)
+    elif (path / "weights.safetensors").is_file():
+        return _file(path / "weights.safetensors")._replace(name=path.name, source=os.fspath(path))
+    else:
+        pickles = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
+        if pickles:
+            raise _pickle(path / pickles[0])
+        raise FileError(
+            f"{os.fspath(path)!r} has no {WEIGHTS} and no {INDEX}. Give a folder with a checkpoint in safetensors, or the path "
+            "of one file."
+        )
+    return _published(arrays, metadata, path, path)
+
+
+def _file(path: Path) -> Loaded:
+    """One file."""
+    with _opened(path) as file:
+        first = file.read(8)
+    if first[:4] == MAGIC.to_bytes(4, "little"):
+        model = read_rwkv4(path)
+        tokens = ByteTokens() if model.vocabulary == ByteTokens.size else None
+        return Loaded(model, tokens, path.stem, os.fspath(path), "RWKV-4", {})
+    if path.suffix.lower() in PICKLES or first[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise _pickle(path)
+    arrays, metadata = read_tensors(path)
+    if metadata.get("format") == "dualform":
+        return _own(arrays, metadata, path)
+    return _published(arrays, metadata, path, path.parent)
+
+
+def _opened(path: Path):
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise FileError(f"{os.fspath(path)!r} cannot be read: {error.strerror}. Check its permissions.") from None
+
+
+def _pickle(path: Path) -> FileError:
+    return FileError(
+        f"{os.fspath(path)!r} is a pickle, or named as one: opening it could run any program, so it is not opened. Convert it to "
+        "safetensors where it was made (safetensors.torch.save_file of its state dict), or take the safetensors file of the "
+        "same model."
+    )
+
+
+def _own(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Path) -> Loaded:
+    """What `save_weights` wrote."""
+    where = repr(os.fspath(path))
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iub" and not np.isfinite(np.asarray(array, np.complex128)).all():
+            raise FileError(f"{name} in {where} holds NaN or infinity. The file is damaged; copy it again.")
+    model, tokens = restored(arrays, metadata, where), from_notes(metadata, where)
+    return Loaded(model, tokens, path.stem, os.fspath(path), type(model).__name__, _record(metadata))
+
+
+def _record(metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        record = json.loads(metadata.get("record", "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _published(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Path, folder: Path) -> Loaded:
+    """A checkpoint of a published architecture, whose config and tokenizer are in `folder`."""
+    where = repr(os.fspath(path))
+    if metadata.get("format") == "dualform":
+        return _own(arrays, metadata, path)
+    beside = folder / "config.json"
+    config = Config.read(beside) if beside.is_file() else Config({}, f"{where} (without a config.json)")
+    layout = _layout(arrays, config, where)
+    tensors = Tensors(arrays, where, layout.KIND)
+    try:
+        model = layout.build(tensors, config)
+    except InputError as error:
+        raise FileError(f"the weights in {where} do not fit together: {error}") from None
+    tensors.finish()
+    tokenizer = folder / "tokenizer.json"
+    tokens = PublishedTokens.read(tokenizer) if tokenizer.is_file() else None
+    return Loaded(
+        model, tokens, path.stem if path.is_file() else path.name, os.fspath(path), layout.KIND, config.fields
+    )
+
+
+def _layout(arrays: dict[str, np.ndarray], config: Config, where: str) -> ModuleType:
+    """The layout that the config names, or else the one that the tensors' names are of."""
+    kinds = ", ".join(layout.KIND for layout in LAYOUTS)
+    told = config.text("model_type", "")
+    for layout in LAYOUTS:
+        if told in layout.MODEL_TYPES:
+            return layout
+    if told:
+        raise FileError(f"{config.where} says model_type {told!r}, which cannot be read here; {kinds} can.")
+    for layout in LAYOUTS:
+        if layout.recognised(arrays):
+            return layout
+    names = ", ".join(sorted(arrays)[:3]) or "none"
+    raise FileError(
+        f"{where} holds tensors of no architecture that is known here (the first are {names}), and no config.json with a "
+        f"model_type is beside it. {kinds} can be read."
+    )
+
+
+def _sharded(path: Path) -> dict[str, np.ndarray]:
+    """Every tensor of a checkpoint in shards, each from the file that the index names."""
+    index = Config.read(path / INDEX)
+    places = index.fields.get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(p, str) for p in places.values()):
+        raise FileError(f"{index.where} has no weight_map that says which file has which tensor. Copy it again.")
+    arrays: dict[str, np.ndarray] = {}
+    for shard in sorted(set(places.values())):
+        if Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise FileError(f"{index.where} names a shard {shard!r}; shards are safetensors files in the same folder.")
+        found, _ = read_tensors(path / shard)
+        wanted = {name for name, place in places.items() if place == shard}
+        for name in sorted(wanted ^ set(found)):
+            lacks = (
+                f"lacks {name}, which {INDEX} says is in it"
+                if name in wanted
+                else f"has {name}, which {INDEX} does not name"
+            )
+            raise FileError(f"{os.fspath(path / shard)!r} {lacks}. The folder is of several downloads; copy it again.")
+        arrays |= found
+    return arrays
