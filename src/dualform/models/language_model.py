@@ -9,13 +9,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from dualform.arrays import State, accumulator, count_parameters, project
+from dualform.arrays import State, count_parameters
 from dualform.errors import require
 from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex
 from dualform.mixers.affine import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.models.block import Block, check_blocks, check_call, flag, through
 from dualform.models.norm import LayerNorm, RMSNorm
+from dualform.models.stages import Affine
 
 
 class LanguageModel(eqx.Module):
@@ -102,21 +103,29 @@ class LanguageModel(eqx.Module):
         tokens = checked_tokens(tokens, self.vocabulary, mask)
         state = self.init_state() if state is None else state
         check_call(len(tokens), start, mask, self, state, "language model")
-        if mask is not None:
-            tokens = jnp.where(mask, tokens, jnp.zeros_like(tokens))
-        # A negative number would count from the end: it goes where no token is, too.
-        tokens = jnp.where(tokens < 0, jnp.full_like(tokens, self.vocabulary), tokens)
-        x = jnp.take(self.embedding, tokens, axis=0, mode="fill", fill_value=jnp.nan)
-        x = x * jnp.asarray(self.scale, x.dtype)
+        x = self.embed(tokens, mask)
         x = x if self.embedding_norm is None else self.embedding_norm(x)
         return through(_bounded(self.blocks, self.bounds), x, state, start, mask)
 
+    def embed(self, tokens: Int[Array, " time"], mask: Bool[Array, " time"] | None = None) -> Float[Array, "time d"]:
+        """scale * E[token_t]: what the first of `stages` takes. Tokens are not read where mask is False."""
+        x = embedded(self.embedding, tokens, mask)
+        return x * jnp.asarray(self.scale, x.dtype)
+
+    def stages(self) -> tuple[tuple[str, Any], ...]:
+        """The chain from the embedded tokens to the logits, (time, d) -> (time, vocabulary): each stage with its name."""
+        blocks = tuple((f"block {i + 1}", block) for i, block in enumerate(_bounded(self.blocks, self.bounds)))
+        before = () if self.embedding_norm is None else (("embedding_norm", self.embedding_norm),)
+        behind = () if self.norm is None else (("norm", self.norm),)
+        return (*before, *blocks, *behind, ("head", self.readout()))
+
+    def readout(self) -> Affine:
+        """What gives the logits of what was normed."""
+        return Affine(self.embedding if self.head is None else self.head, softcap=self.softcap)
+
     def logits(self, x: Float[Array, "time d"]) -> Float[Array, "time vocabulary"]:
         """What is read of each token as logits, in float32 or wider."""
-        x = x if self.norm is None else self.norm(x)
-        found = project(x, self.embedding if self.head is None else self.head)
-        found = found.astype(accumulator(found.dtype))
-        return found if self.softcap is None else self.softcap * jnp.tanh(found / self.softcap)
+        return self.readout()(x if self.norm is None else self.norm(x))
 
     def __call__(
         self,
@@ -156,6 +165,18 @@ class LanguageModel(eqx.Module):
         """How many numbers it learns; not the bounds of mixers that are made from `bounds`."""
         made = 0 if self.bounds is None else self.bounds.size
         return count_parameters(self) - made
+
+
+def embedded(
+    embedding: Float[Array, "vocabulary d"], tokens: Int[Array, " time"], mask: Bool[Array, " time"] | None
+) -> Float[Array, "time d"]:
+    """E[token_t]; of the first token where there is none, NaN for one out of the vocabulary."""
+    tokens = jnp.asarray(tokens)
+    if mask is not None:
+        tokens = jnp.where(mask, tokens, jnp.zeros_like(tokens))
+    # A negative number would count from the end: it goes where no token is, too.
+    tokens = jnp.where(tokens < 0, jnp.full_like(tokens, len(embedding)), tokens)
+    return jnp.take(embedding, tokens, axis=0, mode="fill", fill_value=jnp.nan)
 
 
 def checked_tokens(tokens: Any, vocabulary: int, mask: Any = None) -> Int[Array, " time"]:

@@ -1,17 +1,20 @@
 """RWKV-4, the whole language model."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
-from dualform.arrays import State, accumulator, count_parameters, project
+from dualform.arrays import State, count_parameters
 from dualform.errors import require
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.models.block import Block, check_blocks, check_call, flag, through
-from dualform.models.language_model import checked_tokens
+from dualform.models.language_model import checked_tokens, embedded
 from dualform.models.norm import LayerNorm
+from dualform.models.stages import Affine
 
 
 class RWKV4(eqx.Module):
@@ -98,17 +101,20 @@ class RWKV4(eqx.Module):
         tokens = checked_tokens(tokens, self.vocabulary, mask)
         state = self.init_state() if state is None else state
         check_call(len(tokens), start, mask, self, state, "RWKV4")
-        if mask is not None:
-            tokens = jnp.where(mask, tokens, jnp.zeros_like(tokens))
-        # A negative number would count from the end: it goes where no token is, too.
-        tokens = jnp.where(tokens < 0, jnp.full_like(tokens, self.vocabulary), tokens)
-        x = jnp.take(self.embedding, tokens, axis=0, mode="fill", fill_value=jnp.nan)
-        return through(self.blocks, self.first_norm(x), state, start, mask)
+        return through(self.blocks, self.first_norm(self.embed(tokens, mask)), state, start, mask)
+
+    def embed(self, tokens: Int[Array, " time"], mask: Bool[Array, " time"] | None = None) -> Float[Array, "time d"]:
+        """E[token_t]: what the first of `stages` takes. Tokens are not read where mask is False."""
+        return embedded(self.embedding, tokens, mask)
+
+    def stages(self) -> tuple[tuple[str, Any], ...]:
+        """The chain from the embedded tokens to the logits, (time, d) -> (time, vocabulary): each stage with its name."""
+        blocks = tuple((f"block {i + 1}", block) for i, block in enumerate(self.blocks))
+        return (("embedding_norm", self.first_norm), *blocks, ("norm", self.norm), ("head", Affine(self.head)))
 
     def logits(self, x: Float[Array, "time d"]) -> Float[Array, "time vocabulary"]:
         """What is read of each token as logits, in float32 or wider."""
-        found = project(self.norm(x), self.head)
-        return found.astype(accumulator(found.dtype))
+        return Affine(self.head)(self.norm(x))
 
     def __call__(
         self,

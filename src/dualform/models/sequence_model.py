@@ -12,6 +12,7 @@ from dualform.errors import require
 from dualform.mixers.affine import affine, check_affine, optional_array
 from dualform.models.block import Block, check_blocks, check_call, flag, present, through
 from dualform.models.norm import LayerNorm, RMSNorm
+from dualform.models.stages import Affine, Pool
 
 POOLS = ("none", "mean", "last")
 
@@ -79,6 +80,23 @@ class SequenceModel(eqx.Module):
     def d_out(self) -> int:
         """Width of the output."""
         return len(self.w_out)
+
+    def stages(self) -> tuple[tuple[str, Any], ...]:
+        """The chain from the tokens to the outputs, (time, d_in) -> (time, d_out): each stage with its name.
+
+        Where the model pools, the chain gives at each token the output of all that was read so far, as a step does; the
+        model's own output is that at the last token that is there.
+        """
+        blocks = tuple((f"block {i + 1}", block) for i, block in enumerate(self.blocks))
+        norm = () if self.norm is None else (("norm", self.norm),)
+        pool = () if self.pool == "none" else (("pool", Pool(len(self.w_in), self.pool)),)
+        return (
+            ("embed", Affine(self.w_in, self.b_in)),
+            *blocks,
+            *norm,
+            *pool,
+            ("readout", Affine(self.w_out, self.b_out)),
+        )
 
     def init_state(self) -> State:
         """One state for each block; where it pools, also the sum (or the last) of what was read, and of how many tokens."""

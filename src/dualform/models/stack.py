@@ -1,5 +1,7 @@
 """Mixers one above the other, between a linear embedding and a linear readout."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -8,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import State, append_one, count_parameters, project
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
+from dualform.models.stages import Affine
 from dualform.recurrences.flags import check_flags, check_time
 
 
@@ -66,6 +69,12 @@ class Stack(eqx.Module):
     def init_state(self) -> State:
         """One state for each layer."""
         return tuple(layer.init_state() for layer in self.layers)
+
+    def stages(self) -> tuple[tuple[str, Any], ...]:
+        """The chain from the tokens to the outputs, (time, d_in) -> (time, d_out): each stage with its name."""
+        layers = tuple((f"layer {i + 1}", layer) for i, layer in enumerate(self.layers))
+        with_bias = lambda w: Affine(w[:, :-1], w[:, -1])
+        return (("embed", with_bias(self.embedding)), *layers, ("readout", with_bias(self.readout)))
 
     def __call__(
         self,

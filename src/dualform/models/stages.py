@@ -1,0 +1,119 @@
+"""The stages of a model that are neither blocks, mixers nor norms: what stands before, between and behind them.
+
+A model is, from the activations of its tokens to its outputs, a chain of named stages (`model.stages()`), each (time, d_in)
+-> (time, d_out). A stage of its own kind says itself how it is frozen: `frozen(x, state, start, mask)` gives its output, the
+state after the last token, the affine map that it is once all that chooses it is frozen at x, and what was frozen.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dualform.arrays import State, accumulator
+from dualform.errors import require
+from dualform.mixers.affine import affine, check_affine, optional_array
+from dualform.mixers.freezing import tanh_slope
+from dualform.models.block import present
+from dualform.recurrences.diagonal import diagonal
+
+LINEAR, NONLINEAR = "linear given its gates", "frozen nonlinearity"
+"""What a frozen stage is: the layer's own map, or one exact decomposition of a nonlinearity."""
+
+FrozenStage = tuple[Array, State, Callable[[Array], Array], str]
+"""Output (time, d_out), state, affine map and kind."""
+
+
+class Affine(eqx.Module):
+    """y_t = W x_t + b; with a softcap c, y_t = c tanh((W x_t + b) / c).
+
+    The softcap is frozen at its ratio tanh(v / c) / (v / c).
+
+    **Arguments:** w (d_out, d_in); b (d_out,), or None; softcap: above 0, or None.
+
+    **Raises:** `InputError` where the shapes do not fit.
+    """
+
+    w: Float[Array, "d_out d_in"] = eqx.field(converter=jnp.asarray)
+    b: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
+    softcap: float | None = eqx.field(default=None, static=True)
+
+    def __check_init__(self):
+        require(self.w.ndim == 2, f"w has shape {self.w.shape}; it must be (d_out, d_in).")
+        check_affine("stage", self.w, self.b, *self.w.shape)
+
+    def __call__(self, x: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
+        """Each token by itself, in float32 or wider."""
+        y = affine(x, self.w, self.b)
+        return y if self.softcap is None else self.softcap * jnp.tanh(y / self.softcap)
+
+    def frozen(
+        self,
+        x: Float[Array, "time d_in"],
+        state: Any = None,
+        start: Any = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> FrozenStage:
+        """See the module; without a softcap nothing is frozen. Rows where there is no token are 0."""
+        del state, start
+        if self.softcap is None:
+            return present(self(x), mask), (), lambda other: present(affine(other, self.w, self.b), mask), LINEAR
+        slope = tanh_slope(affine(x, self.w, self.b) / self.softcap)
+        capped = lambda other: present(slope * affine(other, self.w, self.b), mask)
+        return present(self(x), mask), (), capped, NONLINEAR
+
+
+class Pool(eqx.Module):
+    """y_t = the mean of the document's tokens so far, or its last token so far: what a `SequenceModel` reads at each token.
+
+    **Arguments:** width: d; pool: "mean" or "last". Its state is the sum (or the last) of the tokens, and how many there were.
+    """
+
+    width: int = eqx.field(static=True)
+    pool: str = eqx.field(default="mean", static=True)
+
+    def __check_init__(self):
+        require(self.pool in ("mean", "last"), f"there is no pool {self.pool!r}; there are mean and last.")
+
+    def init_state(self) -> State:
+        """Nothing read: 0, (d,), and 0."""
+        return jnp.zeros(self.width, accumulator(float)), jnp.zeros((), jnp.int32)
+
+    def __call__(
+        self, x: Float[Array, "time d"], state: State | None = None, *, start: Any = None, mask: Any = None
+    ) -> tuple[Float[Array, "time d"], State]:
+        """The pooled tokens so far, (time, d), in float32 or wider, 0 where there is no token; and the state."""
+        y, state, _, _ = self.frozen(x, state, start, mask)
+        return y, state
+
+    def frozen(
+        self, x: Float[Array, "time d"], state: State | None = None, start: Any = None, mask: Any = None
+    ) -> FrozenStage:
+        """See the module; nothing is frozen."""
+        total, seen = self.init_state() if state is None else state
+        wide = accumulator(x.dtype)
+        total = total.astype(wide)
+        keep = jnp.ones((1,), wide) if self.pool == "mean" else jnp.zeros((1,), wide)
+        run = lambda drive, before, keep: diagonal(keep, drive, before, start=start, mask=mask)
+        ones = jnp.ones((len(x), 1), wide)
+        count, last = run(ones, seen.astype(wide)[None], jnp.ones((1,), wide))
+        count = jnp.maximum(count, jnp.ones_like(count)) if self.pool == "mean" else jnp.ones_like(count)
+        summed = lambda other: run(present(other.astype(wide), mask), total, keep)
+        affine = lambda other: present(summed(other)[0] / count, mask)
+        return affine(x), (summed(x)[1], last[0].astype(seen.dtype)), affine, LINEAR
+
+
+def stage_states(model: Any, state: State | None = None) -> tuple[State | None, ...]:
+    """The state of each of a model's stages, of the model's own; None for a stage that remembers nothing.
+
+    **Arguments:** state: as `model.init_state()` gives it, which is taken if none is given.
+    """
+    state = model.init_state() if state is None else state
+    stages = [stage for _, stage in model.stages()]
+    if any(isinstance(stage, Pool) for stage in stages):
+        states, pooled = state
+        state = (*states, pooled)
+    left = iter(state)
+    return tuple(next(left) if hasattr(stage, "init_state") else None for stage in stages)
