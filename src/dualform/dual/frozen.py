@@ -67,16 +67,22 @@ def freeze(module: Any, x: Float[Array, "time d_in"], state: State | None = None
         return _bidirectional(module, x, start, mask)
     if isinstance(module, Block):
         return _block(module, x, state, start, mask)
-    for kind, rule in ((RMSNorm | LayerNorm, _norm), (MLP, _mlp), (GatedMLP, _gated_mlp)):
-        if isinstance(module, kind):
-            y, affine = rule(module, present(x, mask))
-            return Frozen(present(y, mask), (), lambda other: present(affine(present(other, mask)), mask), NONLINEAR)
+    if isinstance(module, RMSNorm | LayerNorm):
+        return _pointwise(_norm(module, present(x, mask)), mask)
+    if isinstance(module, MLP | GatedMLP):
+        return _pointwise((_mlp if isinstance(module, MLP) else _gated_mlp)(module, present(x, mask)), mask)
     require(
         hasattr(module, "stages"),
         f"a {type(module).__name__} cannot be frozen: it is no mixer, block, norm or MLP, and has neither stages() nor a "
         "method frozen(x, state, start, mask). Give it one that returns (y, state, affine, kind).",
     )
     return _chain(module, x, state, start, mask)
+
+
+def _pointwise(part: tuple[Array, Callable[[Array], Array]], mask) -> Frozen:
+    """What looks at one token at a time: its output and affine map, 0 where there is no token."""
+    y, affine = part
+    return Frozen(present(y, mask), (), lambda other: present(affine(present(other, mask)), mask), NONLINEAR)
 
 
 def freeze_mixer(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> Frozen:
@@ -201,7 +207,7 @@ def _slope(name: str, v: Float[Array, "time n"]) -> tuple[Array, Array]:
     return jnp.where(v == 0, slope, (f(safe) - at_zero) / safe), at_zero
 
 
-def _mlp(mlp: MLP, x):
+def _mlp(mlp: Any, x):
     slope, at_zero = _slope(mlp.activation, affine_map(x, mlp.w_up, mlp.b_up))
 
     def affine(other):
@@ -211,7 +217,7 @@ def _mlp(mlp: MLP, x):
     return mlp(x), affine
 
 
-def _gated_mlp(mlp: GatedMLP, x):
+def _gated_mlp(mlp: Any, x):
     gate = ACTIVATIONS[mlp.activation](affine_map(x, mlp.w_gate, mlp.b_gate))
 
     def affine(other):

@@ -72,7 +72,7 @@ class LayerForm:
         out = np.zeros((len(rows), self.time, len(channels)), self.y.dtype)
         for sources in blocks_of(self.time, self.block):
             found = _columns(*self._call, jnp.asarray(sources), jnp.asarray(rows), jnp.asarray(channels))
-            out[:, sources] = np.asarray(found)[:, : len(sources)]
+            out[:, sources] = np.asarray(found)
         return out
 
     def shares(self, rows: Rows = None, heads: int = 1) -> Float[np.ndarray, "head row source"]:
@@ -94,31 +94,39 @@ class LayerForm:
         out = np.zeros((len(rows), self.time), self.y.dtype)
         for sources in blocks_of(self.time, self.block):
             found = _column_norms(*self._call, jnp.asarray(sources), jnp.asarray(rows))
-            out[:, sources] = np.asarray(found)[:, : len(sources)]
+            out[:, sources] = np.asarray(found)
         return out
 
     @functools.cached_property
+    def inner(self) -> "LayerForm":
+        """The form of a block's mixer at its own input: without the residual stream, norms and MLP. Else the layer itself."""
+        if not isinstance(self.module, Block):
+            return self
+        x = _mixer_input(self.module, self.x, self.mask)
+        given = {"start": self.start, "mask": self.mask, "name": f"{self.name}.mixer", "block": self.block}
+        return layer_form(self.module.mixer, x, self.state, **given)
+
+    @functools.cached_property
     def weights(self) -> Float[np.ndarray, "head time source"]:
-        """The signed scalar maps: the mixer's own where it has a closed form of at most 64 of them, else `shares()`."""
-        own = self.own_weights()
-        return self.shares() if own is None else own
+        """The mixer's signed scalar maps: its closed form where it has one of at most 64 maps, else its `shares()`."""
+        own = self.inner.own_weights()
+        return self.inner.shares() if own is None else own
 
     def own_weights(self) -> Float[np.ndarray, "head time source"] | None:
-        """The mixer's closed form at its own input, or None where it has none, or more than 64 maps."""
-        mixer = getattr(self.module, "mixer", self.module)
-        if not isinstance(mixer, AbstractMixer):
+        """A mixer's closed form, or None where it has none, or more than 64 maps."""
+        if not isinstance(self.module, AbstractMixer):
             return None
         shape = eqx.filter_eval_shape(_weights, *self._call)
-        if shape is None or shape.shape[0] > MOST_HEADS:
-            return None
-        return np.asarray(eqx.filter_jit(_weights)(*self._call))
+        return None if shape is None or shape.shape[0] > MOST_HEADS else np.asarray(_weights(*self._call))
 
     def check(self) -> float:
         """The residual with every token's contribution summed by itself: as many passes as there are tokens."""
-        total = self.bias.astype(float)
+        total, done = np.asarray(self.bias, np.float64), 0
         for sources in blocks_of(self.time, self.block):
-            total = total + _summed(*self._call, jnp.asarray(sources)).astype(total.dtype)
-        return float(relative_error(total, self.y.astype(total.dtype)))
+            total = total + np.asarray(_summed(*self._call, jnp.asarray(sources), jnp.asarray(sources >= done)))
+            done = int(sources[-1]) + 1
+        y = np.asarray(self.y, np.float64)
+        return float(np.linalg.norm(total - y) / (np.linalg.norm(y) or 1.0))
 
     def chosen(self, rows: Rows) -> np.ndarray:
         """Rows as numbers from 0; all of them if none are given."""
@@ -225,9 +233,9 @@ def chosen(places: Rows, size: int, what: str) -> np.ndarray:
 
 
 def blocks_of(time: int, block: int) -> list[np.ndarray]:
-    """Source tokens, `block` at a time; the last block is filled up with numbers that the caller cuts off."""
+    """Source tokens, `block` at a time; the last block begins earlier, so that one program serves all."""
     size = min(block, time)
-    return [np.arange(first, min(first + size, time)) for first in range(0, time, size)]
+    return [np.arange(size) + min(first, time - size) for first in range(0, time, size)]
 
 
 def padded(places: np.ndarray, block: int) -> list[np.ndarray]:
@@ -253,9 +261,10 @@ def _column_norms(module, x, state, start, mask, sources, rows):
 
 
 @eqx.filter_jit
-def _summed(module, x, state, start, mask, sources):
+def _summed(module, x, state, start, mask, sources, fresh):
     affine = freeze(module, x, state, start=start, mask=mask).affine
-    return jax.lax.map(alone(affine, x, affine(jnp.zeros_like(x))), sources, batch_size=len(sources)).sum(0)
+    found = jax.lax.map(alone(affine, x, affine(jnp.zeros_like(x))), sources, batch_size=len(sources))
+    return jnp.where(fresh[:, None, None], found, jnp.zeros_like(found)).sum(0)
 
 
 @eqx.filter_jit
@@ -269,8 +278,12 @@ def _row_passes(module, x, state, start, mask, places):
     return jax.lax.map(one, places, batch_size=len(places))
 
 
-def _weights(module, x, state, start, mask):
-    if isinstance(module, Block):
-        x = present(x, mask)
-        return _weights(module.mixer, x if module.norm is None else module.norm(x), state, start, mask)
-    return module.weights(*module.checked(x, state, start, mask))
+@eqx.filter_jit
+def _weights(mixer, x, state, start, mask):
+    return mixer.weights(*mixer.checked(x, state, start, mask))
+
+
+@eqx.filter_jit
+def _mixer_input(block, x, mask):
+    x = present(x, mask)
+    return x if block.norm is None else block.norm(x)

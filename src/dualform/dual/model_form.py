@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dualform.arrays import State, relative_error
+from dualform.arrays import State
 from dualform.dual.frozen import freeze_stages
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, layer_form, padded
 from dualform.errors import require

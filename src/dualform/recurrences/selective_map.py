@@ -46,8 +46,9 @@ def selective_map(
     *,
     block: int = BLOCK,
 ) -> Float[Array, "head time source"]:
-    """map[h, t, s] = sum_j sum_d q[h, t, d] * (C_t . exp(A_d (delta_{s+j+1} + ... + delta_t)) B_{s+j}) * delta_{s+j} * w[j, s, d].
+    """map[h, t, s] = sum_j sum_d q[h, t, d] * (C_t . P B_{s+j}) * delta_{s+j} * w[j, s, d], P the decay from s + j to t.
 
+    P = exp(A_d (delta_{s+j+1} + ... + delta_t)) for each state.
     It is what q reads at t of the recurrence of `selective.selective`, driven by token s alone, which puts w[j, s] into the
     input of time s + j: the taps of a short convolution; without one, a single tap.
 
@@ -105,7 +106,7 @@ def _of_channels(q, w, delta, a, b, c):
 
 def _between_halves(total, half: int, q, w, delta, a, b, c):
     """Entries of the later half of every stretch of 2 * half tokens with what came in during the earlier half."""
-    (heads, time, d), taps, n = q.shape, len(w), a.shape[1]
+    (_, time, d), taps, n = q.shape, len(w), a.shape[1]
     count = time // (2 * half)
     pairs = lambda v, axis=0: jnp.reshape(v, (*v.shape[:axis], count, 2, half, *v.shape[axis + 1 :]))
     steps = pairs(delta)
