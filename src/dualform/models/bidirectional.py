@@ -73,7 +73,7 @@ class Bidirectional(eqx.Module):
         )
         ahead, _ = self.forward(x, start=start, mask=mask)  # it checks the arguments, too
         turned = lambda a: None if a is None else a[::-1]
-        back, _ = self.backward(x[::-1], start=turned(_last_tokens(len(x), start, mask)), mask=turned(mask))
+        back, _ = self.backward(x[::-1], start=turned(last_tokens(len(x), start, mask)), mask=turned(mask))
         if self.join == "sum":
             return ahead + back[::-1], ()
         return jnp.concatenate([ahead, back[::-1]], axis=1), ()
@@ -93,7 +93,7 @@ class Bidirectional(eqx.Module):
         return count_parameters(self)
 
 
-def _last_tokens(
+def last_tokens(
     time: int, start: Bool[Array, " time"] | None, mask: Bool[Array, " time"] | None
 ) -> Bool[Array, " time"] | None:
     """The last token of each document but the last one: where, from the end, a document begins."""

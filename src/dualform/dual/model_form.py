@@ -1,0 +1,271 @@
+"""A whole model's output as an exact sum over its input tokens: every layer, and their product, with certificates.
+
+A model is a chain of stages (`model.stages()`). Frozen at what it reads, every stage is affine, and so is the chain: what an
+input token brings to an output through all layers is one number vector, found by no heuristic. Rollout is one, kept beside it to
+be compared.
+"""
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dualform.arrays import State
+from dualform.dual.frozen import freeze_stages
+from dualform.dual.layer import LayerForm, Rows, certified, chosen, layer_form, padded
+from dualform.errors import require
+from dualform.models.mlp import MLP, GatedMLP
+from dualform.models.norm import LayerNorm, RMSNorm
+from dualform.models.stages import Affine, stage_states
+
+POINTWISE = (RMSNorm, LayerNorm, MLP, GatedMLP, Affine)
+"""Stages that look at one token at a time: they have no map over tokens."""
+
+
+class LogitForm(NamedTuple):
+    """A logit, or the difference of two, as a sum over input tokens.
+
+    - contributions: (time,), what each token brings.  bias: what no token brought.  value: the logit itself.
+    - residual: |sum of contributions + bias - value| / (sum of |contributions| + |bias|).
+    """
+
+    contributions: Float[np.ndarray, " time"]
+    bias: float
+    value: float
+    residual: float
+
+
+class Agreement(NamedTuple):
+    """How near a heuristic map comes to the exact one: Pearson's correlation over what can be seen, and the relative error."""
+
+    correlation: float
+    relative_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class ModelForm:
+    """A model's output as a sum over its input tokens, exactly, and every layer's own map.
+
+    - layers: a `LayerForm` for each stage that carries something from token to token.
+    - names: of all stages.  y: (time, d_out), the model's output.  x: (time, d), what the first stage takes.
+    - residual: ||sum over tokens + bias - y|| / ||y|| of the whole chain, where y is what the model itself gives.
+    - bias: (time, d_out), what no input token brought to the output.
+    """
+
+    layers: tuple[LayerForm, ...]
+    names: tuple[str, ...]
+    x: Float[Array, "time d"]
+    y: Float[Array, "time d_out"]
+    bias: Float[Array, "time d_out"]
+    residual: float
+    model: Any = field(repr=False)
+    state: State | None = field(default=None, repr=False)
+    start: Any = field(default=None, repr=False)
+    mask: Any = field(default=None, repr=False)
+    block: int = 32
+
+    @property
+    def time(self) -> int:
+        """Tokens."""
+        return len(self.x)
+
+    def layer(self, name: str) -> LayerForm:
+        """The layer of that name.
+
+        **Raises:** `InputError` where there is none.
+        """
+        named = {layer.name: layer for layer in self.layers}
+        require(name in named, f"there is no layer {name!r}; there are {', '.join(named)}.")
+        return named[name]
+
+    def rollout(self, kind: Literal["shares", "norms"] = "shares") -> Float[np.ndarray, "time source"]:
+        """The product of the layers' maps: a heuristic for `shares`, which is exact.
+
+        "shares": signed, each block's own with its residual stream in it. "norms": the lengths of contributions, each row
+        brought to a sum of 1, as attention rollout does (Abnar & Zuidema 2020, arXiv 2005.00928).
+        """
+        require(kind in ("shares", "norms"), f"there is no rollout of {kind!r}; there are shares and norms.")
+        return functools.reduce(lambda below, layer: self._map(layer, kind) @ below, self.layers, np.eye(self.time))
+
+    def total(self, rows: Rows = None, *, to: str | None = None) -> Float[np.ndarray, "row source d_out"]:
+        """What the outputs at `rows` take from each input token, through all stages up to `to` (the last if not given).
+
+        rows * time * d_out numbers, from one pass of the frozen model for each source token.
+
+        **Raises:** `InputError` for a row or stage that there is not.
+        """
+        rows, last = chosen(rows, self.time, "row"), self._stage(to)
+        parts = padded(np.arange(self.time), self.block)
+        found = [np.asarray(_total(*self._call, last, jnp.asarray(part), jnp.asarray(rows))) for part in parts]
+        return np.concatenate(found, axis=1)[:, : self.time]
+
+    def shares(self, rows: Rows = None, *, to: str | None = None) -> Float[np.ndarray, "row source"]:
+        """The share of each output that each input token brings, signed and exact: one backward pass for each row.
+
+        Entry [t, s] is (total[t, s] . y_t) / (y_t . y_t), of the output of stage `to`: of the last layer if not given.
+        """
+        rows, last = chosen(rows, self.time, "row"), self._stage(to or self.layers[-1].name)
+        found = [np.asarray(_shares(*self._call, last, jnp.asarray(part))) for part in padded(rows, self.block)]
+        return np.concatenate(found)[: len(rows)]
+
+    def logit(self, t: int, token: int, against: int | None = None) -> LogitForm:
+        """What each input token brings to output `token` at place t (less output `against`): one backward pass.
+
+        **Raises:** `InputError` for a place or an output that there is not.
+        """
+        (place,) = chosen([t], self.time, "place")
+        direction = logit_direction(self.y.shape[1], token, against)
+        brought, bias = _logit(*self._call, len(self.names) - 1, int(place), jnp.asarray(direction, self.y.dtype))
+        brought, bias = np.asarray(brought), float(bias)
+        value = float(np.asarray(self.y[place]) @ direction)
+        size = float(np.abs(brought).sum()) + abs(bias)
+        return LogitForm(brought, bias, value, abs(float(brought.sum()) + bias - value) / (size or 1.0))
+
+    def agreement(self, found: Float[np.ndarray, "row source"], rows: Rows = None) -> Agreement:
+        """How near a heuristic map, such as `rollout()[rows]`, comes to the exact `shares(rows)`."""
+        rows = chosen(rows, self.time, "row")
+        exact = self.shares(rows)
+        require(
+            found.shape == exact.shape, f"the map has shape {found.shape}; for these rows it must be {exact.shape}."
+        )
+        seen = (exact != 0) | (found != 0)
+        a, b = found[seen], exact[seen]
+        spread = np.std(a) * np.std(b)
+        correlation = float(np.mean((a - a.mean()) * (b - b.mean())) / spread) if spread else float("nan")
+        return Agreement(correlation, float(np.linalg.norm(found - exact) / np.linalg.norm(exact)))
+
+    def _map(self, layer: LayerForm, kind: str) -> np.ndarray:
+        if kind == "shares":
+            return layer.shares()[0]
+        lengths = layer.norms()
+        total = lengths.sum(axis=1, keepdims=True)
+        return lengths / np.where(total == 0, 1, total)
+
+    def _stage(self, name: str | None) -> int:
+        require(name is None or name in self.names, f"there is no stage {name!r}; there are {', '.join(self.names)}.")
+        return len(self.names) - 1 if name is None else self.names.index(name)
+
+    @property
+    def _call(self):
+        return self.model, self.x, self.state, self.start, self.mask
+
+
+def model_form(model: Any, x: Any, state: State | None = None, *, start=None, mask=None, block: int = 32) -> ModelForm:
+    """Every layer of a model as an exact sum over source tokens plus a bias, and the whole model over its input tokens.
+
+    **Arguments:** model: with `stages()`: a `LanguageModel`, `Stack`, `SequenceModel` or an imported one; x: its tokens,
+    (time,), or what its first stage takes, (time, d); state, start, mask: as of its call; block: source tokens worked on at
+    once.
+
+    **Returns:** a `ModelForm`. Certificates are there at once; maps are worked out when they are asked for.
+
+    **Raises:** `InputError` as the model's call does, and for a model without stages.
+
+        >>> import jax, jax.random as jr
+        >>> from dualform import mixers, models
+        >>> from dualform.dual import model_form
+        >>> blocks = [models.Block.make(mixers.GLA.make(8, key=k), key=k, mlp="swiglu") for k in jr.split(jr.key(0))]
+        >>> form = model_form(models.LanguageModel.make(tuple(blocks), 16, key=jr.key(1)), jax.numpy.arange(6))
+        >>> [layer.name for layer in form.layers], form.logit(5, 3).contributions.shape, form.residual < 1e-5
+        (['block 1', 'block 2'], (6,), True)
+    """
+    require(block >= 1, f"block is {block}; it must be at least 1 token.")
+    x, start, mask = first_activations(model, x, start, mask)
+    inputs, y, bias, residual = _chain(model, x, state, start, mask)
+    stages = zip(model.stages(), stage_states(model, state), inputs, strict=True)
+    layers = tuple(
+        layer_form(stage, given, before, start=start, mask=mask, name=name, block=block)
+        for (name, stage), before, given in stages
+        if not isinstance(stage, POINTWISE)
+    )
+    names = tuple(name for name, _ in model.stages())
+    require(len(layers) >= 1, "no stage of this model carries anything from token to token; there is nothing to map.")
+    return ModelForm(layers, names, x, y, bias, float(residual), model, state, start, mask, block)
+
+
+def first_activations(model: Any, x: Any, start, mask) -> tuple[Array, Any, Any]:
+    """What a model's first stage takes: its embedded tokens, or x itself; and the flags as arrays."""
+    require(
+        hasattr(model, "stages"),
+        f"a {type(model).__name__} has no stages(); for a single mixer or block use layer_form or dual_form.",
+    )
+    x = jnp.asarray(x)
+    flags = (None if flag is None else jnp.asarray(flag, bool) for flag in (start, mask))
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        require(
+            hasattr(model, "embed"),
+            f"a {type(model).__name__} takes real tokens, (time, d); got integers of shape {x.shape}.",
+        )
+        x = model.embed(x, mask if mask is None else jnp.asarray(mask, bool))
+        require(
+            bool(jnp.isfinite(x).all()), "a token is not in the vocabulary: its embedding is not finite. Look it up."
+        )
+    require(
+        x.ndim == 2 and len(x) >= 1, f"a model's form needs one sequence of at least one token; got shape {x.shape}."
+    )
+    return x, *flags
+
+
+def logit_direction(d_out: int, token: int, against: int | None) -> np.ndarray:
+    """What an output row is multiplied with to give a logit, or the difference of two."""
+    direction = np.zeros(d_out)
+    for number, sign in ((token, 1.0), (against, -1.0)):
+        if number is not None:
+            require(0 <= number < d_out, f"there is no output {number}; there are {d_out}, from 0 to {d_out - 1}.")
+            direction[number] += sign
+    return direction
+
+
+def chain(model, x, state, start, mask, last: int | None = None):
+    """The stages frozen at what they read, up to number `last`, and the affine map that they are together."""
+    frozen = [stage for _, stage in freeze_stages(model, x, state, start=start, mask=mask)]
+    frozen = frozen if last is None else frozen[: last + 1]
+
+    def affine(other):
+        for stage in frozen:
+            other = stage.affine(other.astype(x.dtype))
+        return other
+
+    return frozen, affine
+
+
+@eqx.filter_jit
+def _chain(model, x, state, start, mask):
+    frozen, affine = chain(model, x, state, start, mask)
+    y, bias, residual = certified(affine, x, frozen[-1].y)
+    return [x, *(stage.y.astype(x.dtype) for stage in frozen[:-1])], y, bias, residual
+
+
+@eqx.filter_jit
+def _total(model, x, state, start, mask, last, sources, rows):
+    _, affine = chain(model, x, state, start, mask, last)
+    bias = affine(jnp.zeros_like(x))[rows]
+    column = lambda s: affine(jnp.zeros_like(x).at[s].set(x[s]))[rows] - bias
+    return jax.lax.map(column, sources, batch_size=len(sources)).swapaxes(0, 1)
+
+
+@eqx.filter_jit
+def _shares(model, x, state, start, mask, last, rows):
+    frozen, affine = chain(model, x, state, start, mask, last)
+    y, back = jax.vjp(affine, x)
+    power = jnp.sum(y * y, axis=1)
+    safe = jnp.where(power == 0, jnp.ones_like(power), power)
+
+    def one(t):
+        (gradient,) = back(jnp.zeros_like(y).at[t].set(y[t] / safe[t]))
+        return jnp.sum(gradient * x, axis=1)
+
+    return jax.lax.map(one, rows, batch_size=len(rows))
+
+
+@eqx.filter_jit
+def _logit(model, x, state, start, mask, last, t, direction):
+    _, affine = chain(model, x, state, start, mask, last)
+    score = lambda other: affine(other)[t] @ direction
+    gradient = jax.grad(score)(x)
+    return jnp.sum(gradient * x, axis=1), score(jnp.zeros_like(x))

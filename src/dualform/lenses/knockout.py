@@ -1,0 +1,145 @@
+"""An edge of a map knocked out: what token t takes from token s at one layer is taken away, and the rest is run again."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Float
+
+from dualform.arrays import State
+from dualform.dual.frozen import block_parts, freeze, freeze_stages
+from dualform.dual.model_form import POINTWISE, ModelForm, first_activations, logit_direction
+from dualform.dual.projected import projected_map
+from dualform.errors import require
+from dualform.lenses.trace import trace
+from dualform.mixers import AbstractMixer
+from dualform.models.block import Block
+from dualform.models.stages import stage_states
+
+
+class KnockOut(NamedTuple):
+    """What `knock_out` gives.
+
+    - y: (time, d_out), the model's output without the edge.  before: with it.
+    - removed: (d,), what the mixer's output at the target token lost: `contributions[target, source]`.
+    """
+
+    y: Float[Array, "time d_out"]
+    before: Float[Array, "time d_out"]
+    removed: Float[Array, " d"]
+
+
+def knock_out(
+    model: Any,
+    x: Any,
+    layer: str,
+    source: int,
+    target: int,
+    *,
+    head: int | None = None,
+    frozen: bool = False,
+    state: State | None = None,
+    start=None,
+    mask=None,
+) -> KnockOut:
+    """What a model gives when token `target` takes nothing from token `source` at one layer.
+
+    What the layer's mixer brings from the source, its `contributions[target, source]`, is taken from its output, exactly; what
+    comes after is run again: for real, or `frozen`, gates and norms as they were, which is what the maps predict.
+
+    **Arguments:** model, x, state, start, mask: as of `trace`; layer: a stage's name; source, target: tokens' places; head: only
+    what this head of the mixer's values brings, or all.
+
+    **Returns:** a `KnockOut`.
+
+    **Raises:** `InputError` for a layer, token or head that there is not.
+    """
+    x, start, mask = first_activations(model, x, start, mask)
+    stage = _stage(model, layer)
+    for name, place in (("source", source), ("target", target)):
+        require(0 <= place < len(x), f"{name} {place} is no token's place; there are {len(x)}, from 0 to {len(x) - 1}.")
+    found = _removed(model, x, state, start, mask, layer, source, head)[target]
+    place = f"{layer}.mixer.out" if isinstance(stage, Block) else f"{layer}.out"
+    before = trace(model, x, record=(), state=state, start=start, mask=mask).y
+    if frozen:
+        return KnockOut(before + _frozen_change(model, x, state, start, mask, layer, target, -found), before, found)
+    without = lambda y: y.at[target].add(-found.astype(y.dtype))
+    return KnockOut(trace(model, x, {place: without}, record=(), state=state, start=start, mask=mask).y, before, found)
+
+
+def edge_effects(
+    form: ModelForm, layer: str, t: int, token: int, against: int | None = None
+) -> Float[np.ndarray, "time source"]:
+    """How much of a logit each edge of a layer's map carries: what its knock-out would take away, the rest being frozen.
+
+    Entry [u, s] is g_u . contributions[u, s], with g the frozen rest of the model read backwards from output `token` at place
+    t (less output `against`). One backward pass and one map for all time * time edges.
+
+    **Raises:** `InputError` for a layer, place or output that there is not.
+    """
+    inner = form.layer(layer).inner
+    require(0 <= t < form.time, f"there is no place {t}; there are {form.time}, from 0 to {form.time - 1}.")
+    direction = jnp.asarray(logit_direction(form.y.shape[1], token, against), inner.y.dtype)
+    g = _pulled_to(form.model, form.x, form.state, form.start, form.mask, layer, t, direction, inner.y)
+    return projected_map(*inner._call, g[None], form.block)[0]
+
+
+def _stage(model: Any, layer: str) -> Any:
+    named = {name: stage for name, stage in model.stages() if not isinstance(stage, POINTWISE)}
+    require(layer in named, f"there is no layer {layer!r}; there are {', '.join(named)}.")
+    return named[layer]
+
+
+def _behind(model, x, state, start, mask, layer: str):
+    """What `layer`'s mixer reads, and the affine map from a change of its output to one of the model's output."""
+    frozen = dict(freeze_stages(model, x, state, start=start, mask=mask))
+    names = list(frozen)
+    number = names.index(layer)
+    given = x if number == 0 else frozen[names[number - 1]].y.astype(x.dtype)
+    stage, before = dict(model.stages())[layer], stage_states(model, state)[number]
+    own = lambda change: change
+    if isinstance(stage, Block):
+        parts = block_parts(stage, given, before, start, mask)
+        given, own = parts.norm.y, parts.behind.affine
+
+    def rest(change):
+        for stage in (own, *(frozen[name].affine for name in names[number + 1 :])):
+            change = stage(change.astype(x.dtype)) - stage(jnp.zeros_like(change, dtype=x.dtype))
+        return change
+
+    return (stage.mixer if isinstance(stage, Block) else stage), given, before, rest
+
+
+@eqx.filter_jit
+def _removed(model, x, state, start, mask, layer, source, head) -> Float[Array, "time d"]:
+    """What one token, or one head of its value, brings to every output of a layer's mixer."""
+    mixer, given, before, _ = _behind(model, x, state, start, mask, layer)
+    if head is None:
+        affine = freeze(mixer, given, before, start=start, mask=mask).affine
+        zero = jnp.zeros_like(given)
+        return affine(zero.at[source].set(given[source])) - affine(zero)
+    require(isinstance(mixer, AbstractMixer), f"{layer} has no heads to choose from; leave head out.")
+    given, before, start, mask = mixer.checked(given, before, start, mask)
+    context, value = mixer.context(given, before, start, mask), mixer.value(given)
+    heads = value.shape[1] if hasattr(value, "ndim") and value.ndim == 3 else 0
+    require(0 <= head < heads, f"there is no head {head} in {layer}; its values have {heads} heads.")
+    run = lambda value: mixer.mix(context, value, before, start, mask)[0]
+    nothing = jtu.tree_map(jnp.zeros_like, value)
+    return run(nothing.at[source, head].set(value[source, head])) - run(nothing)
+
+
+@eqx.filter_jit
+def _frozen_change(model, x, state, start, mask, layer, target, change) -> Array:
+    """What a change of a mixer's output at one token does to the model's output, all behind it frozen."""
+    *_, rest = _behind(model, x, state, start, mask, layer)
+    return rest(jnp.zeros((len(x), len(change)), x.dtype).at[target].set(change.astype(x.dtype)))
+
+
+@eqx.filter_jit
+def _pulled_to(model, x, state, start, mask, layer, t, direction, y) -> Array:
+    """The frozen rest of the model, read backwards from an output to a layer's mixer."""
+    *_, rest = _behind(model, x, state, start, mask, layer)
+    return jax.grad(lambda change: rest(change)[t] @ direction.astype(x.dtype))(jnp.zeros_like(y))
