@@ -1,4 +1,4 @@
-"""The command line: `dualform discover`, `construct`, `reproduce`, `view`, `mixers`.
+"""The command line: `dualform discover`, `construct`, `reproduce`, `view`, `mixers`, `serve`.
 
 Exit codes: 0 done; 1 a job that failed; 2 a mistake of the caller's, said in one sentence; 130 interrupted.
 """
@@ -111,12 +111,25 @@ class Mixers:
     """List the mixers: what each remembers, what a step costs, its forms, its dual form, and its error against its oracle."""
 
 
+@dataclass(frozen=True)
+class Serve:
+    """Show an attention page, or a folder of maps too large for one page, on this machine alone, until Ctrl-C."""
+
+    path: Positional[Path]
+    """A page of write_attention_page, or a folder of write_attention_folder."""
+    port: int = 0
+    """The port on 127.0.0.1; any free one by default."""
+    browser: bool = True
+    """Open a browser; without it, only the address is printed."""
+
+
 Command: TypeAlias = AvoidSubcommands[
     Annotated[Discover, subcommand("discover")]
     | Annotated[Construct, subcommand("construct")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[View, subcommand("view")]
     | Annotated[Mixers, subcommand("mixers")]
+    | Annotated[Serve, subcommand("serve")]
 ]
 
 
@@ -133,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say("interrupted; nothing is lost, the same command goes on from the last checkpoint.", 130)
 
 
-def _run(command: Discover | Construct | Reproduce | View | Mixers) -> int:
+def _run(command: Discover | Construct | Reproduce | View | Mixers | Serve) -> int:
     match command:
         case Discover():
             return _discover(command)
@@ -145,6 +158,8 @@ def _run(command: Discover | Construct | Reproduce | View | Mixers) -> int:
             return _view(command)
         case Mixers():
             return _mixers()
+        case Serve():
+            return _serve(command)
 
 
 def _discover(command: Discover) -> int:
@@ -254,6 +269,20 @@ def _mixers() -> int:
     from dualform.reports.console import Console
 
     Console().mixers([card(name) for name in registry()])
+    return 0
+
+
+def _serve(command: Serve) -> int:
+    import webbrowser
+
+    from dualform.reports.serve import serve
+
+    def ready(address: str) -> None:
+        print(f"{address}  (Ctrl-C stops it)", flush=True)
+        if command.browser:
+            webbrowser.open(address)
+
+    serve(command.path, command.port, ready)
     return 0
 
 

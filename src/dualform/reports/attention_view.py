@@ -93,7 +93,7 @@ def with_aggregates(layer: LayerView) -> Iterator[tuple[str, Float[np.ndarray, "
     """Each map of a layer by name; where there are several, also their mean and the entry of largest magnitude, signed."""
     yield from zip(layer.map_names, layer.maps, strict=True)
     if len(layer.maps) > 1:
-        yield "mean", np.mean(layer.maps, axis=0, dtype=np.float32)
+        yield "mean", np.asarray(np.mean(layer.maps, axis=0, dtype=np.float32))
         yield "max", strongest(layer.maps)
 
 

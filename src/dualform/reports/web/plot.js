@@ -60,6 +60,8 @@ function drawPlot() {
   context.strokeStyle = ink2d("--line");
   context.lineWidth = 1;
   context.strokeRect(left - 0.5, plot.top - 0.5, size + 1, size + 1);
+  Object.assign($("rail-rows").style, { marginTop: `${plot.top}px`, height: `${size}px` });
+  Object.assign($("rail-columns").style, { marginLeft: `${left}px`, width: `${size}px` });
   drawAxes(context, named, left, bottom, size);
   drawCross(context, left, size);
   canvas.setAttribute("aria-label", `Map of ${view.layers[state.layer].name}, ${mapName(state.layer)}: rows ${plot.r0} to ${plot.r0 + plot.n - 1} take from columns ${plot.c0} to ${plot.c0 + plot.n - 1}. The tables name the strongest.`);
@@ -138,7 +140,7 @@ function drawLegend() {
   context.font = "11px system-ui, sans-serif";
   context.textBaseline = "top";
   context.textAlign = "center";
-  const shares = wide < 420 ? [-1, 0, 1] : [-1, -0.25, 0, 0.25, 1];
+  const shares = wide < 260 ? [-1, 0, 1] : [-1, -0.25, 0, 0.25, 1];
   for (const share of shares) {
     const at = left + (place(share, 1, state.root) / 510) * size;
     context.fillRect(Math.round(at), 14, 1, 3);
@@ -155,5 +157,6 @@ function startPlot() {
   drawn(["token"], drawPlot);
   drawn(["layer", "mode", "head", "root", "shared", "theme"], drawLegend);
   drawn(["layer", "mode", "head"], () => { $("big-title").textContent = `${view.layers[state.layer].name} \u00b7 ${mapName(state.layer)}`; });
-  new ResizeObserver(() => { drawPlot(); drawLegend(); }).observe($("canvases"));
+  new ResizeObserver(drawPlot).observe($("canvases"));
+  new ResizeObserver(drawLegend).observe($("legend").parentElement);
 }

@@ -42,6 +42,7 @@ function set(change) {
 }
 
 function draw() {
+  if (!pending) return;
   const changed = pending;
   pending = null;
   for (const painter of painters) if (painter.on.some((key) => changed.has(key))) painter.draw(changed);

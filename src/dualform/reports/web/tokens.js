@@ -41,6 +41,7 @@ function colourTokens() {
 
 let marked = null;
 function markToken() {
+  hideTip(); // it spoke of the token before
   layTokens();
   if (marked) {
     marked.classList.remove("chosen");
@@ -51,7 +52,7 @@ function markToken() {
   marked.setAttribute("aria-selected", "true");
   const strip = $("strip");
   strip.setAttribute("aria-activedescendant", marked.id);
-  const top = marked.offsetTop - strip.offsetTop;
+  const top = marked.offsetTop;
   if (top < strip.scrollTop || top + marked.offsetHeight > strip.scrollTop + strip.clientHeight) strip.scrollTop = top - strip.clientHeight / 2;
 }
 
