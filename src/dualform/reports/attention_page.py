@@ -80,7 +80,11 @@ def attention_page(
         "error": max(a.error for layer in encoded for a in layer),
     }
     made = render(content, [[a.text for a in layer] for layer in encoded])
-    require(len(made) <= limit, f"the page would take {len(made) / 1e6:.0f} MB, more than {limit / 1e6:g} MB.")
+    require(
+        len(made) <= limit,
+        f"the page would take {len(made) / 1e6:.0f} MB, more than {limit / 1e6:g} MB. Show fewer tokens or layers, or write a "
+        "folder and open it with `dualform serve`.",
+    )
     return made
 
 

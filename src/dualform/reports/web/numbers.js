@@ -6,11 +6,11 @@ function signed(text) {
   return text.replace("-", MINUS);
 }
 
-// Four digits: for tables and legends.
-function brief(v) {
+// Few digits: for tables and legends.
+function brief(v, digits = 4) {
   if (v === 0) return "0";
   const size = Math.abs(v);
-  return signed(size >= 1e-3 && size < 1e4 ? v.toPrecision(4) : v.toExponential(2));
+  return signed(size >= 1e-3 && size < 1e4 ? v.toPrecision(digits) : v.toExponential(digits - 2));
 }
 
 // The shortest text that gives the same float32.

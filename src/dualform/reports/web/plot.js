@@ -11,6 +11,7 @@ const readRegion = newest(
     Object.assign(plot, { values, cells: cellsFor(n), r0, c0, n });
     paintRegion();
     drawPlot();
+    if (!performance.getEntriesByName("first map").length) performance.mark("first map");
   },
 );
 
@@ -21,10 +22,11 @@ function paintRegion() {
 
 const ink2d = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+const LEAST = 11; // points for each token where all are written along an axis
+
 // Positions to write along an axis: every token where there is room, else round numbers.
 function ticks(from, n, room) {
-  const least = 14;
-  if (room / n >= least) return Array.from({ length: n }, (_, i) => from + i);
+  if (room / n >= LEAST) return Array.from({ length: n }, (_, i) => from + i);
   const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000];
   const step = steps.find((s) => (s * room) / n >= 48) || 100000;
   const out = [];
@@ -44,8 +46,8 @@ function drawPlot() {
   const canvas = $("map"), wide = $("canvases").clientWidth;
   if (!plot.values || wide < 60) return;
   const ratio = devicePixelRatio || 1, context = canvas.getContext("2d");
-  const named = plot.n * 14 <= wide - 60;
-  const left = named ? Math.min(92, Math.round(wide * 0.2)) : 40, bottom = named ? left - 10 : 22;
+  const margin = Math.min(92, Math.round(wide * 0.2)), named = Math.floor(wide - margin - 6) / plot.n >= LEAST;
+  const left = named ? margin : 40, bottom = named ? margin - 10 : 22;
   const size = Math.floor(wide - left - 6);
   Object.assign(plot, { left, size });
   const high = plot.top + size + bottom;
@@ -69,7 +71,6 @@ function drawPlot() {
 
 function drawAxes(context, named, left, bottom, size) {
   const step = size / plot.n, top = plot.top;
-  context.font = "11px system-ui, sans-serif";
   for (const [from, across] of [[plot.r0, false], [plot.c0, true]]) {
     for (const i of ticks(from, plot.n, size)) {
       const at = (i - from + 0.5) * step, chosen = i === state.token;
@@ -144,14 +145,14 @@ function drawLegend() {
   for (const share of shares) {
     const at = left + (place(share, 1, state.root) / 510) * size;
     context.fillRect(Math.round(at), 14, 1, 3);
-    context.fillText(`${share > 0 ? "+" : ""}${brief(share * peak)}`, at, 19);
+    context.fillText(`${share > 0 ? "+" : ""}${brief(share * peak, 3)}`, at, 19);
   }
   canvas.setAttribute("aria-label", `Colours from ${brief(-peak)} (orange) over 0 to ${brief(peak)} (blue)${state.root ? ", growing as the square root" : ""}.`);
 }
 
 function startPlot() {
   choice("colour", "root", [[true, "\u221a colour", "Colours grow as the square root of values: small ones are seen"], [false, "linear", "Colours grow as values do"]]);
-  choice("scale", "shared", [[false, "this map's scale", "Full colour is this map's largest value"], [true, "one scale", "Full colour is the largest value of all layers"]]);
+  choice("scale", "shared", [[false, "own scale", "Full colour is this map's largest value"], [true, "one scale", "Full colour is the largest value of all layers"]]);
   drawn(["layer", "mode", "head", "r0", "c0", "n"], () => readRegion(state.layer, mapOf(state.layer), state.r0, state.c0, state.n));
   drawn(["root", "shared", "theme"], () => { paintRegion(); drawPlot(); });
   drawn(["token"], drawPlot);

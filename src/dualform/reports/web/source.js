@@ -36,7 +36,9 @@ function fromInt8(bytes, scale) {
     const q = b < 128 ? b : b - 256;
     table[b] = Math.sign(q) * (q / 127) ** 2 * scale;
   }
-  return Float32Array.from(bytes, (b) => table[b]);
+  const out = new Float32Array(bytes.length);
+  for (let i = 0; i < bytes.length; i++) out[i] = table[bytes[i]];
+  return out;
 }
 
 // The bytes of equal weight stand together in the file.
@@ -67,11 +69,10 @@ const embedded = {
   most: 96e6,
 
   async head(layer, head) {
-    let element = document.getElementById(`map-${layer}-${head}`);
-    if (!element && document.readyState === "loading") {
-      await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
-      element = document.getElementById(`map-${layer}-${head}`);
-    }
+    const find = () => document.getElementById(`map-${layer}-${head}`);
+    // While the page is still being read, an element is whole once another one follows it.
+    while (document.readyState === "loading" && !find()?.nextElementSibling) await new Promise((done) => setTimeout(done, 4));
+    const element = find();
     return fromPlanes(await inflated(bytesOf(element.textContent)), view.precision, view.scales[layer][head]);
   },
 
@@ -80,8 +81,8 @@ const embedded = {
     let out = null;
     for (let h = 0; h < count; h++) {
       const next = await this.load(layer, h);
-      if (out === null) out = map === "mean" ? next.map((v) => v / count) : next.slice();
-      else if (map === "mean") for (let i = 0; i < out.length; i++) out[i] += next[i] / count;
+      if (out === null) out = new Float32Array(next.length);
+      if (map === "mean") for (let i = 0; i < out.length; i++) out[i] += next[i] / count;
       else for (let i = 0; i < out.length; i++) if (Math.abs(next[i]) > Math.abs(out[i])) out[i] = next[i];
     }
     return out;

@@ -21,6 +21,7 @@ function fillTable(table, a, word) {
   const foot = element("tfoot", {}, element("tr", {}, element("td", { colspan: "4", text: all ? `sum ${brief(more + less)} = ${brief(more)} ${less < 0 ? "\u2212 " + brief(-less) : "+ 0"} over ${all} ${word}${all > first.length ? `, ${first.length} shown` : ""}` : `no ${word}` })));
   const head = element("thead", {}, element("tr", {}, ...["at", "token", "value", ""].map((text, k) => element("th", { scope: "col", class: k === 0 || k === 2 ? "number" : "", text }))));
   table.replaceChildren(head, body, foot);
+  table.dataset.of = `${profile.of}/${state.count}`; // layer, map, token and rows that it is of
 }
 
 function showTables() {

@@ -3,7 +3,7 @@
 const MOST_TOKENS = 2048; // on the page at once
 const chips = [];
 let chipsFrom = -1;
-let profile = { row: new Float32Array(TIME), column: new Float32Array(TIME) };
+let profile = { row: new Float32Array(TIME), column: new Float32Array(TIME), of: "" };
 
 // What token i shows: the chosen one takes from those before it, and gives to those after it.
 function shareOf(i) {
@@ -61,7 +61,7 @@ const tokenName = (i) => `\u201c${shown(view.tokens[i])}\u201d`;
 const readProfile = newest(
   async (layer, map, token) => {
     const [row, column] = await Promise.all([source.row(layer, map, token), source.column(layer, map, token)]);
-    return { row, column };
+    return { row, column, of: `${layer}/${map}/${token}` };
   },
   (found) => {
     profile = found;
