@@ -1,4 +1,4 @@
-"""The command line: `dualform discover`, `construct`, `reproduce`, `view`, `mixers`.
+"""The command line: `dualform discover`, `construct`, `reproduce`, `view`, `mixers`, `serve`.
 
 Exit codes: 0 done; 1 a job that failed; 2 a mistake of the caller's, said in one sentence; 130 interrupted.
 """
@@ -114,12 +114,25 @@ class Mixers:
     """A mixer of the list, to see it in full: equation, arguments, state, forms, source, oracle and error."""
 
 
+@dataclass(frozen=True)
+class Serve:
+    """Show an attention page, or a folder of maps too large for one page, on this machine alone, until Ctrl-C."""
+
+    path: Positional[Path]
+    """A page of write_attention_page, or a folder of write_attention_folder."""
+    port: int = 0
+    """The port on 127.0.0.1; any free one by default."""
+    browser: bool = True
+    """Open a browser; without it, only the address is printed."""
+
+
 Command: TypeAlias = AvoidSubcommands[
     Annotated[Discover, subcommand("discover")]
     | Annotated[Construct, subcommand("construct")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[View, subcommand("view")]
     | Annotated[Mixers, subcommand("mixers")]
+    | Annotated[Serve, subcommand("serve")]
 ]
 
 
@@ -136,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say("interrupted; nothing is lost, the same command goes on from the last checkpoint.", 130)
 
 
-def _run(command: Discover | Construct | Reproduce | View | Mixers) -> int:
+def _run(command: Discover | Construct | Reproduce | View | Mixers | Serve) -> int:
     match command:
         case Discover():
             return _discover(command)
@@ -148,6 +161,8 @@ def _run(command: Discover | Construct | Reproduce | View | Mixers) -> int:
             return _view(command)
         case Mixers():
             return _mixers(command)
+        case Serve():
+            return _serve(command)
 
 
 def _discover(command: Discover) -> int:
@@ -260,6 +275,20 @@ def _mixers(command: Mixers) -> int:
         Console().mixers([card(name) for name in registry()])
     else:
         Console().mixer(card(command.name))
+    return 0
+
+
+def _serve(command: Serve) -> int:
+    import webbrowser
+
+    from dualform.reports.serve import serve
+
+    def ready(address: str) -> None:
+        print(f"{address}  (Ctrl-C stops it)", flush=True)
+        if command.browser:
+            webbrowser.open(address)
+
+    serve(command.path, command.port, ready)
     return 0
 
 

@@ -1,0 +1,103 @@
+"""What an attention page shows, as plain data: tokens, layers with their signed maps, and the certificate."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from dualform.errors import require
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One layer: its maps, what they are called, and what proves them.
+
+    - name: as the model calls it.
+    - kind: "linear given its gates" (the map is the layer's own) or "frozen nonlinearity" (one exact decomposition of others).
+    - residual: relative error of the sum of what the maps summarise; nan where the method has no such sum.
+    - maps: (head, time, source), float32, signed; entry [h, t, s] is what token t takes from token s.
+    - map_names: one for each map, as "head 1".
+    """
+
+    name: str
+    kind: str
+    residual: float
+    maps: Float[np.ndarray, "head time source"]
+    map_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AttentionView:
+    """Everything on an attention page.
+
+    - title: of the page.
+    - tokens: one text for each position; untrusted, shown as text and never as markup.
+    - layers: from the input to the output; all of as many tokens.
+    - residual: of the whole, as in `LayerView`.
+    - method: how the maps were made, as "contributions".  target: of what, as "token".
+    - details: what else a reader should know, shown as it is.
+    """
+
+    title: str
+    tokens: tuple[str, ...]
+    layers: tuple[LayerView, ...]
+    residual: float
+    method: str
+    target: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def causal(self) -> bool:
+        """Whether no token takes from a later one in any map; the upper triangles are then not kept."""
+        return not any(m[t, t + 1 :].any() for layer in self.layers for m in layer.maps for t in range(len(m)))
+
+    def check(self) -> None:
+        """Raise `InputError` where layers and tokens do not fit together, or a number is not finite."""
+        require(len(self.tokens) > 0, "there are no tokens to show. Give a text of at least one token.")
+        require(len(self.layers) > 0, "there are no layers to show. Ask for at least one layer.")
+        _check_residual("the view", self.residual)
+        for layer in self.layers:
+            self._check_layer(layer)
+
+    def _check_layer(self, layer: LayerView) -> None:
+        shape, time, name = np.shape(layer.maps), len(self.tokens), f"layer {layer.name!r}"
+        require(
+            len(shape) == 3 and shape[0] > 0 and shape[1:] == (time, time),
+            f"{name} has maps of shape {shape}; for {time} tokens they are (head, {time}, {time}), with one head or more.",
+        )
+        require(
+            len(layer.map_names) == shape[0],
+            f"{name} has {shape[0]} maps but {len(layer.map_names)} names. Give each map one name.",
+        )
+        _check_residual(name, layer.residual)
+        for h, t, row in ((h, t, row) for h, rows in enumerate(layer.maps) for t, row in enumerate(rows)):
+            if not np.isfinite(row).all():
+                s = int(np.argmin(np.isfinite(row)))
+                require(
+                    False,
+                    f"{name} has {row[s]} in {layer.map_names[h]!r} at token {t}, source {s}. Maps must be finite: "
+                    "look for an overflow in the model.",
+                )
+
+
+def _check_residual(name: str, residual: float) -> None:
+    require(
+        math.isnan(residual) or (math.isfinite(residual) and residual >= 0),
+        f"the residual of {name} is {residual}; it is at least 0, or nan where the method has none.",
+    )
+
+
+def with_aggregates(layer: LayerView) -> Iterator[tuple[str, Float[np.ndarray, "time source"]]]:
+    """Each map of a layer by name; where there are several, also their mean and the entry of largest magnitude, signed."""
+    yield from zip(layer.map_names, layer.maps, strict=True)
+    if len(layer.maps) > 1:
+        yield "mean", np.asarray(np.mean(layer.maps, axis=0, dtype=np.float32))
+        yield "max", strongest(layer.maps)
+
+
+def strongest(maps: Float[np.ndarray, "head time source"]) -> Float[np.ndarray, "time source"]:
+    """Of each entry over the heads, the one of largest magnitude, with its sign; the positive one of two that are equal."""
+    high, low = np.max(maps, axis=0), np.min(maps, axis=0)
+    return np.where(high >= -low, high, low).astype(np.float32)

@@ -1,0 +1,118 @@
+// The certificate, the keys, the theme, the address; then the first drawing.
+
+const MODES = ["mean", "max", "head"];
+
+function showCertificate() {
+  const { residual } = view, badge = $("verdict");
+  const [words, mark] = residual === null ? ["no certificate", "warn"] : residual <= 1e-5 ? ["\u2713 exact to rounding", "good"] : ["\u2717 does not add up", "bad"];
+  badge.textContent = words;
+  badge.classList.add(mark);
+  $("residual").textContent = residualText(residual);
+  $("method").textContent = view.method;
+  $("target").textContent = view.target;
+  const words2 = { float32: "The maps' values are exact float32.", float16: "float16", int8: "int8 with square-root steps" };
+  const rounding = view.precision === "float32" || !view.precision ? words2.float32 : `The maps' values are kept as ${words2[view.precision]}: none is off by more than ${brief(view.error)}.`;
+  $("foot").textContent = `${TIME} tokens, ${view.layers.length} layers. ${rounding} Small maps are overviews of ${view.overview} \u00d7 ${view.overview} cells.`;
+  const rows = [...view.details, ["tokens", String(TIME)], ["layers", String(view.layers.length)], ["numbers", rounding]];
+  $("details").append(...rows.flatMap(([key, value]) => [element("dt", { text: key }), element("dd", { text: value })]));
+}
+
+function showLayer() {
+  const { name, residual, kind } = view.layers[state.layer];
+  $("layer-name").textContent = name;
+  $("layer-residual").textContent = residualText(residual);
+  $("layer-kind").textContent = kind;
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = theme === "dark" ? "Light" : "Dark";
+  set({ theme });
+}
+
+const moves = {
+  ArrowLeft: (event) => set({ token: state.token - (event.shiftKey ? 10 : 1) }),
+  ArrowRight: (event) => set({ token: state.token + (event.shiftKey ? 10 : 1) }),
+  ArrowUp: () => set({ layer: state.layer - 1 }),
+  ArrowDown: () => set({ layer: state.layer + 1 }),
+  Home: () => set({ token: 0 }),
+  End: () => set({ token: TIME - 1 }),
+};
+const letters = {
+  "[": () => step(-1), "]": () => step(1),
+  a: () => { if (AGGREGATED) set({ mode: MODES[(MODES.indexOf(state.mode) + 1) % 3] }); },
+  "+": () => zoom(1 / 1.6), "=": () => zoom(1 / 1.6), "-": () => zoom(1.6), 0: zoomAll,
+  c: () => set({ root: !state.root }), s: () => set({ shared: !state.shared }),
+  d: () => setTheme(state.theme === "dark" ? "light" : "dark"),
+  "?": () => $("help").showModal(),
+};
+
+// From head to head, on into the next layer.
+function step(by) {
+  if (state.mode !== "head") return set({ layer: state.layer + by });
+  const head = mapOf(state.layer) + by, { heads } = view.layers[state.layer];
+  if (head >= 0 && head < heads.length) return set({ head });
+  const layer = state.layer + by;
+  if (view.layers[layer]) set({ layer, head: by > 0 ? 0 : view.layers[layer].heads.length - 1 });
+}
+
+function startKeys() {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || $("help").open) return;
+    const act = letters[event.key.toLowerCase()];
+    if (act) {
+      act();
+      return event.preventDefault();
+    }
+    // Arrows are the page's own to scroll with where something else has the focus.
+    const at = document.activeElement, ours = at === document.body || at === $("strip") || at === $("map") || at.classList.contains("tile");
+    if (ours && moves[event.key]) {
+      moves[event.key](event);
+      event.preventDefault();
+    }
+  });
+  $("ask").addEventListener("click", () => $("help").showModal());
+  $("help-close").addEventListener("click", () => $("help").close());
+  $("theme").addEventListener("click", () => setTheme(state.theme === "dark" ? "light" : "dark"));
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
+  return dark.matches ? "dark" : "light";
+}
+
+// What is looked at stands in the address, so that it can be sent to someone.
+function fromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1)), found = {};
+  for (const key of ["layer", "head", "token", "r0", "c0", "n"]) {
+    const value = Number(given.get(key));
+    if (given.has(key) && Number.isInteger(value)) found[key] = value;
+  }
+  if (AGGREGATED && MODES.includes(given.get("mode"))) found.mode = given.get("mode");
+  return found;
+}
+
+function toAddress() {
+  const whole = state.n === TIME ? {} : { r0: state.r0, c0: state.c0, n: state.n };
+  const words = new URLSearchParams({ layer: state.layer, mode: state.mode, head: state.head, token: state.token, ...whole });
+  try {
+    history.replaceState(null, "", `#${words}`);
+  } catch { /* a browser may forbid it for files, or when it comes too often */ }
+}
+
+function start() {
+  state.theme = startKeys();
+  startTokens();
+  startTiles();
+  startPlot();
+  startZoom();
+  startTables();
+  let later = 0;
+  drawn(["layer", "mode", "head", "token", "r0", "c0", "n"], () => { clearTimeout(later); later = setTimeout(toAddress, 300); });
+  drawn(["layer"], showLayer);
+  setTheme(state.theme);
+  showCertificate();
+  set(fromAddress());
+  pending = new Set(Object.keys(state)); // everything is drawn once
+  draw();
+}
+
+start();

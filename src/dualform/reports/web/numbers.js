@@ -1,0 +1,43 @@
+// How numbers and tokens are written.
+
+const MINUS = "\u2212";
+
+function signed(text) {
+  return text.replace("-", MINUS);
+}
+
+// Few digits: for tables and legends.
+function brief(v, digits = 4) {
+  if (v === 0) return "0";
+  const size = Math.abs(v);
+  return signed(size >= 1e-3 && size < 1e4 ? v.toPrecision(digits) : v.toExponential(digits - 2));
+}
+
+// The shortest text that gives the same float32.
+function exact(v) {
+  for (let digits = 1; digits < 9; digits++) {
+    const text = Number(v.toPrecision(digits));
+    if (Math.fround(text) === v) return signed(String(text));
+  }
+  return signed(String(Number(v.toPrecision(9))));
+}
+
+function residualText(r) {
+  return r === null ? "none" : r === 0 ? "0" : signed(r.toExponential(1));
+}
+
+const NAMED = { "\n": "\u23ce", "\r": "\u240d", "\t": "\u21e5", " ": "\u00b7", "\u00a0": "\u237d" };
+// Nothing that is unseen or that turns the order of letters round stays as it is: control characters, the halves of a pair,
+// spaces other than U+0020, zero-width characters, marks of direction, line separators, tags.
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u034f\u115f\u1160\u2800\u3164]|(?! )\p{Zs}/gu;
+
+// A token as it is shown: every character visible.
+function shown(token) {
+  if (token === "") return "\u2205";
+  return token.replace(/ /g, NAMED[" "]).replace(UNSEEN, (c) => NAMED[c] || "U+" + c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0"));
+}
+
+function clipped(text, most) {
+  const letters = Array.from(text);
+  return letters.length <= most ? text : letters.slice(0, most - 1).join("") + "\u2026";
+}
