@@ -282,7 +282,10 @@ def _models(command: Models) -> int:
     from dualform.reports.console import Console
 
     if command.action == "list":
-        require(not command.names, f"dualform models list takes no name. To bring a model: dualform models get {' '.join(command.names)}.")
+        require(
+            not command.names,
+            f"dualform models list takes no name. To bring a model: dualform models get {' '.join(command.names)}.",
+        )
         Console().models([(model, is_there(model)) for model in KNOWN.values()], cache_folder())
         return 0
     require(len(command.names) > 0, f"dualform models get: which one? There are {', '.join(KNOWN)}, and all.")

@@ -124,6 +124,8 @@ def _member(archive: Path, member: Member) -> bytes:
     except FileNotFoundError:
         raise FileError(f"there is no file {str(archive)!r}. Check the path.") from None
     except KeyError:
-        raise FileError(f"{str(archive)!r} does not hold {member.path}. Is it another version of the package?") from None
+        raise FileError(
+            f"{str(archive)!r} does not hold {member.path}. Is it another version of the package?"
+        ) from None
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError) as error:
         raise FileError(f"{str(archive)!r} is no whole wheel or .tar.gz ({error}). Download it again.") from None

@@ -188,7 +188,9 @@ class Console:
             size, what = sum(member.bytes for member in model.members) / 1e6, f"{model.what} ({model.architecture})"
             table.add_row(model.name, "yes" if there else "no", f"{size:.1f}", model.licence, what)
         self.console.print(table)
-        self.console.print(f"The cache is {folder}. To bring a model there: dualform models get NAME", markup=False, soft_wrap=True)
+        self.console.print(
+            f"The cache is {folder}. To bring a model there: dualform models get NAME", markup=False, soft_wrap=True
+        )
 
     def getting(self, model: Known) -> None:
         """What is brought, from where, and under which licence."""

@@ -154,7 +154,9 @@ def _kind_and_size(gguf: Any, tensor: _Tensor, where: str) -> tuple[str, int]:
     count = byte_count(tensor.name, tensor.shape, 1, where)
     block, size = gguf.GGML_QUANT_SIZES[kind]
     if (tensor.shape[-1] if tensor.shape else 1) % block:
-        raise FileError(f"{tensor.name} in {where} has shape {tensor.shape}, whose rows are not whole blocks of {block}.")
+        raise FileError(
+            f"{tensor.name} in {where} has shape {tensor.shape}, whose rows are not whole blocks of {block}."
+        )
     return kind.name, count // block * size
 
 
@@ -166,7 +168,9 @@ def _array(gguf: Any, kind: str, raw: np.ndarray, tensor: _Tensor, where: str) -
     try:
         return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[kind]).reshape(tensor.shape)
     except NotImplementedError:
-        raise FileError(f"{tensor.name} in {where} is quantised as {kind}, which gguf cannot undo. Convert it to F16.") from None
+        raise FileError(
+            f"{tensor.name} in {where} is quantised as {kind}, which gguf cannot undo. Convert it to F16."
+        ) from None
 
 
 def _check_apart(spans: list[tuple[int, int, str]], where: str) -> None:

@@ -79,7 +79,9 @@ def _array(name: str, each: Any, where: str) -> np.ndarray:
     for i in range(plan.get_nfilters()):
         number = plan.get_filter(i)[0]
         if number not in _FILTERS:
-            raise FileError(f"{name} in {where} is compressed by filter {number}, a plug-in's. Save it with gzip, or plain.")
+            raise FileError(
+                f"{name} in {where} is compressed by filter {number}, a plug-in's. Save it with gzip, or plain."
+            )
     return np.asarray(each[()])
 
 

@@ -67,7 +67,9 @@ def _array(onnx: Any, tensor: Any, where: str) -> np.ndarray:
         field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
         there = len(getattr(tensor, field)) // (2 if dtype.kind == "c" else 1)
     if needed != there:
-        raise FileError(f"{name} in {where} has {there:,} numbers, and its shape {shape} needs {needed:,}. It is damaged.")
+        raise FileError(
+            f"{name} in {where} has {there:,} numbers, and its shape {shape} needs {needed:,}. It is damaged."
+        )
     try:
         return np.array(onnx.numpy_helper.to_array(tensor))
     except Exception as error:
