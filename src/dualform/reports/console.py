@@ -16,6 +16,7 @@ from dualform.construct import Construction, StackConstruction
 from dualform.experiments.evidence import MEANING, PAPER, construction_sentence, count, number
 from dualform.experiments.identification import Moment
 from dualform.mixers.card import WIDTH, Card
+from dualform.models.known import Known
 from dualform.training import Row
 
 OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
@@ -211,6 +212,33 @@ class Console:
         for name, value in rows.items():
             table.add_row(name, escape(value))
         self.console.print(table)
+
+    def models(self, models: Sequence[tuple[Known, bool]], folder: Path) -> None:
+        """The known models as a table, and where those that are there lie."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("name", "cached", "MB", "licence", "what it does"):
+            table.add_column(column, no_wrap=column != "what it does", justify="right" if column == "MB" else "left")
+        for model, there in models:
+            size, what = sum(member.bytes for member in model.members) / 1e6, f"{model.what} ({model.architecture})"
+            table.add_row(model.name, "yes" if there else "no", f"{size:.1f}", model.licence, what)
+        self.console.print(table)
+        self.console.print(
+            f"The cache is {folder}. To bring a model there: dualform models get NAME", markup=False, soft_wrap=True
+        )
+
+    def getting(self, model: Known) -> None:
+        """What is brought, from where, and under which licence."""
+        size = sum(member.bytes for member in model.members) / 1e6
+        self.console.print(
+            f"{model.name}: {model.what} ({model.architecture}); {size:.1f} MB of weights under {model.licence}, from the "
+            f"package {model.package}=={model.version}",
+            highlight=False,
+        )
+
+    def got(self, places: Sequence[Path]) -> None:
+        """The files, one on a line."""
+        for place in places:
+            self.console.print(f"  {place}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _first_reference(source: str) -> str:

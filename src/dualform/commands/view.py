@@ -1,0 +1,34 @@
+"""`dualform view`: open a run's report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class View:
+    """Open a run's report in the browser."""
+
+    run: Positional[Path]
+    """The run's folder."""
+    browser: bool = True
+    """Open a browser; without it, only the report's path is printed."""
+
+    def run(self) -> int:
+        """Run it, and return the exit code."""
+        import webbrowser
+
+        from dualform.reports.discovery_page import write_discovery_page
+        from dualform.reports.reproduction_page import write_reproduction_page
+        from dualform.training import Run
+
+        page = self.run / "report.html"
+        if not page.exists():
+            result = Run(self.run).read_json("result.json")
+            reproduced = isinstance(result, dict) and "numbers" in result
+            page = (write_reproduction_page if reproduced else write_discovery_page)(self.run)
+        print(page)
+        if self.browser:
+            webbrowser.open(page.resolve().as_uri())
+        return 0

@@ -1,0 +1,92 @@
+"""HDF5, as Keras keeps weights in it."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from dualform.errors import FileError
+from dualform.models.files.checks import (
+    Arrays,
+    Metadata,
+    byte_count,
+    check_dtype,
+    check_finite,
+    check_size,
+    existing_file,
+    foreign,
+    library,
+)
+
+_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+"""What HDF5 and h5py bring themselves; any other filter would load a plug-in."""
+
+
+def read_hdf5(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
+    """Every array of an HDF5 file by its path in the file, and what its root says in text (Keras: backend, keras_version).
+
+    **Raises:** `FileError` where h5py is not installed; where the file is missing, is no HDF5 file or is damaged; where it
+    points out of itself (soft, external and virtual parts), holds anything but numbers, or numbers that are not finite, or
+    would take far more memory than it has bytes.
+    """
+    path, where = existing_file(path, "an HDF5 file")
+    h5py = library("h5py", "HDF5 files")
+    try:
+        with h5py.File(path, "r") as file:
+            found: dict[str, Any] = {}
+            _walk(h5py, file, "", found, set(), where)
+            declared = sum(byte_count(name, each.shape, each.dtype.itemsize, where) for name, each in found.items())
+            check_size(where, declared, path.stat().st_size)
+            arrays = {name: _array(name, each, where) for name, each in found.items()}
+            metadata = {str(key): text for key, value in file.attrs.items() if (text := _text(value)) is not None}
+    except FileError:
+        raise
+    except Exception as error:  # the library has errors of many classes for what is damaged
+        raise foreign(where, "HDF5 file", error) from None
+    check_finite(arrays, where)
+    return arrays, metadata
+
+
+def _walk(h5py: Any, group: Any, prefix: str, found: dict[str, Any], seen: set[Any], where: str) -> None:
+    """Collect the datasets below `group`; a group that is met twice would be a circle, or a second name of its arrays."""
+    mark = h5py.h5o.get_info(group.id).addr
+    if mark in seen:
+        raise FileError(f"{where} has the group {prefix or '/'!r} in two places or in itself. It is not read.")
+    seen.add(mark)
+    for key in group:
+        name = f"{prefix}{key}"
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            raise FileError(
+                f"{name} in {where} is a link to another place or file, which is not followed. Copy its array into the file."
+            )
+        each = group[key]
+        if isinstance(each, h5py.Group):
+            _walk(h5py, each, f"{name}/", found, seen, where)
+        elif isinstance(each, h5py.Dataset):
+            found[name] = each
+        else:
+            raise FileError(f"{name} in {where} is no array but a {type(each).__name__}. It is not read.")
+
+
+def _array(name: str, each: Any, where: str) -> np.ndarray:
+    """One dataset, whose numbers lie in this file."""
+    check_dtype(name, each.dtype, where)
+    if each.external or each.is_virtual:
+        raise FileError(f"{name} in {where} keeps its numbers in another file, which is not opened. Copy them into it.")
+    if each.shape is None:
+        raise FileError(f"{name} in {where} is an empty dataset without a shape. It is damaged.")
+    plan = each.id.get_create_plist()
+    for i in range(plan.get_nfilters()):
+        number = plan.get_filter(i)[0]
+        if number not in _FILTERS:
+            raise FileError(
+                f"{name} in {where} is compressed by filter {number}, a plug-in's. Save it with gzip, or plain."
+            )
+    return np.asarray(each[()])
+
+
+def _text(value: Any) -> str | None:
+    """An attribute as text where it is text; None for anything else."""
+    if isinstance(value, bytes | np.bytes_):
+        return bytes(value).decode("utf-8", "replace")
+    return str(value) if isinstance(value, str) else None

@@ -1,0 +1,76 @@
+"""ONNX: the initialisers of a graph, which are a model's weights. The graph itself is not run."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from dualform.errors import FileError
+from dualform.models.files.checks import (
+    Arrays,
+    Metadata,
+    byte_count,
+    check_dtype,
+    check_finite,
+    existing_file,
+    foreign,
+    library,
+)
+
+
+def read_onnx(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
+    """Every initialiser of an ONNX file's graph by name, and who made the file (producer, ir_version, opset).
+
+    Gates of recurrent operators are in ONNX's order: a GRU's z, r, h; an LSTM's i, o, f, c.
+
+    **Raises:** `FileError` where onnx is not installed; where the file is missing, is no ONNX file or is damaged; where
+    weights lie in other files, are no numbers or not finite.
+    """
+    path, where = existing_file(path, "an ONNX file")
+    onnx = library("onnx", "ONNX files")
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())  # other files are not opened
+    except Exception as error:  # protobuf's own classes
+        raise foreign(where, "ONNX file", error) from None
+    if not model.graph.node and not model.graph.initializer:
+        raise foreign(where, "ONNX file", "it has no graph")
+    if model.graph.sparse_initializer:
+        raise FileError(f"{where} has sparse weights, which are not read here. Export it with dense ones.")
+    arrays: Arrays = {}
+    for tensor in model.graph.initializer:
+        if not tensor.name or tensor.name in arrays:
+            raise FileError(f"{where} has two initialisers of the name {tensor.name!r}, or one without. It is damaged.")
+        arrays[tensor.name] = _array(onnx, tensor, where)
+    check_finite(arrays, where)
+    opset = ", ".join(f"{each.domain or 'ai.onnx'} {each.version}" for each in model.opset_import)
+    return arrays, {"producer": model.producer_name, "ir_version": str(model.ir_version), "opset": opset}
+
+
+def _array(onnx: Any, tensor: Any, where: str) -> np.ndarray:
+    """One initialiser; its shape is held against its numbers before any memory is taken for it."""
+    name = tensor.name
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+        target = next((each.value for each in tensor.external_data if each.key == "location"), "another file")
+        raise FileError(
+            f"{name} in {where} keeps its numbers in {target!r}, which is not opened: a path from a file may lead anywhere. "
+            "Export the model as one file."
+        )
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, TypeError, ValueError):
+        raise FileError(f"{name} in {where} has the unknown dtype {tensor.data_type}. It is damaged.") from None
+    check_dtype(name, dtype, where)
+    needed, shape = byte_count(name, tuple(tensor.dims), 1, where), tuple(tensor.dims)
+    if tensor.raw_data:
+        there = len(tensor.raw_data) // dtype.itemsize
+    else:
+        field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
+        there = len(getattr(tensor, field)) // (2 if dtype.kind == "c" else 1)
+    if needed != there:
+        raise FileError(
+            f"{name} in {where} has {there:,} numbers, and its shape {shape} needs {needed:,}. It is damaged."
+        )
+    try:
+        return np.array(onnx.numpy_helper.to_array(tensor))
+    except Exception as error:
+        raise foreign(where, "ONNX file", f"{name}: {error}") from None

@@ -1,0 +1,132 @@
+"""A model that is a chain of named stages, and what its stages have in common."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dualform.arrays import State, accumulator, count_parameters
+from dualform.errors import require
+from dualform.mixers.affine import affine, check_affine
+from dualform.models.block import check_call, flag, present
+
+LINEAR, NONLINEAR = "linear given its gates", "frozen nonlinearity"
+"""What a frozen stage is: the layer's own map, or one exact decomposition of a nonlinearity among others."""
+
+
+class AbstractChain(eqx.Module):
+    """y = stage_L(... stage_1(x) ...): a causal model from the activations of its input tokens to its outputs.
+
+    A stage is a mixer, or a module that does something to each token by itself and has no `init_state`. The state is a tuple,
+    one for each stage that has one.
+    """
+
+    @property
+    @abc.abstractmethod
+    def d_in(self) -> int:
+        """Width of a token."""
+
+    @abc.abstractmethod
+    def stages(self) -> tuple[tuple[str, Any], ...]:
+        """The chain, each stage with its name."""
+
+    @abc.abstractmethod
+    def encode(self, source: Any) -> tuple[Float[Array, "time d_in"], tuple[str, ...]]:
+        """What the first stage takes of a text or of sound, and the name of each token, for showing."""
+
+    def init_state(self) -> State:
+        """One state for each stage that has one."""
+        return tuple(stage.init_state() for _, stage in self.stages() if hasattr(stage, "init_state"))
+
+    def __call__(
+        self,
+        x: Float[Array, "time d_in"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "time d_out"], State]:
+        """The whole sequence at once; arguments, returns and errors as of a mixer's call."""
+        name = type(self).__name__
+        require(
+            getattr(x, "ndim", 0) == 2 and x.shape[1] == self.d_in,
+            f"{name} takes one sequence, (time, {self.d_in}), as its encode() gives; got shape {getattr(x, 'shape', None)}.",
+        )
+        require(jnp.issubdtype(x.dtype, jnp.floating), f"{name} takes real floating-point activations; got {x.dtype}.")
+        state = self.init_state() if state is None else state
+        check_call(len(x), start, mask, self, state, name)
+        left, after, dtype = iter(state), [], x.dtype
+        x = present(x, mask)
+        for _, stage in self.stages():
+            if hasattr(stage, "init_state"):
+                x, now = stage(x, next(left), start=start, mask=mask)
+                after.append(now)
+            else:
+                x = stage(x)
+            x = present(x.astype(dtype), mask)
+        return x, tuple(after)
+
+    def step(
+        self,
+        x_t: Float[Array, " d_in"],
+        state: State,
+        *,
+        start: Bool[Array, ""] | bool | None = None,
+        mask: Bool[Array, ""] | bool | None = None,
+    ) -> tuple[Float[Array, " d_out"], State]:
+        """One token, (d_in,) -> (d_out,), in constant memory."""
+        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
+        return y[0], state
+
+    def parameters(self) -> int:
+        """How many numbers it has learned."""
+        return count_parameters(self)
+
+
+class Dense(eqx.Module):
+    """y_t = W x_t + b, or its positive part where `relu` is set. Frozen, the open set stays: the units that were above 0.
+
+    **Arguments:** w (d_out, d_in), b (d_out,).
+
+    **Raises:** `InputError` where the shapes do not fit.
+    """
+
+    w: Float[Array, "d_out d_in"] = eqx.field(converter=jnp.asarray)
+    b: Float[Array, " d_out"] = eqx.field(converter=jnp.asarray)
+    relu: bool = eqx.field(default=False, static=True)
+
+    def __check_init__(self):
+        require(self.w.ndim == 2, f"w_dense has shape {self.w.shape}; it must be (d_out, d_in).")
+        check_affine("dense", self.w, self.b, *self.w.shape)
+
+    def __call__(self, x: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
+        """Each token by itself, in float32 or wider."""
+        y = affine(x, self.w, self.b)
+        return jnp.maximum(y, jnp.zeros_like(y)) if self.relu else y
+
+    def frozen(self, x: Float[Array, "time d_in"], state: Any = None, start: Any = None, mask: Any = None) -> tuple:
+        """(y, state, affine map, kind) with the open set frozen at x."""
+        y = affine(x, self.w, self.b)
+        is_open = (y > 0) if self.relu else jnp.ones_like(y, bool)
+        masked = lambda other: present(jnp.where(is_open, affine(other, self.w, self.b), jnp.zeros_like(y)), mask)
+        return masked(x), (), masked, NONLINEAR if self.relu else LINEAR
+
+
+class ReLU(eqx.Module):
+    """y_t = max(x_t, 0). Frozen, the open set stays."""
+
+    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
+        """Each token by itself."""
+        return jnp.maximum(x, jnp.zeros_like(x))
+
+    def frozen(self, x: Float[Array, "time d"], state: Any = None, start: Any = None, mask: Any = None) -> tuple:
+        """(y, state, affine map, kind) with the open set frozen at x."""
+        masked = lambda other: present(jnp.where(x > 0, other, jnp.zeros_like(other)), mask)
+        return masked(x), (), masked, NONLINEAR
+
+
+def wide_of(x: Array, *others: Array) -> jnp.dtype:
+    """The dtype in which a stage works."""
+    return accumulator(x.dtype, *(other.dtype for other in others))
