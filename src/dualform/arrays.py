@@ -65,5 +65,8 @@ def count_parameters(module: PyTree) -> int:
 
 def relative_error(found: Inexact[Array, "*shape"], expected: Inexact[Array, "*shape"]) -> Float[Array, ""]:
     """||found - expected|| / ||expected||, Euclidean, over all entries; the plain norm where `expected` is 0."""
-    power = jnp.linalg.norm(expected.ravel())
-    return jnp.linalg.norm((found - expected).ravel()) / jnp.where(power == 0, jnp.ones_like(power), power)
+    # Divided by the largest entry first, or squares of small numbers would be 0 and the error with them.
+    largest = jnp.max(jnp.abs(expected), initial=0)
+    scale = jnp.where(largest == 0, jnp.ones_like(largest), largest)
+    power = jnp.linalg.norm((expected / scale).ravel())
+    return jnp.linalg.norm(((found - expected) / scale).ravel()) / jnp.where(power == 0, jnp.ones_like(power), power)

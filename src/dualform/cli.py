@@ -16,7 +16,8 @@ from dualform.errors import DivergedError, DualformError
 ABOUT = "The recurrence and the attention of every causal sequence mixer, each turned into the other and proved."
 
 Command: TypeAlias = AvoidSubcommands[
-    Annotated[commands.Discover, subcommand("discover")]
+    Annotated[commands.Attend, subcommand("attend")]
+    | Annotated[commands.Discover, subcommand("discover")]
     | Annotated[commands.Construct, subcommand("construct")]
     | Annotated[commands.Reproduce, subcommand("reproduce")]
     | Annotated[commands.View, subcommand("view")]

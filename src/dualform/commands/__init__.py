@@ -1,5 +1,6 @@
 """The commands of the command line, one file each: their arguments, and what they do with the package."""
 
+from dualform.commands.attend import Attend
 from dualform.commands.construct import Construct
 from dualform.commands.discover import Discover
 from dualform.commands.mixers import Mixers
@@ -8,4 +9,4 @@ from dualform.commands.reproduce import Reproduce
 from dualform.commands.serve import Serve
 from dualform.commands.view import View
 
-__all__ = ["Construct", "Discover", "Mixers", "Models", "Reproduce", "Serve", "View"]
+__all__ = ["Attend", "Construct", "Discover", "Mixers", "Models", "Reproduce", "Serve", "View"]

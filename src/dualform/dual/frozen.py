@@ -86,13 +86,23 @@ def _pointwise(part: tuple[Array, Callable[[Array], Array]], mask) -> Frozen:
 
 
 def freeze_mixer(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> Frozen:
-    """The mixer's context frozen at x: affine(x') = mix(context, v(x')), with v(x) the values themselves.
+    """The mixer's context frozen at x: affine(x') = mix(context, v(x')), with v as in `frozen_mix`."""
+    x, state, start, mask = mixer.checked(x, state, start, mask)
+    mix = frozen_mix(mixer, x, state, start, mask)
+    y, after = mixer(x, state, start=start, mask=mask)
+    kind = LINEAR if mixer.linear_given_gates else NONLINEAR
+    return Frozen(y, after, lambda other: present(mix(other)[0], mask), kind)
+
+
+def frozen_mix(mixer: AbstractMixer, x, state, start, mask) -> Callable[[Array], tuple[Array, State]]:
+    """x' -> mix(context, v(x')), output and state, with the context frozen at x and v(x) the values themselves.
 
     A value that is not linear in its token follows it by its slope J_s at x_s; what J_s x_s leaves of the value follows the
     token along its own direction, v_s(x') = J_s x'_s + (v_s - J_s x_s) (x_s . x'_s) / (x_s . x_s). So what a token brings
     is all of its value, as in `dual_form`, and a linear value is itself. The value of a token that is 0 is bias.
+
+    **Arguments:** as `AbstractMixer.checked` gives them.
     """
-    x, state, start, mask = mixer.checked(x, state, start, mask)
     context, (value, moved) = mixer.context(x, state, start, mask), jax.jvp(mixer.value, (x,), (x,))
     wide = x.astype(accumulator(x.dtype))
     power = jnp.sum(wide * wide, axis=1)
@@ -105,11 +115,7 @@ def freeze_mixer(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> 
         own = lambda v, j, a: a + (v - j) * part.astype(v.dtype).reshape(-1, *[1] * (v.ndim - 1))
         return jtu.tree_map(own, value, moved, along)
 
-    def affine(other):
-        return present(mixer.mix(context, values(present(other, mask)), state, start, mask)[0], mask)
-
-    y, after = mixer(x, state, start=start, mask=mask)
-    return Frozen(y, after, affine, LINEAR if mixer.linear_given_gates else NONLINEAR)
+    return lambda other: mixer.mix(context, values(present(other, mask)), state, start, mask)
 
 
 def _bidirectional(module: Bidirectional, x, start, mask) -> Frozen:

@@ -6,6 +6,7 @@ be compared.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -111,6 +112,17 @@ class ModelForm:
         """
         rows, last = chosen(rows, self.time, "row"), self._stage(to or self.layers[-1].name)
         found = [np.asarray(_shares(*self._call, last, jnp.asarray(part))) for part in padded(rows, self.block)]
+        return np.concatenate(found)[: len(rows)]
+
+    def logits(self, rows: Rows, tokens: Sequence[int] | np.ndarray) -> Float[np.ndarray, "row source"]:
+        """What each input token brings to output `tokens[i]` at place `rows[i]`: one backward pass for each row.
+
+        **Raises:** `InputError` for a place or an output that there is not, or a token too few or too many.
+        """
+        rows, tokens = chosen(rows, self.time, "place"), chosen(tokens, self.y.shape[1], "output")
+        require(len(rows) == len(tokens), f"there are {len(rows)} places and {len(tokens)} tokens; each needs one.")
+        parts = zip(padded(rows, self.block), padded(tokens, self.block), strict=True)
+        found = [np.asarray(_logits(*self._call, jnp.asarray(row), jnp.asarray(token))) for row, token in parts]
         return np.concatenate(found)[: len(rows)]
 
     def logit(self, t: int, token: int, against: int | None = None) -> LogitForm:
@@ -261,6 +273,17 @@ def _shares(model, x, state, start, mask, last, rows):
         return jnp.sum(gradient * x, axis=1)
 
     return jax.lax.map(one, rows, batch_size=len(rows))
+
+
+@eqx.filter_jit
+def _logits(model, x, state, start, mask, rows, tokens):
+    y, back = jax.vjp(chain(model, x, state, start, mask)[1], x)
+
+    def one(place):
+        (gradient,) = back(jnp.zeros_like(y).at[place[0], place[1]].set(jnp.ones((), y.dtype)))
+        return jnp.sum(gradient * x, axis=1)
+
+    return jax.lax.map(one, (rows, tokens), batch_size=len(rows))
 
 
 @eqx.filter_jit

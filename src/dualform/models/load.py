@@ -1,5 +1,6 @@
 """A model from a file, a folder or a name: our own weights, published checkpoints, and those that come with the package."""
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from jaxtyping import Int
 
 from dualform.arrays import accumulator
 from dualform.errors import FileError, InputError, require
+from dualform.models.known import known
 from dualform.models.layouts import LAYOUTS
 from dualform.models.layouts.tensors import Config, Tensors
+from dualform.models.pretrained.load import READERS, load_known
 from dualform.models.rwkv4_file import MAGIC, read_rwkv4
 from dualform.models.tokens import ByteTokens, PublishedTokens, Tokens, from_notes, shown
 from dualform.models.weights import restored
@@ -56,6 +59,16 @@ class Loaded(NamedTuple):
         assert self.tokens is not None
         return self.tokens.encode(text)
 
+    def read(self, source: str | os.PathLike[str]) -> tuple[Any, tuple[str, ...]]:
+        """What a call of the model takes of a text or, where it listens, of a WAV file; and what each token is called.
+
+        **Raises:** `InputError` as `encode` does; `FileError` where a sound cannot be read.
+        """
+        if hasattr(self.model, "encode"):
+            return self.model.encode(source)
+        ids = self.encode(os.fspath(source))
+        return ids, tuple(self.decode(ids))
+
     def decode(self, ids: Any) -> list[str]:
         """What each token says, one string for each; its number where the model has no tokenizer."""
         return shown(self.tokens, ids)
@@ -64,8 +77,16 @@ class Loaded(NamedTuple):
 SHIPPED = {"characters": "characters.safetensors", "recall": "recall.safetensors"}
 """The models that come with the package, by name; `experiments.embedded_models` trained them."""
 
-KNOWN: dict[str, Callable[[], Loaded]] = {}
-"""Real models that other packages carry, by name: here whoever can fetch one puts a function that loads it."""
+
+def _real(name: str) -> Loaded:
+    """A real model from the user's cache."""
+    told = known(name)
+    record = {"licence": told.licence, "package": f"{told.package}=={told.version}", "what": told.what}
+    return Loaded(load_known(name), None, name, f"the package {record['package']}", told.architecture, record)
+
+
+KNOWN: dict[str, Callable[[], Loaded]] = {name: functools.partial(_real, name) for name in READERS}
+"""Real models that other packages carry, by name: what loads each from the user's cache (`dualform models get NAME`)."""
 
 
 def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:

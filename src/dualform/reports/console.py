@@ -1,5 +1,6 @@
 """What the command line shows: progress, verdicts and tables."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from dualform.experiments.evidence import MEANING, PAPER, construction_sentence,
 from dualform.experiments.identification import Moment
 from dualform.mixers.card import WIDTH, Card
 from dualform.models.known import Known
+from dualform.reports.attend import strongest
+from dualform.reports.attention_view import AttentionView
 from dualform.training import Row
 
 OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
@@ -212,6 +215,27 @@ class Console:
         for name, value in rows.items():
             table.add_row(name, escape(value))
         self.console.print(table)
+
+    def attention(self, view: AttentionView, path: Path) -> None:
+        """The certificates of the whole and of each layer, what the last token takes most from, and where the page is."""
+        self.console.print(f"[bold]{escape(view.title)}[/]: {escape(view.target)}", highlight=False)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("layer", "maps", "residual", "kind"):
+            table.add_column(column, no_wrap=column != "kind", justify="right" if column == "maps" else "left")
+        for layer in view.layers:
+            residual = "no sum" if math.isnan(layer.residual) else f"{layer.residual:.1e}"
+            table.add_row(escape(layer.name), str(len(layer.maps)), residual, layer.kind)
+        self.console.print(table)
+        row, most = strongest(view)
+        shown = ", ".join(f"{view.tokens[s]!r} at {s} ({value:+.3f})" for s, value in most)
+        self.console.print(
+            f"Token {row}, {view.tokens[row]!r}, takes most from {shown}."
+            if most
+            else f"Token {row}, {view.tokens[row]!r}, takes nothing from any token.",
+            markup=False,
+            highlight=False,
+        )
+        self.console.print(f"The whole model's residual is {view.residual:.1e}. {path}", markup=False, soft_wrap=True)
 
     def models(self, models: Sequence[tuple[Known, bool]], folder: Path) -> None:
         """The known models as a table, and where those that are there lie."""

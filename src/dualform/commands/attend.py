@@ -1,0 +1,73 @@
+"""`dualform attend`: what a model attends to, with the number that proves it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from dualform.errors import FileError, require
+
+DEFAULT_MODEL, DEFAULT_TEXT = "characters", "First Citizen:\nBefore we proceed any further, hear me speak.\n"
+
+
+@dataclass(frozen=True)
+class Attend:
+    """Show what a recurrent model attends to: exact maps of the whole and of each layer, and the number that proves each.
+
+    Without a model, a small one that comes with the package, on a text of its own.
+    """
+
+    model: Positional[str] = DEFAULT_MODEL
+    """A checkpoint's file or folder, or a name: characters and recall come with the package, `dualform models` lists others."""
+    text: str | None = None
+    """What the model reads; of g2p-en a word."""
+    input: Path | None = None
+    """A file of text, or a WAV file for a model that listens."""
+    layer: str = "all"
+    """One layer, by the name that the page shows, or all."""
+    target: Literal["logit", "token", "state"] = "logit"
+    """logit: the model's choice at each token, or --output. token: the last layer's output. state: what is remembered in the
+    end."""
+    method: str = "contributions"
+    """contributions: the exact sum. For one logit also raw, rollout, gradient-weighted, gradient, "integrated gradients" and
+    occlusion."""
+    place: int | None = None
+    """The token, from 0, at which another method explains the logit; the last by default."""
+    output: str | None = None
+    """The output whose logit is asked for: the text of a token, or a number."""
+    against: str | None = None
+    """Another output, whose logit is subtracted."""
+    out: Path = Path("attention.html")
+    """The page; a name without .html is a folder for `dualform serve`, for maps too large for a page."""
+
+    def run(self) -> int:
+        """Run it, and return the exit code."""
+        from dualform.models.load import load
+        from dualform.reports.attend import Question, attend, write_view
+        from dualform.reports.console import Console
+
+        source = self._source()
+        question = Question(self.layer, self.target, self.method, self.place, self.output, self.against)
+        question.check()
+        view = attend(load(self.model), source, question)
+        Console().attention(view, write_view(view, self.out))
+        return 0
+
+    def _source(self) -> str | Path:
+        require(self.text is None or self.input is None, "--text and --input are both given; give one of them.")
+        if self.text is not None:
+            return self.text
+        if self.input is None:
+            require(self.model == DEFAULT_MODEL, f"what shall {self.model} read? Give --text '...' or --input FILE.")
+            return DEFAULT_TEXT
+        if self.input.suffix.lower() == ".wav":
+            return self.input
+        try:
+            return self.input.read_text(encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"{str(self.input)!r} cannot be read: {error.strerror}. Check the path.") from None
+        except UnicodeDecodeError:
+            raise FileError(
+                f"{str(self.input)!r} is no text in UTF-8. Convert it, or give a WAV file's path."
+            ) from None

@@ -1,0 +1,51 @@
+"""What a state is made of: the share that each token brought to what is remembered in the end."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Float
+
+from dualform.dual.frozen import frozen_mix
+from dualform.dual.layer import LayerForm, blocks_of
+from dualform.errors import require
+from dualform.mixers import AbstractMixer
+
+
+def state_shares(layer: LayerForm) -> Float[np.ndarray, " source"]:
+    """The share of a mixer's last state that each token brought, signed; the shares sum to 1.
+
+    With the context frozen the state is affine in the values, and what token s brought is state(x_s alone) - state(0).
+    Entry s is its projection on what all of them brought together, over all arrays of the state. What the context itself
+    keeps, such as the keys of a cache, is no value, and has no part in it. 0 throughout where nothing is remembered.
+
+    **Arguments:** layer: of a mixer, or of a block, whose mixer is then taken.
+
+    **Raises:** `InputError` where the layer is no mixer.
+    """
+    inner = layer.inner
+    require(
+        isinstance(inner.module, AbstractMixer),
+        f"{layer.name} is a {type(inner.module).__name__} and no mixer: the shares of its state are not known. Choose another "
+        "layer, or the target token.",
+    )
+    call, out = (inner.module, inner.x, inner.state, inner.start, inner.mask), np.zeros(inner.time, inner.y.dtype)
+    for sources in blocks_of(inner.time, inner.block):
+        out[sources] = np.asarray(_shares(*call, jnp.asarray(sources)))
+    return out
+
+
+@eqx.filter_jit
+def _shares(mixer, x, state, start, mask, sources) -> Array:
+    checked = mixer.checked(x, state, start, mask)
+    mix, x = frozen_mix(mixer, *checked), checked[0]
+    numbers = lambda tree: [leaf for leaf in jtu.tree_leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    empty = numbers(mix(jnp.zeros_like(x))[1])
+    brought = lambda other: [a - b for a, b in zip(numbers(mix(other)[1]), empty, strict=True)]
+    dot = lambda a, b: sum((jnp.real(jnp.vdot(u, v)) for u, v in zip(a, b, strict=True)), jnp.zeros((), x.dtype))
+    together = brought(x)
+    power = dot(together, together)
+    safe = jnp.where(power == 0, jnp.ones_like(power), power)
+    alone = lambda s: dot(together, brought(jnp.zeros_like(x).at[s].set(x[s]))) / safe
+    return jax.lax.map(alone, sources, batch_size=len(sources))
