@@ -228,7 +228,7 @@ def chosen(places: Rows, size: int, what: str) -> np.ndarray:
         f"{what}s must be whole numbers in one list; got {numbers.dtype} of shape {numbers.shape}.",
     )
     for number in numbers:
-        require(-size <= number < size, f"{what} {number} does not exist; there are {size}, from 0 to {size - 1}.")
+        require(-size <= int(number) < size, f"{what} {number} does not exist; there are {size}, from 0 to {size - 1}.")
     return numbers % size
 
 

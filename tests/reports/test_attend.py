@@ -1,0 +1,122 @@
+"""What `dualform attend` shows: sums that hold, places that are right, and sentences for what cannot be shown."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from dualform.cli import main
+from dualform.errors import InputError
+from dualform.mixers import GLA, GRU
+from dualform.models import Block, LanguageModel
+from dualform.models.load import Loaded
+from dualform.models.tokens import CharacterTokens
+from dualform.reports.attend import Question, attend, strongest, write_view
+
+TEXT = "abcaab"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    """A language model of two blocks that reads a, b and c."""
+    keys = jr.split(jr.key(0), 3)
+    blocks = (
+        Block.make(GLA.make(4, key=keys[0]), key=keys[0], mlp="swiglu"),
+        Block.make(GRU.make(4, key=keys[1]), key=keys[1]),
+    )
+    model, tokens = LanguageModel.make(blocks, 4, key=keys[2]), CharacterTokens("abc")
+    return Loaded(model, tokens, "two", "two.safetensors", "GLA and GRU", {"licence": "none"})
+
+
+def logits(loaded: Loaded) -> np.ndarray:
+    return np.asarray(loaded.model(jnp.asarray(loaded.encode(TEXT)))[0])
+
+
+def test_the_logits_are_sums_over_tokens(loaded):
+    """Row t of the whole model's map sums to the largest logit at t, less the bias; the certificate says so."""
+    view = attend(loaded, TEXT)
+    assert [layer.name for layer in view.layers] == ["whole model", "block 1", "block 2"] and view.tokens == tuple(TEXT)
+    assert view.layers[0].residual < 1e-10 and view.residual < 1e-10
+    assert view.layers[1].residual < 1e-10 and view.layers[1].map_names == ("share of the output", "head 1", "head 2")
+    a, b = (attend(loaded, TEXT, Question(output=letter)).layers[0].maps[0] for letter in "ab")
+    difference = attend(loaded, TEXT, Question(output="a", against="b")).layers[0].maps[0]
+    np.testing.assert_allclose(difference, a - b, atol=1e-6)
+    top = np.argmax(logits(loaded), axis=1)
+    np.testing.assert_array_equal(view.layers[0].maps[0][top == 0], a[top == 0])
+
+
+def test_the_shares_of_the_output(loaded):
+    """For the target token, rows are the shares of the last layer's output: here without any bias, so they sum to 1."""
+    view = attend(loaded, TEXT, Question(target="token", layer="block 2"))
+    assert [layer.name for layer in view.layers] == ["whole model", "block 2"]
+    rows = view.layers[0].maps[0].sum(axis=1)
+    bias = attend(loaded, TEXT, Question(target="token")).details["layers"]
+    assert np.isfinite(rows).all() and "bias" in bias
+    np.testing.assert_allclose(np.triu(view.layers[0].maps[0], 1), 0)
+
+
+def test_the_shares_of_the_state(loaded):
+    """The shares of what is remembered in the end sum to 1 in every layer."""
+    maps = attend(loaded, TEXT, Question(target="state")).layers[0].maps
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-6)
+    assert not maps[:, :-1].any()
+
+
+@pytest.mark.parametrize("method", ["raw", "gradient"])
+def test_other_methods_explain_one_place(loaded, method):
+    """Another method gives one row, at the place asked for, and no certificate of a sum."""
+    view = attend(loaded, TEXT, Question(method=method, place=-3))
+    assert not np.delete(view.layers[0].maps[0], 3, axis=0).any() and view.layers[0].maps[0][3, :4].any()
+    assert np.isnan(view.layers[0].residual)
+    assert strongest(view)[0] == 3
+
+
+def test_a_page_or_a_folder(loaded, tmp_path):
+    """A name that ends in .html is a page, another a folder for dualform serve."""
+    view = attend(loaded, TEXT)
+    assert write_view(view, tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    assert (write_view(view, tmp_path / "maps") / "attention.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (Question(method="guess"), "--method guess: there are contributions, raw, rollout"),
+        (Question(method="raw", target="state"), "--method raw explains a logit; for the target state"),
+        (Question(target="token", output="a"), "--output, --against and --place choose a logit; the target token"),
+        (Question(output="ab"), "'ab' is not one output of two: give the text of a single token, or a number from 0 to 3"),
+        (Question(place=6), "--place 6: the text has 6 tokens, from 0 to 5"),
+        (Question(layer="block 9"), "there is no layer 'block 9'; there are block 1, block 2"),
+    ],
+)
+def test_bad_questions(loaded, question, message):
+    """A question that makes no sense is answered with a sentence."""
+    with pytest.raises(InputError, match=message):
+        attend(loaded, TEXT, question)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "what shall nowhere read"),
+        (["nowhere", "--text", "a"], "there is no file or folder 'nowhere', and no model of that name"),
+        (["characters", "--text", ""], "the text is empty"),
+        (["characters", "--text", "a", "--input", "b.txt"], "--text and --input are both given"),
+        (["characters", "--input", "missing.txt"], "'missing.txt' cannot be read: No such file"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, message, capsys, tmp_path, monkeypatch):
+    """A mistake of the caller's is a sentence and exit code 2; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["attend", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_without_a_model(capsys, tmp_path, monkeypatch):
+    """With no model at all, the one that comes with the package is mapped, and its certificate printed."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["attend", "--text", "To be, or not"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "What characters attends to" in shown and "The whole model's residual is" in shown
+    assert (tmp_path / "attention.html").stat().st_size > 10_000
