@@ -51,8 +51,11 @@ def _call(mixer, x, state, start, mask):
     return mixer(x, state, start=start, mask=mask)
 
 
-def call(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> tuple[jax.Array, Any]:
-    """The parallel form. A flag that is given brings the other along, and a state is always given: few programs."""
+def call(mixer: Any, x, state=None, start=None, mask=None) -> tuple[jax.Array, Any]:
+    """The parallel form of a mixer or a model.
+
+    A flag that is given brings the other along, and a state is always given: few programs.
+    """
     return _call(mixer, x, mixer.init_state() if state is None else state, *_both(len(x), start, mask))
 
 

@@ -10,6 +10,8 @@ from dualform.models.minimal_models import min_rnn
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.presets import Preset, preset, published
+from dualform.models.rwkv4_file import read_rwkv4
+from dualform.models.rwkv4_models import rwkv4
 from dualform.models.sequence_model import SequenceModel
 from dualform.models.stack import Stack
 from dualform.models.tpgn import TPGN
@@ -29,6 +31,8 @@ __all__ = [
     "Preset",
     "preset",
     "published",
+    "read_rwkv4",
+    "rwkv4",
     "MLP",
     "Bidirectional",
     "Block",
