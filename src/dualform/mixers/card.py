@@ -55,8 +55,8 @@ def card(name: str, width: int = WIDTH) -> Card:
 
     **Raises:** `InputError` where there is none.
     """
-    make = registry().get(name)
-    require(make is not None, f"there is no mixer {name!r}; there are {', '.join(registry())}.")
+    require(name in registry(), f"there is no mixer {name!r}; there are {', '.join(registry())}.")
+    make = registry()[name]
     kind = getattr(make, "func", make).__self__  # pyright: ignore[reportFunctionMemberAccess] - a variant is a partial
     shapes = eqx.filter_eval_shape(make, width, key=jr.key(0))
     arrays, rest = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
