@@ -77,7 +77,7 @@ class Recall:
     batch: int = 64
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
-            steps=3000, chunk=250, warmup=200, learning_rate=5e-3, final_learning_rate=1e-5, weight_decay=0.1, b2=0.99
+            steps=1000, chunk=250, warmup=100, learning_rate=5e-3, final_learning_rate=1e-5, weight_decay=0.1, b2=0.99
         )
     )
     seed: int = 0
@@ -174,6 +174,7 @@ def decayed(model: Any) -> Any:
 
 def held_out_loss(model: LanguageModel, ids: Int[np.ndarray, " time"], length: int = 1024) -> float:
     """The cross-entropy on a text cut into rows of `length`, in nats a token; what is left at its end is not read."""
+    length = min(length, len(ids) - 1)
     rows = (len(ids) - 1) // length
     x, y = (ids[a : a + rows * length].reshape(rows, length) for a in (0, 1))
     loss = eqx.filter_jit(cross_entropy)
@@ -213,6 +214,8 @@ def write(config: Characters | Recall) -> Measured:
     plain = {n: getattr(config, n) for n in ("d", "batch", "seed")} | {"fit": dataclasses.asdict(config.fit)}
     if isinstance(config, Characters):
         plain |= {"text": config.text.name, "length": config.length, "unknown": config.unknown}
+    else:
+        plain |= {"pairs": config.pairs}
     record = {"config": plain, "measured": measured.record, "versions": versions()}
     save_weights(
         config.out,

@@ -11,12 +11,15 @@ from dualform.tasks.in_context import (
 from dualform.tasks.recall import AssociativeRecall, recall_accuracy, recall_loss
 from dualform.tasks.teacher import Teacher
 from dualform.tasks.teacher_student import TeacherStudent
+from dualform.tasks.token_recall import RecallSample, TokenRecall
 
 __all__ = [
     "AssociativeRecall",
     "InContextRegression",
+    "RecallSample",
     "Teacher",
     "TeacherStudent",
+    "TokenRecall",
     "gd_attention",
     "gradient_descent",
     "last_output",
