@@ -44,7 +44,7 @@ class Wide(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Each call of a function of PyTorch."""
-        turn = lambda a: torch.float64 if a is torch.float32 or a is torch.float else a
+        turn: Any = lambda a: torch.float64 if a is torch.float32 or a is torch.float else a
         func = torch.Tensor.double if func is torch.Tensor.float else func
         return func(*(turn(a) for a in args), **{name: turn(a) for name, a in (kwargs or {}).items()})
 

@@ -73,14 +73,13 @@ class AbstractNormedHeads(AbstractMixer):
     The norm's weight is (d_v,), shared by the heads, where each is normed by itself; (head, d_v) where the norm goes over all
     channels of all heads at once.
 
-    A mixer writes `choose`, what chooses the map and the gate; and `read`, the memory's recurrence, linear in the values.
-    The dual form freezes the norm's scale.
+    A mixer writes `choose`, what chooses the map and the gate; and `read`, the memory's recurrence, linear in the values. It
+    has a field `epsilon`, the norm's. The dual form freezes the norm's scale.
     """
 
     w_v: eqx.AbstractVar[Float[Array, "head d_v d"]]
     w_o: eqx.AbstractVar[Float[Array, "d_out head*d_v"]]
     norm: eqx.AbstractVar[Float[Array, "*heads d_v"]]
-    epsilon: eqx.AbstractVar[float]
     linear_given_gates: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -107,9 +106,9 @@ class AbstractNormedHeads(AbstractMixer):
 
     def factor(self, o: Float[Array, "time head d_v"]) -> Float[Array, "time heads 1"]:
         """1 / rms of o, of each head or of all."""
-        if self.norm.ndim == 1:
-            return rms_factor(o, self.epsilon)
-        return rms_factor(o.reshape(len(o), 1, -1), self.epsilon)
+        # A field of each class, behind its arrays: declared here, it would have to come before them.
+        epsilon: float = self.epsilon  # pyright: ignore[reportAttributeAccessIssue]
+        return rms_factor(o if self.norm.ndim == 1 else o.reshape(len(o), 1, -1), epsilon)
 
     def joined(self, o, scale, gate) -> Float[Array, "time d_out"]:
         """Heads normed with this scale, gated and joined."""

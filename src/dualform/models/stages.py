@@ -110,10 +110,10 @@ def stage_states(model: Any, state: State | None = None) -> tuple[State | None, 
 
     **Arguments:** state: as `model.init_state()` gives it, which is taken if none is given.
     """
-    state = model.init_state() if state is None else state
+    given: Any = model.init_state() if state is None else state
     stages = [stage for _, stage in model.stages()]
     if any(isinstance(stage, Pool) for stage in stages):
-        states, pooled = state
-        state = (*states, pooled)
-    left = iter(state)
+        states, pooled = given
+        given = (*states, pooled)
+    left = iter(given)
     return tuple(next(left) if hasattr(stage, "init_state") else None for stage in stages)
