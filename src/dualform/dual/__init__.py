@@ -4,6 +4,7 @@ from dualform.dual.form import DualForm, dual_form
 from dualform.dual.frozen import Frozen, freeze
 from dualform.dual.layer import LayerForm, layer_form
 from dualform.dual.model_form import Agreement, LogitForm, ModelForm, model_form
+from dualform.dual.views import to_bertviz, to_circuitsvis
 
 __all__ = [
     "Agreement",
@@ -16,4 +17,6 @@ __all__ = [
     "freeze",
     "layer_form",
     "model_form",
+    "to_bertviz",
+    "to_circuitsvis",
 ]

@@ -20,6 +20,7 @@ from dualform.arrays import State, relative_error
 from dualform.dual.form import Kind
 from dualform.dual.frozen import freeze
 from dualform.dual.projected import closed_form, projected_map, projected_rows
+from dualform.dual.views import plot
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.models.block import Block, present
@@ -118,6 +119,10 @@ class LayerForm:
             return None
         shape = eqx.filter_eval_shape(_weights, *self._call)
         return None if shape is None or shape.shape[0] > MOST_HEADS else np.asarray(_weights(*self._call))
+
+    def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
+        """The signed maps as a matplotlib figure: see `views.plot`."""
+        return plot([self], tokens, heads=heads)
 
     def check(self) -> float:
         """The residual with every token's contribution summed by itself: as many passes as there are tokens."""

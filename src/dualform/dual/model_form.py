@@ -6,6 +6,7 @@ be compared.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import State
 from dualform.dual.frozen import freeze_stages
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, layer_form, padded
+from dualform.dual.views import plot
 from dualform.errors import require
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
@@ -138,6 +140,10 @@ class ModelForm:
         spread = np.std(a) * np.std(b)
         correlation = float(np.mean((a - a.mean()) * (b - b.mean())) / spread) if spread else float("nan")
         return Agreement(correlation, float(np.linalg.norm(found - exact) / np.linalg.norm(exact)))
+
+    def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
+        """Every layer's signed maps as a matplotlib figure: see `views.plot`."""
+        return plot(self.layers, tokens, heads=heads)
 
     def _map(self, layer: LayerForm, kind: str) -> np.ndarray:
         if kind == "shares":
