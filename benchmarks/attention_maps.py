@@ -31,7 +31,7 @@ from dualform.models import Block
 from dualform.recurrences.selective_map import selective_map
 
 
-def terms(mixer: Mamba, x: Any) -> tuple[np.ndarray, ...]:
+def terms(mixer: Any, x: Any) -> tuple[np.ndarray, ...]:
     """delta (time, channels), A (channels, n), B and C (time, n): what the peers are given."""
     _, delta, b, c, _ = mixer.context(x, mixer.init_state(), None, None)
     return tuple(np.asarray(part, np.float32) for part in (delta, -jnp.exp(mixer.a_log), b, c))
@@ -140,7 +140,8 @@ def main() -> None:
     stack, x = blocks(args.d, args.layers), jr.normal(jr.key(1), (args.time, args.d))
     form = layer_form(stack[0], x)
     parts = terms(stack[0].mixer, x)
-    ours(stack[0], x), np.asarray(mean_alpha(*parts))  # compiled
+    for run in (lambda: ours(stack[0], x), lambda: mean_alpha(*parts)):
+        jax.block_until_ready(run())  # compiled
     short, few = args.loop_time, args.tensor_channels
     head = (parts[0][:short], parts[1], parts[2][:short], parts[3][:short])
     cut = (parts[0][:, :few], parts[1][:few], *parts[2:])
@@ -171,7 +172,7 @@ def main() -> None:
         ]
     )
     paragraphs = [
-        " ".join(__doc__.split("\n\n")[1].split()),
+        " ".join((__doc__ or "").split("\n\n")[1].split()),
         f"{args.layers} layers, {args.time} tokens, width {args.d} ({channels} channels of {parts[1].shape[1]} states), float32.",
         table,
         f"The mean of alpha is the peers': relative error {agreement[0]:.1e} against the loop, {agreement[1]:.1e} against the "

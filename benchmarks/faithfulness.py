@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--write", help="the report, as Markdown; a JSON file is put beside it")
     args = parser.parse_args()
     task = AssociativeRecall(vocabulary=16, pairs=8)
-    paragraphs, record = [__doc__.split("\n\n")[1].replace("\n", " ")], {}
+    paragraphs, record = [(__doc__ or "").split("\n\n")[1].replace("\n", " ")], {}
     for mixer in args.mixers.split(","):
         begin = time.perf_counter()
         model = recall_model(mixer, task, args.layers, args.d, args.steps, 0)

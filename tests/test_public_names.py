@@ -12,7 +12,7 @@ OLDER = {"linear_attention", "gated_rnn", "dense_gated_rnn", "side_gated_rnn"}
 RECURRENT = {"lru", "lru_out", "lru_in_out", "lru_in_skip", "lstm", "lstm_chung", "gru", "gru_chung", "tanh_rnn"}
 CLASSES = {"AbstractMixer", "DenseGatedRNN", "GatedRNN", "LinearAttention", "SideGatedRNN"}
 CLASSES |= {"LRU", "LRUOut", "LRUInOut", "LRUInSkip", "LSTM", "GRU", "TanhRNN"}
-PARTS = {"construct", "discover", "mixers", "models", "tasks", "training"}
+PARTS = {"construct", "discover", "dual", "lenses", "mixers", "models", "tasks", "training"}
 
 
 def test_public_names():

@@ -3,16 +3,16 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dualform import mixers
+from dualform import dual, mixers
 from dualform.dual import DualForm, dual_form
 
 if TYPE_CHECKING:
-    from dualform import construct, discover, models, tasks, training
+    from dualform import construct, discover, lenses, models, tasks, training
 
 __version__ = "0.1.0"
-__all__ = ["DualForm", "construct", "discover", "dual_form", "mixers", "models", "tasks", "training"]
+__all__ = ["DualForm", "construct", "discover", "dual", "dual_form", "lenses", "mixers", "models", "tasks", "training"]
 
-_LAZY = ("construct", "discover", "models", "tasks", "training")
+_LAZY = ("construct", "discover", "lenses", "models", "tasks", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -98,6 +98,10 @@ BAD = {
     "method": (lambda: attribute(MODEL, X, TARGET, "best"), "there is no method 'best'; there are exact, raw, rollout"),
     "place": (lambda: attribute(MODEL, X, (6, 0)), "place 6 does not exist"),
     "output": (lambda: attribute(MODEL, X, (0, 9)), "there is no output 9; there are 7"),
+    "target": (
+        lambda: attribute(MODEL, X, (1,)),
+        r"a target is \(t, token\) or \(t, token, against\), whole numbers; got",
+    ),
     "scores": (lambda: perturbation_curves(MODEL, X, (5, 0), np.zeros(3)), r"scores have shape \(3,\); there are 6"),
     "one token": (lambda: perturbation_curves(MODEL, X[:1], (0, 0), np.zeros(1)), "at least one token besides"),
 }

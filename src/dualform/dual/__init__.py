@@ -1,5 +1,6 @@
 """The dual form: contributions, weights and the certificate, of a mixer, of any block, and of a whole model."""
 
+from dualform.dual.attribution import Attribution, Curves, attribute, perturbation_curves
 from dualform.dual.form import DualForm, dual_form
 from dualform.dual.frozen import Frozen, freeze
 from dualform.dual.layer import LayerForm, layer_form
@@ -8,15 +9,19 @@ from dualform.dual.views import to_bertviz, to_circuitsvis
 
 __all__ = [
     "Agreement",
+    "Attribution",
+    "Curves",
     "DualForm",
     "Frozen",
     "LayerForm",
     "LogitForm",
     "ModelForm",
+    "attribute",
     "dual_form",
     "freeze",
     "layer_form",
     "model_form",
+    "perturbation_curves",
     "to_bertviz",
     "to_circuitsvis",
 ]

@@ -232,8 +232,10 @@ def chosen(places: Rows, size: int, what: str) -> np.ndarray:
         numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer),
         f"{what}s must be whole numbers in one list; got {numbers.dtype} of shape {numbers.shape}.",
     )
-    for number in numbers:
-        require(-size <= number < size, f"{what} {number} does not exist; there are {size}, from 0 to {size - 1}.")
+    outside = [int(number) for number in numbers if not -size <= number < size]
+    require(
+        not outside, f"{what} {outside[0] if outside else 0} does not exist; there are {size}, from 0 to {size - 1}."
+    )
     return numbers % size
 
 

@@ -201,20 +201,20 @@ def first_activations(model: Any, x: Any, start, mask) -> tuple[Array, Any, Any]
         f"a {type(model).__name__} has no stages(); for a single mixer or block use layer_form or dual_form.",
     )
     x = jnp.asarray(x)
-    flags = (None if flag is None else jnp.asarray(flag, bool) for flag in (start, mask))
+    start, mask = (None if flag is None else jnp.asarray(flag, bool) for flag in (start, mask))
     if jnp.issubdtype(x.dtype, jnp.integer):
         require(
             hasattr(model, "embed"),
             f"a {type(model).__name__} takes real tokens, (time, d); got integers of shape {x.shape}.",
         )
-        x = model.embed(x, mask if mask is None else jnp.asarray(mask, bool))
+        x = model.embed(x, mask)
         require(
             bool(jnp.isfinite(x).all()), "a token is not in the vocabulary: its embedding is not finite. Look it up."
         )
     require(
         x.ndim == 2 and len(x) >= 1, f"a model's form needs one sequence of at least one token; got shape {x.shape}."
     )
-    return x, *flags
+    return x, start, mask
 
 
 def logit_direction(d_out: int, token: int, against: int | None) -> np.ndarray:

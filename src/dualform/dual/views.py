@@ -63,7 +63,8 @@ def plot(layers: Sequence["LayerForm"], tokens: Sequence[str] | None = None, *, 
             axis.set_title(
                 f"{layer.name}, head {head}" + ("" if head else f"\nresidual {layer.residual:.0e}"), fontsize=8
             )
-            axis.set_xticks([]), axis.set_yticks([])
+            axis.set_xticks([])
+            axis.set_yticks([])
             if tokens is not None:
                 shown = [token.replace("$", r"\$") for token in checked_tokens(tokens, layer.time)]
                 axis.set_xticks(range(len(shown)), shown, rotation=90, fontsize=6)
