@@ -8,7 +8,7 @@ import dualform
 from dualform import mixers
 from dualform.dual import DualForm
 
-PARTS = {"construct", "discover", "generation", "mixers", "models", "tasks", "training"}
+PARTS = {"construct", "discover", "dual", "generation", "lenses", "mixers", "models", "tasks", "training"}
 NAMES = {
     "mixers": {
         *("AbstractMixer", "LinearAttention", "GatedRNN", "DenseGatedRNN", "SideGatedRNN"),

@@ -3,16 +3,28 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dualform import mixers
+from dualform import dual, mixers
 from dualform.dual import DualForm, dual_form
 
 if TYPE_CHECKING:
-    from dualform import construct, discover, generation, models, tasks, training
+    from dualform import construct, discover, generation, lenses, models, tasks, training
 
 __version__ = "0.1.0"
-__all__ = ["DualForm", "construct", "discover", "dual_form", "generation", "mixers", "models", "tasks", "training"]
+__all__ = [
+    "DualForm",
+    "construct",
+    "discover",
+    "dual",
+    "dual_form",
+    "generation",
+    "lenses",
+    "mixers",
+    "models",
+    "tasks",
+    "training",
+]
 
-_LAZY = ("construct", "discover", "generation", "models", "tasks", "training")
+_LAZY = ("construct", "discover", "generation", "lenses", "models", "tasks", "training")
 
 
 def __getattr__(name: str) -> Any:

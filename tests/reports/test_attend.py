@@ -84,7 +84,10 @@ def test_a_page_or_a_folder(loaded, tmp_path):
         (Question(method="guess"), "--method guess: there are contributions, raw, rollout"),
         (Question(method="raw", target="state"), "--method raw explains a logit; for the target state"),
         (Question(target="token", output="a"), "--output, --against and --place choose a logit; the target token"),
-        (Question(output="ab"), "'ab' is not one output of two: give the text of a single token, or a number from 0 to 3"),
+        (
+            Question(output="ab"),
+            "'ab' is not one output of two: give the text of a single token, or a number from 0 to 3",
+        ),
         (Question(place=6), "--place 6: the text has 6 tokens, from 0 to 5"),
         (Question(layer="block 9"), "there is no layer 'block 9'; there are block 1, block 2"),
     ],

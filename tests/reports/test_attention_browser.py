@@ -66,7 +66,9 @@ def numbers(page: Any, table: str, of: str) -> dict[int, float]:
     page.get_by_role("radio", name="all", exact=True).click()
     until(page, f"$('{table}').dataset.of === '{of}/Infinity'")
     page.evaluate("document.activeElement.blur()")
-    rows = page.eval_on_selector_all(f"#{table} tbody tr", "rows => rows.map(r => [r.cells[0].textContent, r.cells[2].title])")
+    rows = page.eval_on_selector_all(
+        f"#{table} tbody tr", "rows => rows.map(r => [r.cells[0].textContent, r.cells[2].title])"
+    )
     return {int(at): float(value.replace("\u2212", "-")) for at, value in rows}
 
 

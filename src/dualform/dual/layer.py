@@ -20,6 +20,7 @@ from dualform.arrays import State, relative_error
 from dualform.dual.form import Kind
 from dualform.dual.frozen import freeze
 from dualform.dual.projected import closed_form, projected_map, projected_rows
+from dualform.dual.views import plot
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.models.block import Block, present
@@ -118,6 +119,10 @@ class LayerForm:
             return None
         shape = eqx.filter_eval_shape(_weights, *self._call)
         return None if shape is None or shape.shape[0] > MOST_HEADS else np.asarray(_weights(*self._call))
+
+    def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
+        """The signed maps as a matplotlib figure: see `views.plot`."""
+        return plot([self], tokens, heads=heads)
 
     def check(self) -> float:
         """The residual with every token's contribution summed by itself: as many passes as there are tokens."""
@@ -227,8 +232,10 @@ def chosen(places: Rows, size: int, what: str) -> np.ndarray:
         numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer),
         f"{what}s must be whole numbers in one list; got {numbers.dtype} of shape {numbers.shape}.",
     )
-    for number in numbers:
-        require(-size <= int(number) < size, f"{what} {number} does not exist; there are {size}, from 0 to {size - 1}.")
+    outside = [int(number) for number in numbers if not -size <= number < size]
+    require(
+        not outside, f"{what} {outside[0] if outside else 0} does not exist; there are {size}, from 0 to {size - 1}."
+    )
     return numbers % size
 
 

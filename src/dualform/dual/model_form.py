@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import State
 from dualform.dual.frozen import freeze_stages
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, layer_form, padded
+from dualform.dual.views import plot
 from dualform.errors import require
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
@@ -151,6 +152,10 @@ class ModelForm:
         correlation = float(np.mean((a - a.mean()) * (b - b.mean())) / spread) if spread else float("nan")
         return Agreement(correlation, float(np.linalg.norm(found - exact) / np.linalg.norm(exact)))
 
+    def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
+        """Every layer's signed maps as a matplotlib figure: see `views.plot`."""
+        return plot(self.layers, tokens, heads=heads)
+
     def _map(self, layer: LayerForm, kind: str) -> np.ndarray:
         if kind == "shares":
             return layer.shares()[0]
@@ -207,20 +212,20 @@ def first_activations(model: Any, x: Any, start, mask) -> tuple[Array, Any, Any]
         f"a {type(model).__name__} has no stages(); for a single mixer or block use layer_form or dual_form.",
     )
     x = jnp.asarray(x)
-    flags = (None if flag is None else jnp.asarray(flag, bool) for flag in (start, mask))
+    start, mask = (None if flag is None else jnp.asarray(flag, bool) for flag in (start, mask))
     if jnp.issubdtype(x.dtype, jnp.integer):
         require(
             hasattr(model, "embed"),
             f"a {type(model).__name__} takes real tokens, (time, d); got integers of shape {x.shape}.",
         )
-        x = model.embed(x, mask if mask is None else jnp.asarray(mask, bool))
+        x = model.embed(x, mask)
         require(
             bool(jnp.isfinite(x).all()), "a token is not in the vocabulary: its embedding is not finite. Look it up."
         )
     require(
         x.ndim == 2 and len(x) >= 1, f"a model's form needs one sequence of at least one token; got shape {x.shape}."
     )
-    return x, *flags
+    return x, start, mask
 
 
 def logit_direction(d_out: int, token: int, against: int | None) -> np.ndarray:

@@ -13,7 +13,7 @@ from dualform.arrays import State
 from dualform.dual.frozen import block_parts, freeze, freeze_stages
 from dualform.dual.model_form import POINTWISE, ModelForm, first_activations, logit_direction
 from dualform.dual.projected import projected_map
-from dualform.errors import require
+from dualform.errors import InputError, require
 from dualform.lenses.trace import trace
 from dualform.mixers import AbstractMixer
 from dualform.models.block import Block
@@ -121,7 +121,8 @@ def _removed(model, x, state, start, mask, layer, source, head) -> Float[Array, 
         affine = freeze(mixer, given, before, start=start, mask=mask).affine
         zero = jnp.zeros_like(given)
         return affine(zero.at[source].set(given[source])) - affine(zero)
-    require(isinstance(mixer, AbstractMixer), f"{layer} has no heads to choose from; leave head out.")
+    if not isinstance(mixer, AbstractMixer):
+        raise InputError(f"{layer} has no heads to choose from; leave head out.")
     given, before, start, mask = mixer.checked(given, before, start, mask)
     context, value = mixer.context(given, before, start, mask), mixer.value(given)
     heads = value.shape[1] if hasattr(value, "ndim") and value.ndim == 3 else 0

@@ -81,7 +81,8 @@ def selective_map(
     b, c = (jnp.pad(v.astype(wide), ((0, whole - time), (0, 0))) for v in (b, c))
 
     def add(total, part):
-        return total + _of_channels(*part, b, c), None
+        q, w, delta, a = part
+        return total + _of_channels(q, w, delta, a, b, c), None
 
     # Taps that lie before the first token have columns of their own, cut off at the end.
     nothing = jnp.zeros((heads, whole, whole + taps - 1), wide)

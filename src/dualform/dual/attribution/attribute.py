@@ -9,7 +9,7 @@ from jaxtyping import Float
 from dualform.arrays import State
 from dualform.dual.attribution.direct import exact, gradient, integrated_gradients, occlusion
 from dualform.dual.attribution.maps import gradient_weighted, raw, rollout
-from dualform.dual.attribution.target import Question, Target, question
+from dualform.dual.attribution.target import Question, Target, as_target, question
 from dualform.errors import require
 
 _METHODS: dict[str, Callable[[Question], Any]] = {
@@ -78,7 +78,7 @@ def attribute(
         ((6,), True)
     """
     require(method in _METHODS, f"there is no method {method!r}; there are {', '.join(METHODS)}.")
-    target = Target(*target)
+    target = as_target(target)
     found = _METHODS[method](question(model, x, target, state, start, mask))
     scores, bias, residual = found if isinstance(found, tuple) else (found, None, None)
     return Attribution(np.asarray(scores), method, target, bias, residual)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import State
-from dualform.dual.attribution.target import Question, Target, question
+from dualform.dual.attribution.target import Question, Target, as_target, question
 from dualform.errors import require
 from dualform.models.walk import walk
 
@@ -58,7 +58,7 @@ def perturbation_curves(
     **Source:** positive and negative perturbation: Chefer et al. 2021 (arXiv 2012.09838); AUAC and AU-MSE: Ali et al. 2022 (arXiv
     2202.07304), as Zimerman, Ali & Wolf 2024 (arXiv 2405.16504) take them. Their pruning is of logits, as here.
     """
-    target = Target(*target)
+    target = as_target(target)
     q = question(model, x, target, state, start, mask)
     scores = np.asarray(scores)
     require(scores.shape == (len(q.x),), f"scores have shape {scores.shape}; there are {len(q.x)} tokens.")

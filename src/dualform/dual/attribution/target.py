@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from dualform.dual.layer import chosen
 from dualform.dual.model_form import first_activations, logit_direction
+from dualform.errors import require
 from dualform.models.walk import walk
 
 
@@ -17,6 +18,18 @@ class Target(NamedTuple):
     t: int
     token: int
     against: int | None = None
+
+
+def as_target(target: Any) -> Target:
+    """(t, token) or (t, token, against) as a `Target`.
+
+    **Raises:** `InputError` for anything else.
+    """
+    require(
+        isinstance(target, tuple) and 2 <= len(target) <= 3,
+        f"a target is (t, token) or (t, token, against), whole numbers; got {target!r}.",
+    )
+    return Target(*target)
 
 
 class Question(NamedTuple):
@@ -44,7 +57,7 @@ def question(model: Any, x: Any, target: Target | tuple, state: Any, start: Any,
 
     **Raises:** `InputError` for a place or an output that there is not.
     """
-    target = Target(*target)
+    target = as_target(target)
     x, start, mask = first_activations(model, x, start, mask)
     (t,) = chosen([target.t], len(x), "place")
     d_out = _d_out(model, x, state, start, mask)

@@ -1,0 +1,123 @@
+"""A module frozen at its input is an affine map, and at that input it is the module."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from dualform.dual import freeze, layer_form
+from dualform.errors import InputError
+from dualform.mixers import registry
+from dualform.models import MLP, Bidirectional, Block, GatedMLP, LayerNorm, RMSNorm
+from dualform.models.mlp import ACTIVATIONS
+from tests.laws import laws
+from tests.models.families import block, shaken
+
+TIME, D = laws.TIME, laws.D
+START, MASK = jnp.arange(TIME) == 3, jnp.arange(TIME) != 1
+RESIDUAL = {"float64": 1e-10, "float32": 1e-5}
+"""What is promised for every mixer; float32's is its rounding times the number of terms that cancel."""
+
+
+@eqx.filter_jit
+def errors(module, x, state, start, mask):
+    """Relative to the output: affine(x) and the sum of single tokens and bias against the module, and its own y."""
+    frozen = freeze(module, x, state, start=start, mask=mask)
+    y, after = module(x, state, start=start, mask=mask)
+    bias = frozen.affine(jnp.zeros_like(x))
+    tokens = jax.vmap(lambda s: frozen.affine(jnp.zeros_like(x).at[s].set(x[s])) - bias)(jnp.arange(len(x)))
+    size = jnp.linalg.norm(y)
+    found = [jnp.linalg.norm(a - y) / size for a in (frozen.affine(x), tokens.sum(0) + bias, frozen.y)]
+    moved = [
+        jnp.sum(jnp.abs(a - b)) for a, b in zip(*map(jax.tree_util.tree_leaves, (frozen.state, after)), strict=True)
+    ]
+    return found, sum(moved)
+
+
+@pytest.mark.parametrize("name", registry())
+def test_every_mixer_in_a_block(name):
+    """Every registered mixer with a norm, an MLP, a carried state, packed documents and absent tokens: to 1e-10."""
+    module = block(name)
+    found, moved = errors(module, laws.sequence(0, TIME), laws.some_state(module.mixer, 0), START, MASK)
+    assert max(map(float, found)) <= RESIDUAL["float64"] and float(moved) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry())
+def test_every_mixer_in_float32(name):
+    """The same in float32, over more tokens: to 1e-5."""
+    module = laws.cast(shaken(block(name)), jnp.float32)
+    assert layer_form(module, laws.sequence(0, 64).astype(jnp.float32)).residual <= RESIDUAL["float32"]
+
+
+@pytest.mark.parametrize("name", ["mamba", "lstm", "gated_delta_rule"])
+def test_float32(name):
+    """A convolution and a gate, a frozen cell, a delta rule in float32: to 1e-5."""
+    module = laws.cast(block(name), jnp.float32)
+    assert layer_form(module, laws.sequence(0, TIME).astype(jnp.float32)).residual <= RESIDUAL["float32"]
+
+
+PARTS: dict[str, Any] = {
+    "rms": shaken(RMSNorm.make(D)),
+    "rms, plus one": shaken(RMSNorm.make(D, plus_one=True)),
+    "layer": shaken(LayerNorm.make(D)),
+    "gated": shaken(GatedMLP.make(D, key=jr.key(0), hidden=3, bias=True)),
+    **{name: shaken(MLP.make(D, key=jr.key(0), hidden=3, activation=name)) for name in ACTIVATIONS},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_pointwise_parts(name):
+    """Norms and MLPs: affine, themselves at x, also at a token of zeros, and each output of its own token alone."""
+    part, x = PARTS[name], laws.sequence(0, TIME).at[2].set(0.0)
+    y, _, affine, kind = freeze(part, x)
+    laws.check_close(affine(x), part(x), laws.EXACT, "at x")
+    laws.check_same_bits(y, part(x), "y")
+    other = laws.sequence(1, TIME)
+    laws.check_close(affine(2 * other - x), 2 * affine(other) - affine(x), laws.EXACT, "affine")
+    assert kind == "frozen nonlinearity" and not np.asarray(affine(x.at[3].add(1.0)) - affine(x))[:3].any()
+
+
+def test_an_activation_at_zero():
+    """Where an activation's input is 0, its slope there is frozen: the ratio's limit, not 0 / 0."""
+    mlp = MLP(jnp.eye(2), jnp.eye(2), activation="silu")
+    affine = freeze(mlp, jnp.zeros((1, 2))).affine
+    laws.check_close(affine(jnp.array([[2.0, -4.0]])), jnp.array([[1.0, -2.0]]), laws.EXACT, "half, silu's slope at 0")
+
+
+@pytest.mark.parametrize("join", ["sum", "concatenate"])
+def test_both_directions(join):
+    """Two mixers, one from the end, with packed documents and absent tokens."""
+    both = Bidirectional(laws.make("min_gru"), laws.make("min_gru", seed=1), join)
+    found, _ = errors(both, laws.sequence(0, TIME), None, START, MASK)
+    assert max(map(float, found)) <= RESIDUAL["float64"]
+
+
+def test_kinds():
+    """A block is its mixer's own map only where nothing else was frozen."""
+    attention, x = laws.make("softmax_attention"), laws.sequence(0, TIME)
+    assert freeze(Block(None, attention), x).kind == "linear given its gates"
+    assert freeze(Block(RMSNorm.make(D), attention), x).kind == "frozen nonlinearity"
+
+
+def test_a_module_of_ones_own():
+    """Any module with a method `frozen` takes part."""
+
+    class Doubled(eqx.Module):
+        def frozen(self, x, state, start, mask):
+            return 2 * x, (), lambda other: 2 * other, "linear given its gates"
+
+    form = layer_form(Doubled(), laws.sequence(0, 3))
+    assert form.residual == 0 and form.kind == "linear given its gates" and form.name == "Doubled"
+
+
+def test_what_cannot_be_frozen(unchecked):
+    """Another kind of module is named, with what it needs."""
+    with pytest.raises(
+        InputError, match=r"a Linear cannot be frozen: it is no mixer, block, norm or MLP, and has neither"
+    ):
+        freeze(eqx.nn.Linear(2, 2, key=jr.key(0)), laws.sequence(0, 3))
