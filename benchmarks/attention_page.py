@@ -39,7 +39,9 @@ def view(tokens: int, layers: int, heads: int) -> AttentionView:
     def layer(i: int) -> LayerView:
         fade = np.exp(-distance / (4 + 6 * i)) + np.float32(0.01)
         maps = np.stack([np.tril(fade * random.standard_normal(fade.shape, np.float32)) for _ in range(heads)])
-        return LayerView(f"block {i + 1}", "linear given its gates", 3e-16, maps, tuple(f"head {h}" for h in range(heads)))
+        return LayerView(
+            f"block {i + 1}", "linear given its gates", 3e-16, maps, tuple(f"head {h}" for h in range(heads))
+        )
 
     words = tuple(f" w{i % 97}" for i in range(tokens))
     return AttentionView("benchmark", words, tuple(layer(i) for i in range(layers)), 3e-16, "contributions", "token")
@@ -51,7 +53,9 @@ def measure(browser: Browser, address: str, rounds: int) -> dict[str, list[float
     for _ in range(rounds):
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(address)
-        while not page.evaluate("performance.getEntriesByName('first map').length > 0 && Boolean($('takes').dataset.of)"):
+        while not page.evaluate(
+            "performance.getEntriesByName('first map').length > 0 && Boolean($('takes').dataset.of)"
+        ):
             time.sleep(0.02)
         opened = "performance.getEntriesByName('first map')[0].startTime"
         found["opens"].append(page.evaluate(opened))
