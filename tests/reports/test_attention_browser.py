@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dualform.reports.attention_folder import write_attention_folder
+from dualform.reports.attention_maps import Precision, decode, encode, pack
 from dualform.reports.attention_page import AttentionView, write_attention_page
 from tests.reports.test_serve import served
 from tests.reports.views import HOSTILE, view
@@ -136,15 +137,20 @@ def test_heads_layers_and_tokens_by_keys(show):
 
 
 def test_rounded_and_two_sided_maps(show, tmp_path):
-    """The script decodes float16 and int8 as the writer does, also where tokens take from later ones."""
-    for precision, causal in (("float16", True), ("int8", False)):
+    """The script decodes float16 and int8 to the writer's own numbers, and says that they are rounded."""
+    cases: list[tuple[Precision, bool]] = [("float16", True), ("int8", False)]
+    for precision, causal in cases:
         made = view(TOKENS, heads=(1,), causal=causal)
-        path = write_attention_page(made, tmp_path / f"{precision}.html", precision=precision)
-        page = show(path.as_uri(), hash="#token=5")
-        found, a = numbers(page, "takes", "0/mean/5"), made.layers[0].maps[0]
-        bound = np.abs(a[5]) * 2.0**-11 if precision == "float16" else np.sqrt(np.abs(a[5]) * np.abs(a).max()) / 120
-        for i in range(8):
-            assert abs(found.get(i, 0.0) - a[5, i]) <= bound[i] + 2e-5 * np.abs(a).max()
+        page = show(
+            write_attention_page(made, tmp_path / f"{precision}.html", precision=precision).as_uri(), hash="#token=5"
+        )
+        until(page, "profile.of === '0/mean/5'")
+        kept = decode(encode(pack(made.layers[0].maps[0], causal), precision), precision).astype(np.float32)
+        row, column = (kept[15:21], kept[[20, 26, 33]]) if causal else (kept[40:48], kept[5::8])
+        assert page.evaluate("Array.from(profile.row)") == [*row.tolist(), *[0.0] * (8 - len(row))]
+        assert page.evaluate("Array.from(profile.column)") == [*[0.0] * (8 - len(column)), *column.tolist()]
+        strongest = page.get_attribute("#takes tbody tr td:nth-child(3)", "title").replace("\u2212", "-")
+        assert strongest[0] == "\u2248" and float(strongest[1:]) == pytest.approx(row[np.abs(row).argmax()], rel=0.05)
         assert precision in page.inner_text("#foot")
 
 

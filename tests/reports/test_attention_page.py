@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 
 from dualform.errors import FileError, InputError
-from dualform.reports.attention_maps import decode, encode, pack, pool
+from dualform.reports.attention_maps import Precision, decode, encode, pack, pool
 from dualform.reports.attention_page import attention_page, write_attention_page
 from dualform.reports.attention_view import strongest, with_aggregates
 from tests.reports.views import HOSTILE, maps, view
 
 
+def first(pattern: str, text: str) -> str:
+    """What the pattern's group finds, which is there."""
+    found = re.search(pattern, text, flags=re.S)
+    assert found, pattern
+    return found[1]
+
+
 def embedded(page: str):
     """What the page's script reads: the view, and each map's numbers by layer and head."""
-    content = json.loads(re.search(r'<script type="application/json" id="view">(.*?)</script>', page)[1])
+    content = json.loads(first(r'<script type="application/json" id="view">(.*?)</script>', page))
     texts = re.findall(r'<script type="application/json" id="map-(\d+)-(\d+)">([^<]*)</script>', page)
     return content, {(int(layer), int(head)): text for layer, head, text in texts}
 
@@ -45,7 +52,7 @@ def test_lone_surrogates_can_be_written(tmp_path):
 def test_the_policy_lets_only_the_page_itself_run():
     """The policy names the hashes of the one script and the one style that are there, no 'unsafe', and no network."""
     page = attention_page(view())
-    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])
+    policy = html.unescape(first(r'Content-Security-Policy" content="([^"]*)"', page))
     for directive, element in (("script-src", "script"), ("style-src", "style")):
         texts = re.findall(f"<{element}>(.*?)</{element}>", page, flags=re.S)
         assert len(texts) == 1
@@ -86,7 +93,8 @@ def test_rounding_stays_within_its_bound(precision, size):
 
 def test_zeros_are_kept_as_zeros():
     """A map of zeros is one at every precision."""
-    for precision in ("float32", "float16", "int8"):
+    precisions: tuple[Precision, ...] = ("float32", "float16", "int8")
+    for precision in precisions:
         made = encode(np.zeros(6, np.float32), precision)
         assert made.error == 0 and not decode(made, precision).any()
 
@@ -94,7 +102,8 @@ def test_zeros_are_kept_as_zeros():
 def test_the_page_states_its_error():
     """What a rounded page says of its error is the largest that there is."""
     made = view()
-    for precision in ("float16", "int8"):
+    precisions: tuple[Precision, ...] = ("float16", "int8")
+    for precision in precisions:
         content, texts = embedded(attention_page(made, precision=precision))
         worst = 0.0
         for (layer, head), text in texts.items():

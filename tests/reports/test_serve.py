@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from dualform.reports.attention_folder import INDEX, AttentionFolder, write_atte
 from dualform.reports.attention_page import write_attention_page
 from dualform.reports.attention_view import with_aggregates
 from dualform.reports.serve import attention_server
+from tests.reports.test_attention_page import first
 from tests.reports.views import HOSTILE, view
 
 
@@ -81,7 +81,7 @@ def test_the_server_answers_with_the_page_and_the_numbers(tmp_path):
             headers["X-Content-Type-Options"] == "nosniff"
             and "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         )
-        content = json.loads(re.search(rb'id="view">(.*?)</script>', page)[1])
+        content = json.loads(first(r'id="view">(.*?)</script>', page.decode()))
         assert content["served"] is True and tuple(content["tokens"]) == HOSTILE
         np.testing.assert_array_equal(floats(ask(port, "/map/0/1/row/5")), made.layers[0].maps[1][5])
         np.testing.assert_array_equal(floats(ask(port, "/map/0/mean/column/2")), made.layers[0].maps.mean(0)[:, 2])
@@ -190,7 +190,7 @@ def test_ctrl_c_ends_it_well(tmp_path):
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        port = int(re.match(r"http://127\.0\.0\.1:(\d+)/", line)[1])
+        port = int(first(r"http://127\.0\.0\.1:(\d+)/", line))
         assert ask(port, "/")[0] == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0

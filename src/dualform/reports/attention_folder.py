@@ -35,8 +35,8 @@ def write_attention_folder(view: AttentionView, folder: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INDEX).unlink(missing_ok=True)  # a folder that is half written has no index, and is refused
         for i, layer in enumerate(view.layers):
-            names = [name for name, _ in with_aggregates(layer)]
-            shape = (len(names), _entries(len(view.tokens), causal))
+            count = len(layer.maps) + 2 * (len(layer.maps) > 1)
+            shape = (count, _entries(len(view.tokens), causal))
             array = np.lib.format.open_memmap(folder / _file(i), mode="w+", dtype="<f4", shape=shape)
             for k, (_, a) in enumerate(with_aggregates(layer)):
                 array[k] = pack(a, causal)
@@ -137,14 +137,18 @@ class AttentionFolder:
         out = np.full((cells, cells), np.nan, np.float32)
         cut = np.append(edges(n, cells), n)
         for i in range(cells):
-            block = np.full((cut[i + 1] - cut[i], n), np.nan, np.float32)
-            for k, line in enumerate(block):
-                begin, length = self._row(r0 + int(cut[i]) + k)
+            rows = range(r0 + int(cut[i]), r0 + int(cut[i + 1]))
+            width = min(n, self._row(rows[-1])[1] - c0)
+            if width <= 0:
+                continue
+            block = np.zeros((len(rows), width), np.float32)  # a zero beyond a row's end is never the strongest
+            for t, line in zip(rows, block, strict=True):
+                begin, length = self._row(t)
                 length = min(max(length - c0, 0), n)
                 line[:length] = packed[begin + c0 : begin + c0 + length]
-            high = np.fmax.reduceat(np.fmax.reduce(block, axis=0), cut[:-1])
-            low = np.fmin.reduceat(np.fmin.reduce(block, axis=0), cut[:-1])
-            out[i] = np.where(high >= -low, high, low)
+            starts = cut[:-1][cut[:-1] < width]
+            high, low = (f.reduceat(f.reduce(block, axis=0), starts) for f in (np.maximum, np.minimum))
+            out[i, : len(starts)] = np.where(high >= -low, high, low)
         return out
 
     def _row(self, t: int) -> tuple[int, int]:

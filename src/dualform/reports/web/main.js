@@ -10,8 +10,8 @@ function showCertificate() {
   $("residual").textContent = residualText(residual);
   $("method").textContent = view.method;
   $("target").textContent = view.target;
-  const words2 = { float32: "The maps' values are exact float32.", float16: "float16", int8: "int8 with square-root steps" };
-  const rounding = view.precision === "float32" || !view.precision ? words2.float32 : `The maps' values are kept as ${words2[view.precision]}: none is off by more than ${brief(view.error)}.`;
+  const kept = view.precision === "float16" ? "float16" : "int8 with square-root steps";
+  const rounding = EXACT ? "The maps' values are exact float32." : `The maps' values are kept as ${kept}: none is off by more than ${brief(view.error)}.`;
   $("foot").textContent = `${TIME} tokens, ${view.layers.length} layers. ${rounding} Small maps are overviews of ${view.overview} \u00d7 ${view.overview} cells.`;
   const rows = [...view.details, ["tokens", String(TIME)], ["layers", String(view.layers.length)], ["numbers", rounding]];
   $("details").append(...rows.flatMap(([key, value]) => [element("dt", { text: key }), element("dd", { text: value })]));

@@ -3,14 +3,15 @@
 const MINUS = "\u2212";
 
 function signed(text) {
-  return text.replace("-", MINUS);
+  return text.replaceAll("-", MINUS);
 }
 
 // Few digits: for tables and legends.
-function brief(v, digits = 4) {
+function brief(v, digits = DIGITS) {
   if (v === 0) return "0";
   const size = Math.abs(v);
-  return signed(size >= 1e-3 && size < 1e4 ? v.toPrecision(digits) : v.toExponential(digits - 2));
+  if (size < 1e-3 || size >= 1e4) return signed(v.toExponential(Math.max(1, digits - 2)));
+  return signed(size >= 10 ** digits ? v.toFixed(0) : v.toPrecision(digits));
 }
 
 // The shortest text that gives the same float32.
@@ -20,6 +21,11 @@ function exact(v) {
     if (Math.fround(text) === v) return signed(String(text));
   }
   return signed(String(Number(v.toPrecision(9))));
+}
+
+// As exactly as this page has it.
+function asKept(v) {
+  return EXACT || v === 0 ? exact(v) : `\u2248\u2009${brief(v)}`;
 }
 
 function residualText(r) {

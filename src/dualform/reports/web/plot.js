@@ -25,8 +25,8 @@ const ink2d = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const LEAST = 11; // points for each token where all are written along an axis
 
 // Positions to write along an axis: every token where there is room, else round numbers.
-function ticks(from, n, room) {
-  if (room / n >= LEAST) return Array.from({ length: n }, (_, i) => from + i);
+function ticks(from, n, room, named) {
+  if (named) return Array.from({ length: n }, (_, i) => from + i);
   const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000];
   const step = steps.find((s) => (s * room) / n >= 48) || 100000;
   const out = [];
@@ -72,7 +72,7 @@ function drawPlot() {
 function drawAxes(context, named, left, bottom, size) {
   const step = size / plot.n, top = plot.top;
   for (const [from, across] of [[plot.r0, false], [plot.c0, true]]) {
-    for (const i of ticks(from, plot.n, size)) {
+    for (const i of ticks(from, plot.n, size, named)) {
       const at = (i - from + 0.5) * step, chosen = i === state.token;
       context.fillStyle = ink2d(chosen ? "--ink" : "--soft");
       context.font = `${chosen ? "bold " : ""}11px system-ui, sans-serif`;
@@ -123,7 +123,7 @@ function tipAt(event) {
   const cell = cellAt(event);
   if (!cell || cell.value !== cell.value) return hideTip();
   const one = cell.t[0] === cell.t[1] && cell.s[0] === cell.s[1];
-  showTip(event, `${span(cell.t)} ${one ? "takes from" : "take from"} ${span(cell.s)}${one ? "" : ", strongest"}`, exact(cell.value));
+  showTip(event, `${span(cell.t)} ${one ? "takes from" : "take from"} ${span(cell.s)}${one ? "" : ", strongest"}`, asKept(cell.value));
 }
 
 function drawLegend() {

@@ -2,6 +2,8 @@
 
 const view = JSON.parse(document.getElementById("view").textContent);
 const TIME = view.tokens.length;
+const EXACT = !view.precision || view.precision === "float32";
+const DIGITS = EXACT ? 4 : view.precision === "float16" ? 3 : 2; // that can be relied on
 
 function bytesOf(base64) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);

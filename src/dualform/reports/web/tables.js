@@ -14,22 +14,22 @@ function fillTable(table, a, word) {
     bar.style.width = `${(100 * Math.abs(a[i])) / peak}%`;
     const pick = element("button", { type: "button", class: "pick", title: "Choose this token" }, element("bdi", { text: clipped(shown(view.tokens[i]), 28) }));
     pick.addEventListener("click", () => set({ token: i }));
-    body.append(element("tr", {}, element("td", { class: "number", text: i }), element("td", {}, pick), element("td", { class: "number", text: brief(a[i]), title: exact(a[i]) }), element("td", { class: "bar", "aria-hidden": "true" }, bar)));
+    body.append(element("tr", {}, element("td", { class: "number", text: i }), element("td", {}, pick), element("td", { class: "number", text: brief(a[i]), title: asKept(a[i]) }), element("td", { class: "bar", "aria-hidden": "true" }, bar)));
   }
   let more = 0, less = 0;
   for (const v of a) if (v > 0) more += v; else less += v;
-  const foot = element("tfoot", {}, element("tr", {}, element("td", { colspan: "4", text: all ? `sum ${brief(more + less)} = ${brief(more)} ${less < 0 ? "\u2212 " + brief(-less) : "+ 0"} over ${all} ${word}${all > first.length ? `, ${first.length} shown` : ""}` : `no ${word}` })));
+  const foot = element("tfoot", {}, element("tr", {}, element("td", { colspan: "4", text: all ? `sum ${brief(more + less)} = ${brief(more)} ${less < 0 ? "\u2212 " + brief(-less) : "+ 0"} over ${all} ${word}${all === 1 ? "" : "s"}${all > first.length ? `, ${first.length} shown` : ""}` : `no ${word}s` })));
   const head = element("thead", {}, element("tr", {}, ...["at", "token", "value", ""].map((text, k) => element("th", { scope: "col", class: k === 0 || k === 2 ? "number" : "", text }))));
   table.replaceChildren(head, body, foot);
   table.dataset.of = `${profile.of}/${state.count}`; // layer, map, token and rows that it is of
 }
 
 function showTables() {
-  $("tables-title").replaceChildren("Token ", element("bdi", { text: clipped(tokenName(state.token), 24) }), ` (${state.token})`);
+  $("tables-title").replaceChildren("Token ", `${tokenName(state.token)} (${state.token})`);
   $("takes-title").textContent = "takes from";
   $("gives-title").textContent = "gives to";
-  fillTable($("takes"), profile.row, "sources");
-  fillTable($("gives"), profile.column, "readers");
+  fillTable($("takes"), profile.row, "source");
+  fillTable($("gives"), profile.column, "reader");
 }
 
 function startTables() {

@@ -56,7 +56,8 @@ function markToken() {
   if (top < strip.scrollTop || top + marked.offsetHeight > strip.scrollTop + strip.clientHeight) strip.scrollTop = top - strip.clientHeight / 2;
 }
 
-const tokenName = (i) => `\u201c${shown(view.tokens[i])}\u201d`;
+// Between marks that keep a token's own direction of writing to itself.
+const tokenName = (i) => `\u2068\u201c${clipped(shown(view.tokens[i]), 28)}\u201d\u2069`;
 
 const readProfile = newest(
   async (layer, map, token) => {
@@ -78,7 +79,7 @@ function say() {
     from < 0 ? "takes from no other token" : `takes most from ${tokenName(from)} (${from}): ${brief(profile.row[from])}`,
     to < 0 ? "gives to no other" : `gives most to ${tokenName(to)} (${to}): ${brief(profile.column[to])}`,
   ];
-  $("said").replaceChildren(element("bdi", { class: "name", text: clipped(tokenName(state.token), 20) }), ` (${state.token}) ${parts.join("; ")}`);
+  $("said").replaceChildren(element("span", { class: "name", text: tokenName(state.token) }), ` (${state.token}) ${parts.join("; ")}`);
   $("live").textContent = `${view.layers[state.layer].name}, ${mapName(state.layer)}. Token ${state.token}, ${tokenName(state.token)}, ${parts.join("; ")}.`;
 }
 
@@ -96,7 +97,7 @@ function startTokens() {
     if (!chip) return hideTip();
     const i = Number(chip.dataset.i), { value, takes } = shareOf(i);
     const [reader, read] = takes ? [state.token, i] : [i, state.token];
-    showTip(event, `${tokenName(reader)} (${reader}) takes from ${tokenName(read)} (${read})`, exact(value));
+    showTip(event, `${tokenName(reader)} (${reader}) takes from ${tokenName(read)} (${read})`, asKept(value));
   });
   strip.addEventListener("pointerleave", hideTip);
   drawn(["token"], markToken);
@@ -106,7 +107,7 @@ function startTokens() {
 
 function showTip(event, text, value) {
   const tip = $("tip");
-  tip.replaceChildren(element("b", { text: value }), element("bdi", { text }));
+  tip.replaceChildren(element("b", { text: value }), element("span", { text }));
   tip.hidden = false;
   const { offsetWidth: wide, offsetHeight: high } = tip;
   tip.style.left = `${clamp(event.clientX + 14, 4, Math.max(4, innerWidth - wide - 4))}px`;
