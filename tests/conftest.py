@@ -1,11 +1,13 @@
 """Every test runs in float64, with strict dtypes and ranks, with warnings as errors, and with compilations kept on disk."""
 
+import functools
 import gc
 import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Most programs of the suite are compiled to run a few times on a few numbers: compiled as they are written, they are there
 # in half the time. Set before jax is imported; what is set already stays.
@@ -81,3 +83,22 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {folder.name!r} beside the repository: it holds the real data that this test reads")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Callable[[str], Any]:
+    """A function that gives a known model from the user's cache, in float32; where it is not there, the test skips."""
+    from dualform.models.cache import is_there
+    from dualform.models.known import known
+    from dualform.models.pretrained import load_known
+
+    @functools.cache
+    def load(name: str) -> Any:
+        return load_known(name)
+
+    def model(name: str) -> Any:
+        if not is_there(known(name)):
+            pytest.skip(f"{name} is not in the cache; `dualform models get {name}` brings it")
+        return load(name)
+
+    return model

@@ -10,19 +10,8 @@ if TYPE_CHECKING:
     from dualform import construct, discover, generation, lenses, models, tasks, training
 
 __version__ = "0.1.0"
-__all__ = [
-    "DualForm",
-    "construct",
-    "discover",
-    "dual",
-    "dual_form",
-    "generation",
-    "lenses",
-    "mixers",
-    "models",
-    "tasks",
-    "training",
-]
+__all__ = ["DualForm", "construct", "discover", "dual", "dual_form", "generation", "lenses", "mixers", "models"]
+__all__ += ["tasks", "training"]
 
 _LAZY = ("construct", "discover", "generation", "lenses", "models", "tasks", "training")
 

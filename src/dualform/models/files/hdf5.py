@@ -35,9 +35,9 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
         with h5py.File(path, "r") as file:
             found: dict[str, Any] = {}
             _walk(h5py, file, "", found, set(), where)
-            declared = sum(byte_count(name, each.shape, each.dtype.itemsize, where) for name, each in found.items())
+            declared = sum(_checked_bytes(name, each, where) for name, each in found.items())
             check_size(where, declared, path.stat().st_size)
-            arrays = {name: _array(name, each, where) for name, each in found.items()}
+            arrays = {name: np.asarray(each[()]) for name, each in found.items()}
             metadata = {str(key): text for key, value in file.attrs.items() if (text := _text(value)) is not None}
     except FileError:
         raise
@@ -68,8 +68,8 @@ def _walk(h5py: Any, group: Any, prefix: str, found: dict[str, Any], seen: set[A
             raise FileError(f"{name} in {where} is no array but a {type(each).__name__}. It is not read.")
 
 
-def _array(name: str, each: Any, where: str) -> np.ndarray:
-    """One dataset, whose numbers lie in this file."""
+def _checked_bytes(name: str, each: Any, where: str) -> int:
+    """How many bytes a dataset takes, whose numbers lie in this file."""
     check_dtype(name, each.dtype, where)
     if each.external or each.is_virtual:
         raise FileError(f"{name} in {where} keeps its numbers in another file, which is not opened. Copy them into it.")
@@ -82,7 +82,7 @@ def _array(name: str, each: Any, where: str) -> np.ndarray:
             raise FileError(
                 f"{name} in {where} is compressed by filter {number}, a plug-in's. Save it with gzip, or plain."
             )
-    return np.asarray(each[()])
+    return byte_count(name, each.shape, each.dtype.itemsize, where)
 
 
 def _text(value: Any) -> str | None:

@@ -30,6 +30,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
     arrays, or numbers that are not finite, or would take far more memory than it has bytes.
 
         >>> import numpy as np, os, tempfile
+        >>> from dualform.models.files import read_npz
         >>> path = os.path.join(tempfile.mkdtemp(), "weights.npz")
         >>> np.savez(path, w=np.eye(2))
         >>> read_npz(path)[0]["w"].tolist()

@@ -38,17 +38,22 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
         raise FileError(f"{where} has sparse weights, which are not read here. Export it with dense ones.")
     arrays: Arrays = {}
     for tensor in model.graph.initializer:
-        if not tensor.name or tensor.name in arrays:
-            raise FileError(f"{where} has two initialisers of the name {tensor.name!r}, or one without. It is damaged.")
-        arrays[tensor.name] = _array(onnx, tensor, where)
+        name = _text(tensor.name)
+        if not name or name in arrays:
+            raise FileError(f"{where} has two initialisers of the name {name!r}, or one without. It is damaged.")
+        arrays[name] = _array(onnx, name, tensor, where)
     check_finite(arrays, where)
-    opset = ", ".join(f"{each.domain or 'ai.onnx'} {each.version}" for each in model.opset_import)
-    return arrays, {"producer": model.producer_name, "ir_version": str(model.ir_version), "opset": opset}
+    opset = ", ".join(f"{_text(each.domain) or 'ai.onnx'} {each.version}" for each in model.opset_import)
+    return arrays, {"producer": _text(model.producer_name), "ir_version": str(model.ir_version), "opset": opset}
 
 
-def _array(onnx: Any, tensor: Any, where: str) -> np.ndarray:
+def _text(value: str | bytes) -> str:
+    """A string of protobuf's, which comes as bytes where it is no UTF-8."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+def _array(onnx: Any, name: str, tensor: Any, where: str) -> np.ndarray:
     """One initialiser; its shape is held against its numbers before any memory is taken for it."""
-    name = tensor.name
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         target = next((each.value for each in tensor.external_data if each.key == "location"), "another file")
         raise FileError(

@@ -5,8 +5,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
-from scipy.signal import resample_poly
 
 from dualform.errors import FileError, require
 from dualform.models.files.checks import existing_file
@@ -35,6 +33,9 @@ def samples_of(source: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
 
 def _read(path: str | os.PathLike[str]) -> np.ndarray:
     """The samples of a WAV file."""
+    from scipy.io import wavfile  # slow to import, and only needed here
+    from scipy.signal import resample_poly
+
     path, where = existing_file(Path(path), "a WAV file")
     try:
         with warnings.catch_warnings():

@@ -54,7 +54,7 @@ class EncoderDecoder(eqx.Module):
         return self.encoder.init_state()
 
     def __call__(
-        self, x: Float[Array, "time d+1"], state: State | None = None, *, start: Any = None, mask: Any = None
+        self, x: Float[Array, "time width"], state: State | None = None, *, start: Any = None, mask: Any = None
     ) -> tuple[Float[Array, "time n"], State]:
         """Every h, and the last one."""
         x, writes, reads = _parts(x, start, mask)
@@ -63,7 +63,7 @@ class EncoderDecoder(eqx.Module):
         return read + written, h
 
     def frozen(
-        self, x: Float[Array, "time d+1"], state: State | None = None, start: Any = None, mask: Any = None
+        self, x: Float[Array, "time width"], state: State | None = None, start: Any = None, mask: Any = None
     ) -> tuple:
         """(y, state, affine map, kind), see the class."""
         before = self.init_state() if state is None else state
@@ -91,7 +91,7 @@ class EncoderDecoder(eqx.Module):
 
 
 def _parts(
-    x: Float[Array, "time d+1"], start: Any, mask: Any
+    x: Float[Array, "time width"], start: Any, mask: Any
 ) -> tuple[Array, Bool[Array, " time"], Bool[Array, " time"]]:
     """The tokens, which of them are written, and which are read."""
     require(
@@ -101,9 +101,13 @@ def _parts(
     here = jnp.ones(len(x), bool) if mask is None else mask
     writes, reads = here & writes, here & ~writes
     if not isinstance(writes, Tracer):
-        last, first = max(np.flatnonzero(reads), default=-1), min(np.flatnonzero(writes), default=len(x))
+        last, first = max(_places(reads), default=-1), min(_places(writes), default=len(x))
         require(last < first, f"token {last} is to be read after token {first} was written; what is read comes first.")
     return present(x, mask)[:, :-1], writes, reads
+
+
+def _places(flags: Bool[Array, " time"]) -> list[int]:
+    return np.flatnonzero(flags).tolist()
 
 
 def _before(y: Float[Array, "time n"], first: Float[Array, " n"], here: Bool[Array, " time"]) -> Float[Array, "time n"]:

@@ -153,10 +153,12 @@ class G2P(AbstractChain):
         Gates and slopes are frozen (`EncoderDecoder`); what is left is affine in the letters and in the phonemes fed back.
         """
         x, tokens = self.encode(word)
-        logits, parts, bias, residual = _frozen_parts(self, x)
-        n = len(word) + 1
-        said = tuple(PHONEMES[int(i)] for i in jnp.argmax(logits[n:], axis=1))
-        return LetterMap(tokens[:n], said, logits[n:], parts[n:, :n], parts[n:, n:], bias[n:], residual)
+        time, n = len(x), len(word) + 1
+        x = jnp.pad(x, ((0, -time % 16), (0, 0)))  # few lengths, so that few programs are compiled
+        logits, parts, bias, residual = _frozen_parts(self, x, jnp.arange(len(x)) < time)
+        said = tuple(PHONEMES[int(i)] for i in jnp.argmax(logits[n:time], axis=1))
+        letters, written = parts[n:time, :n], parts[n:time, n:time]
+        return LetterMap(tokens[:n], said, logits[n:time], letters, written, bias[n:time], residual)
 
 
 @eqx.filter_jit
@@ -174,14 +176,18 @@ def _greedy(model: G2P, letters: Int[Array, " letter"], mask: Bool[Array, " lett
 
 
 @eqx.filter_jit
-def _frozen_parts(model: G2P, x: Float[Array, "time d_in"]) -> tuple[Array, Array, Array, Array]:
-    """The logits, each token's part of them (time, source, 74), the bias, and the residual at the phonemes."""
-    y, _, through, _ = model.recurrence.frozen(x)
-    _, _, read, _ = model.head.frozen(y)
+def _frozen_parts(
+    model: G2P, x: Float[Array, "time d_in"], mask: Bool[Array, " time"]
+) -> tuple[Array, Array, Array, Array]:
+    """The logits, each token's part of them (time, source, 74), the bias, and the residual where phonemes are written."""
+    y, _, through, _ = model.recurrence.frozen(x, mask=mask)
+    _, _, read, _ = model.head.frozen(y, mask=mask)
     run = lambda x: read(through(x))
-    logits, bias = model.head(y), run(jnp.zeros_like(x))
+    logits, bias = read(y), run(jnp.zeros_like(x))
     alone = lambda s: run(jnp.zeros_like(x).at[s].set(x[s])) - bias
     parts = jnp.swapaxes(jax.lax.map(alone, jnp.arange(len(x)), batch_size=16), 0, 1)
     seen = jnp.tril(jnp.ones((len(x), len(x)), bool))  # exact zeros where rounding left 1e-17
     parts = jnp.where(seen[:, :, None], parts, jnp.zeros_like(parts))
-    return logits, parts, bias, relative_error(parts.sum(1) + bias, logits)
+    writes = (mask & (x[:, -1] > 0))[:, None]
+    shown = lambda a: jnp.where(writes, a, jnp.zeros_like(a))
+    return logits, parts, bias, relative_error(shown(parts.sum(1) + bias), shown(logits))

@@ -36,8 +36,8 @@ class FrameEncoder(eqx.Module):
     """
 
     fourier: Float[Array, "basis samples"] = eqx.field(converter=jnp.asarray)
-    kernels: tuple[Float[Array, "out in 3"], ...]
-    biases: tuple[Float[Array, " out"], ...]
+    kernels: tuple[Array, ...]
+    biases: tuple[Array, ...]
 
     def __check_init__(self):
         channels = len(self.fourier) // 2
