@@ -31,7 +31,7 @@ Form: TypeAlias = Literal["chunked", "parallel", "naive"]
 CHUNK = 64
 """Tokens in a chunk, unless another number is asked for."""
 
-GROUP, BATCH = 8, 32
+GROUP, BATCH = 8, 64
 """Chunks that the chunked form works on at once, at most; and chunks times heads, so that they fit in a cache."""
 
 
