@@ -90,6 +90,4 @@ class GLA(AbstractNormedHeads):
     def read(self, chosen, value, state, start, mask):
         """S_t^T q_t, (time, head, d_v), and S."""
         q, k, alpha = chosen
-        head = lambda q, k, alpha, v, s: outer(q, k, v, s, decay=alpha, start=start, mask=mask)
-        axes = (1, 1, 1, 1, None if state is None else 0)
-        return jax.vmap(head, in_axes=axes, out_axes=(1, 0))(q, k, alpha, value, state)
+        return outer(q, k, value, state, decay=alpha, start=start, mask=mask)

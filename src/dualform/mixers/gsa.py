@@ -80,8 +80,7 @@ class GSA(AbstractNormedHeads):
         log_alpha = jax.nn.log_sigmoid(logits) / self.normaliser
         alpha, s = jnp.exp(log_alpha), -jnp.expm1(log_alpha)
         q, k = (jax.nn.silu(into_heads(x, w)) for w in (self.w_q, self.w_k))
-        head = lambda q, k, s, before, alpha: outer(q, k, s, before, value_decay=alpha, start=start, mask=mask)
-        scores, after = jax.vmap(head, in_axes=(1, 1, 1, 0, 1), out_axes=(1, 0))(q, k, s, state[0], alpha)
+        scores, after = outer(q, k, s, state[0], value_decay=alpha, start=start, mask=mask)
         return (jax.nn.softmax(scores, axis=-1), s, alpha, after), None
 
     def value(self, x):
@@ -91,10 +90,8 @@ class GSA(AbstractNormedHeads):
     def read(self, chosen, value, state, start, mask):
         """V_t^T p_t, (time, head, d_v), and the state."""
         p, s, alpha, keys = chosen
-        head = lambda p, s, v, before, alpha: outer(p, s, v, before, decay=alpha, start=start, mask=mask)
         before = None if state is None else state[1]
-        axes = (1, 1, 1, None if state is None else 0, 1)
-        o, after = jax.vmap(head, in_axes=axes, out_axes=(1, 0))(p, s, value, before, alpha)
+        o, after = outer(p, s, value, before, decay=alpha, start=start, mask=mask)
         return o, (keys, after)
 
     def scale(self, o):

@@ -77,6 +77,4 @@ class HGRN2(AbstractNormedHeads):
     def read(self, chosen, value, state, start, mask):
         """S_t^T q_t, (time, head, d_v), and S."""
         q, k, f = chosen
-        head = lambda q, k, f, v, s: outer(q, k, v, s, decay=f, start=start, mask=mask)
-        axes = (1, 1, 1, 1, None if state is None else 0)
-        return jax.vmap(head, in_axes=axes, out_axes=(1, 0))(q, k, f, value, state)
+        return outer(q, k, value, state, decay=f, start=start, mask=mask)

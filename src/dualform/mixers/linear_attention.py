@@ -2,13 +2,13 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
 from dualform.errors import require
+from dualform.mixers.heads import into_heads
 from dualform.mixers.mixer import AbstractMixer, visible
 from dualform.recurrences.outer import outer
 
@@ -89,24 +89,22 @@ class LinearAttention(AbstractMixer):
         return jnp.zeros((len(self.w_k), self.w_k.shape[1], self.w_v.shape[1]), accumulator(self.w_v.dtype))
 
     def context(self, x, state, start, mask):
-        """q and k, (head, time, d_k)."""
-        heads = lambda w: jax.vmap(lambda w: project(x, w))(w)
-        return heads(self.w_q), heads(self.w_k)
+        """q and k, (time, head, d_k)."""
+        return into_heads(x, self.w_q), into_heads(x, self.w_k)
 
     def value(self, x):
         """v, (time, head, d_v)."""
-        return jax.vmap(lambda w: project(x, w), out_axes=1)(self.w_v)
+        return into_heads(x, self.w_v)
 
     def mix(self, context, value, state, start, mask):
         """y_t = S_t^T q_t for each head, joined."""
         q, k = context
-        read = lambda q, k, v, s: outer(q, k, v, s, start=start, mask=mask)
-        y, state = jax.vmap(read, in_axes=(0, 0, 1, 0), out_axes=(1, 0))(q, k, value, state)
+        y, state = outer(q, k, value, state, start=start, mask=mask)
         y = y.reshape(len(y), -1)
         return y if self.w_o is None else project(y, self.w_o), state
 
     def weights(self, x, state, start, mask):
         """q_t . k_s for s <= t in the same document, (head, time, time)."""
         q, k = self.context(x, state, start, mask)
-        scores = jnp.einsum("htk,hsk->hts", q, k)
+        scores = jnp.einsum("thk,shk->hts", q, k)
         return jnp.where(visible(len(x), start, mask)[None], scores, jnp.zeros_like(scores))

@@ -196,8 +196,7 @@ class Mamba2(AbstractMixer):
         u = u.reshape(len(u), heads, -1)
         b, c = (jnp.repeat(part, heads // len(self.w_b), axis=1) for part in (b, c))
         decay = jnp.exp(delta * -jnp.exp(self.a_log.astype(wide))[None])
-        head = lambda c, b, v, s, decay: outer(c, b, v, s, decay=decay, start=start, mask=mask)
-        o, state = jax.vmap(head, in_axes=(1, 1, 1, 0, 1), out_axes=(1, 0))(c, b, delta[:, :, None] * u, state, decay)
+        o, state = outer(c, b, delta[:, :, None] * u, state, decay=decay, start=start, mask=mask)
         o = (o + self.skip.astype(wide)[None, :, None] * u) * gate
         return o.reshape(len(o), -1), state
 

@@ -74,8 +74,6 @@ class RetNet(AbstractNormedHeads):
         """S_t^T q_t, (time, head, d_v), and the state."""
         q, k, following = chosen
         decay = jnp.broadcast_to(self.gamma.astype(q.dtype)[None], q.shape[:2])
-        head = lambda q, k, decay, v, s: outer(q, k, v, s, decay=decay, start=start, mask=mask)
         before = None if state is None else state[0]
-        axes = (1, 1, 1, 1, None if state is None else 0)
-        o, after = jax.vmap(head, in_axes=axes, out_axes=(1, 0))(q, k, decay, value, before)
+        o, after = outer(q, k, value, before, decay=decay, start=start, mask=mask)
         return o, (after, following)

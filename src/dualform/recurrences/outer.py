@@ -1,8 +1,8 @@
 """An outer-product state that decays, S_t = decay_t * S_{t-1} + k_t v_t^T, read by queries, y_t = S_t^T q_t.
 
 `naive` is the specification. The other forms cut time into chunks; inside a chunk each token takes from those before it, and
-between chunks the state is carried: one chunk after the other, so that all that a chunk needs stays in a cache ("chunked"),
-or all chunks at once, and a diagonal recurrence over them ("parallel"). Their cost is linear in time.
+between chunks the state is carried: a few chunks of all heads at a time, so that all that they need stays in a cache
+("chunked"), or all chunks at once, and a diagonal recurrence over them ("parallel"). Their cost is linear in time.
 
 Decays are never divided by, and no logarithm is taken. At the border between two blocks, a token t behind it takes from a
 token s before it by
@@ -31,6 +31,9 @@ Form: TypeAlias = Literal["chunked", "parallel", "naive"]
 CHUNK = 64
 """Tokens in a chunk, unless another number is asked for."""
 
+GROUP, BATCH = 8, 64
+"""Chunks that the chunked form works on at once, at most; and chunks times heads, so that they fit in a cache."""
+
 
 def naive(
     queries: Float[Array, "time d_k"],
@@ -54,58 +57,73 @@ def naive(
 
 
 def outer(
-    queries: Float[Array, "time d_k"],
-    keys: Float[Array, "time d_k"],
-    values: Float[Array, "time d_v"],
-    state: Float[Array, "d_k d_v"] | None = None,
+    queries: Float[Array, "time *head d_k"],
+    keys: Float[Array, "time *head d_k"],
+    values: Float[Array, "time *head d_v"],
+    state: Float[Array, "*head d_k d_v"] | None = None,
     *,
-    decay: Float[Array, "time d_k"] | Float[Array, " time"] | None = None,
-    value_decay: Float[Array, "time d_v"] | None = None,
+    decay: Float[Array, "time *head d_k"] | Float[Array, "time *head"] | None = None,
+    value_decay: Float[Array, "time *head d_v"] | None = None,
     start: Bool[Array, " time"] | None = None,
     mask: Bool[Array, " time"] | None = None,
     reverse: bool = False,
     chunk: int = CHUNK,
     form: Form | None = None,
-) -> tuple[Float[Array, "time d_v"], Float[Array, "d_k d_v"]]:
-    """y_t = S_t^T q_t of S_t = decay_t * S_{t-1} + k_t v_t^T, for one head; `jax.vmap` over heads.
+) -> tuple[Float[Array, "time *head d_v"], Float[Array, "*head d_k d_v"]]:
+    """y_t = S_t^T q_t of S_t = decay_t * S_{t-1} + k_t v_t^T, for one head, or for each of several.
 
     **Arguments:**
 
-    - queries, keys: (time, d_k).  values: (time, d_v).
-    - state: (d_k, d_v), what is remembered before the first token; zero if not given.
-    - decay: what a token leaves of the past, in [0, 1] (not its logarithm): (time, d_k), one for each row of the state;
-      (time,), one for all of it; or None, all is kept.
-    - value_decay: (time, d_v), one for each column of the state, instead of `decay`.
+    - queries, keys: (time, d_k), or (time, head, d_k).  values: (time, d_v), or (time, head, d_v).
+    - state: (d_k, d_v) of each head, what is remembered before the first token; zero if not given.
+    - decay: what a token leaves of the past, in [0, 1] (not its logarithm): in the shape of the keys, one for each row of
+      the state; in that shape without d_k, one for all of it; or None, all is kept.
+    - value_decay: in the shape of the values, one for each column of the state, instead of `decay`.
     - start: (time,), True where a document begins: what came before is forgotten, exactly.
     - mask: (time,), False where there is no token: the state stays as it is, to the bit, and the output is 0. A `start`
       there is ignored.
     - reverse: from the last token to the first; `start` then marks the first token *met* of each document.
     - chunk: tokens in a chunk, a power of two.
-    - form: "chunked" (one chunk after the other), "parallel" (all chunks at once), or "naive" (one token after the other);
-      chosen by `choice.choose` if not given.
+    - form: "chunked" (a few chunks after the other), "parallel" (all chunks at once), or "naive" (one token after the
+      other); chosen by `choice.choose` if not given.
 
-    **Returns:** y (time, d_v) and the state after the last token (d_k, d_v), both in float32 or wider.
+    **Returns:** y, in the shape of the values, and the state after the last token, both in float32 or wider.
 
     **Raises:** `InputError` where the shapes do not fit, or there is no token.
 
     **Source:** the chunks are those of Yang et al. 2023 (arXiv 2312.06635), the halving inside them is ours.
     """
     decay, on_values = _checked(queries, keys, values, state, decay, value_decay, start, mask, chunk)
-    time, d_k = queries.shape
+    if queries.ndim == 2:
+        one = lambda a, axis: None if a is None else jnp.expand_dims(a, axis)
+        given = {"value_decay" if on_values else "decay": one(decay, 1)}
+        y, final = outer(
+            *(one(a, 1) for a in (queries, keys, values)),
+            one(state, 0),
+            **given,
+            start=start,
+            mask=mask,
+            reverse=reverse,
+            chunk=chunk,
+            form=form,
+        )
+        return y[:, 0], final[0]
+    time, heads, d_k = queries.shape
     given = (queries, keys, values, *(() if decay is None else (decay,)))
     wide = accumulator(*(a.dtype for a in given))
-    state = jnp.zeros((d_k, values.shape[1]), wide) if state is None else state.astype(wide)
+    state = jnp.zeros((heads, d_k, values.shape[2]), wide) if state is None else state.astype(wide)
     turn = lambda a: a[::-1] if reverse else a
     decay, start, mask = (None if a is None else turn(a) for a in (decay, start, mask))
     queries, keys, values = (turn(a).astype(wide) for a in (queries, keys, values))
     decay = None if decay is None else decay.astype(wide)
     chosen = choose("outer", ("chunked", "parallel", "naive"), form, time=time)
     if chosen == "naive":
-        decay = jnp.ones(time, wide) if decay is None else decay
-        shaped = decay[:, None, None] if decay.ndim == 1 else decay[:, None] if on_values else decay[:, :, None]
+        decay = jnp.ones((time, heads), wide) if decay is None else decay
+        shaped = decay[..., None, None] if decay.ndim == 2 else decay[:, :, None] if on_values else decay[..., None]
         nothing = jnp.zeros(time, bool)
         start, mask = nothing if start is None else start, ~nothing if mask is None else mask
-        y, final = naive(queries, keys, values, state, shaped, start & mask, mask)
+        each = jax.vmap(naive, in_axes=(1, 1, 1, 0, 1, None, None), out_axes=(1, 0))
+        y, final = each(queries, keys, values, state, shaped, start & mask, mask)
     else:
         y, final = _by_chunks(
             queries, keys, values, state, decay, on_values, start, mask, chunk, parallel=chosen == "parallel"
@@ -117,12 +135,16 @@ def _checked(queries, keys, values, state, decay, value_decay, start, mask, chun
     """The one decay that is given, or None, and whether it is that of the columns."""
     shapes = f"queries {queries.shape}, keys {keys.shape}, values {values.shape}"
     require(
-        queries.ndim == values.ndim == 2 and queries.shape == keys.shape and len(values) == len(queries),
-        f"queries and keys must be (time, d_k) and values (time, d_v); got {shapes}.",
+        queries.ndim == values.ndim
+        and queries.ndim in (2, 3)
+        and queries.shape == keys.shape
+        and values.shape[:-1] == queries.shape[:-1],
+        "queries and keys must be (time, d_k) and values (time, d_v); got "
+        f"{shapes}. Several heads come after time, in all of them.",
     )
-    time, d_k = queries.shape
+    time, *heads, d_k = queries.shape
     check_time(time)
-    check_state("state", state, (d_k, values.shape[1]))
+    check_state("state", state, (*heads, d_k, values.shape[-1]))
     check_flags(time, start, mask)
     check_decay("decay", decay)
     check_decay("value_decay", value_decay)
@@ -131,8 +153,8 @@ def _checked(queries, keys, values, state, decay, value_decay, start, mask, chun
     )
     require(decay is None or value_decay is None, "decay and value_decay are both given; the state takes one of them.")
     require(
-        decay is None or decay.shape in ((time,), (time, d_k)),
-        f"decay has shape {getattr(decay, 'shape', None)}; it must be ({time},) or ({time}, {d_k}).",
+        decay is None or decay.shape in (keys.shape[:-1], keys.shape),
+        f"decay has shape {getattr(decay, 'shape', None)}; it must be {keys.shape[:-1]} or {keys.shape}.",
     )
     require(
         value_decay is None or value_decay.shape == values.shape,
@@ -142,56 +164,70 @@ def _checked(queries, keys, values, state, decay, value_decay, start, mask, chun
 
 
 def _by_chunks(queries, keys, values, state, decay, on_values, start, mask, chunk, parallel):
-    time = len(queries)
+    """All of time, (time, head, channel), in groups of chunks."""
+    time, heads, _ = queries.shape
     if start is not None and decay is None:
-        decay = jnp.ones(time, queries.dtype)
+        decay = jnp.ones((time, heads), queries.dtype)
     rows = lambda flags, a: flags.reshape(-1, *[1] * (a.ndim - 1))
     if start is not None:
         start = start if mask is None else start & mask
         decay = jnp.where(rows(start, decay), jnp.zeros_like(decay), decay)
     if mask is not None:
         # Queries too, or what they hold where there is no token, NaN included, would reach the keys' gradients.
-        queries, keys, values = (jnp.where(mask[:, None], a, jnp.zeros_like(a)) for a in (queries, keys, values))
+        queries, keys, values = (jnp.where(rows(mask, a), a, jnp.zeros_like(a)) for a in (queries, keys, values))
         decay = None if decay is None else jnp.where(rows(mask, decay), decay, jnp.ones_like(decay))
     size = min(chunk, 1 << (time - 1).bit_length())
-    padding = -time % size
+    chunks = -(-time // size)
+    most = chunks if parallel else max(1, min(GROUP, BATCH // heads))
+    groups = -(-chunks // most)
+    together = -(-chunks // groups)  # no group is much emptier than the others
+    padding = groups * together * size - time
     cut = lambda a, fill: jnp.pad(a, ((0, padding), *[(0, 0)] * (a.ndim - 1)), constant_values=fill).reshape(
-        -1, size, *a.shape[1:]
+        groups, together, size, *a.shape[1:]
     )
     if decay is None:
         inside, parts = _without_decay, (queries, keys, values)
     else:
-        inside = _of_a_head if decay.ndim == 1 else _of_columns if on_values else _of_rows
+        inside = _of_a_head if decay.ndim == 2 else _of_columns if on_values else _of_rows
         parts = queries, keys, values, decay
     fills = 0, 0, 0, 1
     parts = tuple(cut(a, fill) for a, fill in zip(parts, fills, strict=False))
-    y, final = (_at_once if parallel else _one_by_one)(inside, parts, state)
-    y = y.reshape(-1, y.shape[-1])[:time]
+    if parallel:
+        y, final = _group(inside, state, tuple(a[0] for a in parts), _by_diagonal)
+    else:
+        # What is inside a group is computed again for the gradient, which so keeps no more than the groups' states.
+        step = jax.checkpoint(lambda state, parts: _group(inside, state, parts, _one_by_one)[::-1])
+        final, y = jax.lax.scan(step, state, parts)
+    y = y.reshape(-1, *y.shape[-2:])[:time]
     if mask is not None:
-        y, final = jnp.where(mask[:, None], y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, state)
+        y, final = jnp.where(rows(mask, y), y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, state)
     return y, final
 
 
-def _one_by_one(inside, parts, state):
-    """y of each chunk and the last state, the state carried from one chunk to the next.
-
-    What is inside a chunk is computed again for the gradient, which so keeps no more than the chunks' states.
-    """
-
-    @jax.checkpoint
-    def step(state, parts):
-        chunk = inside(*(a[None] for a in parts))
-        return chunk.left[0] * state + chunk.write[0], chunk.read(state[None])[0]
-
-    final, y = jax.lax.scan(step, state, parts)
-    return y, final
+def _group(inside, state, parts, carried):
+    """y, (chunk, time, head, d_v), and the last state of some chunks, worked on at once with all heads."""
+    chunks, size, heads, *_ = parts[0].shape
+    # One axis of chunks and heads together, before time.
+    flat = lambda a: jnp.moveaxis(a, 2, 1).reshape(chunks * heads, size, *a.shape[3:])
+    deep = lambda a: a.reshape(chunks, heads, *a.shape[1:])
+    chunk = inside(*(flat(a) for a in parts))
+    before, final = carried(deep(chunk.left), deep(chunk.write), state)
+    y = chunk.read(before.reshape(-1, *state.shape[1:]))
+    return jnp.moveaxis(deep(y), 1, 2), final
 
 
-def _at_once(inside, parts, state):
-    """The same, with all chunks at once and a diagonal recurrence over them."""
-    chunk = jax.checkpoint(inside)(*parts)
-    after, final = diagonal(chunk.left, chunk.write, state)
-    return chunk.read(jnp.concatenate([state[None], after[:-1]])), final
+def _one_by_one(left, write, state):
+    """The state before each chunk, and the last, the state carried from one chunk to the next."""
+    states = [state]
+    for left_c, write_c in zip(left, write, strict=True):
+        states.append(left_c * states[-1] + write_c)
+    return jnp.stack(states[:-1]), states[-1]
+
+
+def _by_diagonal(left, write, state):
+    """The same, by a diagonal recurrence over all chunks."""
+    after, final = diagonal(left, write, state)
+    return jnp.concatenate([state[None], after[:-1]]), final
 
 
 class _Chunk(NamedTuple):
