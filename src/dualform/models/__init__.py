@@ -12,7 +12,6 @@ from dualform.models.minimal_models import min_rnn
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.presets import Preset, preset, published
-from dualform.models.pretrained import load_known
 from dualform.models.rwkv4_file import read_rwkv4
 from dualform.models.rwkv4_models import rwkv4
 from dualform.models.sequence_model import SequenceModel
@@ -51,6 +50,5 @@ __all__ = [
     "TPGN",
     "load_weights",
     "save_weights",
-    "load_known",
     "read_arrays",
 ]
