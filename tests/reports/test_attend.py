@@ -5,6 +5,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform import models
 from dualform.cli import main
 from dualform.errors import InputError
 from dualform.mixers import GLA, GRU
@@ -76,6 +77,20 @@ def test_a_page_or_a_folder(loaded, tmp_path):
     view = attend(loaded, TEXT)
     assert write_view(view, tmp_path / "page.html").read_text().startswith("<!doctype html>")
     assert (write_view(view, tmp_path / "maps") / "attention.json").exists()
+
+
+def test_a_bare_mixer_takes_activations(tmp_path):
+    """A mixer that `save_weights` wrote is mapped on activations from an .npy file; others are refused."""
+    models.save_weights(tmp_path / "gla.safetensors", GLA.make(4, key=jr.key(0)))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(6, 4)))
+    np.save(tmp_path / "wide.npy", np.zeros((6, 5)))
+    loaded = models.load(tmp_path / "gla.safetensors")
+    view = attend(loaded, tmp_path / "x.npy", Question(target="token"))
+    assert [layer.name for layer in view.layers] == ["whole model", "mixer"] and view.residual < 1e-10
+    with pytest.raises(InputError, match=r"float64 of shape \(6, 5\); gla takes activations, \(time, 4\)"):
+        attend(loaded, tmp_path / "wide.npy")
+    with pytest.raises(InputError, match="gla came without a tokenizer"):
+        attend(loaded, "text")
 
 
 @pytest.mark.parametrize(

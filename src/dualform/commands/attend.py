@@ -23,7 +23,7 @@ class Attend:
     text: str | None = None
     """What the model reads; of g2p-en a word."""
     input: Path | None = None
-    """A file of text, or a WAV file for a model that listens."""
+    """A file of text; a WAV file for a model that listens; or activations, (time, d), in an .npy file for a bare layer."""
     layer: str = "all"
     """One layer, by the name that the page shows, or all."""
     target: Literal["logit", "token", "state"] = "logit"
@@ -61,7 +61,7 @@ class Attend:
         if self.input is None:
             require(self.model == DEFAULT_MODEL, f"what shall {self.model} read? Give --text '...' or --input FILE.")
             return DEFAULT_TEXT
-        if self.input.suffix.lower() == ".wav":
+        if self.input.suffix.lower() in (".wav", ".npy"):
             return self.input
         try:
             return self.input.read_text(encoding="utf-8")

@@ -10,12 +10,14 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Int
 
 from dualform.arrays import accumulator
 from dualform.errors import FileError, InputError, require
+from dualform.models.files.npz import read_npy
 from dualform.models.known import known
 from dualform.models.layouts import LAYOUTS
 from dualform.models.layouts.tensors import Config, Tensors
@@ -52,8 +54,8 @@ class Loaded(NamedTuple):
         """
         require(
             self.tokens is not None,
-            f"{self.name} came without a tokenizer, so that text cannot be read for it. Give tokens, or put a tokenizer.json "
-            "beside its weights.",
+            f"{self.name} came without a tokenizer, so that text cannot be read for it. Give activations, "
+            "(time, d), in an .npy file, or put a tokenizer.json beside its weights.",
         )
         require(len(text) >= 1, "the text is empty; give at least one character.")
         assert self.tokens is not None
@@ -62,8 +64,22 @@ class Loaded(NamedTuple):
     def read(self, source: str | os.PathLike[str]) -> tuple[Any, tuple[str, ...]]:
         """What a call of the model takes of a text or, where it listens, of a WAV file; and what each token is called.
 
-        **Raises:** `InputError` as `encode` does; `FileError` where a sound cannot be read.
+        A model that reads neither takes activations, (time, d_in), from an .npy file.
+
+        **Raises:** `InputError` as `encode` does, and for activations of another shape; `FileError` where a file cannot be
+        read.
         """
+        if isinstance(source, os.PathLike) and os.fspath(source).endswith(".npy"):
+            x, d_in = read_npy(source), getattr(self.model, "d_in", None)
+            require(
+                d_in is not None,
+                f"{self.name} reads text; {os.fspath(source)!r} holds activations. Give a text.",
+            )
+            require(
+                x.ndim == 2 and x.shape[1] == d_in and len(x) >= 1 and np.issubdtype(x.dtype, np.floating),
+                f"{os.fspath(source)!r} holds {x.dtype} of shape {x.shape}; {self.name} takes activations, (time, {d_in}).",
+            )
+            return jnp.asarray(x), tuple(str(t) for t in range(len(x)))
         if hasattr(self.model, "encode"):
             return self.model.encode(source)
         ids = self.encode(os.fspath(source))

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator
 from dualform.errors import require
+from dualform.mixers import AbstractMixer
 from dualform.mixers.affine import affine, check_affine, optional_array
 from dualform.mixers.freezing import tanh_slope
 from dualform.models.block import present
@@ -63,6 +64,25 @@ class Affine(eqx.Module):
         slope = tanh_slope(affine(x, self.w, self.b) / self.softcap)
         capped = lambda other: present(slope * affine(other, self.w, self.b), mask)
         return present(self(x), mask), (), capped, NONLINEAR
+
+
+class Alone(eqx.Module):
+    """A single mixer as a model of one stage."""
+
+    mixer: AbstractMixer
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.mixer.d_in
+
+    def init_state(self) -> State:
+        """The mixer's own, as the one of one stage."""
+        return (self.mixer.init_state(),)
+
+    def stages(self) -> tuple[tuple[str, Any], ...]:
+        """The mixer."""
+        return (("mixer", self.mixer),)
 
 
 class Pool(eqx.Module):

@@ -10,7 +10,9 @@ from jaxtyping import Float
 from dualform.dual import LayerForm, ModelForm, model_form, state_shares
 from dualform.dual.attribution import METHODS, attribute
 from dualform.errors import InputError, require
+from dualform.mixers import AbstractMixer
 from dualform.models.load import Loaded
+from dualform.models.stages import Alone
 from dualform.reports.attention_folder import write_attention_folder
 from dualform.reports.attention_page import write_attention_page
 from dualform.reports.attention_view import AttentionView, LayerView
@@ -73,6 +75,8 @@ def attend(loaded: Loaded, source: str | Path, question: Question = Question()) 
     require(
         len(names) <= MOST_TOKENS, f"the text has {len(names):,} tokens; maps of up to {MOST_TOKENS:,} can be shown."
     )
+    if isinstance(loaded.model, AbstractMixer):
+        loaded = loaded._replace(model=Alone(loaded.model))
     form = model_form(loaded.model, x)
     chosen = form.layers if question.layer == "all" else (form.layer(question.layer),)
     first = _states(chosen) if question.target == "state" else _whole(form, loaded, x, question)

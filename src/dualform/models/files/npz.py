@@ -53,6 +53,23 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
     return arrays, {}
 
 
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array of an .npy file, in the file's own dtype.
+
+    **Raises:** `FileError` where the file is missing, is no such file, is damaged, or holds Python objects or numbers that are
+    not finite.
+    """
+    path, where = existing_file(path, "an .npy file")
+    try:
+        array = _array("the array", path.read_bytes(), where)
+    except (EOFError, OSError, ValueError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise foreign(where, ".npy file", error) from None
+    check_finite({"the array": array}, where)
+    return array
+
+
 def _name(member: zipfile.ZipInfo, arrays: Arrays, where: str) -> str:
     """A member's name without its ending, where it is that of an array."""
     if member.filename.endswith((".pkl", ".pickle")):
