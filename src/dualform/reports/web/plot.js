@@ -34,7 +34,7 @@ function ticks(from, n, room, named) {
   return out;
 }
 
-// The halves of a wide letter pair count twice in a label's width: it is measured, and cut to fit.
+// Letters are of many widths: a label is measured, and cut to fit.
 function fitted(context, text, most) {
   if (context.measureText(text).width <= most) return text;
   const letters = Array.from(text);
@@ -76,7 +76,7 @@ function drawAxes(context, named, left, bottom, size) {
       const at = (i - from + 0.5) * step, chosen = i === state.token;
       context.fillStyle = ink2d(chosen ? "--ink" : "--soft");
       context.font = `${chosen ? "bold " : ""}11px system-ui, sans-serif`;
-      const text = fitted(context, named ? shown(view.tokens[i]) : String(i), left - 12);
+      const text = named ? fitted(context, shown(view.tokens[i]), left - 12) : String(i);
       context.save();
       if (across) context.translate(left + at, top + size + 6);
       else context.translate(left - 6, top + at);

@@ -58,7 +58,10 @@ function newest(work, use) {
   let last = 0;
   return (...given) => {
     const mine = ++last;
-    work(...given).then((found) => { if (mine === last) use(found, ...given); }).catch((error) => complain(error));
+    work(...given).then((found) => {
+      $("notice").hidden = true;
+      if (mine === last) use(found, ...given);
+    }).catch((error) => complain(error));
   };
 }
 
