@@ -55,6 +55,9 @@ def jax_side(kind: type[GatedRNN], units: int, steps: int):
 class TorchStudent(torch.nn.Module):
     """The same network in PyTorch, the recurrence a loop over time or one product with its decay kernel."""
 
+    lag: torch.Tensor
+    causal: torch.Tensor
+
     def __init__(self, units: int, kernel: bool):
         super().__init__()
         parameter = lambda *shape: torch.nn.Parameter(torch.randn(*shape) / shape[-1] ** 0.5)

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax.random as jr
+
 import dualform
 from dualform.mixers import registry
 from dualform.mixers.card import card
+from dualform.models import published
 from dualform.reports.figures import svg
 from dualform.reports.page import Table
 from dualform.reports.paper_figures import figures_of
@@ -39,6 +43,7 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 
     made = {
         "<!-- mixers -->": mixers_table,
+        "<!-- models -->": models_table,
         "<!-- names -->": public_names,
         "<!-- measurements -->": lambda: measurements(Path(config["docs_dir"]) / "benchmarks"),
         "<!-- reproductions -->": paper,
@@ -68,6 +73,16 @@ def mixers_table() -> str:
         error = "" if each.error is None else f"{each.error:.0e}"
         whence.append(f"| `{each.name}` | {each.source} | {each.oracle} | {error} |")
     return "\n".join(what) + "\n\n" + "\n".join(whence)
+
+
+def models_table() -> str:
+    """One row for each published model: its parameters as published and as they are here, and whose sizes it has."""
+    rows = ["| name | published | here | difference | sizes of |", "|---|---:|---:|---|---|"]
+    for name, entry in published().items():
+        # Shapes alone: nothing is allocated.
+        own = eqx.filter_eval_shape(lambda make=entry.make: make(key=jr.key(0))).parameters()
+        rows.append(f"| `{name}` | {entry.published:,} | {own:,} | {entry.difference} | {entry.source} |")
+    return "\n".join(rows)
 
 
 def public_names() -> str:

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from dualform.cli import main
-from dualform.mixers import GatedRNN
+from dualform.mixers import GatedRNN, registry
 from dualform.training import load_weights
 
 TINY = ["--teacher", "gaussian", "--d", "2", "--n", "10", "--m", "10", "--steps", "1000"]
@@ -197,6 +197,33 @@ def test_mixers(capsys):
     assert main(["mixers"]) == 0
     shown = capsys.readouterr().out
     assert "gated_rnn" in shown and "linear_attention" in shown
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_list_of_mixers_fits_the_terminal(capsys, monkeypatch, width):
+    """Every mixer is named whole on a line, with its error; a wide terminal also says where each is from."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["mixers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    rows = {line.split()[0]: line for line in lines if line.split() and line.split()[0] in registry()}
+    assert set(rows) == set(registry())
+    assert all(re.search(r" \de-\d\d\b", row) for row in rows.values())
+    assert ("Peng et al. 2023 (arXiv 2305.13048)" in rows["rwkv4"]) == (width == 160)
+
+
+def test_one_mixer_in_full(capsys, monkeypatch):
+    """`mixers NAME` shows equation, arguments, state, forms, source, oracle and error; another name, those there are."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["mixers", "gla"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for said in ("S_t = diag(alpha_t) S_{t-1}", "Arguments: w_q", "Source: Yang et al. 2023", "Oracle: fla's"):
+        assert said in shown
+    assert re.search(r"\(2, 16, 32\): 1,024 numbers", shown) and re.search(r"outer: .*naive", shown)
+    assert re.search(r"frozen nonlinearity", shown) and re.search(r"error +\de-\d\d", shown)
+    assert main(["mixers", "transformer"]) == 2
+    assert "there is no mixer 'transformer'; there are linear_attention, " in capsys.readouterr().err
 
 
 def test_the_command_is_installed():

@@ -5,25 +5,70 @@ import importlib
 import pytest
 
 import dualform
-from dualform import mixers, models, recurrences
+from dualform import mixers
 from dualform.dual import DualForm
 
-OLDER = {"linear_attention", "gated_rnn", "dense_gated_rnn", "side_gated_rnn"}
-RECURRENT = {"lru", "lru_out", "lru_in_out", "lru_in_skip", "lstm", "lstm_chung", "gru", "gru_chung", "tanh_rnn"}
-CLASSES = {"AbstractMixer", "DenseGatedRNN", "GatedRNN", "LinearAttention", "SideGatedRNN"}
-CLASSES |= {"LRU", "LRUOut", "LRUInOut", "LRUInSkip", "LSTM", "GRU", "TanhRNN"}
-PARTS = {"construct", "discover", "mixers", "models", "tasks", "training"}
+PARTS = {"construct", "discover", "generation", "mixers", "models", "tasks", "training"}
+NAMES = {
+    "mixers": {
+        *("AbstractMixer", "LinearAttention", "GatedRNN", "DenseGatedRNN", "SideGatedRNN"),
+        *("LRU", "LRUOut", "LRUInOut", "LRUInSkip", "LSTM", "GRU", "TanhRNN"),
+        *("HGRN", "HGRNComplex", "MinGRU", "MinLSTM", "RGLRU", "GriffinRecurrent"),
+        *("GLA", "HGRN2", "RetNet", "DeltaRule", "GSA", "WaveRNN", "PGN", "CausalConvolution"),
+        *("Aaren", "SoftmaxAttention", "Mamba", "Mamba2", "RWKV4TimeMixing", "RWKV4ChannelMixing", "registry"),
+    },
+    "models": {
+        *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
+        *("LanguageModel", "SequenceModel", "Preset", "preset", "published", "read_rwkv4"),
+        *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
+        *("min_rnn", "retnet", "rwkv4", "Loaded", "load", "load_weights", "save_weights"),
+    },
+    "generation": {"choose_token", "generate"},
+    "training": {
+        *("NO_TARGET", "batched", "cross_entropy", "decayed", "fit", "fit_ensemble", "initial_state", "make_chunk"),
+        *("levenberg_marquardt", "load_weights", "mean_squared_error", "restarted", "resume", "run_job"),
+        *(
+            "save_weights",
+            "select_units",
+            "sweep",
+            "trainable",
+            "write_atomically",
+            "Checkpoints",
+            "FitConfig",
+            "Fitted",
+        ),
+        *("FittedEnsemble", "Job", "Polished", "Progress", "Row", "Run", "SecondOrder", "TrainState"),
+    },
+    "recurrences": {
+        *("attend", "cell", "convolution", "delta", "dense", "diagonal", "outer", "selective"),
+        *("softmax_scan", "window", "wkv"),
+    },
+}
+REGISTERED = {
+    *("linear_attention", "gated_rnn", "dense_gated_rnn", "side_gated_rnn"),
+    *("lru", "lru_out", "lru_in_out", "lru_in_skip", "lstm", "lstm_chung", "gru", "gru_chung", "tanh_rnn"),
+    *("hgrn", "hgrn_complex", "min_gru", "min_gru_log", "min_lstm", "min_lstm_log", "rg_lru", "griffin_recurrent"),
+    *("gla", "hgrn2", "retnet", "delta_rule", "gated_delta_rule", "gsa", "wave_rnn", "pgn", "causal_convolution"),
+    *("aaren", "softmax_attention", "multi_query_attention", "local_attention", "mamba", "mamba2"),
+    *("rwkv4", "rwkv4_channel"),
+}
 
 
 def test_public_names():
-    """The top level and the folders of the foundation hand on exactly these names."""
+    """The top level hands on exactly these names, and each of its parts is there on first use."""
     assert set(dualform.__all__) == {"DualForm", "dual_form"} | PARTS
-    assert set(mixers.__all__) == CLASSES | {"registry"}
-    assert set(models.__all__) == {"Stack"}
-    assert set(recurrences.__all__) == {"dense", "diagonal", "outer"}
+    for part in PARTS:
+        assert getattr(dualform, part) is importlib.import_module(f"dualform.{part}")
 
 
-@pytest.mark.parametrize("module", ["dualform.mixers", "dualform.models", "dualform.recurrences", "dualform.dual"])
+@pytest.mark.parametrize("part", NAMES)
+def test_names_of_the_parts(part):
+    """Each part hands on exactly these names, each once."""
+    announced = importlib.import_module(f"dualform.{part}").__all__
+    assert set(announced) == NAMES[part] and len(announced) == len(NAMES[part])
+
+
+@pytest.mark.parametrize("module", [*(f"dualform.{part}" for part in NAMES if part != "training"), "dualform.dual"])
 def test_public_names_exist(module):
     """Every name that a folder announces is there and documented."""
     loaded = importlib.import_module(module)
@@ -46,4 +91,4 @@ def test_unknown_name():
 def test_registry_is_a_copy():
     """Changing what `registry()` gave changes no later call."""
     mixers.registry().clear()
-    assert set(mixers.registry()) == OLDER | RECURRENT
+    assert set(mixers.registry()) == REGISTERED

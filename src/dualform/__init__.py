@@ -7,12 +7,12 @@ from dualform import mixers
 from dualform.dual import DualForm, dual_form
 
 if TYPE_CHECKING:
-    from dualform import construct, discover, models, tasks, training
+    from dualform import construct, discover, generation, models, tasks, training
 
 __version__ = "0.1.0"
-__all__ = ["DualForm", "construct", "discover", "dual_form", "mixers", "models", "tasks", "training"]
+__all__ = ["DualForm", "construct", "discover", "dual_form", "generation", "mixers", "models", "tasks", "training"]
 
-_LAZY = ("construct", "discover", "models", "tasks", "training")
+_LAZY = ("construct", "discover", "generation", "models", "tasks", "training")
 
 
 def __getattr__(name: str) -> Any:

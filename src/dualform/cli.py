@@ -110,6 +110,9 @@ class View:
 class Mixers:
     """List the mixers: what each remembers, what a step costs, its forms, its dual form, and its error against its oracle."""
 
+    name: Positional[str | None] = None
+    """A mixer of the list, to see it in full: equation, arguments, state, forms, source, oracle and error."""
+
 
 Command: TypeAlias = AvoidSubcommands[
     Annotated[Discover, subcommand("discover")]
@@ -144,7 +147,7 @@ def _run(command: Discover | Construct | Reproduce | View | Mixers) -> int:
         case View():
             return _view(command)
         case Mixers():
-            return _mixers()
+            return _mixers(command)
 
 
 def _discover(command: Discover) -> int:
@@ -248,12 +251,15 @@ def _view(command: View) -> int:
     return 0
 
 
-def _mixers() -> int:
+def _mixers(command: Mixers) -> int:
     from dualform.mixers import registry
     from dualform.mixers.card import card
     from dualform.reports.console import Console
 
-    Console().mixers([card(name) for name in registry()])
+    if command.name is None:
+        Console().mixers([card(name) for name in registry()])
+    else:
+        Console().mixer(card(command.name))
     return 0
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from dualform.errors import FileError
 from dualform.mixers import registry
+from dualform.models import published
 from tests.reports.records import record
 from tests.reports.test_page import HOSTILE
 
@@ -79,10 +80,23 @@ def test_mixers_table(hooks: ModuleType):
         assert f"`{type(make(4, key=jr.key(0))).__name__}`" in what[name]
 
 
+def test_models_table(hooks: ModuleType, monkeypatch):
+    """The table of models has a row for each published one, with both counts, and says why they differ where they do."""
+    assert hooks.published is published
+    some = {name: published()[name] for name in ("rwkv-4-169m", "retnet-1.3b", "minlstm-enwik8")}  # all take 5 seconds
+    monkeypatch.setattr(hooks, "published", lambda: some)
+    rows = {row.split("|")[1].strip(" `"): row for row in hooks.models_table().splitlines()[2:]}
+    assert set(rows) == set(some)
+    assert "| 169,342,464 | 169,342,464 |  |" in rows["rwkv-4-169m"]
+    for name, row in rows.items():
+        there, here, difference = (cell.strip() for cell in row.split("|")[2:5])
+        assert (there != here) == bool(difference), name
+
+
 def test_public_names_are_listed(hooks: ModuleType):
     """The API page hands every function and class that a part announces to the generator, by where it is defined."""
     listed = re.findall(r"^::: (.+)\.(\w+)$", hooks.public_names(), flags=re.M)
-    for part in ("construct", "discover", "mixers", "tasks", "training"):
+    for part in ("construct", "discover", "generation", "mixers", "models", "tasks", "training"):
         loaded = importlib.import_module(f"dualform.{part}")
         announced = [name for name in loaded.__all__ if callable(getattr(loaded, name))]
         assert set(announced) <= {name for _, name in listed}

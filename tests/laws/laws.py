@@ -4,6 +4,7 @@ They take a mixer and concrete arrays, so that the same function serves every re
 deliberately broken mixers that show that each law can fail.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ TIME = 6
 """Tokens of a short sequence: one length for most laws, so that few programs are compiled."""
 
 
+@functools.cache
 def make(name: str, d: int = D, seed: int = 0, dtype: Any = None) -> AbstractMixer:
-    """The registered mixer `name`, of width d, with the weights of `seed`."""
+    """The registered mixer `name`, of width d, with the weights of `seed`; the same object at every call."""
     return registry()[name](d, key=jr.key(seed), dtype=dtype)
 
 
+@functools.cache
 def sequence(seed: int, time: int, d: int = D) -> jax.Array:
     """Standard normal tokens, (time, d)."""
     return jr.normal(jr.key(seed), (time, d))
@@ -48,8 +51,11 @@ def _call(mixer, x, state, start, mask):
     return mixer(x, state, start=start, mask=mask)
 
 
-def call(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> tuple[jax.Array, Any]:
-    """The parallel form. A flag that is given brings the other along, and a state is always given: few programs."""
+def call(mixer: Any, x, state=None, start=None, mask=None) -> tuple[jax.Array, Any]:
+    """The parallel form of a mixer or a model.
+
+    A flag that is given brings the other along, and a state is always given: few programs.
+    """
     return _call(mixer, x, mixer.init_state() if state is None else state, *_both(len(x), start, mask))
 
 
@@ -170,18 +176,26 @@ def absent_tokens_change_nothing(mixer: AbstractMixer, x, state, mask) -> None:
 def _score(mixer, x, state, start, mask, weight):
     y, final = mixer(x, state, start=start, mask=mask)
     powers = [jnp.sum(weight * y * y), *(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jtu.tree_leaves(final))]
-    return sum(power.astype(float) for power in powers)
+    return sum(power.astype(float) for power in powers), (y, final)
 
 
 @eqx.filter_jit
-def _gradients(mixer, x, state, start, mask, weight):
+def _values_and_gradients(mixer, x, state, start, mask, weight):
     start, mask = _both(len(x), start, mask)
-    return eqx.filter_grad(lambda args: _score(args[0], args[1], args[2], start, mask, weight))((mixer, x, state))
+    score = lambda args: _score(args[0], args[1], args[2], start, mask, weight)
+    (_, values), gradients = eqx.filter_value_and_grad(score, has_aux=True)((mixer, x, state))
+    return values, gradients
+
+
+def gradients(mixer: AbstractMixer, x, state=None, start=None, mask=None, weight=None) -> Any:
+    """Of the mixer, x and the state: the gradient of the summed squares of the outputs, weighted, and of the last state."""
+    weight = jnp.ones((len(x), 1), x.dtype) if weight is None else weight
+    return _values_and_gradients(mixer, x, mixer.init_state() if state is None else state, start, mask, weight)[1]
 
 
 @eqx.filter_jit
 def _gradients_of_two_calls(mixer, x, state, split):
-    """The gradients of `_score` through one call, and through two that hand on a state."""
+    """The gradients of `_score` through two calls, the second of which goes on from the first one's state."""
 
     def score(args):
         mixer, x, state = args
@@ -191,24 +205,21 @@ def _gradients_of_two_calls(mixer, x, state, split):
         powers = [jnp.sum(y * y), *(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jtu.tree_leaves(final))]
         return sum(power.astype(float) for power in powers)
 
-    whole = eqx.filter_grad(lambda args: _score(args[0], args[1], args[2], None, None, jnp.ones((len(x), 1))))(
-        (mixer, x, state)
-    )
-    return eqx.filter_grad(score)((mixer, x, state)), whole
+    return eqx.filter_grad(score)((mixer, x, state))
 
 
 def gradients_pass_through_the_state(mixer: AbstractMixer, x, state, split: int) -> None:
     """Law 1b: of weights, tokens and first state, the gradients through a carried state are those of one call."""
-    found, expected = _gradients_of_two_calls(mixer, x, state, split)
-    check_close(found, expected, EXACT, "gradients through a carried state")
+    expected = gradients(mixer, x, state, *_both(len(x), jnp.zeros(len(x), bool), None))
+    check_close(_gradients_of_two_calls(mixer, x, state, split), expected, EXACT, "gradients through a carried state")
 
 
 def absent_tokens_leave_no_gradient(mixer: AbstractMixer, x, state, mask) -> None:
     """Law 5b: NaN in an absent token reaches no gradient, and an absent token gets a gradient of exactly 0."""
     holes = jnp.where(mask[:, None], x, jnp.nan)
-    weight = jnp.ones((len(x), 1))
-    found = _gradients(mixer, holes, state, None, mask, weight)
-    check_close(found, _gradients(mixer, x, state, None, mask, weight), ROUNDING, "gradients with NaN in absent tokens")
+    found = gradients(mixer, holes, state, *_both(len(x), None, mask))
+    expected = gradients(mixer, x, state, *_both(len(x), None, mask))
+    check_close(found, expected, ROUNDING, "gradients with NaN in absent tokens")
     assert not np.asarray(found[1])[~mask].any(), "an absent token has a gradient"
 
 
@@ -224,7 +235,8 @@ def packed_documents_stay_apart(mixer: AbstractMixer, x, state, start) -> None:
     check_close(step_by_step(mixer, x, state, start), (np.asarray(y), final), EXACT, "steps over packed documents")
     if len(edges) > 2:
         last = edges[-2]
-        gradient = _gradients(mixer, x, state, start, None, (jnp.arange(len(x)) >= last)[:, None].astype(x.dtype))
+        weight = (jnp.arange(len(x)) >= last)[:, None].astype(x.dtype)
+        gradient = gradients(mixer, x, state, *_both(len(x), start, None), weight)
         assert not np.asarray(gradient[1])[:last].any(), "a document passes a gradient to the one before it"
 
 
@@ -289,7 +301,8 @@ def long_sequences_do_not_drift(mixer: AbstractMixer, x) -> None:
 
 def extremes_stay_finite(mixer: AbstractMixer, x) -> None:
     """Law 6b: no NaN and no overflow in outputs, state and gradients, in the dtype of the mixer."""
-    everything = call(mixer, x), _gradients(mixer, x, mixer.init_state(), None, None, jnp.ones((len(x), 1), x.dtype))
+    flags = _both(len(x), jnp.zeros(len(x), bool), None)
+    everything = _values_and_gradients(mixer, x, mixer.init_state(), *flags, jnp.ones((len(x), 1), x.dtype))
     for leaf in jtu.tree_leaves(everything):
         assert np.isfinite(np.asarray(leaf).astype(np.float64)).all(), "an output, a state or a gradient is not finite"
 

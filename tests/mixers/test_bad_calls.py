@@ -1,7 +1,10 @@
 """What a person sees who calls a mixer with something that it cannot take; the same for every mixer."""
 
+import dataclasses
+import inspect
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +82,44 @@ def test_bad_calls_under_jit_and_vmap(unchecked, name):
         jax.vmap(lambda x: mixer(x))(X)
 
 
+HEADED = [name for name, make in registry().items() if "heads" in inspect.signature(make).parameters]
+
+
+@pytest.mark.parametrize("name", HEADED)
+def test_heads_that_do_not_divide(unchecked, name):
+    """Three heads of a width of 4 (or 8, where it is doubled inside), and none at all, are refused with both numbers."""
+    with pytest.raises(InputError, match=r"3 heads do not divide a(n inner)? width of [48]\b"):
+        registry()[name](4, key=jax.random.key(0), heads=3)
+    with pytest.raises(InputError, match="0 heads do not divide|heads, .* must be at least 1"):
+        registry()[name](4, key=jax.random.key(0), heads=0)
+
+
+ABOVE_ONE = jnp.array([0.5, 1.2, 0.5, 0.5])
+DECAYED = {
+    "gated_rnn": "given_decay",
+    "side_gated_rnn": "given_decay",
+    "hgrn": "gamma",
+    "hgrn_complex": "gamma",
+    "hgrn2": "gamma",
+    "retnet": "gamma",
+}
+"""Mixers whose decays, or bounds of decays, are among their weights; all others make theirs between 0 and 1."""
+
+
+@pytest.mark.parametrize("name", DECAYED)
+def test_a_decay_above_one(unchecked, name):
+    """A decay of 1.2 is named, with its unit and the cure."""
+    mixer, field = laws.make(name), DECAYED[name]
+    given = {each.name: getattr(mixer, each.name) for each in dataclasses.fields(mixer)}
+    if field == "given_decay":
+        del given["nu"], given["given_decay"]
+        given["decay"] = jnp.full(8, 0.5).at[1].set(1.2)
+    else:
+        given[field] = jnp.resize(ABOVE_ONE, given[field].shape)
+    with pytest.raises(InputError, match=r"(lambda|gamma) has an entry of 1.2 at unit 1; .*(Clip|Take)"):
+        type(mixer)(**given)
+
+
 @pytest.mark.parametrize("name", registry())
 def test_numpy_arrays_are_welcome(unchecked, name):
     """NumPy inputs, flags and states give what JAX arrays give."""
@@ -87,5 +128,5 @@ def test_numpy_arrays_are_welcome(unchecked, name):
     state = laws.some_state(mixer, 0)
     arguments = {"x": x, "state": state, "start": start, "mask": mask}
     as_numpy: Any = jax.tree_util.tree_map(np.asarray, arguments)
-    found = mixer(**as_numpy)
-    laws.check_close(found, mixer(x, state, start=start, mask=mask), laws.ROUNDING, "numpy arrays")
+    found = eqx.filter_jit(lambda mixer: mixer(**as_numpy))(mixer)  # numpy arrays also while it is traced
+    laws.check_close(found, laws.call(mixer, x, state, start, mask), laws.ROUNDING, "numpy arrays")

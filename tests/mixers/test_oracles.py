@@ -3,7 +3,19 @@
 import jax.numpy as jnp
 import pytest
 
-from dualform.mixers import GRU, LRU, LSTM, GatedRNN, LinearAttention, LRUInOut, LRUInSkip, LRUOut, TanhRNN
+from dualform.mixers import (
+    GRU,
+    LRU,
+    LSTM,
+    DenseGatedRNN,
+    GatedRNN,
+    LinearAttention,
+    LRUInOut,
+    LRUInSkip,
+    LRUOut,
+    SideGatedRNN,
+    TanhRNN,
+)
 from tests.oracles.held import Held, error
 
 CORE = ("nu", "theta", "gamma", "b_re", "b_im", "c_re", "c_im", "skip")
@@ -15,6 +27,14 @@ def linear_attention(x, w_v, w_k, w_q, w_o):
 
 def gated_rnn(x, w_m_in, w_x_in, w_m_out, w_x_out, readout, nu):
     return GatedRNN(w_m_in, w_x_in, w_m_out, w_x_out, readout, nu=nu)(x)[0]
+
+
+def dense_gated_rnn(x, **weights):
+    return DenseGatedRNN(**weights)(x)[0]
+
+
+def side_gated_rnn(x, w_m_in, w_x_in, w_side, readout, nu):
+    return SideGatedRNN(w_m_in, w_x_in, w_side, readout, nu=nu)(x)[0]
 
 
 def torch_lstm(x, **parameters):
@@ -63,6 +83,8 @@ def held(mixer, ours, peer="the paper's equations in PyTorch"):
 HELD = {
     "linear_attention": held("linear_attention", linear_attention),
     "gated_rnn": held("gated_rnn", gated_rnn),
+    "dense_gated_rnn": held("dense_gated_rnn", dense_gated_rnn),
+    "side_gated_rnn": held("side_gated_rnn", side_gated_rnn),
     "torch_lstm": held("lstm", torch_lstm, "torch 2.13.0"),
     "torch_gru": held("gru", torch_gru, "torch 2.13.0"),
     "torch_rnn": held("tanh_rnn", torch_rnn, "torch 2.13.0"),

@@ -19,6 +19,12 @@ def windowed(a):
     return {"y": SoftmaxAttention(w_q, w_k, w_v, a["w_o"], window=5)(a["x"])[0]}
 
 
+def multi_query(a):
+    """Our names."""
+    w_k, w_v = heads(a["w_k"], 1), heads(a["w_v"], 1)
+    return {"y": SoftmaxAttention(heads(a["w_q"], 3), w_k, w_v, a["w_o"], window=37)(a["x"])[0]}
+
+
 def aaren(a):
     """Our names."""
     return {"y": Aaren(a["query"], heads(a["w_k"], 2), heads(a["w_v"], 2), a["w_o"])(a["x"])[0]}
@@ -43,6 +49,7 @@ def layer(count, kv_count, **options):
 
 HELD = {
     "softmax_window": Held("softmax_attention", windowed, TORCH),
+    "softmax_multi_query": Held("multi_query_attention", multi_query, TORCH),
     "softmax_llama": Held("softmax_attention", layer(6, 2, window=37, rotary=4), TRANSFORMERS),
     "softmax_recurrent_gemma": Held("local_attention", layer(2, 1, window=7, rotary=4), TRANSFORMERS),
     "aaren": Held("aaren", aaren, TORCH),

@@ -10,6 +10,7 @@ seed as metadata. It shares no code with dualform.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -25,7 +26,7 @@ if __name__ == "__main__":
     y = torch.nn.functional.conv1d(padded, leaves["kernel"].T[:, None], leaves["bias"], groups=D)[0].T
     cotangent = draw(*y.shape)
     y.backward(cotangent)
-    stored = given | {"output.y": y.detach(), "cotangent.y": cotangent}
+    stored: dict[str, Any] = given | {"output.y": y.detach(), "cotangent.y": cotangent}
     stored |= {f"gradient.{name}": leaf.grad for name, leaf in leaves.items()}
     save_file(
         {name: a.contiguous() for name, a in stored.items()},

@@ -212,7 +212,7 @@ def record(name: str, case: Case) -> None:
     outputs = case.run(arguments | fixed)
     cotangents = {name: normal(value.shape) for name, value in outputs.items()}
     torch.stack([(cotangents[name] * value).sum() for name, value in outputs.items()]).sum().backward()
-    tensors = fixed | {name: value.detach() for name, value in arguments.items()}
+    tensors: dict[str, Any] = fixed | {name: value.detach() for name, value in arguments.items()}
     tensors |= {f"gradient.{name}": value.grad for name, value in arguments.items()}
     tensors |= {f"output.{name}": value.detach() for name, value in outputs.items()}
     tensors |= {f"cotangent.{name}": value for name, value in cotangents.items()}

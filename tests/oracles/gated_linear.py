@@ -37,8 +37,8 @@ class Wide(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Each call of a function of PyTorch."""
         turn = lambda a: torch.float64 if a is torch.float32 else a
-        func = torch.Tensor.double if func is torch.Tensor.float else func
-        return func(*(turn(a) for a in args), **{name: turn(a) for name, a in (kwargs or {}).items()})
+        wide: Any = torch.Tensor.double if func is torch.Tensor.float else func
+        return wide(*(turn(a) for a in args), **{name: turn(a) for name, a in (kwargs or {}).items()})
 
 
 def rms(x, weight, eps):
@@ -379,7 +379,7 @@ def record(name: str, case: Case) -> None:
         outputs = case.run(arguments)
     cotangents = {name: torch.randn(*value.shape, generator=generator) for name, value in outputs.items()}
     torch.stack([(cotangents[name] * value).sum() for name, value in outputs.items()]).sum().backward()
-    tensors = {name: value.detach() for name, value in arguments.items()}
+    tensors: dict[str, Any] = {name: value.detach() for name, value in arguments.items()}
     tensors |= {f"gradient.{name}": value.grad for name, value in arguments.items()}
     tensors |= {f"output.{name}": value.detach() for name, value in outputs.items()}
     tensors |= {f"cotangent.{name}": value for name, value in cotangents.items()}

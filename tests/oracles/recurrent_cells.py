@@ -24,7 +24,7 @@ def layer(kind, x, weight_ih, weight_hh, bias_ih, bias_hh):
     """One layer of `torch.nn.<kind>`, called with these parameters."""
     module = kind(D, N, dtype=torch.float64)
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    given = dict(zip(names, (weight_ih, weight_hh, bias_ih, bias_hh), strict=True))
+    given: dict[str, torch.Tensor] = dict(zip(names, (weight_ih, weight_hh, bias_ih, bias_hh), strict=True))
     return torch.func.functional_call(module, given, (x[:, None],))[0][:, 0]
 
 

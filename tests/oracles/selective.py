@@ -11,6 +11,7 @@ It shares no code with dualform. The mixers cast to float32 here and there; whil
 
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -25,7 +26,8 @@ FOLDER = Path(__file__).parent / "data"
 @contextmanager
 def in_float64():
     """Casts to float32 go to float64."""
-    kept, to = torch.Tensor.float, torch.Tensor.to
+    to: Any = torch.Tensor.to
+    kept = torch.Tensor.float
     wider = lambda a: torch.float64 if a is torch.float32 else a
     torch.Tensor.float = torch.Tensor.double
     torch.Tensor.to = lambda self, *a, **k: to(self, *map(wider, a), **{n: wider(v) for n, v in k.items()})

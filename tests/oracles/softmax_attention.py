@@ -43,6 +43,13 @@ def windowed(x, w_q, w_k, w_v, w_o):
     return o.transpose(1, 2).reshape(TIME, -1) @ w_o.T
 
 
+def multi_query(x, w_q, w_k, w_v, w_o):
+    """`scaled_dot_product_attention`, three heads on one of keys and values."""
+    q, k, v = heads(x, w_q, 3), heads(x, w_k, 1), heads(x, w_v, 1)
+    o = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return o.transpose(1, 2).reshape(TIME, -1) @ w_o.T
+
+
 def aaren(x, query, w_k, w_v, w_o):
     """`scaled_dot_product_attention` in which every row has the same query."""
     k, v = (heads(x, w, 2) for w in (w_k, w_v))
@@ -84,6 +91,7 @@ def recurrent_gemma(x, **weights):
 
 CASES = {
     "softmax_window": (windowed, TORCH, {"w_q": (8, D), "w_k": (8, D), "w_v": (6, D), "w_o": (5, 6)}),
+    "softmax_multi_query": (multi_query, TORCH, {"w_q": (12, D), "w_k": (4, D), "w_v": (3, D), "w_o": (5, 9)}),
     "aaren": (aaren, TORCH, {"query": (2, 4), "w_k": (8, D), "w_v": (6, D), "w_o": (5, 6)}),
     "softmax_llama": (
         llama,

@@ -109,7 +109,7 @@ def store(name: str, case: Case, arguments: dict[str, torch.Tensor], generator: 
     y = case.run(case.module, arguments)
     cotangent = torch.randn(*y.shape, generator=generator)
     (cotangent * y).sum().backward()
-    tensors = {name: value.detach() for name, value in arguments.items()}
+    tensors: dict[str, Any] = {name: value.detach() for name, value in arguments.items()}
     tensors |= {f"gradient.{name}": value.grad for name, value in arguments.items() if value.requires_grad}
     tensors |= {"output.y": y.detach(), "cotangent.y": cotangent}
     metadata = {"peer": case.peer, "torch": torch.__version__, "seed": str(SEED), "dtype": "float64"}

@@ -1,5 +1,7 @@
 """The diagonal recurrence against the loop on paper, in all its forms."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -30,7 +32,7 @@ def arguments(seed, units, varies, dtype):
     return decay.astype(dtype), normal(keys[1], (TIME, *units), dtype), normal(keys[2], units, dtype)
 
 
-def flags_of(start=None, mask=None):
+def flags_of(start=None, mask=None) -> dict[str, Any]:
     """The flags by name."""
     return {"start": start, "mask": mask}
 
@@ -167,6 +169,7 @@ def test_naive_is_the_loop():
         ({"decay": jnp.zeros((2, 3))}, r"decay \(2, 3\) does not broadcast to drive \(5, 3\)"),
         ({"decay": jnp.zeros((1, 5, 3))}, r"decay \(1, 5, 3\) does not broadcast"),
         ({"decay": jnp.zeros(3, int)}, "decay must be real or complex floating-point; got int64"),
+        ({"decay": jnp.array([0.5, 1.2, 1.0])}, r"decay has an entry of 1.2; .* of size 1 at most. Clip it"),
         ({"drive": jnp.zeros((5, 3), int)}, "drive must be real or complex floating-point; got int64"),
         ({"h0": jnp.zeros(4)}, r"h0 has shape \(4,\); the inputs need \(3,\)"),
         (

@@ -124,6 +124,8 @@ def test_low_precision_accumulates_in_float32(kind):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"decay": jnp.full(5, 1.5)}, r"decay has an entry of 1.5; it is what a step leaves of the past, in \[0, 1\]"),
+        ({"value_decay": jnp.full((5, 2), -0.5)}, r"value_decay has an entry of -0.5; .* if these are logarithms"),
         (
             {"queries": jnp.zeros((0, 3)), "keys": jnp.zeros((0, 3)), "values": jnp.zeros((0, 2))},
             "the sequence has length 0",

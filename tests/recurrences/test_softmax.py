@@ -1,5 +1,7 @@
 """The running softmax average and the attention by blocks, against sums on paper."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -14,16 +16,17 @@ from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of
 
 HEADS, D_V = 2, 3
+FAST: Any = "fast"  # no form
 
 
-def arguments(time=TIME):
+def arguments(time=TIME) -> Any:
     """Scores, values, and a state (m, u, w) that something has left."""
     keys = jr.split(jr.key(0), 5)
     state = normal(keys[2], (HEADS,)), 1 + jr.uniform(keys[3], (HEADS,)), normal(keys[4], (HEADS, D_V))
     return normal(keys[0], (time, HEADS)), normal(keys[1], (time, HEADS, D_V)), *state
 
 
-def scan(form):
+def scan(form) -> Any:
     return lambda scores, values, m, u, w, *flags: softmax_scan(
         scores, values, (m, u, w), **flags_of(*flags), form=form
     )
@@ -153,7 +156,7 @@ def test_blocks_give_the_whole_map(block, span):
             r"the state has shapes .*; the inputs need \(\(2,\), \(2,\), \(2, 3\)\)",
         ),
         (
-            lambda: softmax_scan(jnp.zeros((5, 2)), jnp.zeros((5, 2, 3)), form="fast"),
+            lambda: softmax_scan(jnp.zeros((5, 2)), jnp.zeros((5, 2, 3)), form=FAST),
             "softmax_scan has no form 'fast'; it has naive, associative",
         ),
         (

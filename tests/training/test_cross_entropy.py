@@ -1,5 +1,7 @@
 """The loss of language models, and that models of every family learn by it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -12,7 +14,7 @@ from dualform.training import NO_TARGET, FitConfig, cross_entropy, fit
 from tests.laws import laws
 from tests.models.families import VOCABULARY, language_model, tokens
 
-SIZES = {"vocabulary": 3, "d": 8, "layers": 2, "dtype": jnp.float32}
+SIZES: dict[str, Any] = {"vocabulary": 3, "d": 8, "layers": 2, "dtype": jnp.float32}
 FAMILIES = {
     "gla": lambda key: models.gla(key=key, heads=2, hidden=16, std=None, **SIZES),
     "hgrn": lambda key: models.hgrn(key=key, hidden=16, std=None, **SIZES),
@@ -20,9 +22,7 @@ FAMILIES = {
     "retnet": lambda key: models.retnet(key=key, heads=2, hidden=16, std=None, **SIZES),
     "gated_delta_net": lambda key: models.gated_delta_net(key=key, heads=2, d_k=4, hidden=16, std=None, **SIZES),
     "gsa": lambda key: models.gsa(key=key, heads=2, slots=4, hidden=16, std=None, **SIZES),
-    "griffin": lambda key: models.griffin(
-        key=key, heads=2, hidden=16, attention_every=2, window=4, **SIZES | {"layers": 2}
-    ),
+    "griffin": lambda key: models.griffin(key=key, heads=2, hidden=16, attention_every=2, window=4, **SIZES),
     "mamba": lambda key: models.mamba(key=key, n=4, **SIZES),
     "mamba2": lambda key: models.mamba2(key=key, heads=2, n=4, **SIZES),
     "min_lstm": lambda key: models.min_rnn(key=key, cell="lstm", hidden=16, **SIZES),

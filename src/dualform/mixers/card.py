@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
+from dualform.errors import require
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import registry
 from dualform.recurrences.choice import watching
@@ -29,6 +30,7 @@ class Card:
     - forms: of each recurrence that it runs on, the forms that there are, as "outer: chunked, naive".
     - exact: "linear given its gates" or "frozen nonlinearity": what its dual form is.
     - closed_form: whether its attention map has a closed form.
+    - text: its docstring, whole.
     - source: the paper.  oracle: what it was checked against.  error: the largest relative error found against the oracles,
       of outputs and gradients, as stored by `python -m benchmarks.oracles`; None where there is none.
     """
@@ -42,13 +44,18 @@ class Card:
     forms: tuple[str, ...]
     exact: str
     closed_form: bool
+    text: str
     source: str
     oracle: str
     error: float | None
 
 
 def card(name: str, width: int = WIDTH) -> Card:
-    """The card of the registered mixer `name`, its sizes at width `width`; nothing is computed, only traced."""
+    """The card of the registered mixer `name`, its sizes at width `width`; nothing is computed, only traced.
+
+    **Raises:** `InputError` where there is none.
+    """
+    require(name in registry(), f"there is no mixer {name!r}; there are {', '.join(registry())}.")
     make = registry()[name]
     kind = getattr(make, "func", make).__self__  # pyright: ignore[reportFunctionMemberAccess] - a variant is a partial
     shapes = eqx.filter_eval_shape(make, width, key=jr.key(0))
@@ -65,6 +72,7 @@ def card(name: str, width: int = WIDTH) -> Card:
         name=name,
         kind=kind.__name__,
         equation=(inspect.getdoc(kind) or "").splitlines()[0],
+        text=inspect.getdoc(kind) or "",
         state=tuple(leaf.shape for leaf in leaves),
         numbers=sum(leaf.size for leaf in leaves),
         operations=int(costs.get("flops", 0)),

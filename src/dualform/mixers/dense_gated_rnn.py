@@ -24,7 +24,8 @@ class DenseGatedRNN(AbstractMixer):
 
     **Raises:** `InputError` where the shapes do not fit.
 
-    **Source:** Sec. 3.3 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: `GatedRNN` with a diagonal A.
+    **Source:** Sec. 3.3 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: the equations in PyTorch, and
+    `GatedRNN` with a diagonal A.
     """
 
     transition: Float[Array, "n n"] = eqx.field(converter=jnp.asarray)

@@ -31,7 +31,8 @@ class GatedRNN(AbstractMixer):
 
     **Raises:** `InputError` where the shapes do not fit or a decay lies outside [0, 1].
 
-    **Source:** Eq. 2 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: linear attention written into its weights.
+    **Source:** Eq. 2 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: the equations in PyTorch, and
+    linear attention written into its weights.
     """
 
     w_m_in: Float[Array, "n columns"]

@@ -69,7 +69,7 @@ class LinearAttention(AbstractMixer):
     @classmethod
     def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "LinearAttention":
         """Random weights: width d in and out, `heads` heads of d / heads, entries of variance 1 / d."""
-        require(d % heads == 0, f"{heads} heads do not divide a width of {d}.")
+        require(heads >= 1 and d % heads == 0, f"{heads} heads do not divide a width of {d}.")
         shape = (3, heads, d // heads, d)
         w_v, w_k, w_q = jr.normal(key, shape, dtype or float) / d**0.5
         return cls(w_v, w_k, w_q)

@@ -34,7 +34,7 @@ class RWKV4TimeMixing(AbstractMixer):
     **Raises:** `InputError` where the shapes do not fit.
 
     **Source:** Peng et al. 2023 (arXiv 2305.13048), Sec. 3; the map: Zimerman et al. 2024 (arXiv 2405.16504). Oracle:
-    transformers' `RwkvSelfAttention` (float64; its sums float32), and trained weights with their logits.
+    transformers' `RwkvSelfAttention` (float64), and trained weights with their logits.
     """
 
     mu_k: Float[Array, " d"] = eqx.field(converter=jnp.asarray)

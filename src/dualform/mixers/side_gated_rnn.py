@@ -25,7 +25,8 @@ class SideGatedRNN(AbstractMixer):
 
     **Raises:** `InputError` where the shapes do not fit or a decay lies outside [0, 1].
 
-    **Source:** Zucchet et al. 2023 (arXiv 2309.01775 v2, Fig. 5). Oracle: linear attention written into its weights.
+    **Source:** Zucchet et al. 2023 (arXiv 2309.01775 v2, Fig. 5). Oracle: the equations in
+    PyTorch, and linear attention written into its weights.
     """
 
     w_m_in: Float[Array, "n d"]

@@ -132,7 +132,8 @@ class SoftmaxAttention(AbstractMixer):
         """o, (time, head, d_v), and the state; values may be of any width where the cache's are."""
         q, k, following = context
         sources = extend(state[0], k, value, start, mask)
-        pack, unpack = (lambda a: a, lambda a: a) if mask is None else (sources.moved.pack, sources.moved.unpack)
+        moved = sources.moved
+        pack, unpack = (lambda a: a, lambda a: a) if moved is None else (moved.pack, moved.unpack)
         o = attend(pack(q), sources.keys, sources.values, sources.first, sources.last, span=self.window)
         return unpack(o), (sources.cache, following)
 

@@ -11,7 +11,8 @@ from dualform.models.minimal_models import min_rnn
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.presets import Preset, preset, published
-from dualform.models.rwkv4 import RWKV4
+from dualform.models.rwkv4_file import read_rwkv4
+from dualform.models.rwkv4_models import rwkv4
 from dualform.models.sequence_model import SequenceModel
 from dualform.models.stack import Stack
 from dualform.models.tpgn import TPGN
@@ -33,6 +34,8 @@ __all__ = [
     "Preset",
     "preset",
     "published",
+    "read_rwkv4",
+    "rwkv4",
     "MLP",
     "Bidirectional",
     "Block",
@@ -41,7 +44,6 @@ __all__ = [
     "Loaded",
     "LayerNorm",
     "RMSNorm",
-    "RWKV4",
     "SequenceModel",
     "Stack",
     "TPGN",

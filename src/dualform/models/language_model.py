@@ -25,7 +25,7 @@ class LanguageModel(eqx.Module):
     **Arguments:** embedding: E, (vocabulary, d); blocks: each d wide; norm: the final one, or None; head: H, (vocabulary, d),
     or None where it is tied to E; bounds: (layers, n), the logits from which the mixers' lower bounds gamma are made anew at
     every call (`mixers.hgrn.hgrn_lower_bounds`; HGRN and HGRN2 alone), or None where each mixer keeps its own; scale: of
-    the embedding; softcap: c, where logits are to be c tanh(logits / c), or None; embedding_norm: or None (RWKV has one).
+    the embedding; softcap: c, where logits are to be c tanh(logits / c), or None; embedding_norm: or None (RWKV-4 has one).
 
     **Raises:** `InputError` where widths do not fit, or a mixer is not causal.
     """

@@ -15,8 +15,8 @@ import numpy as np
 from dualform.errors import FileError, InputError
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.models.block import Block
+from dualform.models.language_model import LanguageModel
 from dualform.models.norm import LayerNorm
-from dualform.models.rwkv4 import RWKV4
 
 MAGIC, VERSIONS = 0x67676D66, (100, 101)
 """What a file begins with: "fmgg", and the versions of the format, which agree in all but the quantised dtypes."""
@@ -44,11 +44,11 @@ _CHANNEL = {
 _NORM = {"weight": "weight", "bias": "bias"}
 
 
-def read_rwkv4(path: str | os.PathLike[str]) -> RWKV4:
+def read_rwkv4(path: str | os.PathLike[str]) -> LanguageModel:
     """The model whose trained weights a file of rwkv.cpp's format holds, in float32.
 
-    **Raises:** `FileError` where the file is missing, truncated, of another format or version, quantised, or does not hold
-    exactly the arrays of an RWKV-4; `InputError` where these do not fit together.
+    **Raises:** `FileError` where the file is missing, truncated, of another format or version, quantised, holds a number that
+    is not finite, or does not hold exactly the arrays of an RWKV-4; `InputError` where these do not fit together.
 
     **Source:** the format is that of github.com/RWKV/rwkv.cpp. Oracle: its test files.
     """
@@ -119,6 +119,10 @@ def _arrays(data: bytes, where: str) -> dict[str, np.ndarray]:
         for side in shape:
             size *= side
         arrays[name] = np.frombuffer(take(size), _DTYPES[dtype]).reshape(shape).astype(np.float32)
+        if not np.isfinite(arrays[name]).all():
+            raise FileError(
+                f"{where} has a number in {name} that is not finite. It is damaged; copy or convert it again."
+            )
         last = name
     return arrays
 
@@ -131,7 +135,8 @@ def _named(prefix: str, names: dict[str, str]) -> dict[str, str]:
 def _check_names(arrays: dict[str, np.ndarray], layers: int, where: str) -> None:
     """Raise unless these are exactly the arrays of a model of so many layers."""
     expected = {"emb.weight", "head.weight", *_named("blocks.0.ln0", _NORM).values(), *_named("ln_out", _NORM).values()}
-    for i in range(layers):
+    # A layer without arrays ends the search: the header of a damaged file may say that there are billions.
+    for i in range(min(layers, len(arrays) + 1)):
         for part, names in (("ln1", _NORM), ("att", _TIME), ("ln2", _NORM), ("ffn", _CHANNEL)):
             expected |= set(_named(f"blocks.{i}.{part}", names).values())
     missing, unknown = sorted(expected - set(arrays)), sorted(set(arrays) - expected)
@@ -140,13 +145,14 @@ def _check_names(arrays: dict[str, np.ndarray], layers: int, where: str) -> None
             f"{where} has {unknown[0]}, which no RWKV-4 of {layers} layers has. Is it of another version of RWKV?"
         )
     if missing:
-        raise FileError(f"{where} lacks {missing[0]}, and {len(missing) - 1} more. It is truncated; copy it again.")
+        others = " and other arrays" if len(missing) > 1 else ""
+        raise FileError(f"{where} lacks {missing[0]}{others}. It is truncated; copy it again.")
 
 
-def _model(arrays: dict[str, np.ndarray], layers: int, where: str) -> RWKV4:
+def _model(arrays: dict[str, np.ndarray], layers: int, where: str) -> LanguageModel:
     """The model of these arrays."""
     part = lambda prefix, names: {ours: arrays[theirs] for ours, theirs in _named(prefix, names).items()}
-    norm = lambda prefix: LayerNorm(**part(prefix, _NORM))
+    norm = lambda prefix: LayerNorm(arrays[f"{prefix}.weight"], arrays[f"{prefix}.bias"])
     blocks = []
     for i in range(layers):
         time = part(f"blocks.{i}.att", _TIME)
@@ -154,7 +160,8 @@ def _model(arrays: dict[str, np.ndarray], layers: int, where: str) -> RWKV4:
         channel = RWKV4ChannelMixing(**part(f"blocks.{i}.ffn", _CHANNEL))
         blocks.append(Block(norm(f"blocks.{i}.ln1"), RWKV4TimeMixing(**time)))
         blocks.append(Block(norm(f"blocks.{i}.ln2"), channel))
-    return RWKV4(arrays["emb.weight"], norm("blocks.0.ln0"), tuple(blocks), norm("ln_out"), arrays["head.weight"])
+    embedding, head = arrays["emb.weight"], arrays["head.weight"]
+    return LanguageModel(embedding, tuple(blocks), norm("ln_out"), head, embedding_norm=norm("blocks.0.ln0"))
 
 
 def _log_rate(w: np.ndarray, name: str, where: str) -> np.ndarray:

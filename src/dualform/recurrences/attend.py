@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.recurrences.choice import choose
 
 
 def attend(
@@ -40,6 +41,7 @@ def attend(
         keys.shape[2] == queries.shape[2] and values.shape[:2] == keys.shape[:2] and source >= time,
         f"queries {queries.shape}, keys {keys.shape}, values {values.shape} do not fit together.",
     )
+    choose("attend", ("blocks",), None, time=time)
     wide = accumulator(queries.dtype, keys.dtype, values.dtype)
     block = min(block, time)
     padding = -time % block

@@ -37,7 +37,7 @@ def choose(recurrence: str, forms: Sequence[str], forced: str | None, *, time: i
 
     **Arguments:**
 
-    - recurrence: its name.  forms: those that it has, the preferred first; "naive" among them.
+    - recurrence: its name.  forms: those that it has, the preferred first.
     - forced: the form that the caller asks for, or None.
     - time: tokens; a single one needs no chunks and takes "naive".
 

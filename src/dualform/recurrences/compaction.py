@@ -19,7 +19,7 @@ class Compaction(NamedTuple):
     place: Int[Array, " time"]
 
     @property
-    def count(self) -> Int[Array, ""]:
+    def count(self) -> Int[Array, ""]:  # pyright: ignore[reportIncompatibleMethodOverride] - nobody counts in the tuple
         """How many tokens are there."""
         return jnp.sum(self.present.astype(jnp.int32))
 

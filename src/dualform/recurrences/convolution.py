@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.recurrences.choice import choose
 from dualform.recurrences.compaction import compact
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
@@ -60,6 +61,7 @@ def convolution(
     check_time(time)
     check_state("tail", tail, (width - 1, d))
     check_flags(time, start, mask)
+    choose("convolution", ("shifted",), None, time=time)
     wide = accumulator(x.dtype, kernel.dtype)
     x, kernel = x.astype(wide), kernel.astype(wide)
     tail = jnp.zeros((width - 1, d), wide) if tail is None else tail.astype(wide)

@@ -9,6 +9,7 @@ where S is the state before the chunk and before_t the product of its decays up 
 matrix products alone. Decays are multiplied, never divided by, so a decay of 0 forgets exactly.
 """
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import jax
@@ -18,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.recurrences.choice import choose
-from dualform.recurrences.flags import check_flags, check_state, check_time
+from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 from dualform.recurrences.outer import products
 
 Form: TypeAlias = Literal["chunked", "naive"]
@@ -89,7 +90,7 @@ def delta(
     wide = accumulator(*(a.dtype for a in (queries, keys, values, beta)))
     state = jnp.zeros((d_k, values.shape[1]), wide) if state is None else state.astype(wide)
     decay = jnp.ones(time, wide) if decay is None else decay.astype(wide)
-    turn = lambda a: a[::-1] if reverse else a
+    turn: Callable[[Array], Array] = lambda a: a[::-1] if reverse else a
     queries, keys, values, beta = (turn(a).astype(wide) for a in (queries, keys, values, beta))
     decay = turn(decay)
     mask = None if mask is None else turn(mask)
@@ -121,6 +122,7 @@ def _check(queries, keys, values, beta, state, decay, start, mask, chunk) -> Non
         require(a is None or found == (time,), f"{name} has shape {found}; it must be ({time},), one for each token.")
     check_state("state", state, (d_k, values.shape[1]))
     check_flags(time, start, mask)
+    check_decay("decay", decay)
     require(
         chunk >= 1 and chunk & (chunk - 1) == 0, f"chunk is {chunk}; it must be at least 1 token, and a power of two."
     )

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Inexact
 from dualform.arrays import accumulator, promote
 from dualform.errors import require
 from dualform.recurrences.choice import choose
-from dualform.recurrences.flags import check_flags, check_state, check_time
+from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["naive", "scan", "associative"]
 
@@ -108,6 +108,7 @@ def _check(decay, drive, h0, start, mask) -> None:
         "h0 is complex where decay and drive are real; its imaginary part would be lost.",
     )
     check_flags(drive.shape[0], start, mask)
+    check_decay("decay", decay, signed=True)
 
 
 def _with_flags(decay, drive, start, mask, varies):

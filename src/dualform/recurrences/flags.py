@@ -1,6 +1,13 @@
 """The flags over time that every recurrence takes, and the state before the first step: the checks, written once."""
 
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
 from dualform.errors import require
+
+ROUNDING = 1e-6
+"""How far above 1 a decay may lie: a float32 that was computed to be 1."""
 
 
 def check_time(time: int) -> None:
@@ -16,6 +23,24 @@ def check_flags(time: int, start, mask) -> None:
             flags is None or (shape == (time,) and str(dtype) == "bool"),
             f"{name} must be an array of one boolean for each of the {time} time steps; got shape {shape} of {dtype}.",
         )
+
+
+def check_decay(name: str, decay, *, signed: bool = False) -> None:
+    """Raise `InputError` where an entry of `decay`, called `name`, is above 1 in size, or below 0 unless `signed`.
+
+    Seen only where the values are known, not under jit; NaN is passed on, so that it is seen in the outputs.
+    """
+    if decay is None or isinstance(decay, Tracer) or not jnp.issubdtype(decay.dtype, jnp.inexact):
+        return
+    values = np.asarray(decay).ravel()
+    values = values if np.iscomplexobj(values) else values.astype(np.float64)
+    wrong = np.abs(values) > 1 + ROUNDING
+    wrong = np.flatnonzero(wrong if signed else wrong | (values < 0))
+    require(
+        len(wrong) == 0,
+        f"{name} has an entry of {values[wrong[0]] if len(wrong) else 0:g}; it is what a step leaves of the past, "
+        f"{'of size 1 at most' if signed else 'in [0, 1]'}. Clip it; if these are logarithms, take exp of them.",
+    )
 
 
 def check_state(name: str, state, shape: tuple[int, ...]) -> None:

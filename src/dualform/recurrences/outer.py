@@ -24,7 +24,7 @@ from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.diagonal import diagonal
-from dualform.recurrences.flags import check_flags, check_state, check_time
+from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["chunked", "parallel", "naive"]
 
@@ -124,6 +124,8 @@ def _checked(queries, keys, values, state, decay, value_decay, start, mask, chun
     check_time(time)
     check_state("state", state, (d_k, values.shape[1]))
     check_flags(time, start, mask)
+    check_decay("decay", decay)
+    check_decay("value_decay", value_decay)
     require(
         chunk >= 1 and chunk & (chunk - 1) == 0, f"chunk is {chunk}; it must be at least 1 token, and a power of two."
     )

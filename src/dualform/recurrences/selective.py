@@ -5,8 +5,7 @@ specification, one token after the other; "fused" is the same, and its written g
 chunks alone, and computes those inside a chunk again.
 """
 
-from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -115,14 +114,14 @@ def selective(
         # Where there is nothing, keep is 0 as well as the step: the state that is left is that of the last token.
         parts = (*parts[:4], parts[4].reshape(-1).at[time:].set(1).reshape(parts[4].shape))
         y, h = _fused(*parts[:2], a.T, *parts[2:], state.T)
-        y, state = y.reshape(-1, y.shape[-1])[:time], h.T
+        y, state = y.reshape(-1, y.shape[-1])[:time], jnp.transpose(h)
     if mask is not None:
         y = jnp.where(mask[:, None], y, jnp.zeros_like(y))
     return turn(y), state
 
 
-@partial(jax.custom_vjp)
-def _fused(x, delta, a, b, c, keep, h) -> Any:
+@jax.custom_vjp
+def _fused(x, delta, a, b, c, keep, h) -> tuple[Array, Array]:
     """In chunks, (chunk, time, channels); states (n, d), channels last."""
     y, h, _ = _forward(x, delta, a, b, c, keep, h)
     return y, h

@@ -4,7 +4,7 @@ The state (m, u, w) holds the largest score so far, and, each divided by exp(m),
 of the values.
 """
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,8 @@ def softmax_scan(
         scores = jnp.where(mask[:, None], scores, jnp.zeros_like(scores))
         values = jnp.where(mask[:, None, None], values, jnp.zeros_like(values))
         start = None if start is None else start & mask
-    state = tuple(part.astype(wide) for part in state)
+    m, u, w = (part.astype(wide) for part in state)
+    state = m, u, w
     if choose("softmax_scan", ("naive", "associative"), form, time=time) == "naive":
         y, final = _naive(scores, values, state, start, mask)
     else:
@@ -89,7 +90,7 @@ def softmax_scan(
     return turn(y), final
 
 
-def _naive(scores, values, state, start, mask):
+def _naive(scores, values, state, start, mask) -> tuple[Array, Any]:
     """The specification, one token after the other."""
     present = jnp.ones(len(scores), bool) if mask is None else mask
     begins = jnp.zeros(len(scores), bool) if start is None else start
@@ -106,7 +107,7 @@ def _naive(scores, values, state, start, mask):
     return y, state
 
 
-def _associative(scores, values, state, start, mask):
+def _associative(scores, values, state, start, mask) -> tuple[Array, Any]:
     """A parallel prefix of `join`, in which a document's beginning forgets what is to its left."""
     time, wide = len(scores), scores.dtype
     rows = lambda flags, a: flags.reshape(-1, *[1] * (a.ndim - 1))

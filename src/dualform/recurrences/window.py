@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.recurrences.choice import choose
 from dualform.recurrences.compaction import compact
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
@@ -52,6 +53,7 @@ def window(
     check_time(time)
     check_state("tail", tail, (width, d))
     check_flags(time, start, mask)
+    choose("window", ("shifted",), None, time=time)
     wide = accumulator(x.dtype)
     x = x.astype(wide)
     tail = jnp.zeros((width, d), wide) if tail is None else tail.astype(wide)

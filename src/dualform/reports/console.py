@@ -1,5 +1,6 @@
 """What the command line shows: progress, verdicts and tables."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from dualform.training import Row
 
 OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
 VERDICT = {"reproduced": "green", "better": "green", "differs": "yellow"}
+WIDE = 120
+"""Columns of a terminal from which on the list of mixers says where each is from."""
 STYLE = {"identified": "green", "function only": "yellow", "not identified": "red"}
 
 
@@ -163,20 +166,57 @@ class Console:
     def mixers(self, cards: Sequence[Card]) -> None:
         """The registry as a table, then what its columns mean."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in ("name", "kept", "step", "runs on", "dual form", "error"):
+        wide = self.console.width >= WIDE
+        for column in ("name", "kept", "step", "runs on", "dual form", "error", *(("source",) if wide else ())):
             table.add_column(
-                column, no_wrap=column != "runs on", justify="right" if column in ("kept", "step") else "left"
+                column,
+                no_wrap=column not in ("runs on", "source"),
+                justify="right" if column in ("kept", "step") else "left",
             )
         for each in cards:
             recurrences = ", ".join(form.partition(":")[0] for form in each.forms)
             error = "none stored" if each.error is None else f"{each.error:.0e}"
             kind = "linear" if each.exact.startswith("linear") else "frozen"
-            table.add_row(each.name, f"{each.numbers:,}", f"{each.operations:,}", recurrences, kind, error)
+            row = (each.name, f"{each.numbers:,}", f"{each.operations:,}", recurrences, kind, error)
+            table.add_row(*row, *((escape(_first_reference(each.source)),) if wide else ()))
         self.console.print(table)
         self.console.print(
             f"kept: numbers in the state; step: operations for one token, both at width {WIDTH}. Dual form: linear given its "
-            "gates, or with a frozen nonlinearity. Error: the largest against public implementations, gradients included."
+            "gates, or with a frozen nonlinearity. Error: the largest against public implementations, gradients included. "
+            "`dualform mixers NAME` shows one in full.",
+            highlight=False,
         )
+
+    def mixer(self, card: Card) -> None:
+        """One mixer in full: what its docstring says, then what it costs and how it was checked."""
+        self.console.print(f"[bold]{card.name}[/]: {card.kind}\n", highlight=False)
+        for paragraph in card.text.split("\n\n"):
+            # Equations, lists and examples keep their lines; prose is wrapped anew.
+            kept = paragraph.startswith((" ", "- ", ">>>"))
+            text = escape(paragraph if kept else " ".join(paragraph.split()))
+            self.console.print(re.sub(r"\*\*(\w+:)\*\*", r"[bold]\1[/]", text) + "\n", highlight=False)
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        shapes = ", ".join(f"({', '.join(map(str, shape))})" for shape in card.state)
+        error = "none stored" if card.error is None else f"{card.error:.0e}, the largest, gradients included"
+        rows = {
+            f"state at d = {WIDTH}": f"{shapes}: {card.numbers:,} numbers",
+            "one token": f"{card.operations:,} operations",
+            "runs on": "; ".join(card.forms),
+            "dual form": card.exact,
+            "attention map": "in closed form" if card.closed_form else "from the contributions",
+            "error": error,
+        }
+        for name, value in rows.items():
+            table.add_row(name, escape(value))
+        self.console.print(table)
+
+
+def _first_reference(source: str) -> str:
+    """A source up to the end of its first arXiv number, without what differs and who else."""
+    found = re.match(r".*?\(.*?arXiv [\d.]+[^)]*\)", source)
+    return found.group() if found else source
 
 
 def _cell(value: Any) -> str:

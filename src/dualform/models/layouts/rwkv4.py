@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.models.block import Block
+from dualform.models.language_model import LanguageModel
 from dualform.models.layouts.tensors import Config, Tensors
 from dualform.models.norm import LayerNorm
-from dualform.models.rwkv4 import RWKV4
 
 KIND, MODEL_TYPES = "RWKV-4", ("rwkv",)
 
@@ -16,7 +16,7 @@ def recognised(names: Collection[str]) -> bool:
     return "rwkv.blocks.0.attention.time_first" in names
 
 
-def build(tensors: Tensors, config: Config) -> RWKV4:
+def build(tensors: Tensors, config: Config) -> LanguageModel:
     """The model of these tensors.
 
     transformers halves the residual stream every `rescale_every` layers, which is for half precision alone: up to the
@@ -39,12 +39,12 @@ def build(tensors: Tensors, config: Config) -> RWKV4:
         layer = whole.under(f"blocks.{i}.")
         blocks.append(Block(norm(layer, "ln1", epsilon), _time(layer.under("attention."), config, d)))
         blocks.append(Block(norm(layer, "ln2", epsilon), _channel(layer.under("feed_forward."), config, d)))
-    return RWKV4(
+    return LanguageModel(
         whole.take("embeddings.weight", vocabulary, d),
-        norm(whole, "blocks.0.pre_ln", epsilon),
         tuple(blocks),
         norm(whole, "ln_out", 1e-5),  # transformers gives it no epsilon of the config's
         tensors.take("head.weight", vocabulary, d),
+        embedding_norm=norm(whole, "blocks.0.pre_ln", epsilon),
     )
 
 

@@ -1,0 +1,44 @@
+"""Law 8 for RWKV-4: transformers' attention and feed-forward give the same, with gradients."""
+
+import pytest
+
+from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
+from tests.oracles.held import Held, error
+
+TRANSFORMERS = "transformers 5.23.0"
+SUMS = ("numerator", "denominator", "largest")
+
+
+def time_mixing(a):
+    """transformers' names; a state is the last token, and the sums with the exponent by which they are divided."""
+    mixes = (a[f"time_mix_{name}"][0, 0] for name in ("key", "value", "receptance"))
+    matrices = (a[f"{name}.weight"] for name in ("key", "value", "receptance"))
+    rest = (a[name] for name in ("time_decay", "time_first", "readout.weight"))
+    mixer = RWKV4TimeMixing(*mixes, *matrices, *rest)
+    if "last_0" not in a:
+        return {"y": mixer(a["x"])[0]}
+    y, (last, sums) = mixer(a["x"], (a["last_0"], tuple(a[f"{name}_0"] for name in SUMS)))
+    return {"y": y, "last": last} | dict(zip(SUMS, sums, strict=True))
+
+
+def channel_mixing(a):
+    """transformers' names; a state is the last token."""
+    mixes = (a[f"time_mix_{name}"][0, 0] for name in ("key", "receptance"))
+    mixer = RWKV4ChannelMixing(*mixes, *(a[f"{name}.weight"] for name in ("key", "receptance", "value")))
+    y, last = mixer(a["x"], a.get("last_0"))
+    return {"y": y, "last": last} if "last_0" in a else {"y": y}
+
+
+HELD = {
+    "rwkv4": Held("rwkv4", time_mixing, TRANSFORMERS),
+    "rwkv4_extreme": Held("rwkv4", time_mixing, TRANSFORMERS),
+    "rwkv4_carried": Held("rwkv4", time_mixing, TRANSFORMERS),
+    "rwkv4_channel": Held("rwkv4_channel", channel_mixing, TRANSFORMERS),
+    "rwkv4_channel_carried": Held("rwkv4_channel", channel_mixing, TRANSFORMERS),
+}
+
+
+@pytest.mark.parametrize("stem", HELD)
+def test_the_oracle_agrees(stem):
+    """Outputs, final states, and the gradients of input, state and every weight are those of the peer."""
+    assert error(stem, HELD[stem]) <= HELD[stem].tolerance
