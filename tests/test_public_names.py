@@ -21,7 +21,7 @@ NAMES = {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
         *("LanguageModel", "SequenceModel", "Preset", "preset", "published", "read_rwkv4"),
         *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
-        *("min_rnn", "retnet", "rwkv4"),
+        *("min_rnn", "retnet", "rwkv4", "Loaded", "load", "load_weights", "save_weights"),
     },
     "generation": {"choose_token", "generate"},
     "training": {

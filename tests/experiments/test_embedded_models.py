@@ -26,8 +26,8 @@ from dualform.mixers import GLA, Mamba, MinGRU
 from dualform.models.load import SHIPPED
 from dualform.tasks import TokenRecall
 from dualform.tasks.token_recall import KEYS, VALUES
+from dualform.tensor_file import read_tensors
 from dualform.training import FitConfig
-from tests.laws import laws
 
 FIT = FitConfig(steps=3, chunk=2, warmup=1, learning_rate=1e-3)
 PLAY = "Who's there?\nNay, answer me: stand, and unfold yourself.\n"
@@ -74,8 +74,8 @@ def test_the_recall_model_recalls():
     task = TokenRecall(pairs=loaded.record["config"]["pairs"], asked=loaded.record["config"]["pairs"], batch=256)
     tokens, targets = jax.jit(task.sample)(jr.key(2**20))
     logits = eqx.filter_jit(jax.vmap(lambda row: loaded.model(row)[0]))(tokens)
-    asked = np.asarray(targets) >= 0
-    assert (np.asarray(logits).argmax(-1) == targets)[asked].mean() > 0.99
+    answers = np.asarray(targets)
+    assert (np.asarray(logits).argmax(-1) == answers)[answers >= 0].mean() > 0.99
     assert loaded.encode(KEYS + VALUES).max() == len(KEYS + VALUES) - 1
 
 
@@ -83,13 +83,13 @@ FEW = ["--fit.steps", "3", "--fit.chunk", "2", "--fit.warmup", "1", "--batch", "
 
 
 def test_a_command_trains_and_writes(tmp_path: Path):
-    """A few steps give a file that `models.load` reads, with its vocabulary and its record; the same seed, the same file."""
-    main(["recall", "--out", str(tmp_path / "a.safetensors"), "--d", "4", "--pairs", "2", *FEW])
-    made = write(Recall(tmp_path / "b.safetensors", d=4, pairs=2, batch=2, fit=FIT))
-    a, b = (models.load(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
-    laws.check_same_bits(a.model, b.model, "the same seed")
-    assert b.record["measured"] == made.record and 0 <= made.record["accuracy"] <= 1
-    assert a.record["config"]["pairs"] == 2 and "".join(a.decode(a.encode("ab01"))) == "ab01"
+    """A few steps give a file that `models.load` reads, with its vocabulary and its record, in float16 on disk."""
+    out = tmp_path / "a.safetensors"
+    main(["recall", "--out", str(out), "--d", "4", "--pairs", "2", *FEW])
+    found = models.load(out)
+    assert 0 <= found.record["measured"]["accuracy"] <= 1 and found.record["measured"]["steps"] == 3
+    assert found.record["config"]["pairs"] == 2 and "".join(found.decode(found.encode("ab01"))) == "ab01"
+    assert {array.dtype for array in read_tensors(out)[0].values()} == {np.dtype(np.float16)}
 
 
 @pytest.mark.slow

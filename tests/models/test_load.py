@@ -304,6 +304,20 @@ def test_what_is_not_there_and_what_is_unknown(tmp_path):
         models.load(tmp_path)
 
 
+def test_what_may_not_be_read(tmp_path, monkeypatch):
+    """A file that the system does not let be read is named, with the system's reason."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"12345678")
+
+    def refused(*_: Any, **__: Any):
+        raise PermissionError(13, "Permission denied")
+
+    message = "a.safetensors' cannot be read: Permission denied. Check its permissions"
+    with monkeypatch.context() as patch, pytest.raises(FileError, match=message):
+        patch.setattr(Path, "open", refused)
+        models.load(path)
+
+
 def test_our_own_weights_and_their_tokens(tmp_path):
     """What `save_weights` wrote comes back with its tokens and its record, as a file and as a run's folder."""
     model, made = language_model("gla", dtype=jnp.float32), CharacterTokens("abcdef")

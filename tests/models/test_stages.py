@@ -8,10 +8,9 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from dualform import models
 from dualform.errors import InputError
 from dualform.mixers import AbstractMixer, registry
-from dualform.models import Block, Stack
+from dualform.models import Block, Stack, rwkv4
 from dualform.models.stages import Affine, Pool, stage_states
 from tests.laws import laws
 from tests.models.families import TIME, D, language_model, sequence_model, shaken, tokens
@@ -42,7 +41,7 @@ def stack() -> Any:
 
 LANGUAGE = {
     "language model": language_model("gru", softcap=2.0, scale=3.0, tied=True),
-    "RWKV-4": shaken(models.rwkv4(vocabulary=7, d=D, layers=1, key=jr.key(2))),
+    "RWKV-4": shaken(rwkv4(vocabulary=7, d=D, layers=1, key=jr.key(2))),
 }
 NAMES = {"language model": "block 1, norm, head", "RWKV-4": "embedding_norm, block 1, block 2, norm, head"}
 

@@ -144,7 +144,7 @@ def recall(config: Recall) -> Measured:
     tokens, targets = dataclasses.replace(task, batch=4096).sample(jr.key(config.seed + 2**21))
     logits = eqx.filter_jit(jax.vmap(lambda row: widened(model)(row)[0]))(tokens)
     asked = targets >= 0
-    right = (jnp.argmax(logits, axis=-1) == targets) & asked
+    right = (jnp.argmax(logits, axis=-1).astype(targets.dtype) == targets) & asked
     accuracy = float(jnp.sum(right) / jnp.sum(asked))
     return Measured(model, {"accuracy": accuracy, "steps": fitted.steps, "seconds": fitted.seconds})
 

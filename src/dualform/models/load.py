@@ -130,8 +130,18 @@ def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:
                 f"{', '.join([*SHIPPED, *KNOWN])}."
             )
     else:
-        found = _folder(path) if path.is_dir() else _file(path)
+        found = _at(path)
     return found._replace(model=converted(found.model, dtype))
+
+
+def _at(path: Path) -> Loaded:
+    """What a path holds."""
+    try:
+        return _folder(path) if path.is_dir() else _file(path)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{os.fspath(path)!r} cannot be read: {error.strerror}. Check its permissions.") from None
 
 
 def converted(model: Any, dtype: Any = None) -> Any:
@@ -165,7 +175,7 @@ def _folder(path: Path) -> Loaded:
 
 def _file(path: Path) -> Loaded:
     """One file."""
-    with _opened(path) as file:
+    with path.open("rb") as file:
         first = file.read(8)
     if first[:4] == MAGIC.to_bytes(4, "little"):
         model = read_rwkv4(path)
@@ -177,13 +187,6 @@ def _file(path: Path) -> Loaded:
     if metadata.get("format") == "dualform":
         return _own(arrays, metadata, path)
     return _published(arrays, metadata, path, path.parent)
-
-
-def _opened(path: Path):
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise FileError(f"{os.fspath(path)!r} cannot be read: {error.strerror}. Check its permissions.") from None
 
 
 def _pickle(path: Path) -> FileError:

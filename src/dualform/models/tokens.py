@@ -3,7 +3,7 @@
 import importlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -175,6 +175,6 @@ def from_notes(metadata: Mapping[str, str], where: str) -> Tokens | None:
     raise FileError(f"{where} does not say clearly which tokens its model reads. Write it again.")
 
 
-def shown(tokens: Tokens | None, ids: Sequence[int] | np.ndarray) -> list[str]:
+def shown(tokens: Tokens | None, ids: Any) -> list[str]:
     """The tokens' own strings, or their numbers where the model has no tokenizer."""
-    return [str(int(i)) for i in ids] if tokens is None else tokens.decode(ids)
+    return [str(int(i)) for i in np.asarray(ids)] if tokens is None else tokens.decode(ids)
