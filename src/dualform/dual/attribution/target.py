@@ -65,9 +65,8 @@ def question(model: Any, x: Any, target: Target | tuple, state: Any, start: Any,
     return Question(model, x, state, start, mask, int(t), direction)
 
 
+@eqx.filter_jit
 def _d_out(model, x, state, start, mask) -> int:
-    """The width of the output, found by tracing: nothing runs."""
-    run = lambda model, x, state, start, mask: walk(
-        model, x, state, start=start, mask=mask, at=lambda place, value: value
-    )[0]
-    return eqx.filter_eval_shape(run, model, x, state, start, mask).shape[1]
+    """The width of the output, known once the run is traced: no number of it is computed."""
+    y, _ = walk(model, x, state, start=start, mask=mask, at=lambda place, value: value)
+    return y.shape[1]
