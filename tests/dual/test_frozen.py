@@ -45,7 +45,7 @@ def test_every_mixer_in_a_block(name):
 def test_the_frozen_output_is_the_modules(name):
     """A frozen block's own output and state are those of its call."""
     module, state = block(name), laws.some_state(laws.make(name), 0)
-    frozen = eqx.filter_jit(lambda *call: freeze(*call[:3], start=call[3], mask=call[4])[:2])
+    frozen = eqx.filter_jit(lambda module, x, state, start, mask: freeze(module, x, state, start=start, mask=mask)[:2])
     found = frozen(module, laws.sequence(0, TIME), state, START, MASK)
     laws.check_close(found, laws.call(module, laws.sequence(0, TIME), state, START, MASK), laws.EXACT, name)
 
