@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--d", type=int, default=32)
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=10, help="random orders of the chance line")
     parser.add_argument("--write", help="the report, as Markdown; a JSON file is put beside it")
     args = parser.parse_args()
@@ -155,9 +155,11 @@ def main() -> None:
             as_table(found),
         ]
         print("\n\n".join(paragraphs[-2:]), flush=True)
-    command = "python -m benchmarks.faithfulness"
-    write(args.write, "Faithfulness of attributions", command, paragraphs)
-    keep(args.write, {"layers": args.layers, "d": args.d, "steps": args.steps, "seeds": args.seeds, "models": record})
+        # After every model, so that what was measured is kept if the next one is stopped.
+        write(args.write, "Faithfulness of attributions", "python -m benchmarks.faithfulness", paragraphs)
+        keep(
+            args.write, {"layers": args.layers, "d": args.d, "steps": args.steps, "seeds": args.seeds, "models": record}
+        )
 
 
 if __name__ == "__main__":
