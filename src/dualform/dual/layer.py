@@ -115,10 +115,8 @@ class LayerForm:
 
     def own_weights(self) -> Float[np.ndarray, "head time source"] | None:
         """A mixer's closed form, or None where it has none, or more than 64 maps."""
-        if not isinstance(self.module, AbstractMixer):
-            return None
-        shape = eqx.filter_eval_shape(_weights, *self._call)
-        return None if shape is None or shape.shape[0] > MOST_HEADS else np.asarray(_weights(*self._call))
+        own = _weights(*self._call) if isinstance(self.module, AbstractMixer) else None
+        return None if own is None else np.asarray(own)
 
     def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
         """The signed maps as a matplotlib figure: see `views.plot`."""
@@ -169,29 +167,16 @@ def layer_form(
     **Raises:** `InputError` as `freeze` and the module's call do, and for a block of no token.
     """
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
-    y, bias, residual = _certificate(module, x, state, start, mask)
-    kind = kind_of(module, x, state, start, mask)
+    y, bias, residual, kind = _certificate(module, x, state, start, mask)
     return LayerForm(
         name or type(module).__name__, kind, float(residual), x, y, bias, module, state, start, mask, block
     )
 
 
-def kind_of(module: Any, x, state, start, mask) -> Kind:
-    """The kind of a frozen module, found by tracing it: nothing runs."""
-    kinds: list[Kind] = []
-
-    def traced(call):
-        kinds.append(freeze(call[0], call[1], call[2], start=call[3], mask=call[4]).kind)
-        return 0
-
-    eqx.filter_eval_shape(traced, (module, x, state, start, mask))
-    return kinds[0]
-
-
 @eqx.filter_jit
 def _certificate(module, x, state, start, mask):
     frozen = freeze(module, x, state, start=start, mask=mask)
-    return certified(frozen.affine, x, frozen.y)
+    return *certified(frozen.affine, x, frozen.y), frozen.kind
 
 
 def certified(affine: Any, x: Float[Array, "time d_in"], y: Float[Array, "time d_out"]):
@@ -287,7 +272,9 @@ def _row_passes(module, x, state, start, mask, places):
 
 @eqx.filter_jit
 def _weights(mixer, x, state, start, mask):
-    return mixer.weights(*mixer.checked(x, state, start, mask))
+    own = mixer.weights(*mixer.checked(x, state, start, mask))
+    # Maps of all channels are not made where they are not to be shown: what is not returned is not computed.
+    return own if own is not None and len(own) <= MOST_HEADS else None
 
 
 @eqx.filter_jit

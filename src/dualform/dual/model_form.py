@@ -21,6 +21,7 @@ from dualform.dual.frozen import freeze_stages
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, layer_form, padded
 from dualform.dual.views import plot
 from dualform.errors import require
+from dualform.models.language_model import checked_tokens
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine, stage_states
@@ -133,7 +134,9 @@ class ModelForm:
         """
         (place,) = chosen([t], self.time, "place")
         direction = logit_direction(self.y.shape[1], token, against)
-        brought, bias = _logit(*self._call, len(self.names) - 1, int(place), jnp.asarray(direction, self.y.dtype))
+        brought, bias = _logit(
+            *self._call, len(self.names) - 1, jnp.asarray(place), jnp.asarray(direction, self.y.dtype)
+        )
         brought, bias = np.asarray(brought), float(bias)
         value = float(np.asarray(self.y[place]) @ direction)
         size = float(np.abs(brought).sum()) + abs(bias)
@@ -218,10 +221,9 @@ def first_activations(model: Any, x: Any, start, mask) -> tuple[Array, Any, Any]
             hasattr(model, "embed"),
             f"a {type(model).__name__} takes real tokens, (time, d); got integers of shape {x.shape}.",
         )
+        if hasattr(model, "vocabulary"):
+            checked_tokens(x, model.vocabulary, mask)
         x = model.embed(x, mask)
-        require(
-            bool(jnp.isfinite(x).all()), "a token is not in the vocabulary: its embedding is not finite. Look it up."
-        )
     require(
         x.ndim == 2 and len(x) >= 1, f"a model's form needs one sequence of at least one token; got shape {x.shape}."
     )

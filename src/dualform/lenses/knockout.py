@@ -61,11 +61,13 @@ def knock_out(
     stage = _stage(model, layer)
     for name, place in (("source", source), ("target", target)):
         require(0 <= place < len(x), f"{name} {place} is no token's place; there are {len(x)}, from 0 to {len(x) - 1}.")
-    found = _removed(model, x, state, start, mask, layer, source, head)[target]
+    found = _removed(model, x, state, start, mask, layer, jnp.asarray(source), head)[target]
     place = f"{layer}.mixer.out" if isinstance(stage, Block) else f"{layer}.out"
     before = trace(model, x, record=(), state=state, start=start, mask=mask).y
     if frozen:
-        return KnockOut(before + _frozen_change(model, x, state, start, mask, layer, target, -found), before, found)
+        return KnockOut(
+            before + _frozen_change(model, x, state, start, mask, layer, jnp.asarray(target), -found), before, found
+        )
     without = lambda y: y.at[target].add(-found.astype(y.dtype))
     return KnockOut(trace(model, x, {place: without}, record=(), state=state, start=start, mask=mask).y, before, found)
 
@@ -83,7 +85,7 @@ def edge_effects(
     inner = form.layer(layer).inner
     require(0 <= t < form.time, f"there is no place {t}; there are {form.time}, from 0 to {form.time - 1}.")
     direction = jnp.asarray(logit_direction(form.y.shape[1], token, against), inner.y.dtype)
-    g = _pulled_to(form.model, form.x, form.state, form.start, form.mask, layer, t, direction, inner.y)
+    g = _pulled_to(form.model, form.x, form.state, form.start, form.mask, layer, jnp.asarray(t), direction, inner.y)
     return projected_map(*inner._call, g[None], form.block)[0]
 
 

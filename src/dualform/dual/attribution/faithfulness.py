@@ -62,20 +62,21 @@ def perturbation_curves(
     q = question(model, x, target, state, start, mask)
     scores = np.asarray(scores)
     require(scores.shape == (len(q.x),), f"scores have shape {scores.shape}; there are {len(q.x)} tokens.")
-    others = np.array([s for s in np.argsort(-scores, kind="stable") if s != q.t])
+    others = np.array([s for s in np.argsort(-scores, kind="stable") if s != int(q.t)])
     require(len(others) >= 1, "a perturbation test needs at least one token besides the one that asks.")
+    token = jnp.asarray(target.token)
     gone = jnp.zeros(q.x.shape[1], q.x.dtype) if removed is None else jnp.asarray(removed, q.x.dtype)
     ranks = np.zeros(len(q.x), int)
     ranks[others] = np.arange(len(others))
-    ranks[q.t] = -1
-    p_first, _ = _taken_away(q, target.token, gone, jnp.asarray(ranks), False)
-    p_last, change = _taken_away(q, target.token, gone, jnp.asarray(ranks), True)
+    ranks[int(q.t)] = -1
+    p_first, _ = _taken_away(q, token, gone, jnp.asarray(ranks), False)
+    p_last, change = _taken_away(q, token, gone, jnp.asarray(ranks), True)
     area = lambda curve: float(np.trapezoid(np.asarray(curve, np.float64)) / (len(others)))
     return Curves(area(p_first), area(p_last), area(change))
 
 
 @eqx.filter_jit
-def _taken_away(q: Question, token: int, gone, ranks, least_first: bool):
+def _taken_away(q: Question, token, gone, ranks, least_first: bool):
     """The target's probability, and the mean squared change of the logits, with k = 0, 1, ... tokens taken away."""
     count = len(q.x) - 1
     run = lambda x: walk(q.model, x, q.state, start=q.start, mask=q.mask, at=lambda place, value: value)[0][q.t]

@@ -17,7 +17,7 @@ from dualform.models.block import Block
 
 def raw(q: Question) -> Float[np.ndarray, " source"]:
     """Row t of the mean over layers and heads of the maps' magnitudes, each row brought to a sum of 1."""
-    return np.mean([normalised(layer) for layer in _layers(q)], axis=0)[q.t]
+    return np.mean([normalised(layer) for layer in _layers(q)], axis=0)[int(q.t)]
 
 
 def rollout(q: Question) -> Float[np.ndarray, " source"]:
@@ -28,7 +28,7 @@ def rollout(q: Question) -> Float[np.ndarray, " source"]:
     joint = np.eye(len(q.x))
     for layer in _layers(q):
         joint = (joint + normalised(layer) @ joint) / 2
-    return joint[q.t]
+    return joint[int(q.t)]
 
 
 def gradient_weighted(q: Question) -> Float[np.ndarray, " source"]:
@@ -44,7 +44,7 @@ def gradient_weighted(q: Question) -> Float[np.ndarray, " source"]:
     for layer in _layers(q):
         inner, g = layer.inner, gradients[layer.name]
         joint = joint + np.maximum(projected_map(*inner._call, g[None], inner.block)[0], 0) @ joint
-    return joint[q.t]
+    return joint[int(q.t)]
 
 
 def normalised(layer: LayerForm) -> Float[np.ndarray, "time source"]:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dualform.dual.layer import chosen
 from dualform.dual.model_form import first_activations, logit_direction
@@ -43,7 +43,7 @@ class Question(NamedTuple):
     state: Any
     start: Any
     mask: Any
-    t: int
+    t: Int[Array, ""]
     direction: Float[Array, " d_out"]
 
     def score(self, x: Float[Array, "time d"], at=lambda place, value: value) -> Float[Array, ""]:
@@ -62,12 +62,12 @@ def question(model: Any, x: Any, target: Target | tuple, state: Any, start: Any,
     (t,) = chosen([target.t], len(x), "place")
     d_out = _d_out(model, x, state, start, mask)
     direction = jnp.asarray(logit_direction(d_out, target.token, target.against), x.dtype)
-    return Question(model, x, state, start, mask, int(t), direction)
+    # An array, not a number: one program serves all places.
+    return Question(model, x, state, start, mask, jnp.asarray(t), direction)
 
 
+@eqx.filter_jit
 def _d_out(model, x, state, start, mask) -> int:
-    """The width of the output, found by tracing: nothing runs."""
-    run = lambda model, x, state, start, mask: walk(
-        model, x, state, start=start, mask=mask, at=lambda place, value: value
-    )[0]
-    return eqx.filter_eval_shape(run, model, x, state, start, mask).shape[1]
+    """The width of the output, known once the run is traced: no number of it is computed."""
+    y, _ = walk(model, x, state, start=start, mask=mask, at=lambda place, value: value)
+    return y.shape[1]
