@@ -269,6 +269,7 @@ def test_pickles_are_named(tmp_path):
         ),
         ({"w.npy": npy_bytes(np.zeros(3), (2,))}, "has 24 bytes, and its shape .* needs 16"),
         ({"w.npy": npy_bytes(np.zeros(3), (-1, -3))}, "which no array of weights has"),
+        ({"w.npy": npy_bytes(np.zeros(0), (0, 2**63))}, "which no array of weights has"),
         ({"w.npy": npy_bytes(np.zeros(1), (1,) * 30)}, "which no array of weights has"),
         ({"w.npy": npy_bytes(np.asarray(["text"]))}, "has dtype <U4; numbers are needed"),
         ({"w.npy": npy_bytes(np.asarray(["2020-02-02"], "datetime64[D]"))}, "numbers are needed"),
@@ -361,6 +362,9 @@ HOSTILE_GGUF = {
         metadata=1, body=text("general.alignment") + struct.pack("<II", 4, 3)
     ),
     "which no array of weights has": header_of_gguf(tensors=1, body=tensor_of_gguf("w", [1] * 20) + bytes(64)),
+    "shape .9223372036854775808, 0., which no array of weights": header_of_gguf(
+        tensors=1, body=tensor_of_gguf("w", [0, 2**63]) + bytes(64)
+    ),
     r"w in .* its 4,611,686,018,427,387,904 bytes": header_of_gguf(
         tensors=1, body=tensor_of_gguf("w", [2**30, 2**30]) + bytes(64)
     ),
@@ -384,6 +388,20 @@ def test_hostile_gguf(says, tmp_path):
     (tmp_path / "w.gguf").write_bytes(HOSTILE_GGUF[says])
     with pytest.raises(FileError, match=says):
         read_gguf(tmp_path / "w.gguf")
+
+
+def test_messages_are_short_and_plain(tmp_path):
+    """Names that a file gives are cut, and control characters do not reach the terminal."""
+    pytest.importorskip("gguf")
+    name = "\x1b[2J" + "a" * 10_000
+    (tmp_path / "w.gguf").write_bytes(header_of_gguf(tensors=1, body=tensor_of_gguf(name, [1], kind=5000)))
+    with pytest.raises(FileError) as refused:
+        read_gguf(tmp_path / "w.gguf")
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 500
+    np.savez(tmp_path / "w.npz", **{name: np.asarray([np.nan])})
+    with pytest.raises(FileError) as refused:
+        read_npz(tmp_path / "w.npz")
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 500
 
 
 def test_hostile_safetensors(tmp_path):

@@ -18,7 +18,8 @@ Metadata = dict[str, str]
 EXPANSION, FLOOR = 200, 64 * 2**20
 """Arrays may take 200 times the file's own size in memory, and 64 MiB in any case: weights do not compress any better."""
 
-MOST_DIMENSIONS = 8
+MOST_DIMENSIONS, LONGEST_SIDE = 8, 2**48
+"""Of an array. A side of 0 makes the product 0, whatever the others say."""
 
 
 def existing_file(path: str | os.PathLike[str], what: str) -> tuple[Path, str]:
@@ -52,10 +53,17 @@ def library(name: str, what: str) -> ModuleType:
         ) from None
 
 
+def shown(text: object, most: int = 80) -> str:
+    """What a file or its parser says, for a message: short, and nothing in it moves a terminal's cursor."""
+    text = "".join(each if each.isprintable() else "?" for each in str(text))
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def foreign(where: str, what: str, error: object) -> FileError:
     """The refusal of a file that a format's own parser cannot read."""
     return FileError(
-        f"{where} is not a whole {what} ({error}). It is truncated, damaged or of another format; copy or export it again."
+        f"{where} is not a whole {what} ({shown(error, 200)}). It is truncated, damaged or of another format; copy or export "
+        "it again."
     )
 
 
@@ -71,10 +79,12 @@ def check_size(where: str, declared: int, size: int) -> None:
 def byte_count(name: str, shape: tuple[int, ...], itemsize: int, where: str) -> int:
     """How many bytes an array takes, counted without overflow.
 
-    **Raises:** `FileError` for a negative side or more than 8 of them.
+    **Raises:** `FileError` for a side that is negative or absurd, or more than 8 of them.
     """
-    if len(shape) > MOST_DIMENSIONS or any(side < 0 for side in shape):
-        raise FileError(f"{name} in {where} has shape {shape}, which no array of weights has. The file is damaged.")
+    if len(shape) > MOST_DIMENSIONS or any(not 0 <= side < LONGEST_SIDE for side in shape):
+        raise FileError(
+            f"{shown(name)} in {where} has shape {shown(shape)}, which no array of weights has. The file is damaged."
+        )
     return math.prod(shape) * itemsize
 
 
@@ -82,11 +92,13 @@ def check_dtype(name: str, dtype: np.dtype, where: str) -> None:
     """Raise `FileError` unless the dtype is one of numbers."""
     if dtype.hasobject:
         raise FileError(
-            f"{name} in {where} holds Python objects, which only unpickling could read, and unpickling runs whatever code the "
-            "file brings. It is not read; save arrays of numbers."
+            f"{shown(name)} in {where} holds Python objects, which only unpickling could read, and unpickling runs whatever code "
+            "the file brings. It is not read; save arrays of numbers."
         )
     if dtype.kind not in "biufc" and dtype != ml_dtypes.bfloat16:
-        raise FileError(f"{name} in {where} has dtype {dtype}; numbers are needed. Save it as float32 or float64.")
+        raise FileError(
+            f"{shown(name)} in {where} has dtype {dtype}; numbers are needed. Save it as float32 or float64."
+        )
 
 
 def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
@@ -98,6 +110,6 @@ def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
         if not fine.all():
             place = tuple(int(i) for i in np.argwhere(~fine)[0])
             raise FileError(
-                f"{name} in {where} has an entry of {array[place]} at {place}, and {int((~fine).sum())} such in all. The "
+                f"{shown(name)} in {where} has an entry of {array[place]} at {place}, and {int((~fine).sum())} such in all. The "
                 "weights are damaged, or training had diverged; take another checkpoint."
             )

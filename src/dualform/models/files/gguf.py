@@ -23,6 +23,7 @@ from dualform.models.files.checks import (
     existing_file,
     foreign,
     library,
+    shown,
 )
 
 MAGIC, VERSIONS, ALIGNMENT = b"GGUF", (2, 3), 32
@@ -111,8 +112,8 @@ def read_gguf(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
         first = begin + tensor.offset
         if tensor.name in spans or first + size > len(data):
             raise FileError(
-                f"{tensor.name} in {where} is there twice, or its {size:,} bytes from {first:,} on are not all in the file of "
-                f"{len(data):,}. It is truncated or damaged; copy it again."
+                f"{shown(tensor.name)} in {where} is there twice, or its {size:,} bytes from {first:,} on are not all in the file "
+                f"of {len(data):,}. It is truncated or damaged; copy it again."
             )
         spans[tensor.name] = (first, first + size, tensor, kind)
     _check_apart([(first, end, name) for name, (first, end, _, _) in spans.items()], where)
@@ -141,7 +142,7 @@ def _header(data: memoryview) -> tuple[list[_Tensor], Metadata, int]:
     given = metadata.get("general.alignment", str(ALIGNMENT))
     alignment = int(given) if given.isdigit() else 0
     if alignment < 1 or alignment & (alignment - 1):
-        raise ValueError(f"its alignment is {given!r}, no power of two")
+        raise ValueError(f"its alignment is {shown(given)!r}, no power of two")
     return entries, metadata, -(-walk.place // alignment) * alignment
 
 
@@ -150,12 +151,14 @@ def _kind_and_size(gguf: Any, tensor: _Tensor, where: str) -> tuple[str, int]:
     try:
         kind = gguf.GGMLQuantizationType(tensor.kind)
     except ValueError:
-        raise FileError(f"{tensor.name} in {where} has the unknown type {tensor.kind}. Is gguf too old?") from None
+        raise FileError(
+            f"{shown(tensor.name)} in {where} has the unknown type {tensor.kind}. Is gguf too old?"
+        ) from None
     count = byte_count(tensor.name, tensor.shape, 1, where)
     block, size = gguf.GGML_QUANT_SIZES[kind]
     if (tensor.shape[-1] if tensor.shape else 1) % block:
         raise FileError(
-            f"{tensor.name} in {where} has shape {tensor.shape}, whose rows are not whole blocks of {block}."
+            f"{shown(tensor.name)} in {where} has shape {tensor.shape}, whose rows are not whole blocks of {block}."
         )
     return kind.name, count // block * size
 
@@ -169,7 +172,7 @@ def _array(gguf: Any, kind: str, raw: np.ndarray, tensor: _Tensor, where: str) -
         return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[kind]).reshape(tensor.shape)
     except NotImplementedError:
         raise FileError(
-            f"{tensor.name} in {where} is quantised as {kind}, which gguf cannot undo. Convert it to F16."
+            f"{shown(tensor.name)} in {where} is quantised as {kind}, which gguf cannot undo. Convert it to F16."
         ) from None
 
 
@@ -178,4 +181,6 @@ def _check_apart(spans: list[tuple[int, int, str]], where: str) -> None:
     spans = sorted(span for span in spans if span[0] < span[1])
     for (_, end, one), (begin, _, other) in zip(spans, spans[1:], strict=False):
         if begin < end:
-            raise FileError(f"{one} and {other} in {where} lie upon each other. It is damaged; convert it again.")
+            raise FileError(
+                f"{shown(one)} and {shown(other)} in {where} lie upon each other. It is damaged; convert it again."
+            )

@@ -16,6 +16,7 @@ from dualform.models.files.checks import (
     existing_file,
     foreign,
     library,
+    shown,
 )
 
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
@@ -51,13 +52,14 @@ def _walk(h5py: Any, group: Any, prefix: str, found: dict[str, Any], seen: set[A
     """Collect the datasets below `group`; a group that is met twice would be a circle, or a second name of its arrays."""
     mark = h5py.h5o.get_info(group.id).addr
     if mark in seen:
-        raise FileError(f"{where} has the group {prefix or '/'!r} in two places or in itself. It is not read.")
+        raise FileError(f"{where} has the group {shown(prefix or '/')!r} in two places or in itself. It is not read.")
     seen.add(mark)
     for key in group:
         name = f"{prefix}{key}"
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise FileError(
-                f"{name} in {where} is a link to another place or file, which is not followed. Copy its array into the file."
+                f"{shown(name)} in {where} is a link to another place or file, which is not followed. Copy its array into "
+                "the file."
             )
         each = group[key]
         if isinstance(each, h5py.Group):
@@ -65,22 +67,24 @@ def _walk(h5py: Any, group: Any, prefix: str, found: dict[str, Any], seen: set[A
         elif isinstance(each, h5py.Dataset):
             found[name] = each
         else:
-            raise FileError(f"{name} in {where} is no array but a {type(each).__name__}. It is not read.")
+            raise FileError(f"{shown(name)} in {where} is no array but a {type(each).__name__}. It is not read.")
 
 
 def _checked_bytes(name: str, each: Any, where: str) -> int:
     """How many bytes a dataset takes, whose numbers lie in this file."""
     check_dtype(name, each.dtype, where)
     if each.external or each.is_virtual:
-        raise FileError(f"{name} in {where} keeps its numbers in another file, which is not opened. Copy them into it.")
+        raise FileError(
+            f"{shown(name)} in {where} keeps its numbers in another file, which is not opened. Copy them into it."
+        )
     if each.shape is None:
-        raise FileError(f"{name} in {where} is an empty dataset without a shape. It is damaged.")
+        raise FileError(f"{shown(name)} in {where} is an empty dataset without a shape. It is damaged.")
     plan = each.id.get_create_plist()
     for i in range(plan.get_nfilters()):
         number = plan.get_filter(i)[0]
         if number not in _FILTERS:
             raise FileError(
-                f"{name} in {where} is compressed by filter {number}, a plug-in's. Save it with gzip, or plain."
+                f"{shown(name)} in {where} is compressed by filter {number}, a plug-in's. Save it with gzip, or plain."
             )
     return byte_count(name, each.shape, each.dtype.itemsize, where)
 

@@ -18,6 +18,7 @@ from dualform.models.files.checks import (
     check_size,
     existing_file,
     foreign,
+    shown,
 )
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -80,7 +81,7 @@ def _name(member: zipfile.ZipInfo, arrays: Arrays, where: str) -> str:
     name = member.filename.removesuffix(".npy")
     if name == member.filename or name in arrays:
         raise FileError(
-            f"{where} holds {member.filename!r}, which is no array or there twice; an .npz file holds .npy arrays alone."
+            f"{where} holds {shown(member.filename)!r}, which is no array or there twice; an .npz file holds .npy arrays alone."
         )
     return name
 
@@ -90,13 +91,15 @@ def _array(name: str, data: bytes, where: str) -> np.ndarray:
     file = io.BytesIO(data)
     version = npy.read_magic(file)
     if version not in _HEADERS:
-        raise FileError(f"{name} in {where} is of version {version} of NumPy's format; 1.0 and 2.0 can be read here.")
+        raise FileError(
+            f"{shown(name)} in {where} is of version {version} of NumPy's format; 1.0 and 2.0 can be read here."
+        )
     shape, _, dtype = _HEADERS[version](file)
     check_dtype(name, dtype, where)
     needed, there = byte_count(name, shape, dtype.itemsize, where), len(data) - file.tell()
     if needed != there:
         raise FileError(
-            f"{name} in {where} has {there:,} bytes, and its shape {shape} of {dtype} needs {needed:,}. It is damaged."
+            f"{shown(name)} in {where} has {there:,} bytes, and its shape {shape} of {dtype} needs {needed:,}. It is damaged."
         )
     file.seek(0)
     return npy.read_array(file, allow_pickle=False)

@@ -15,6 +15,7 @@ from dualform.models.files.checks import (
     existing_file,
     foreign,
     library,
+    shown,
 )
 
 
@@ -40,7 +41,7 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
     for tensor in model.graph.initializer:
         name = _text(tensor.name)
         if not name or name in arrays:
-            raise FileError(f"{where} has two initialisers of the name {name!r}, or one without. It is damaged.")
+            raise FileError(f"{where} has two initialisers of the name {shown(name)!r}, or one without. It is damaged.")
         arrays[name] = _array(onnx, name, tensor, where)
     check_finite(arrays, where)
     opset = ", ".join(f"{_text(each.domain) or 'ai.onnx'} {each.version}" for each in model.opset_import)
@@ -57,13 +58,13 @@ def _array(onnx: Any, name: str, tensor: Any, where: str) -> np.ndarray:
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         target = next((each.value for each in tensor.external_data if each.key == "location"), "another file")
         raise FileError(
-            f"{name} in {where} keeps its numbers in {target!r}, which is not opened: a path from a file may lead anywhere. "
-            "Export the model as one file."
+            f"{shown(name)} in {where} keeps its numbers in {shown(target)!r}, which is not opened: a path from a file may lead "
+            "anywhere. Export the model as one file."
         )
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except (KeyError, TypeError, ValueError):
-        raise FileError(f"{name} in {where} has the unknown dtype {tensor.data_type}. It is damaged.") from None
+        raise FileError(f"{shown(name)} in {where} has the unknown dtype {tensor.data_type}. It is damaged.") from None
     check_dtype(name, dtype, where)
     needed, shape = byte_count(name, tuple(tensor.dims), 1, where), tuple(tensor.dims)
     if tensor.raw_data:
@@ -73,7 +74,7 @@ def _array(onnx: Any, name: str, tensor: Any, where: str) -> np.ndarray:
         there = len(getattr(tensor, field)) // (2 if dtype.kind == "c" else 1)
     if needed != there:
         raise FileError(
-            f"{name} in {where} has {there:,} numbers, and its shape {shape} needs {needed:,}. It is damaged."
+            f"{shown(name)} in {where} has {there:,} numbers, and its shape {shape} needs {needed:,}. It is damaged."
         )
     try:
         return np.array(onnx.numpy_helper.to_array(tensor))
