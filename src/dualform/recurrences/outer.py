@@ -4,7 +4,9 @@
 between chunks the state is carried: a few chunks of all heads at a time, so that all that they need stays in a cache
 ("chunked"), or all chunks at once, and a diagonal recurrence over them ("parallel"). Their cost is linear in time.
 
-Decays are never divided by, and no logarithm is taken. At the border between two blocks, a token t behind it takes from a
+No logarithm is taken, and decays are divided by only where all of a group of chunks are moderate (`LEAST`,
+`LEAST_PRODUCT`): then a token t takes from s by (q_t * before_t) . (k_s / before_s), before_t the product of the decays from
+the chunk's beginning. Else, at the border between two blocks, a token t behind it takes from a
 token s before it by
 
     (q_t * before_t) . (k_s * after_s),     before_t: the product of the decays from the border to t,
@@ -14,6 +16,7 @@ block by block, each twice as long as those below it. Every factor is a product 
 decay of 0 forgets exactly (a `start` is one), and a product that underflows is one that is as small.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
@@ -33,6 +36,10 @@ CHUNK = 64
 
 GROUP, BATCH = 8, 64
 """Chunks that the chunked form works on at once, at most; and chunks times heads, so that they fit in a cache."""
+
+LEAST, LEAST_PRODUCT = 0.1, 1e-24
+"""The least decay, and the least product of the decays in a chunk, that are divided by. A quotient loses no digits, but the
+gradient of a decay is then a difference, whose rounding is divided by the decay once more."""
 
 
 def naive(
@@ -267,6 +274,12 @@ def _of_a_head(q, k, v, decay):
 
 def _of_rows(q, k, v, decay):
     """Chunks with a decay for each row of the state."""
+    left, before, after = _where_moderate(_rows_by_quotients, _rows_by_halving, q, k, decay)
+    return _Chunk(left @ v, q * before, None, jnp.einsum("csk,csv->ckv", k * after, v), before[:, -1][:, :, None])
+
+
+def _rows_by_halving(q, k, decay):
+    """What tokens take from each other, and the products of the decays up to and behind each."""
     left, before, after = jnp.sum(q * k, axis=-1).reshape(-1, 1, 1), *_alone(decay)
     while before.shape[1] < q.shape[1]:
         # The border runs through the middle of each block: (block, half, token, channel).
@@ -274,11 +287,24 @@ def _of_rows(q, k, v, decay):
         q_r, k_l = (a.reshape(-1, 2, *before.shape[1:])[:, i] for a, i in ((q, 1), (k, 0)))
         left = _below(left, jnp.einsum("ctk,csk->cts", q_r * before_r, k_l * after_l))
         before, after = _across(before_l, before_r, after_l, after_r)
-    return _Chunk(left @ v, q * before, None, jnp.einsum("csk,csv->ckv", k * after, v), before[:, -1][:, :, None])
+    return left, before, after
+
+
+def _rows_by_quotients(q, k, decay):
+    """The same, where no product of the decays is too small to be divided by."""
+    before = _up_to(decay)
+    left = jnp.tril(jnp.einsum("ctk,csk->cts", q * before, k / before))
+    return left, before, before[:, -1:] / before
 
 
 def _of_columns(q, k, v, decay):
     """Chunks with a decay for each column of the state."""
+    y, before, after = _where_moderate(_columns_by_quotients, _columns_by_halving, q, k, v, decay)
+    return _Chunk(y, q, before, jnp.einsum("csk,csv->ckv", k, v * after), before[:, -1][:, None])
+
+
+def _columns_by_halving(q, k, v, decay):
+    """What tokens take from each other, and the products of the decays up to and behind each."""
     y, before, after = jnp.sum(q * k, axis=-1, keepdims=True) * v, *_alone(decay)
     while before.shape[1] < q.shape[1]:
         (before_l, before_r), (after_l, after_r) = _halves(before), _halves(after)
@@ -287,7 +313,59 @@ def _of_columns(q, k, v, decay):
         taken = before_r * (jnp.einsum("ctk,csk->cts", q_r, k_l) @ (v_l * after_l))
         y = (y.reshape(-1, 2, time, y.shape[2]) + jnp.stack([jnp.zeros_like(taken), taken], 1)).reshape(y.shape)
         before, after = _across(before_l, before_r, after_l, after_r)
-    return _Chunk(y, q, before, jnp.einsum("csk,csv->ckv", k, v * after), before[:, -1][:, None])
+    return y, before, after
+
+
+def _columns_by_quotients(q, k, v, decay):
+    """The same, where no product of the decays is too small to be divided by."""
+    before = _up_to(decay)
+    taken = jnp.tril(jnp.einsum("ctk,csk->cts", q, k)) @ (v / before)
+    return before * taken, before, before[:, -1:] / before
+
+
+def _up_to(decay):
+    """The products of the decays up to each token, (chunk, time, channel), by halving."""
+    before, time = decay, 1
+    while time < decay.shape[1]:
+        left, right = jnp.moveaxis(before.reshape(len(decay), -1, 2, time, decay.shape[2]), 2, 0)
+        before, time = jnp.stack([left, right * left[:, :, -1:]], 2).reshape(decay.shape), 2 * time
+    return before
+
+
+@jax.custom_batching.custom_vmap
+def _moderate(decay):
+    """True where quotients of the products of these decays, (..., time, channel), are as good as products: of all at once."""
+    return (jnp.min(decay) >= LEAST) & (jnp.min(jnp.prod(decay, axis=-2)) >= LEAST_PRODUCT)
+
+
+@_moderate.def_vmap
+def _moderate_of_all(size, batched, decay):
+    """One answer for a whole batch, so that only one of two forms is run."""
+    del size, batched
+    return _moderate(decay), False
+
+
+def _where_moderate(quotients, halving, *parts):
+    """By quotients if the decays, the last of the parts, allow it, else by halving; short chunks are halved in any case."""
+    return _either(quotients, halving, *parts) if parts[-1].shape[1] >= CHUNK else halving(*parts)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _either(quotients, halving, *parts):
+    return jax.lax.cond(_moderate(parts[-1]), quotients, halving, *parts)
+
+
+def _either_forward(quotients, halving, *parts):
+    return _either(quotients, halving, *parts), parts
+
+
+def _either_backward(quotients, halving, parts, cotangents):
+    # Each branch goes forward and back by itself: the branch that is not taken would leave zeros for all that it keeps.
+    pull = lambda form: lambda parts, cotangents: jax.vjp(form, *parts)[1](cotangents)
+    return jax.lax.cond(_moderate(parts[-1]), pull(quotients), pull(halving), parts, cotangents)
+
+
+_either.defvjp(_either_forward, _either_backward)
 
 
 def _alone(decay):
