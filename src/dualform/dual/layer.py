@@ -46,16 +46,38 @@ class LayerForm:
     """
 
     name: str
-    kind: Kind
-    residual: float
-    x: Float[Array, "time d_in"]
-    y: Float[Array, "time d_out"]
-    bias: Float[Array, "time d_out"]
     module: Any = field(repr=False)
+    x: Float[Array, "time d_in"]
     state: State | None = field(default=None, repr=False)
     start: Any = field(default=None, repr=False)
     mask: Any = field(default=None, repr=False)
     block: int = 32
+
+    @functools.cached_property
+    def certificate(self) -> tuple[Array, Array, float, Kind]:
+        """y, bias, residual and kind, worked out at once when one of them is first asked for."""
+        y, bias, residual, kind = _certificate(*self._call)
+        return y, bias, float(residual), kind
+
+    @property
+    def y(self) -> Float[Array, "time d_out"]:
+        """The stage's output."""
+        return self.certificate[0]
+
+    @property
+    def bias(self) -> Float[Array, "time d_out"]:
+        """What no token brought."""
+        return self.certificate[1]
+
+    @property
+    def residual(self) -> float:
+        """The relative error of the sum."""
+        return self.certificate[2]
+
+    @property
+    def kind(self) -> Kind:
+        """What was frozen."""
+        return self.certificate[3]
 
     @property
     def time(self) -> int:
@@ -167,10 +189,9 @@ def layer_form(
     **Raises:** `InputError` as `freeze` and the module's call do, and for a block of no token.
     """
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
-    y, bias, residual, kind = _certificate(module, x, state, start, mask)
-    return LayerForm(
-        name or type(module).__name__, kind, float(residual), x, y, bias, module, state, start, mask, block
-    )
+    form = LayerForm(name or type(module).__name__, module, x, state, start, mask, block)
+    _ = form.certificate  # what cannot be frozen is refused here
+    return form
 
 
 @eqx.filter_jit

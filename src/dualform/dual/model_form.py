@@ -18,16 +18,11 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import State
 from dualform.dual.frozen import freeze_stages
-from dualform.dual.layer import LayerForm, Rows, certified, chosen, layer_form, padded
+from dualform.dual.layer import LayerForm, Rows, certified, chosen, padded
 from dualform.dual.views import plot
 from dualform.errors import require
 from dualform.models.language_model import checked_tokens
-from dualform.models.mlp import MLP, GatedMLP
-from dualform.models.norm import LayerNorm, RMSNorm
-from dualform.models.stages import Affine, stage_states
-
-POINTWISE = (RMSNorm, LayerNorm, MLP, GatedMLP, Affine)
-"""Stages that look at one token at a time: they have no map over tokens."""
+from dualform.models.stages import stage_states
 
 
 class LogitForm(NamedTuple):
@@ -182,7 +177,8 @@ def model_form(model: Any, x: Any, state: State | None = None, *, start=None, ma
     (time,), or what its first stage takes, (time, d); state, start, mask: as of its call; block: source tokens worked on at
     once.
 
-    **Returns:** a `ModelForm`. Certificates are there at once; maps are worked out when they are asked for.
+    **Returns:** a `ModelForm`. The whole model's certificate is there at once; those of layers, and all maps, are worked out
+    when they are asked for.
 
     **Raises:** `InputError` as the model's call does, and for a model without stages.
 
@@ -199,13 +195,18 @@ def model_form(model: Any, x: Any, state: State | None = None, *, start=None, ma
     inputs, y, bias, residual = _chain(model, x, state, start, mask)
     stages = zip(model.stages(), stage_states(model, state), inputs, strict=True)
     layers = tuple(
-        layer_form(stage, given, before, start=start, mask=mask, name=name, block=block)
+        LayerForm(name, stage, given, before, start, mask, block)
         for (name, stage), before, given in stages
-        if not isinstance(stage, POINTWISE)
+        if carries(stage)
     )
     names = tuple(name for name, _ in model.stages())
     require(len(layers) >= 1, "no stage of this model carries anything from token to token; there is nothing to map.")
     return ModelForm(layers, names, x, y, bias, float(residual), model, state, start, mask, block)
+
+
+def carries(stage: Any) -> bool:
+    """Whether a stage carries anything from token to token; a norm, an MLP or a linear map looks at one token at a time."""
+    return hasattr(stage, "init_state")
 
 
 def first_activations(model: Any, x: Any, start, mask) -> tuple[Array, Any, Any]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import State
 from dualform.dual.frozen import block_parts, freeze, freeze_stages
-from dualform.dual.model_form import POINTWISE, ModelForm, first_activations, logit_direction
+from dualform.dual.model_form import ModelForm, carries, first_activations, logit_direction
 from dualform.dual.projected import projected_map
 from dualform.errors import InputError, require
 from dualform.lenses.trace import trace
@@ -90,7 +90,7 @@ def edge_effects(
 
 
 def _stage(model: Any, layer: str) -> Any:
-    named = {name: stage for name, stage in model.stages() if not isinstance(stage, POINTWISE)}
+    named = {name: stage for name, stage in model.stages() if carries(stage)}
     require(layer in named, f"there is no layer {layer!r}; there are {', '.join(named)}.")
     return named[layer]
 

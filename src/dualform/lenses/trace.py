@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Float
 
 from dualform.arrays import State
-from dualform.dual.model_form import POINTWISE, first_activations
+from dualform.dual.model_form import carries, first_activations
 from dualform.errors import require
 from dualform.models.walk import places, walk
 
@@ -95,7 +95,7 @@ def _check(place: str, model: Any, known: tuple[str, ...], time: int, cuts: dict
         f"there is no place {place!r}; there are {', '.join(known)}, and states such as {known[0].split('.')[0]}.state@0.",
     )
     assert match is not None
-    remembers = {name for name, stage in model.stages() if not isinstance(stage, POINTWISE)}
+    remembers = {name for name, stage in model.stages() if carries(stage)}
     stage, t = match["stage"], int(match["t"])
     require(
         stage in remembers, f"there is no stage {stage!r} that has a state; there are {', '.join(sorted(remembers))}."

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dualform.dual.attribution.target import Question
 from dualform.dual.layer import LayerForm
-from dualform.dual.model_form import POINTWISE, model_form
+from dualform.dual.model_form import carries, model_form
 from dualform.dual.projected import projected_map
 from dualform.models.block import Block
 
@@ -62,7 +62,7 @@ def _layers(q: Question) -> tuple[LayerForm, ...]:
 def _gradients(q: Question) -> dict[str, Array]:
     """The gradient of the target by what every layer's mixer gives."""
     outlet = lambda name, stage: f"{name}.mixer.out" if isinstance(stage, Block) else f"{name}.out"
-    layers = {outlet(name, stage): name for name, stage in q.model.stages() if not isinstance(stage, POINTWISE)}
+    layers = {outlet(name, stage): name for name, stage in q.model.stages() if carries(stage)}
     sizes: dict[str, Any] = {}
 
     def measure(place, value):
