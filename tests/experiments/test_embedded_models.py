@@ -14,12 +14,9 @@ from dualform import models
 from dualform.errors import FileError, InputError
 from dualform.experiments.embedded_models import (
     Characters,
-    Recall,
-    character_model,
     held_out_loss,
     main,
     read_text,
-    recall_model,
     write,
 )
 from dualform.mixers import GLA, Mamba, MinGRU
@@ -82,6 +79,7 @@ def test_the_recall_model_recalls():
 FEW = ["--fit.steps", "3", "--fit.chunk", "2", "--fit.warmup", "1", "--batch", "2"]
 
 
+@pytest.mark.slow
 def test_a_command_trains_and_writes(tmp_path: Path):
     """A few steps give a file that `models.load` reads, with its vocabulary and its record, in float16 on disk."""
     out = tmp_path / "a.safetensors"
@@ -102,12 +100,6 @@ def test_the_character_command_trains_and_writes(tmp_path: Path):
     loaded = models.load(out)
     assert "".join(loaded.decode(loaded.encode(PLAY))) == PLAY
     assert loaded.record["measured"]["steps"] == 3 and loaded.record["config"]["text"] == "play.txt"
-
-
-def test_fresh_models_are_those_of_the_config():
-    """The sizes and the seed that a config says."""
-    small = Characters(Path("none"), d=8, hidden=4, heads=2)
-    assert character_model(small, 9).vocabulary == 9 and recall_model(Recall(d=4)).blocks[0].d_in == 4
 
 
 def test_texts_that_do_not_serve(tmp_path: Path):
