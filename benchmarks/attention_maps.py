@@ -1,10 +1,11 @@
 """The whole attention map of Mamba's blocks, against the published loop and against TransformerLens's tensor of decays.
 
 Ours are a block's signed shares, convolution, gate, skip, norm, MLP and residual stream included, and the plain mean over
-channels, which is what the peers give; the two agree with theirs. Peers are written here in PyTorch after their formulas:
+channels, which is what the peers give. Peers are written here in PyTorch after their formulas:
 
 - the loop: for every output, every earlier token, the product of exp(delta A) over the tokens between, one factor at a time;
-- the tensor: all decays at once, exp(A (s_t - s_j)) of cumulative sums s, (channels, states, time, time), summed over states.
+- the tensor (TransformerLens 4.3's way): all decays at once, exp(A (s_t - s_j)) of cumulative sums s, (channels, states, time,
+  time), summed over states.
 
 Both peers are slow or large, so they are run on fewer tokens or channels and one layer, and their time is scaled by the counts of
 their own operations, as the table says; ours is measured whole.
@@ -12,8 +13,9 @@ their own operations, as the table says; ours is measured whole.
 
 import argparse
 import multiprocessing
-import resource
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -92,6 +94,12 @@ def _call(block: Block, x: Any):
     return block(x)
 
 
+def high_water() -> float:
+    """The most memory that this process has had, in MB (Linux); `getrusage` would tell of the parent's, too."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else float("nan")
+
+
 def peak(task: str, size: tuple[int, ...], send: Any) -> None:
     """In a process of its own: how far the memory rises while one map is made, in MB."""
     d, time_, channels = size
@@ -102,13 +110,13 @@ def peak(task: str, size: tuple[int, ...], send: Any) -> None:
         ours(block, x[:8])  # JAX and its compiler are there before the count begins
     if task == "tensor":
         tensor_of_decays(cut[0][:4], cut[1], cut[2][:4], cut[3][:4])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = high_water()
     begin = time.perf_counter()
     if task == "ours":
         ours(block, x)
     else:
         tensor_of_decays(*cut)
-    send.send((time.perf_counter() - begin, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    send.send((time.perf_counter() - begin, high_water() - before))
 
 
 def in_process(task: str, *size: int) -> tuple[float, float]:
@@ -133,8 +141,8 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=768)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--time", type=int, default=512)
-    parser.add_argument("--loop-time", type=int, default=48, help="tokens for the loop")
-    parser.add_argument("--tensor-channels", type=int, default=96, help="channels for the tensor of decays")
+    parser.add_argument("--loop-time", type=int, default=40, help="tokens for the loop")
+    parser.add_argument("--tensor-channels", type=int, default=64, help="channels for the tensor of decays")
     parser.add_argument("--write", help="the report, as Markdown")
     args = parser.parse_args()
     stack, x = blocks(args.d, args.layers), jr.normal(jr.key(1), (args.time, args.d))
@@ -172,7 +180,7 @@ def main() -> None:
         ]
     )
     paragraphs = [
-        " ".join((__doc__ or "").split("\n\n")[1].split()),
+        *(text.strip() for text in (__doc__ or "").split("\n\n")[1:]),
         f"{args.layers} layers, {args.time} tokens, width {args.d} ({channels} channels of {parts[1].shape[1]} states), float32.",
         table,
         f"The mean of alpha is the peers': relative error {agreement[0]:.1e} against the loop, {agreement[1]:.1e} against the "

@@ -130,7 +130,7 @@ def as_table(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mixers", default="gla,mamba", help="registered mixers, one model each")
+    parser.add_argument("--mixers", default="gla", help="registered mixers, one model each")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--d", type=int, default=32)
     parser.add_argument("--steps", type=int, default=3000)

@@ -185,7 +185,7 @@ def model_form(model: Any, x: Any, state: State | None = None, *, start=None, ma
         >>> import jax, jax.random as jr
         >>> from dualform import mixers, models
         >>> from dualform.dual import model_form
-        >>> blocks = [models.Block.make(mixers.GLA.make(8, key=k), key=k, mlp="swiglu") for k in jr.split(jr.key(0))]
+        >>> blocks = [models.Block.make(mixers.HGRN.make(8, key=k), key=k) for k in jr.split(jr.key(0))]
         >>> form = model_form(models.LanguageModel.make(tuple(blocks), 16, key=jr.key(1)), jax.numpy.arange(6))
         >>> [layer.name for layer in form.layers], form.logit(5, 3).contributions.shape, form.residual < 1e-5
         (['block 1', 'block 2'], (6,), True)
