@@ -285,11 +285,9 @@ def test_whole_models_are_exactly_what_their_frozen_form_says(name, real_model):
         apart = relative_error(form.affine(0.5 * x), between)
         return relative_error(form.affine(x), y), apart, relative_error(form.affine(jnp.zeros_like(x)), y)
 
-    for model, x, bound in (
-        (real_model(name), x, 1e-5),
-        (in_float64(real_model(name)), x.astype(jnp.float64), 1e-10),
-    ):
-        residual, apart, moved = errors(model, x)
+    cases = (real_model(name), x, 1e-5), (in_float64(real_model(name)), x.astype(jnp.float64), 1e-10)
+    for model, tokens, bound in cases:
+        residual, apart, moved = errors(model, tokens)
         assert residual < bound and apart < bound and moved > 0.1, (residual, apart, moved)
 
 
