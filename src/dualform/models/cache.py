@@ -38,15 +38,26 @@ def place_of(model: Known, member: Member) -> Path:
 def is_there(model: Known) -> bool:
     """Whether all files of a model are in the cache, by name and size; their content is checked when they are read."""
     places = [(place_of(model, member), member.bytes) for member in model.members]
-    return all(place.is_file() and place.stat().st_size == size for place, size in places)
+    try:
+        return all(place.is_file() and place.stat().st_size == size for place, size in places)
+    except OSError:  # a folder that may not be looked into
+        return False
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """The SHA-256 of a file, in hexadecimal digits.
+
+    **Raises:** `FileError` where it cannot be read.
+    """
     found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                found.update(chunk)
+    except OSError as error:
+        raise FileError(
+            f"{str(path)!r} cannot be read: {error.strerror}. Change its permissions, or delete it."
+        ) from None
     return found.hexdigest()
 
 
@@ -58,7 +69,7 @@ def files_of(name: str) -> tuple[Path, ...]:
     model, places = known(name), []
     for member in model.members:
         place = place_of(model, member)
-        if not place.is_file():
+        if not os.path.isfile(place):
             raise FileError(f"{name} is not in the cache ({place}). Run dualform models get {name}.")
         if sha256_of(place) != member.sha256:
             raise FileError(f"{str(place)!r} is damaged: its SHA-256 is another. Run dualform models get {name}.")

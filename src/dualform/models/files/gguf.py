@@ -112,8 +112,8 @@ def read_gguf(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
         first = begin + tensor.offset
         if tensor.name in spans or first + size > len(data):
             raise FileError(
-                f"{shown(tensor.name)} in {where} is there twice, or its {size:,} bytes from {first:,} on are not all in the file "
-                f"of {len(data):,}. It is truncated or damaged; copy it again."
+                f"{shown(tensor.name)} in {where} is there twice, or its {size:,} bytes from {first:,} on are not all in the "
+                f"file of {len(data):,}. It is truncated or damaged; copy it again."
             )
         spans[tensor.name] = (first, first + size, tensor, kind)
     _check_apart([(first, end, name) for name, (first, end, _, _) in spans.items()], where)

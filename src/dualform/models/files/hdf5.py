@@ -24,7 +24,9 @@ _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
-    """Every array of an HDF5 file by its path in the file, and what its root says in text (Keras: backend, keras_version).
+    """Every array of an HDF5 file by its path in the file, and the texts of fixed length among its root's attributes.
+
+    Texts of variable length are not read: they lie in a heap on whose damage the HDF5 library can search forever.
 
     **Raises:** `FileError` where h5py is not installed; where the file is missing, is no HDF5 file or is damaged; where it
     points out of itself (soft, external and virtual parts), holds anything but numbers, or numbers that are not finite, or
@@ -39,7 +41,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
             declared = sum(_checked_bytes(name, each, where) for name, each in found.items())
             check_size(where, declared, path.stat().st_size)
             arrays = {name: np.asarray(each[()]) for name, each in found.items()}
-            metadata = {str(key): text for key, value in file.attrs.items() if (text := _text(value)) is not None}
+            metadata = _texts(file)
     except FileError:
         raise
     except Exception as error:  # the library has errors of many classes for what is damaged
@@ -89,8 +91,11 @@ def _checked_bytes(name: str, each: Any, where: str) -> int:
     return byte_count(name, each.shape, each.dtype.itemsize, where)
 
 
-def _text(value: Any) -> str | None:
-    """An attribute as text where it is text; None for anything else."""
-    if isinstance(value, bytes | np.bytes_):
-        return bytes(value).decode("utf-8", "replace")
-    return str(value) if isinstance(value, str) else None
+def _texts(file: Any) -> Metadata:
+    """The root's attributes that are texts of fixed length."""
+    found: Metadata = {}
+    for key in file.attrs:
+        kind = file.attrs.get_id(key)
+        if kind.dtype.kind == "S" and kind.shape == ():
+            found[str(key)] = bytes(np.bytes_(file.attrs[key])).decode("utf-8", "replace")
+    return found
