@@ -168,7 +168,7 @@ def growth(per_token: dict[int, float]) -> float:
     return per_token[max(per_token)] / per_token[min(per_token)]
 
 
-def lengths(width: int, heads: int, only: set[str], rounds: int = 3) -> list[str]:
+def lengths(width: int, heads: int, only: set[str], rounds: int = 2) -> list[str]:
     """Microseconds a token, forward, of each class of mixer at growing lengths."""
     header = " | ".join(f"{length:,}" for length in LENGTHS)
     lines = [
@@ -185,17 +185,19 @@ def lengths(width: int, heads: int, only: set[str], rounds: int = 3) -> list[str
         for length in LENGTHS:
             x = jr.normal(jr.key(1), (length, width), jnp.float32)
             # Short lengths often enough that each side takes about as long.
-            times = max(1, min(8, LENGTHS[-1] // length // 4))
+            times = _times(length)
             sides[str(length)] = partial(_repeat, partial(run, arrays, x), times)
         seconds = alternate(sides, rounds, warm=1)
-        per_token = {
-            length: 1e6 * median(seconds[str(length)]) / length / max(1, min(8, LENGTHS[-1] // length // 4))
-            for length in LENGTHS
-        }
+        per_token = {length: 1e6 * median(seconds[str(length)]) / length / _times(length) for length in LENGTHS}
         cost = " | ".join(f"{per_token[length]:.2f}" for length in LENGTHS)
         lines.append(f"| {name} | {cost} | {growth(per_token):.2f} | {FLAT} | {verdict(growth(per_token) <= FLAT)} |")
         print(lines[-1], flush=True)
     return ["## Microseconds a token, forward, by length\n\n" + "\n".join(lines)]
+
+
+def _times(length: int) -> int:
+    """How often a length is run in a row: short ones a few times."""
+    return max(1, min(4, LENGTHS[-1] // length // 8))
 
 
 def _repeat(run: Callable[[], Any], times: int) -> None:

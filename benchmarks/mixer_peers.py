@@ -448,10 +448,9 @@ def selective(draw: Draw, load) -> Iterator[Comparison]:
         arrays |= {"time_decay": draw.normal(width), "time_first": draw.normal(width)}
 
         def rwkv4(a):
-            weights = (a[f"{name}.weight"] for name in ("key", "value", "receptance"))
-            mixer = RWKV4TimeMixing(
-                *(a[name].reshape(-1) for name in mixes), *weights, a["time_decay"], a["time_first"], a["output.weight"]
-            )
+            mu_k, mu_v, mu_r = (a[name].reshape(-1) for name in mixes)
+            w_k, w_v, w_r, w_o = (a[f"{name}.weight"] for name in ("key", "value", "receptance", "output"))
+            mixer = RWKV4TimeMixing(mu_k, mu_v, mu_r, w_k, w_v, w_r, a["time_decay"], a["time_first"], w_o)
             return mixer(a["x"])[0]
 
         yield Comparison("rwkv4", "mixer", arrays, rwkv4, peers)

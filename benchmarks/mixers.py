@@ -1,6 +1,6 @@
 """Every mixer against its public implementations and against the limit: forward, and forward with gradient.
 
-    python -m benchmarks.mixers [--peers FOLDER] [--time 4096] [--width 512] [--heads 8] [--rounds 7] [--budget 4]
+    python -m benchmarks.mixers [--peers FOLDER] [--time 4096] [--width 512] [--heads 8] [--rounds 5] [--budget 2]
                                 [--only gla,rg_lru] [--parts peers,limits,length,step,import] [--write FILE.md]
 
 Batch 1, float32. Sides of a comparison get the same numbers and run in turn; outputs and gradients are compared in the same
@@ -43,6 +43,7 @@ class Side(NamedTuple):
 
     run: Callable[[], Any]
     numbers: Callable[[Any], Any]
+    compiled: bool = False
 
 
 class Row(NamedTuple):
@@ -70,10 +71,11 @@ def jax_sides(
 
     forward, both = jax.jit(function), jax.jit(pull)
     return {
-        "forward": Side(lambda: jax.block_until_ready(forward(given)), np.asarray),
+        "forward": Side(lambda: jax.block_until_ready(forward(given)), np.asarray, compiled=True),
         "with gradient": Side(
             lambda: jax.block_until_ready(both(given, g)),
             lambda found: (np.asarray(found[0]), {name: np.asarray(a) for name, a in found[1].items()}),
+            compiled=True,
         ),
     }
 
@@ -113,24 +115,24 @@ def difference(ours: Any, theirs: Any) -> float:
     return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), 1e-30))
 
 
-def turns(
-    sides: Mapping[str, Callable[[], Any]], rounds: int, budget: float
-) -> tuple[dict[str, Any], dict[str, list[float]]]:
+def turns(sides: Mapping[str, Side], rounds: int, budget: float) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """What each side gives, and its seconds in every round: as many rounds as fit in `rounds` times `budget` seconds.
 
-    Each side is run once before, to compile and to warm up. Where that takes longer than `budget`, a side that compiles
-    nothing is not run again, and its first time counts.
+    Each side is run once before, to warm up, and twice where it compiles. Where the last of these takes longer than
+    `budget`, the side is not run again, and that time counts.
     """
     found, first = {}, {}
-    for name, run in sides.items():
-        begin = time.perf_counter()
-        found[name] = run()
-        first[name] = time.perf_counter() - begin
+    for name, side in sides.items():
+        for _ in range(1 + side.compiled):
+            begin = time.perf_counter()
+            found[name] = side.run()
+            first[name] = time.perf_counter() - begin
     slow = {name for name in sides if name != "ours" and first[name] > budget}
-    quick = {name: run for name, run in sides.items() if name not in slow}
-    total = sum(first[name] for name in quick if name != "ours") or 1.0
-    seconds = alternate(quick, max(3, min(rounds, int(rounds * budget / total))), warm=1)
-    return found, seconds | {name: [first[name]] * len(seconds["ours"]) for name in slow}
+    quick = {name: side.run for name, side in sides.items() if name not in slow}
+    total = sum(first[name] for name in quick)
+    count = max(3, min(rounds, int(rounds * budget / max(total, 1e-9))))
+    seconds = alternate(quick, count, warm=1)
+    return found, seconds | {name: [first[name]] * count for name in slow}
 
 
 def measured(each: Comparison, rounds: int, budget: float) -> tuple[dict[str, list[Row]], list[str]]:
@@ -164,7 +166,7 @@ def compared(
     sides = {"ours": jax_sides(each.ours, each.arrays, cotangent)[which]}
     for peer, function in there:
         sides |= peer_sides(peer, function, each, cotangent, which)
-    found, seconds = turns({name: side.run for name, side in sides.items()}, rounds, budget)
+    found, seconds = turns(sides, rounds, budget)
     ours, rows = sides["ours"].numbers(found["ours"]), []
     for name in list(sides)[1:]:
         error = difference(ours, sides[name].numbers(found[name]))
@@ -229,8 +231,8 @@ def main() -> None:
     parser.add_argument("--time", type=int, default=4096)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--heads", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds; a peer slower than that is run once")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds; a peer slower than that is run once")
     parser.add_argument("--only", default="", help="mixers, separated by commas; all if not given")
     parser.add_argument("--parts", default="peers,limits,length,step,import")
     parser.add_argument("--write", default=None)
@@ -239,7 +241,7 @@ def main() -> None:
     sizes = options.time, options.width, options.heads
     report = []
     if "limits" in parts:
-        report += mixer_limits.limits(*sizes, 3 * options.rounds)
+        report += mixer_limits.limits(*sizes, 4 * options.rounds)
     if "import" in parts:
         report += mixer_limits.import_time(options.rounds)
     if "peers" in parts:

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="the benchmark's peers run on PyTorc
 
 from benchmarks import mixer_limits  # noqa: E402
 from benchmarks.mixer_peers import Comparison, Peer  # noqa: E402
-from benchmarks.mixers import Row, difference, fastest, measured, peers_table, turns  # noqa: E402
+from benchmarks.mixers import Row, Side, difference, fastest, measured, peers_table, turns  # noqa: E402
 
 
 def row(peer: str, theirs: float, ahead: float, goal: float = 3) -> Row:
@@ -50,7 +50,7 @@ def test_a_slow_side_is_run_once():
 
         return run
 
-    found, seconds = turns({name: side(name) for name in count}, rounds=4, budget=0.0)
+    found, seconds = turns({name: Side(side(name), str) for name in count}, rounds=4, budget=0.0)
     assert found == {"ours": "ours", "slow": "slow"}
     assert count["slow"] == 1 and count["ours"] > 2 and len(seconds["slow"]) == len(seconds["ours"])
 

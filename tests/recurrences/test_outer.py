@@ -10,7 +10,8 @@ import pytest
 
 from dualform.errors import InputError
 from dualform.recurrences import outer
-from dualform.recurrences.outer import _moderate, naive, products
+from dualform.recurrences.chunks import moderate, products
+from dualform.recurrences.outer import naive
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.loops import outer_loop
@@ -167,16 +168,16 @@ def outer_loop_of_flags(q, k, v, state, start, mask):
 
 @pytest.mark.parametrize("kind", ["rows", "columns"])
 def test_moderate_decays_are_divided_by(kind):
-    """Decays that allow quotients give the specification, gradients too; one that does not turns its group to halving."""
+    """Decays that allow quotients give the specification, gradients too; one that does not turns all to halving."""
     *given, decay = arguments(kind, 70)
     flags = [(jnp.zeros(70, bool), jnp.ones(70, bool)), (jnp.arange(70) == 5, jnp.arange(70) != 40)]
     slow = lambda *a: named(kind, *a, form="naive")
-    assert bool(_moderate(0.5 + 0.5 * decay[:64]))
+    assert bool(moderate(0.5 + 0.5 * decay[:64, None]))
     fast_gives_naive(lambda *a: named(kind, *a), slow, (*given, 0.5 + 0.5 * decay), flags)
 
 
 def test_a_batch_is_moderate_where_all_of_it_is():
     """The choice is one for a whole batch, and so are the values that follow from it."""
-    decays = jnp.stack([jnp.full((64, 2), 0.9), jnp.full((64, 2), 0.05)])
-    assert not bool(jax.vmap(_moderate, out_axes=None)(decays))
-    assert bool(jax.vmap(_moderate, out_axes=None)(decays[:1]))
+    decays = jnp.stack([jnp.full((64, 1, 2), 0.9), jnp.full((64, 1, 2), 0.05)])
+    assert not bool(jax.vmap(moderate, out_axes=None)(decays))
+    assert bool(jax.vmap(moderate, out_axes=None)(decays[:1]))

@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.recurrences.choice import choose
+from dualform.recurrences.chunks import products
 from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
-from dualform.recurrences.outer import products
 
 Form: TypeAlias = Literal["chunked", "naive"]
 

@@ -1,0 +1,193 @@
+"""What is inside the chunks of the outer-product recurrence, for each kind of decay, without the state carried into them.
+
+No logarithm is taken. At the border between two blocks, a token t behind it takes from a token s before it by
+
+    (q_t * before_t) . (k_s * after_s),     before_t: the product of the decays from the border to t,
+                                            after_s: the product of the decays behind s, up to the border,
+
+block by block, each twice as long as those below it. Every factor is a product of decays, so at most 1: nothing overflows, a
+decay of 0 forgets exactly (a `start` is one), and a product that underflows is one that is as small.
+
+Where all decays of a call are moderate (`moderate`), one product does for the whole chunk: (q_t * before_t) . (k_s / before_s),
+with before the product from the chunk's beginning. A quotient loses no digits there.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+LEAST, LEAST_PRODUCT = 0.1, 1e-24
+"""The least decay, and the least product of the decays in a chunk, that are divided by. The gradient of a decay is then a
+difference whose rounding is divided by the decay, and so must stay small beside it."""
+
+
+class Chunk(NamedTuple):
+    """What chunks say without the state that is carried into them, S, (chunk, d_k, d_v).
+
+    - y: what their tokens take from each other, (chunk, time, d_v).
+    - queries, gain: they take gain * S^T query from S; gain (chunk, time, d_v), or None, which is 1.
+    - write, left: they leave left * S + write.
+    """
+
+    y: Array
+    queries: Array
+    gain: Array | None
+    write: Array
+    left: Array
+
+    def read(self, state):
+        """All that the tokens read."""
+        taken = jnp.einsum("ctk,ckv->ctv", self.queries, state)
+        return self.y + (taken if self.gain is None else self.gain * taken)
+
+
+def without_decay(q, k, v):
+    """Chunks in which nothing is forgotten."""
+    y = jnp.tril(jnp.einsum("ctk,csk->cts", q, k)) @ v
+    return Chunk(y, q, None, jnp.einsum("csk,csv->ckv", k, v), jnp.ones((len(q), 1, 1), q.dtype))
+
+
+def of_a_head(q, k, v, decay):
+    """Chunks with one decay for the whole state."""
+    left = products(decay)
+    y = (jnp.einsum("ctk,csk->cts", q, k) * left) @ v
+    before = left[:, :, 0] * decay[:, :1]
+    write = jnp.einsum("csk,csv->ckv", k * left[:, -1, :, None], v)
+    return Chunk(y, q * before[:, :, None], None, write, before[:, -1][:, None, None])
+
+
+def _of_rows(form, q, k, v, decay):
+    """Chunks with a decay for each row of the state."""
+    left, before, after = form(q, k, decay)
+    return Chunk(left @ v, q * before, None, jnp.einsum("csk,csv->ckv", k * after, v), before[:, -1][:, :, None])
+
+
+def _rows_by_halving(q, k, decay):
+    """What tokens take from each other, and the products of the decays up to and behind each."""
+    left, before, after = jnp.sum(q * k, axis=-1).reshape(-1, 1, 1), *_alone(decay)
+    while before.shape[1] < q.shape[1]:
+        # The border runs through the middle of each block: (block, half, token, channel).
+        (before_l, before_r), (after_l, after_r) = _halves(before), _halves(after)
+        q_r, k_l = (a.reshape(-1, 2, *before.shape[1:])[:, i] for a, i in ((q, 1), (k, 0)))
+        left = _below(left, jnp.einsum("ctk,csk->cts", q_r * before_r, k_l * after_l))
+        before, after = _across(before_l, before_r, after_l, after_r)
+    return left, before, after
+
+
+def _rows_by_quotients(q, k, decay):
+    """The same, where no product of the decays is too small to be divided by."""
+    before = _up_to(decay)
+    left = jnp.tril(jnp.einsum("ctk,csk->cts", q * before, k / before))
+    return left, before, before[:, -1:] / before
+
+
+def _of_columns(form, q, k, v, decay):
+    """Chunks with a decay for each column of the state."""
+    y, before, after = form(q, k, v, decay)
+    return Chunk(y, q, before, jnp.einsum("csk,csv->ckv", k, v * after), before[:, -1][:, None])
+
+
+def _columns_by_halving(q, k, v, decay):
+    """What tokens take from each other, and the products of the decays up to and behind each."""
+    y, before, after = jnp.sum(q * k, axis=-1, keepdims=True) * v, *_alone(decay)
+    while before.shape[1] < q.shape[1]:
+        (before_l, before_r), (after_l, after_r) = _halves(before), _halves(after)
+        time = before.shape[1]
+        q_r, k_l, v_l = (a.reshape(-1, 2, time, a.shape[2])[:, i] for a, i in ((q, 1), (k, 0), (v, 0)))
+        taken = before_r * (jnp.einsum("ctk,csk->cts", q_r, k_l) @ (v_l * after_l))
+        y = (y.reshape(-1, 2, time, y.shape[2]) + jnp.stack([jnp.zeros_like(taken), taken], 1)).reshape(y.shape)
+        before, after = _across(before_l, before_r, after_l, after_r)
+    return y, before, after
+
+
+def _columns_by_quotients(q, k, v, decay):
+    """The same, where no product of the decays is too small to be divided by."""
+    before = _up_to(decay)
+    taken = jnp.tril(jnp.einsum("ctk,csk->cts", q, k)) @ (v / before)
+    return before * taken, before, before[:, -1:] / before
+
+
+@jax.custom_vjp
+def _up_to(decay):
+    """The products of moderate decays up to each token, (chunk, time, channel), by halving."""
+    before, time = decay, 1
+    while time < decay.shape[1]:
+        left, right = jnp.moveaxis(before.reshape(len(decay), -1, 2, time, decay.shape[2]), 2, 0)
+        before, time = jnp.stack([left, right * left[:, :, -1:]], 2).reshape(decay.shape), 2 * time
+    return before
+
+
+def _up_to_forward(decay):
+    before = _up_to(decay)
+    return before, (decay, before)
+
+
+def _up_to_backward(kept, g):
+    """A decay is a factor of every product from its token on: the sum of g * before over those, divided by it."""
+    decay, before = kept
+    time = decay.shape[1]
+    return (jnp.einsum("ut,ctk->cuk", jnp.triu(jnp.ones((time, time), g.dtype)), g * before) / decay,)
+
+
+_up_to.defvjp(_up_to_forward, _up_to_backward)
+
+
+@jax.custom_batching.custom_vmap
+def moderate(decay):
+    """True where all products of these decays, (..., time, head, channel), may be divided by."""
+    return (jnp.min(decay) >= LEAST) & (jnp.min(jnp.prod(decay, axis=-3)) >= LEAST_PRODUCT)
+
+
+@moderate.def_vmap
+def moderate_of_all(size, batched, decay):
+    """One answer for a whole batch, so that only one of two forms is run."""
+    del size, batched
+    return moderate(decay), False
+
+
+OF_ROWS = partial(_of_rows, _rows_by_quotients), partial(_of_rows, _rows_by_halving)
+OF_COLUMNS = partial(_of_columns, _columns_by_quotients), partial(_of_columns, _columns_by_halving)
+
+
+def _alone(decay):
+    """Of blocks of a single token: the product of the decays up to the token, and behind it; (block, 1, channel)."""
+    before = decay.reshape(-1, 1, decay.shape[-1])
+    return before, jnp.ones_like(before)
+
+
+def _halves(a):
+    """Of blocks taken two and two: the left ones, and the right ones."""
+    pairs = a.reshape(-1, 2, *a.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _across(before_l, before_r, after_l, after_r):
+    """The products up to and behind each token in blocks twice as long, from those of their halves."""
+    before = jnp.concatenate([before_l, before_r * before_l[:, -1:]], 1)
+    return before, jnp.concatenate([after_l * before_r[:, -1:], after_r], 1)
+
+
+def _below(left, across):
+    """Lower triangular blocks twice as long, from those on the diagonal and what lies between them."""
+    upper, lower = _halves(left)
+    return jnp.concatenate(
+        [jnp.concatenate([upper, jnp.zeros_like(across)], -1), jnp.concatenate([across, lower], -1)], -2
+    )
+
+
+def products(decay: Float[Array, "*batch time"]) -> Float[Array, "*batch time time"]:
+    """left[t, s] = product of decay_u for s < u <= t: 1 on the diagonal and 0 above; time must be a power of two.
+
+    By halving, without division or logarithm.
+    """
+    *batch, time = decay.shape
+    before = decay.reshape(-1, 1)
+    left, after = jnp.ones_like(before)[..., None], jnp.ones_like(before)
+    while before.shape[1] < time:
+        (before_l, before_r), (after_l, after_r) = _halves(before), _halves(after)
+        left = _below(left, before_r[:, :, None] * after_l[:, None])
+        before, after = _across(before_l, before_r, after_l, after_r)
+    return left.reshape(*batch, time, time)
