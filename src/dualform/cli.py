@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     command = tyro.cli(Command, prog="dualform", args=arguments, description=ABOUT)  # pyright: ignore
     try:
-        return command.run()
+        return command()
     except DivergedError as error:
         return say(error, 1)
     except DualformError as error:

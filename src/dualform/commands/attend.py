@@ -41,7 +41,7 @@ class Attend:
     out: Path = Path("attention.html")
     """The page; a name without .html is a folder for `dualform serve`, for maps too large for a page."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.models.load import load
         from dualform.reports.attend import Question, attend, write_view

@@ -34,7 +34,7 @@ class Construct:
     out: Path | None = None
     """Where to save the RNN (safetensors)."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.construct import STACKS, build, build_stack
         from dualform.reports.console import Console

@@ -39,7 +39,7 @@ class Discover:
     out: Path | None = None
     """The run's folder; runs/PRESET-SEED by default."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.experiments.identification import identify, preset
         from dualform.reports.console import Console

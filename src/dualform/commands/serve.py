@@ -17,7 +17,7 @@ class Serve:
     browser: bool = True
     """Open a browser; without it, only the address is printed."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         import webbrowser
 

@@ -15,7 +15,7 @@ class View:
     browser: bool = True
     """Open a browser; without it, only the report's path is printed."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         import webbrowser
 
