@@ -179,7 +179,8 @@ def _by_chunks(queries, keys, values, state, decay, on_values, start, mask, chun
         y, final = _group(jax.checkpoint(forms[-1]), state, tuple(a[0] for a in parts), _by_diagonal)
     else:
         # Short sequences are halved in any case: one program for them.
-        y, final = _in_turn(forms if time >= CHUNK else forms[-1:], state, parts)
+        found: Any = _in_turn(forms if time >= CHUNK else forms[-1:], state, parts)
+        y, final = found
     y = y.reshape(-1, *y.shape[-2:])[:time]
     if mask is not None:
         y, final = jnp.where(rows(mask, y), y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, state)
