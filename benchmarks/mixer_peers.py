@@ -9,7 +9,7 @@ in logarithms are theirs; ours is given the same numbers.
 import importlib
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ GEMMA = "pip download --no-deps recurrentgemma==1.0.1, unzipped into --peers"
 TRANSFORMERS = "pip install transformers==5.23.0"
 PORT = "pip download --no-deps minGRU-pytorch==0.2.1, unzipped into --peers"
 SCANS = "pip download --no-deps mingru-scans==0.2.0, unzipped into --peers"
+RWKV = "transformers RwkvSelfAttention"
 MAMBAPY = "pip download --no-deps mambapy==1.2.0, unzipped into --peers"
 
 
@@ -271,15 +272,17 @@ def call(module: torch.nn.Module, a: Arrays, *arguments: Any, **keywords: Any) -
 
 
 def module_peers(
-    draw: Draw, makers: dict[str, tuple[Callable[[], torch.nn.Module], Callable[..., Any], str]], loop: bool = False
+    draw: Draw,
+    makers: dict[str, tuple[Callable[[], torch.nn.Module], Callable[..., Any], str]],
+    loops: Collection[str] = (),
 ):
-    """Arrays of the first module that can be made, and peers that all run on them."""
+    """Arrays of the first module that can be made, and peers that all run on them; those in `loops` are loops, see `Peer`."""
     arrays, peers = None, []
     for name, (make, run, how) in makers.items():
         try:
             module = make().eval()
             arrays = draw.of(module) if arrays is None else arrays
-            peers.append(Peer(name, partial(partial, run, module), how, loop=loop))
+            peers.append(Peer(name, partial(partial, run, module), how, loop=name in loops))
         except ImportError as error:
             peers.append(Peer(name, partial(_raise, error), how))
     return arrays, tuple(peers)
@@ -416,7 +419,7 @@ def selective(draw: Draw, load) -> Iterator[Comparison]:
         "mambapy (parallel scan)": (of_mambapy, call, MAMBAPY),
         "transformers MambaMixer": (of_transformers, call, TRANSFORMERS),
     }
-    arrays, peers = module_peers(draw, makers)
+    arrays, peers = module_peers(draw, makers, loops=makers)
     if arrays is not None:
         yield Comparison("mamba", "mixer", arrays, lambda a: mamba(a)["y"], peers, goal=3)
 
@@ -441,7 +444,7 @@ def selective(draw: Draw, load) -> Iterator[Comparison]:
         config = hub("rwkv").RwkvConfig(hidden_size=width, attention_hidden_size=width, num_hidden_layers=1)
         return hub("rwkv").RwkvSelfAttention(config)
 
-    arrays, peers = module_peers(draw, {"transformers RwkvSelfAttention": (of_rwkv, call, TRANSFORMERS)}, loop=True)
+    arrays, peers = module_peers(draw, {RWKV: (of_rwkv, call, TRANSFORMERS)}, loops=(RWKV,))
     if arrays is not None:
         mixes = [f"time_mix_{part}" for part in ("key", "value", "receptance")]
         arrays |= {name: draw.random.random(arrays[name].shape, np.float32) for name in mixes}
