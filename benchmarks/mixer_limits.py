@@ -18,7 +18,7 @@ import torch
 from benchmarks.alternate import alternate, ratio
 from dualform.mixers import AbstractMixer, registry
 from dualform.recurrences import diagonal, outer
-from dualform.recurrences.outer import CHUNK
+from dualform.recurrences.chunks import CHUNK
 
 LENGTHS = (1024, 4096, 16384, 65536)
 FLAT = 1.3

@@ -229,9 +229,8 @@ def delta_rules(load, draw: Draw) -> Iterator[Comparison]:
     by_head = lambda a: a[None].transpose(1, 2)
 
     def ours(a):
-        gate = (jnp.exp(a["g"]),) if "g" in a else ()
-        head = lambda q, k, v, b, *g: delta(q, k, v, b, decay=g[0] if g else None)[0]
-        return jax.vmap(head, in_axes=1, out_axes=1)(scale * a["q"], a["k"], a["v"], a["beta"], *gate)
+        decay = jnp.exp(a["g"]) if "g" in a else None
+        return delta(scale * a["q"], a["k"], a["v"], a["beta"], decay=decay)[0]
 
     def plain(name):
         def ready():

@@ -1,5 +1,7 @@
 """The delta rule against its specification, the loop on paper, and the matrix that it is."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -39,7 +41,7 @@ def called(*a, **options):
     return delta(*a[:5], decay=a[5], **flags_of(*a[6:]), **options)
 
 
-@pytest.mark.parametrize("form", ["naive", "chunked"])
+@pytest.mark.parametrize("form", ["naive", "chunked", "parallel"])
 def test_forms_give_the_loop(form):
     """Values and the gradients of all arguments are those of the loop, with flags and without."""
     fast_gives_naive(lambda *a: called(*a, form=form), loop, arguments(), ((), *FLAGS))
@@ -51,6 +53,20 @@ def test_long_sequences_give_naive(time):
     random = np.random.default_rng(time)
     flags = [(jnp.asarray(random.random(time) < 0.03), jnp.asarray(random.random(time) < 0.9))]
     fast_gives_naive(called, lambda *a: called(*a, form="naive"), arguments(time), flags)
+
+
+@pytest.mark.parametrize("form", ["chunked", "parallel"])
+def test_several_heads_are_each_alone(form):
+    """Heads at once, in groups of chunks, give the specification of each, with decays and without."""
+    keys, time = jr.split(jr.key(1), 6), 70
+    q, k, v = (normal(keys[i], (time, 2, d)) for i, d in enumerate((3, 3, 2)))
+    k = k / jnp.linalg.norm(k, axis=-1, keepdims=True)
+    beta, decay = (jr.uniform(key, (time, 2), jnp.float64, 0, 1) for key in keys[3:5])
+    alone = lambda *a: jax.vmap(partial(called, form="naive"), in_axes=(1, 1, 1, 1, 0, 1), out_axes=(1, 0))(*a)
+    given = q, k, v, beta, normal(keys[5], (2, 3, 2)), decay
+    fast_gives_naive(lambda *a: called(*a, chunk=4, form=form), alone, given)
+    plain = lambda *a: delta(*a, chunk=4, form=form)
+    fast_gives_naive(plain, lambda *a: alone(*a, jnp.ones_like(beta)), given[:5])
 
 
 def test_extremes():
@@ -117,7 +133,7 @@ def test_absent_tokens_leave_the_state_to_the_bit():
         ({"state": jnp.zeros((2, 3))}, r"state has shape \(2, 3\); the inputs need \(3, 2\)"),
         ({"mask": jnp.zeros(5, int)}, r"mask must be an array of one boolean .* of int64"),
         ({"chunk": 3}, "chunk is 3; it must be at least 1 token, and a power of two"),
-        ({"form": "fast"}, "delta has no form 'fast'; it has chunked, naive"),
+        ({"form": "fast"}, "delta has no form 'fast'; it has chunked, parallel, naive"),
     ],
 )
 def test_bad_input(unchecked, changed, message):

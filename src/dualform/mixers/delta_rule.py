@@ -128,9 +128,9 @@ class DeltaRule(AbstractNormedHeads):
         return (q, k, b, self.decay(x, q.dtype), jax.nn.sigmoid(c), tail_q, tail_k), gate
 
     def decay(self, x, wide):
-        """a, (time, head)."""
+        """a, (time, head), or None where nothing is forgotten."""
         if self.w_a is None or self.a_log is None or self.a_bias is None:
-            return jnp.ones((len(x), len(self.w_q)), wide)
+            return None
         steps = jax.nn.softplus(project(x, self.w_a).astype(wide) + self.a_bias.astype(wide)[None])
         return jnp.exp(-jnp.exp(self.a_log.astype(wide))[None] * steps)
 
@@ -145,9 +145,7 @@ class DeltaRule(AbstractNormedHeads):
     def recall(self, chosen, v, memory, start, mask):
         """The delta rule over values v, (time, head, any width)."""
         q, k, b, a, *_ = chosen
-        head = lambda q, k, v, b, s, a: delta(q, k, v, b, s, decay=a, start=start, mask=mask)
-        axes = (1, 1, 1, 1, None if memory is None else 0, 1)
-        return jax.vmap(head, in_axes=axes, out_axes=(1, 0))(q, k, v, b, memory, a)
+        return delta(q, k, v, b, memory, decay=a, start=start, mask=mask)
 
     def weights(self, x, state, start, mask):
         """What each head reads of each token's v, behind its convolution and silu, times the norm's scale."""

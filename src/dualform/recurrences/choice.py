@@ -14,6 +14,7 @@ LOGGER = logging.getLogger(__name__)
 _PREFERRED: dict[str, dict[str, str]] = {
     "diagonal": {"cpu": "scan", "other": "associative"},
     "outer": {"cpu": "chunked", "other": "parallel"},
+    "delta": {"cpu": "chunked", "other": "parallel"},
 }
 """By recurrence: the form on a CPU, and on accelerators. A recurrence that is not here takes the first of its forms."""
 

@@ -19,9 +19,34 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+CHUNK = 64
+"""Tokens in a chunk, unless another number is asked for."""
+
+GROUP, BATCH = 8, 64
+"""Chunks that a chunked form works on at once, at most; and chunks times heads, so that they fit in a cache."""
+
 LEAST, LEAST_PRODUCT = 0.1, 1e-24
 """The least decay, and the least product of the decays in a chunk, that are divided by. The gradient of a decay is then a
 difference whose rounding is divided by the decay, and so must stay small beside it."""
+
+
+def in_groups(parts, fills, chunk, most):
+    """Time cut into chunks and these into groups: (group, chunk, time, ...), with at most `most` chunks in a group.
+
+    `fills`: what each of the parts is padded with behind its end.
+    """
+    time = len(parts[0])
+    size = min(chunk, 1 << (time - 1).bit_length())
+    chunks = -(-time // size)
+    groups = -(-chunks // max(1, most))
+    together = -(-chunks // groups)  # no group is much emptier than the others
+    padding = groups * together * size - time
+
+    def cut(a, fill):
+        padded = jnp.pad(a, ((0, padding), *[(0, 0)] * (a.ndim - 1)), constant_values=fill)
+        return padded.reshape(groups, together, size, *a.shape[1:])
+
+    return tuple(cut(a, fill) for a, fill in zip(parts, fills, strict=False))
 
 
 class Chunk(NamedTuple):
@@ -50,13 +75,24 @@ def without_decay(q, k, v):
     return Chunk(y, q, None, jnp.einsum("csk,csv->ckv", k, v), jnp.ones((len(q), 1, 1), q.dtype))
 
 
-def of_a_head(q, k, v, decay):
-    """Chunks with one decay for the whole state."""
-    left = products(decay)
+def _of_a_head(form, q, k, v, decay):
+    """Chunks with one decay for the whole state, (chunk, time, 1)."""
+    left, before = form(decay)
     y = (jnp.einsum("ctk,csk->cts", q, k) * left) @ v
-    before = left[:, :, 0] * decay[:, :1]
     write = jnp.einsum("csk,csv->ckv", k * left[:, -1, :, None], v)
-    return Chunk(y, q * before[:, :, None], None, write, before[:, -1][:, None, None])
+    return Chunk(y, q * before, None, write, before[:, -1:])
+
+
+def _head_by_halving(decay):
+    """The products of the decays from each token to each later one, and those up to each."""
+    left = products(decay[:, :, 0])
+    return left, left[:, :, :1] * decay[:, :1]
+
+
+def _head_by_quotients(decay):
+    """The same, where no product of the decays is too small to be divided by."""
+    before = _up_to(decay)
+    return jnp.tril(before * (1 / before[:, :, 0])[:, None]), before
 
 
 def _of_rows(form, q, k, v, decay):
@@ -148,6 +184,7 @@ def moderate_of_all(size, batched, decay):
     return moderate(decay), False
 
 
+OF_A_HEAD = partial(_of_a_head, _head_by_quotients), partial(_of_a_head, _head_by_halving)
 OF_ROWS = partial(_of_rows, _rows_by_quotients), partial(_of_rows, _rows_by_halving)
 OF_COLUMNS = partial(_of_columns, _columns_by_quotients), partial(_of_columns, _columns_by_halving)
 

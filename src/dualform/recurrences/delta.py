@@ -6,7 +6,9 @@ have been accounted for: with L[t, s] the product of the decays behind s up to t
     u = (I + strictly lower(diag(b) K K^T * L))^-1 diag(b) (V - diag(before) K S),   y = (Q K^T * L) u + diag(before) Q S,
 
 where S is the state before the chunk and before_t the product of its decays up to t. The inverse is taken by halving, with
-matrix products alone. Decays are multiplied, never divided by, so a decay of 0 forgets exactly.
+matrix products alone. Decays are multiplied, never divided by, so a decay of 0 forgets exactly. What does not need the state
+is computed for a few chunks of all heads at a time, so that it stays in a cache ("chunked"), or for all at once ("parallel");
+then the state is carried from chunk to chunk.
 """
 
 from collections.abc import Callable
@@ -19,13 +21,10 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.recurrences.choice import choose
-from dualform.recurrences.chunks import products
+from dualform.recurrences.chunks import BATCH, CHUNK, GROUP, in_groups, products
 from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 
-Form: TypeAlias = Literal["chunked", "naive"]
-
-CHUNK = 64
-"""Tokens in a chunk, unless another number is asked for."""
+Form: TypeAlias = Literal["chunked", "parallel", "naive"]
 
 
 def naive(
@@ -51,76 +50,89 @@ def naive(
 
 
 def delta(
-    queries: Float[Array, "time d_k"],
-    keys: Float[Array, "time d_k"],
-    values: Float[Array, "time d_v"],
-    beta: Float[Array, " time"],
-    state: Float[Array, "d_k d_v"] | None = None,
+    queries: Float[Array, "time *head d_k"],
+    keys: Float[Array, "time *head d_k"],
+    values: Float[Array, "time *head d_v"],
+    beta: Float[Array, "time *head"],
+    state: Float[Array, "*head d_k d_v"] | None = None,
     *,
-    decay: Float[Array, " time"] | None = None,
+    decay: Float[Array, "time *head"] | None = None,
     start: Bool[Array, " time"] | None = None,
     mask: Bool[Array, " time"] | None = None,
     reverse: bool = False,
     chunk: int = CHUNK,
     form: Form | None = None,
-) -> tuple[Float[Array, "time d_v"], Float[Array, "d_k d_v"]]:
-    """y_t = S_t^T q_t of S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T, for one head; `jax.vmap` over heads.
+) -> tuple[Float[Array, "time *head d_v"], Float[Array, "*head d_k d_v"]]:
+    """y_t = S_t^T q_t of S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T, for one head, or for each of several.
 
     **Arguments:**
 
-    - queries, keys: (time, d_k); for a stable memory keys have length 1.  values: (time, d_v).
-    - beta: (time,), how much of what the key finds is replaced: 0 nothing, 1 all of it, 2 a reflection.
-    - state: (d_k, d_v), what is remembered before the first token; zero if not given.
-    - decay: (time,), a_t in [0, 1] (not its logarithm); 1 if not given.
+    - queries, keys: (time, d_k), or (time, head, d_k); for a stable memory keys have length 1.  values: (time, d_v), or
+      (time, head, d_v).
+    - beta: (time,), or (time, head), how much of what the key finds is replaced: 0 nothing, 1 all of it, 2 a reflection.
+    - state: (d_k, d_v) of each head, what is remembered before the first token; zero if not given.
+    - decay: in the shape of beta, a_t in [0, 1] (not its logarithm); 1 if not given.
     - start: (time,), True where a document begins: what came before is forgotten, exactly.
     - mask: (time,), False where there is no token: the state stays as it is, to the bit, and the output is 0. A `start`
       there is ignored.
     - reverse: from the last token to the first; `start` then marks the first token *met* of each document.
     - chunk: tokens in a chunk, a power of two.
-    - form: "chunked", or "naive" (one token after the other); chosen by `choice.choose` if not given.
+    - form: "chunked" (a few chunks after the other), "parallel" (the inside of all chunks at once), or "naive" (one token
+      after the other); chosen by `choice.choose` if not given.
 
-    **Returns:** y (time, d_v) and the state after the last token (d_k, d_v), both in float32 or wider.
+    **Returns:** y, in the shape of the values, and the state after the last token, both in float32 or wider.
 
     **Raises:** `InputError` where the shapes do not fit, or there is no token.
 
     **Source:** Yang et al. 2024 (arXiv 2406.06484) and 2025 (arXiv 2412.06464); the inverse by halving is ours.
     """
     _check(queries, keys, values, beta, state, decay, start, mask, chunk)
-    time, d_k = queries.shape
+    alone = queries.ndim == 2
+    if alone:
+        queries, keys, values, beta = (a[:, None] for a in (queries, keys, values, beta))
+        state, decay = (None if a is None else jnp.expand_dims(a, i) for i, a in enumerate((state, decay)))
+    time, heads, d_k = queries.shape
     wide = accumulator(*(a.dtype for a in (queries, keys, values, beta)))
-    state = jnp.zeros((d_k, values.shape[1]), wide) if state is None else state.astype(wide)
-    decay = jnp.ones(time, wide) if decay is None else decay.astype(wide)
+    state = jnp.zeros((heads, d_k, values.shape[2]), wide) if state is None else state.astype(wide)
     turn: Callable[[Array], Array] = lambda a: a[::-1] if reverse else a
     queries, keys, values, beta = (turn(a).astype(wide) for a in (queries, keys, values, beta))
-    decay = turn(decay)
-    mask = None if mask is None else turn(mask)
+    decay = jnp.ones_like(beta) if decay is None else turn(decay).astype(wide)
+    start, mask = (None if a is None else turn(a) for a in (start, mask))
+    rows = lambda flags, a: flags.reshape(-1, *[1] * (a.ndim - 1))
     if start is not None:
-        decay = jnp.where(turn(start), jnp.zeros_like(decay), decay)
+        decay = jnp.where(rows(start, decay), jnp.zeros_like(decay), decay)
     if mask is not None:
-        queries, keys, values = (jnp.where(mask[:, None], a, jnp.zeros_like(a)) for a in (queries, keys, values))
-        beta, decay = jnp.where(mask, beta, jnp.zeros_like(beta)), jnp.where(mask, decay, jnp.ones_like(decay))
-    if choose("delta", ("chunked", "naive"), form, time=time) == "naive":
+        given = queries, keys, values, beta
+        queries, keys, values, beta = (jnp.where(rows(mask, a), a, jnp.zeros_like(a)) for a in given)
+        decay = jnp.where(rows(mask, decay), decay, jnp.ones_like(decay))
+    chosen = choose("delta", ("chunked", "parallel", "naive"), form, time=time)
+    if chosen == "naive":
         present = jnp.ones(time, bool) if mask is None else mask
-        y, final = naive(queries, keys, values, beta, state, decay, present)
+        each = jax.vmap(naive, in_axes=(1, 1, 1, 1, 0, 1, None), out_axes=(1, 0))
+        y, final = each(queries, keys, values, beta, state, decay, present)
     else:
-        y, final = _chunked(queries, keys, values, beta, state, decay, chunk)
+        y, final = _by_chunks(queries, keys, values, beta, state, decay, chunk, parallel=chosen == "parallel")
         if mask is not None:
-            y, final = jnp.where(mask[:, None], y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, state)
-    return turn(y), final
+            y, final = jnp.where(rows(mask, y), y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, state)
+    return (turn(y[:, 0]), final[0]) if alone else (turn(y), final)
 
 
 def _check(queries, keys, values, beta, state, decay, start, mask, chunk) -> None:
     shapes = f"queries {queries.shape}, keys {keys.shape}, values {values.shape}"
     require(
-        queries.ndim == values.ndim == 2 and queries.shape == keys.shape and len(values) == len(queries),
-        f"queries and keys must be (time, d_k) and values (time, d_v); got {shapes}.",
+        queries.ndim == values.ndim
+        and queries.ndim in (2, 3)
+        and queries.shape == keys.shape
+        and values.shape[:-1] == queries.shape[:-1],
+        f"queries and keys must be (time, d_k) and values (time, d_v); got {shapes}. Several heads come after time, in all "
+        "of them.",
     )
-    time, d_k = queries.shape
+    time, *heads, d_k = queries.shape
     check_time(time)
     for name, a in (("beta", beta), ("decay", decay)):
-        found = getattr(a, "shape", None)
-        require(a is None or found == (time,), f"{name} has shape {found}; it must be ({time},), one for each token.")
-    check_state("state", state, (d_k, values.shape[1]))
+        found, needed = getattr(a, "shape", None), (time, *heads)
+        require(a is None or found == needed, f"{name} has shape {found}; it must be {needed}, one for each token.")
+    check_state("state", state, (*heads, d_k, values.shape[-1]))
     check_flags(time, start, mask)
     check_decay("decay", decay)
     require(
@@ -128,44 +140,72 @@ def _check(queries, keys, values, beta, state, decay, start, mask, chunk) -> Non
     )
 
 
-def _chunked(queries, keys, values, beta, state, decay, chunk):
-    time = len(queries)
-    size = min(chunk, 1 << (time - 1).bit_length())
-    padding = -time % size
-    cut = lambda a, fill: jnp.pad(a, ((0, padding), *[(0, 0)] * (a.ndim - 1)), constant_values=fill).reshape(
-        -1, size, *a.shape[1:]
-    )
-    prepared = jax.checkpoint(_prepare)(*(cut(a, 0) for a in (queries, keys, values, beta)), cut(decay, 1))
+def _by_chunks(queries, keys, values, beta, state, decay, chunk, parallel):
+    """All of time, (time, head, channel), in groups of chunks, one after the other."""
+    time, heads, _ = queries.shape
+    parts = queries, keys, values, beta, decay
+    parts = in_groups(parts, (0, 0, 0, 0, 1), chunk, time if parallel else min(GROUP, BATCH // heads))
+    # The gradient keeps the states before the groups, and computes what is inside them again.
+    final, y = jax.lax.scan(jax.checkpoint(_group, prevent_cse=False), state, parts)
+    return y.reshape(-1, *y.shape[-2:])[:time], final
+
+
+def _group(state, parts):
+    """The last state and y, (chunk, time, head, d_v), of some chunks: what is inside them for all heads at once."""
+    chunks, size, heads, *_ = parts[0].shape
+    # One axis of chunks and heads together, before time.
+    flat = lambda a: jnp.moveaxis(a, 2, 1).reshape(chunks * heads, size, *a.shape[3:])
+    deep = lambda a: a.reshape(chunks, heads, *a.shape[1:])
 
     def step(state, inputs):
-        scores, read, seen, written, asked, total = inputs
-        u = written - seen @ state
-        return total * state + asked.T @ u, scores @ u + read @ state
+        seen_and_read, written, scores, asked, total = inputs
+        taken = seen_and_read @ state
+        u = written - taken[:, :size]
+        return total * state + jnp.einsum("htk,htv->hkv", asked, u), scores @ u + taken[:, size:]
 
-    final, y = jax.lax.scan(jax.checkpoint(step), state, prepared)
-    return y.reshape(-1, y.shape[-1])[:time], final
+    prepared = tuple(deep(a) for a in _prepare(*(flat(a) for a in parts)))
+    final, y = jax.lax.scan(step, state, prepared, unroll=chunks <= GROUP)
+    return final, jnp.moveaxis(y, 1, 2)
 
 
 def _prepare(q, k, v, b, decay):
-    """What each chunk needs of its own tokens, for all chunks at once."""
+    """What each chunk needs of its own tokens: (chunk, time, ...)."""
+    size, d_k = k.shape[1:]
+    against = jnp.einsum("ctk,csk->cts", jnp.concatenate([k, q], 1), k)
     left = products(decay)
     before = left[:, :, 0] * decay[:, :1]
-    inverse = inverted(b[:, :, None] * jnp.einsum("ctk,csk->cts", k, k) * left) * b[:, None, :]
-    scores = jnp.einsum("ctk,csk->cts", q, k) * left
-    seen, written = inverse @ (before[:, :, None] * k), inverse @ v
-    return scores, before[:, :, None] * q, seen, written, k * left[:, -1, :, None], before[:, -1, None, None]
+    scale = lambda by, a: by[:, :, None] * a
+    inverse = inverted(scale(b, against[:, :size] * left))
+    found = inverse @ scale(b, jnp.concatenate([scale(before, k), v], 2))
+    return (
+        jnp.concatenate([found[:, :, :d_k], scale(before, q)], 1),
+        found[:, :, d_k:],
+        against[:, size:] * left,
+        scale(left[:, -1], k),
+        before[:, -1, None, None],
+    )
 
 
+@jax.custom_jvp
 def inverted(a: Float[Array, "*batch time time"]) -> Float[Array, "*batch time time"]:
-    """(I + strictly lower part of a)^-1, by halving; time must be a power of two.
+    """(I + strictly lower part of a)^-1 = X, by halving; time must be a power of two. Its differential is -X dA X."""
+    return _halved(a)
 
-    Of [[A, 0], [C, B]] the inverse is [[A^-1, 0], [-B^-1 C A^-1, B^-1]].
-    """
+
+@inverted.defjvp
+def _inverted_jvp(primals, tangents):
+    (a,), (moved,) = primals, tangents
+    x = inverted(a)
+    return x, -(x @ jnp.tril(moved, -1) @ x)
+
+
+def _halved(a):
+    """Of [[A, 0], [C, B]] the inverse is [[A^-1, 0], [-B^-1 C A^-1, B^-1]]."""
     time = a.shape[-1]
     if time == 1:
         return jnp.ones_like(a)
     half = time // 2
-    upper, lower = inverted(a[..., :half, :half]), inverted(a[..., half:, half:])
+    upper, lower = _halved(a[..., :half, :half]), _halved(a[..., half:, half:])
     across = -lower @ a[..., half:, :half] @ upper
     zeros = jnp.zeros_like(across)
     return jnp.concatenate([jnp.concatenate([upper, zeros], -1), jnp.concatenate([across, lower], -1)], -2)

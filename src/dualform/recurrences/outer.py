@@ -16,17 +16,21 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.recurrences.choice import choose
-from dualform.recurrences.chunks import OF_COLUMNS, OF_ROWS, moderate, of_a_head, without_decay
+from dualform.recurrences.chunks import (
+    BATCH,
+    CHUNK,
+    GROUP,
+    OF_A_HEAD,
+    OF_COLUMNS,
+    OF_ROWS,
+    in_groups,
+    moderate,
+    without_decay,
+)
 from dualform.recurrences.diagonal import diagonal
 from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["chunked", "parallel", "naive"]
-
-CHUNK = 64
-"""Tokens in a chunk, unless another number is asked for."""
-
-GROUP, BATCH = 8, 64
-"""Chunks that the chunked form works on at once, at most; and chunks times heads, so that they fit in a cache."""
 
 
 def naive(
@@ -160,21 +164,13 @@ def _by_chunks(queries, keys, values, state, decay, on_values, start, mask, chun
         # Queries too, or what they hold where there is no token, NaN included, would reach the keys' gradients.
         queries, keys, values = (jnp.where(rows(mask, a), a, jnp.zeros_like(a)) for a in (queries, keys, values))
         decay = None if decay is None else jnp.where(rows(mask, decay), decay, jnp.ones_like(decay))
-    size = min(chunk, 1 << (time - 1).bit_length())
-    chunks = -(-time // size)
-    most = chunks if parallel else max(1, min(GROUP, BATCH // heads))
-    groups = -(-chunks // most)
-    together = -(-chunks // groups)  # no group is much emptier than the others
-    padding = groups * together * size - time
-    cut = lambda a, fill: jnp.pad(a, ((0, padding), *[(0, 0)] * (a.ndim - 1)), constant_values=fill).reshape(
-        groups, together, size, *a.shape[1:]
-    )
     if decay is None:
         forms, parts = (without_decay,), (queries, keys, values)
     else:
-        forms = (of_a_head,) if decay.ndim == 2 else OF_COLUMNS if on_values else OF_ROWS
+        forms = OF_A_HEAD if decay.ndim == 2 else OF_COLUMNS if on_values else OF_ROWS
+        decay = decay[..., None] if decay.ndim == 2 else decay
         parts = queries, keys, values, decay
-    parts = tuple(cut(a, fill) for a, fill in zip(parts, (0, 0, 0, 1), strict=False))
+    parts = in_groups(parts, (0, 0, 0, 1), chunk, time if parallel else min(GROUP, BATCH // heads))
     if parallel:
         y, final = _group(jax.checkpoint(forms[-1]), state, tuple(a[0] for a in parts), _by_diagonal)
     else:
