@@ -21,7 +21,8 @@ NAMES = {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
         *("LanguageModel", "SequenceModel", "Preset", "preset", "published", "read_rwkv4"),
         *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
-        *("min_rnn", "retnet", "rwkv4"),
+        *("min_rnn", "retnet", "rwkv4", "llama", "with_context"),
+        *("Loaded", "load", "load_weights", "read_arrays", "save_weights"),
     },
     "generation": {"choose_token", "generate"},
     "training": {
