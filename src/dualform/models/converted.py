@@ -19,7 +19,7 @@ from dualform.models.layouts.tensors import Config
 from dualform.tensor_file import read_tensors, write_tensors
 
 LOGGER = logging.getLogger(__name__)
-FORMAT = "1"
+FORMAT = "2"
 
 
 class Converted(NamedTuple):

@@ -73,6 +73,8 @@ def gguf_config(metadata: Metadata, arrays: Arrays, where: str) -> Config:
             raise FileError(f"{where} says {kind}.{key} {said[:40]!r}, which is no number. It is damaged.")
         # A float32 of 1e-5 is written out as 9.999999747378752e-06.
         fields[name] = value if isinstance(value, int) else float(str(np.float32(value)))
+    end = metadata.get("tokenizer.ggml.eos_token_id", "")
+    fields |= {"eos_token_id": int(end)} if end.isdecimal() else {}
     scaling = metadata.get(f"{kind}.rope.scaling.type", "none")
     if scaling != "none":
         fields["rope_scaling"] = scaling

@@ -134,6 +134,19 @@ class PublishedTokens:
             found.append(text if text and UNKNOWN not in text else str(self._tokenizer.id_to_token(i)))
         return found
 
+    def text(self, ids: Any) -> str:
+        """What tokens say together."""
+        return self._tokenizer.decode(checked_ids(ids, self.size), skip_special_tokens=False)
+
+
+def text_of(tokens: Tokens | None, ids: Sequence[int]) -> str:
+    """The text of tokens together: a character of several tokens is one, the replacement character where it is not whole."""
+    if isinstance(tokens, PublishedTokens):
+        return tokens.text(ids)
+    if isinstance(tokens, ByteTokens):
+        return bytes(checked_ids(ids, 256)).decode("utf-8", "replace")
+    return " ".join(shown(None, ids)) if tokens is None else "".join(tokens.decode(ids))
+
 
 def _library(where: str) -> Any:
     """The package tokenizers."""
