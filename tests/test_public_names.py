@@ -21,9 +21,13 @@ NAMES = {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
         *("LanguageModel", "SequenceModel", "Preset", "preset", "published", "read_rwkv4"),
         *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
-        *("min_rnn", "retnet", "rwkv4", "Loaded", "load", "load_weights", "save_weights"),
+        *("min_rnn", "retnet", "rwkv4", "llama", "with_context"),
+        *("Loaded", "load", "load_weights", "read_arrays", "save_weights"),
     },
-    "generation": {"choose_token", "generate"},
+    "generation": {
+        *("MultiState", "MultiStateAttention", "Policy", "Seen", "bounded", "choose_token", "generate", "policies"),
+        *("policy", "read_prompt", "register", "Perplexity", "passages_of", "perplexity", "stream", "written"),
+    },
     "training": {
         *("NO_TARGET", "batched", "cross_entropy", "decayed", "fit", "fit_ensemble", "initial_state", "make_chunk"),
         *("levenberg_marquardt", "load_weights", "mean_squared_error", "restarted", "resume", "run_job"),

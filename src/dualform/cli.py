@@ -24,6 +24,8 @@ Command: TypeAlias = AvoidSubcommands[
     | Annotated[commands.Mixers, subcommand("mixers")]
     | Annotated[commands.Models, subcommand("models")]
     | Annotated[commands.Serve, subcommand("serve")]
+    | Annotated[commands.Generate, subcommand("generate")]
+    | Annotated[commands.Perplexity, subcommand("perplexity")]
 ]
 
 

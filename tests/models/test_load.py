@@ -31,6 +31,10 @@ PEERS = {
     "mamba2": TRANSFORMERS,
     "rwkv4": TRANSFORMERS,
     "recurrent_gemma": TRANSFORMERS,
+    "llama": TRANSFORMERS,
+    "smollm": TRANSFORMERS,
+    "mistral": TRANSFORMERS,
+    "qwen2": TRANSFORMERS,
     "gla": FLA,
     "gla_plain": FLA,
     "hgrn2": FLA,
@@ -157,8 +161,8 @@ WRONG: dict[str, tuple[str, Callable | None, dict, str]] = {
     "model_type": (
         "mamba",
         None,
-        {"model_type": "llama"},
-        "says model_type 'llama', which cannot be read here; Mamba, ",
+        {"model_type": "bert"},
+        "says model_type 'bert', which cannot be read here; Mamba, ",
     ),
     "no string": ("mamba", None, {"model_type": 3}, "says model_type 3; what can be read here needs a string"),
     "convolutions": (

@@ -35,7 +35,7 @@ def test_parameter_counts_are_as_published(name):
 
 
 def test_counts_by_hand():
-    """The counts of five papers' sizes, from their tables of sizes alone."""
+    """The counts of six papers' sizes, from their tables of sizes alone."""
     d, n, heads = 2560, 7680, 10
     recurrent = 3 * (d * d + d) + 5 * d + d + 2 * (heads * 256**2 + d)
     attention = 2 * d * d + 2 * 256 * d + d
@@ -49,6 +49,8 @@ def test_counts_by_hand():
     assert shapes("mamba-130m").parameters() == 50_280 * d + d + 24 * layer
     layer = d * (2 * inner + 2 * 128 + 24) + 5 * (inner + 2 * 128) + 3 * 24 + inner + inner * d + d
     assert shapes("mamba2-130m").parameters() == 50_288 * d + d + 24 * layer
+    d, n = 576, 1536
+    assert shapes("smollm2-135m").parameters() == 49_152 * d + d + 30 * (2 * d * d + 2 * d * 192 + 3 * d * n + 2 * d)
     d, units = 512, 768
     assert shapes("mingru-enwik8").parameters() == 2 * 256 * d + d + 6 * (3 * d * units + 8 * d * d + 5 * d + 2 * d)
 

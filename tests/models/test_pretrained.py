@@ -476,7 +476,7 @@ def test_known_by_name(real_model):
         load_known("gpt-9")
 
 
-def test_weights_without_a_model(real_model):
-    """A model whose weights alone are known says so."""
-    with pytest.raises(InputError, match="of smollm2 the weights can be had, but no model is made of them yet"):
+def test_a_language_model_is_loaded_elsewhere(real_model):
+    """A known language model says where it is made."""
+    with pytest.raises(InputError, match=r"smollm2 is a language model; models.load\('smollm2'\) makes it"):
         real_model("smollm2")

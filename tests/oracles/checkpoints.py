@@ -77,6 +77,8 @@ def without_kernels() -> None:
 
 
 SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": D, "num_hidden_layers": 2}
+LLAMA = SIZES | {"intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
+LLAMA |= {"max_position_embeddings": 64, "attn_implementation": "eager"}
 FLA = SIZES | {"intermediate_size": 24, "fuse_cross_entropy": False, "use_cache": False}
 
 
@@ -100,6 +102,16 @@ def cases() -> dict[str, Any]:
         "mamba2": t.Mamba2ForCausalLM(t.Mamba2Config(**SIZES, state_size=5, num_heads=4, head_dim=8, n_groups=2)),
         "rwkv4": t.RwkvForCausalLM(t.RwkvConfig(**SIZES, rescale_every=0, layer_norm_epsilon=1e-4)),
         "recurrent_gemma": t.RecurrentGemmaForCausalLM(t.RecurrentGemmaConfig(**(SIZES | gemma))),
+        "llama": t.LlamaForCausalLM(
+            t.LlamaConfig(**(LLAMA | {"head_dim": 6}), rms_norm_eps=1e-4, attention_bias=True, mlp_bias=True)
+        ),
+        "smollm": t.LlamaForCausalLM(
+            t.LlamaConfig(
+                **LLAMA, tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 100.0}
+            )
+        ),
+        "mistral": t.MistralForCausalLM(t.MistralConfig(**LLAMA, sliding_window=5)),
+        "qwen2": t.Qwen2ForCausalLM(t.Qwen2Config(**LLAMA)),
         "gla": GLAForCausalLM(GLAConfig(**FLA, num_heads=4, num_kv_heads=2)),
         "gla_plain": GLAForCausalLM(
             GLAConfig(

@@ -3,10 +3,23 @@
 from dualform.commands.attend import Attend
 from dualform.commands.construct import Construct
 from dualform.commands.discover import Discover
+from dualform.commands.generate import Generate
 from dualform.commands.mixers import Mixers
 from dualform.commands.models import Models
+from dualform.commands.perplexity import Perplexity
 from dualform.commands.reproduce import Reproduce
 from dualform.commands.serve import Serve
 from dualform.commands.view import View
 
-__all__ = ["Attend", "Construct", "Discover", "Mixers", "Models", "Reproduce", "Serve", "View"]
+__all__ = [
+    "Attend",
+    "Construct",
+    "Discover",
+    "Generate",
+    "Mixers",
+    "Models",
+    "Perplexity",
+    "Reproduce",
+    "Serve",
+    "View",
+]

@@ -1,6 +1,28 @@
 """Generation: a prompt read in parallel, then one token after the other in constant memory."""
 
+from dualform.generation.bounded import bounded, read_prompt
 from dualform.generation.generate import generate
+from dualform.generation.multi_state import MultiState, MultiStateAttention
+from dualform.generation.perplexity import Perplexity, passages_of, perplexity
+from dualform.generation.policies import Policy, Seen, policies, policy, register
 from dualform.generation.sampling import choose_token
+from dualform.generation.stream import stream, written
 
-__all__ = ["choose_token", "generate"]
+__all__ = [
+    "MultiState",
+    "MultiStateAttention",
+    "Perplexity",
+    "Policy",
+    "Seen",
+    "bounded",
+    "choose_token",
+    "generate",
+    "passages_of",
+    "perplexity",
+    "policies",
+    "policy",
+    "read_prompt",
+    "register",
+    "stream",
+    "written",
+]

@@ -25,6 +25,7 @@ def generate(
     temperature: float | int = 1.0,
     top_k: int | None = None,
     top_p: float | int | None = None,
+    min_p: float | int | None = None,
     state: State | None = None,
 ) -> tuple[Int[Array, " length"], State]:
     """`length` tokens that go on from `prompt`.
@@ -34,7 +35,7 @@ def generate(
     **Arguments:**
 
     - prompt: (time,), integers from 0 to vocabulary - 1.  length: how many tokens to add.
-    - key, temperature, top_k, top_p: as of `choose_token`; a temperature of 0 needs no key.
+    - key, temperature, top_k, top_p, min_p: as of `choose_token`; a temperature of 0 needs no key.
     - state: of what was read before the prompt; nothing was if not given.
 
     **Returns:** the new tokens, and the state after all of them but the last: `generate(model, tokens[-1:], more,
@@ -52,13 +53,14 @@ def generate(
         isinstance(length, int) and not isinstance(length, bool) and length >= 1,
         f"length is {length!r}; give a whole number of tokens, at least 1.",
     )
-    check_sampling(key, temperature, top_k, top_p)
+    check_sampling(key, temperature, top_k, top_p, min_p)
     require(
         top_k is None or top_k <= model.vocabulary,
         f"top_k is {top_k}; the vocabulary has {model.vocabulary} tokens. Give fewer, or None for all.",
     )
     key = jr.key(0) if key is None else key  # at temperature 0 it is not read
-    settings = (float(temperature), top_k, None if top_p is None else float(top_p))
+    share = lambda given: None if given is None else float(given)
+    settings = (float(temperature), top_k, share(top_p), share(min_p))
     first, state = _read(model, prompt, model.init_state() if state is None else state)
     return _write(model, first, state, key, length, settings)
 
@@ -77,11 +79,13 @@ def _write(
     state: State,
     key: Array,
     length: int,
-    settings: tuple[float, int | None, float | None],
+    settings: tuple[float, int | None, float | None, float | None],
 ) -> tuple[Int[Array, " length"], State]:
     """The tokens, one after the other."""
-    temperature, top_k, top_p = settings
-    choose = lambda logits, key: choose_token(logits, key, temperature=temperature, top_k=top_k, top_p=top_p)
+    temperature, top_k, top_p, min_p = settings
+    choose = lambda logits, key: choose_token(
+        logits, key, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p
+    )
 
     def step(carried, key):
         token, state = carried

@@ -1,5 +1,7 @@
 """The next token, chosen from its logits."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -15,25 +17,33 @@ def choose_token(
     temperature: float | int = 1.0,
     top_k: int | None = None,
     top_p: float | int | None = None,
+    min_p: float | int | None = None,
 ) -> Int[Array, ""]:
-    """One token from softmax(logits / temperature), of those that `top_k` and `top_p` leave.
+    """One token from softmax(logits / temperature), of those that `top_k`, `top_p` and `min_p` leave.
 
     **Arguments:** temperature: 0 for the likeliest token; top_k: how many tokens are left, the likeliest ones; top_p: as few
-    of the likeliest tokens are left as together have this share or more; the likeliest always is.
+    of the likeliest tokens are left as together have this share or more; the likeliest always is; min_p: tokens are left that
+    have at least this share of the likeliest one's probability.
 
     **Raises:** `InputError` for a number out of its range, or no key where one is needed.
     """
-    check_sampling(key, temperature, top_k, top_p)
+    check_sampling(key, temperature, top_k, top_p, min_p)
     if temperature == 0 or key is None:
         return jnp.argmax(logits).astype(jnp.int32)
-    logits = kept(logits / temperature, top_k, top_p)
+    logits = kept(logits / temperature, top_k, top_p, min_p)
     return jr.categorical(key, logits).astype(jnp.int32)
 
 
 def kept(
-    logits: Float[Array, " vocabulary"], top_k: int | None, top_p: float | int | None
+    logits: Float[Array, " vocabulary"],
+    top_k: int | None,
+    top_p: float | int | None,
+    min_p: float | int | None = None,
 ) -> Float[Array, " vocabulary"]:
     """The logits with -inf where a token is left out."""
+    if min_p is not None:
+        likely = logits >= jnp.max(logits) + math.log(min_p)
+        logits = jnp.where(likely, logits, jnp.full_like(logits, -jnp.inf))
     if top_k is None and top_p is None:
         return logits
     # By rank, not by value: of equal logits no more are kept than asked for.
@@ -48,7 +58,13 @@ def kept(
     return jnp.where(jnp.zeros_like(keep).at[order].set(keep), logits, -jnp.inf)
 
 
-def check_sampling(key: Array | None, temperature: float | int, top_k: int | None, top_p: float | int | None) -> None:
+def check_sampling(
+    key: Array | None,
+    temperature: float | int,
+    top_k: int | None,
+    top_p: float | int | None,
+    min_p: float | int | None = None,
+) -> None:
     """Raise `InputError` unless the settings can be used."""
     require(
         0 <= temperature < float("inf"),
@@ -58,6 +74,10 @@ def check_sampling(key: Array | None, temperature: float | int, top_k: int | Non
     require(
         top_p is None or 0 < top_p <= 1,
         f"top_p is {top_p}; it is a share of probability, above 0 and at most 1, or None.",
+    )
+    require(
+        min_p is None or 0 < min_p <= 1,
+        f"min_p is {min_p}; it is a share of the likeliest token's probability, above 0 and at most 1, or None.",
     )
     require(
         temperature == 0 or key is not None,

@@ -10,13 +10,16 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator, project
 from dualform.errors import require
+from dualform.mixers.affine import affine
 from dualform.mixers.mixer import AbstractMixer
 from dualform.norms import rms_factor
 
 
-def into_heads(x: Float[Array, "time d"], w: Float[Array, "head rows d"]) -> Float[Array, "time head rows"]:
-    """W x for each head, in float32 or wider."""
-    y = project(x, w.reshape(-1, w.shape[2]))
+def into_heads(
+    x: Float[Array, "time d"], w: Float[Array, "head rows d"], b: Float[Array, "head rows"] | None = None
+) -> Float[Array, "time head rows"]:
+    """W x + b for each head, in float32 or wider; without b where it is None."""
+    y = affine(x, w.reshape(-1, w.shape[2]), None if b is None else b.reshape(-1))
     return y.reshape(len(x), *w.shape[:2]).astype(accumulator(x.dtype, w.dtype))
 
 

@@ -20,21 +20,22 @@ from dualform.recurrences.attend import attend
 class SoftmaxAttention(AbstractMixer):
     """o_t = sum_s softmax_s(q_t . k_s / sqrt(d_k)) v_s over the last `window` tokens of the document,  y_t = W_o o_t + b_o.
 
-    For each head: q, k, v = W_q x, W_k x, W_v x, and the first `rotary` channels of q and k turned by the token's place in
-    its document. Where there are fewer key-value heads than heads, each serves as many heads, in order: grouped heads; a
-    single one: multi-query attention. Up to `window` tokens it is attention without a window.
+    For each head: q, k, v = W_q x + b_q, W_k x + b_k, W_v x + b_v, and the first `rotary` channels of q and k turned by the
+    token's place in its document. Where there are fewer key-value heads than heads, each serves as many heads, in order:
+    grouped heads; a single one: multi-query attention. Up to `window` tokens it is attention without a window.
 
     The dual form freezes the softmax weights, which are its map.
 
     **Arguments:** w_q (head, d_k, d); w_k (kv_head, d_k, d), w_v (kv_head, d_v, d); w_o (d_out, head * d_v), b_o (d_out,) or
     None; window: tokens that are seen, the present one among them; rotary: channels that are turned, an even number, 0 for
-    none; base: of the rotary angles.
+    none; base: of the rotary angles; b_q (head, d_k), b_k (kv_head, d_k), b_v (kv_head, d_v), each or None.
 
     **Raises:** `InputError` where the shapes do not fit, head counts do not divide, or a number is out of range.
 
     **Source:** Vaswani et al. 2017 (arXiv 1706.03762); Shazeer 2019 (arXiv 1911.02150) for a single key-value head, Ainslie et
     al. 2023 (arXiv 2305.13245) for groups, De et al. 2024 (arXiv 2402.19427, Sec. 2.4) for the window. Oracle: torch's
-    `scaled_dot_product_attention`, transformers' `LlamaAttention` and `RecurrentGemmaAttention` (float64).
+    `scaled_dot_product_attention`, transformers' `LlamaAttention` and `RecurrentGemmaAttention` (float64); with
+    b_q, b_k and b_v, its Qwen2.
     """
 
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
@@ -45,6 +46,9 @@ class SoftmaxAttention(AbstractMixer):
     window: int = eqx.field(default=1024, static=True)
     rotary: int = eqx.field(default=0, static=True)
     base: float = eqx.field(default=10000.0, static=True)
+    b_q: Float[Array, "head d_k"] | None = eqx.field(default=None, converter=optional_array)
+    b_k: Float[Array, "kv_head d_k"] | None = eqx.field(default=None, converter=optional_array)
+    b_v: Float[Array, "kv_head d_v"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = True
 
     def __check_init__(self):
@@ -67,6 +71,11 @@ class SoftmaxAttention(AbstractMixer):
             self.b_o is None or self.b_o.shape == self.w_o.shape[:1],
             f"b_o has shape {getattr(self.b_o, 'shape', None)}; it must be {self.w_o.shape[:1]}, or None.",
         )
+        for name, w, b in (("q", self.w_q, self.b_q), ("k", self.w_k, self.b_k), ("v", self.w_v, self.b_v)):
+            require(
+                b is None or b.shape == w.shape[:2],
+                f"b_{name} has shape {getattr(b, 'shape', None)}; it must be {w.shape[:2]}, or None.",
+            )
         require(self.window >= 1, f"window is {self.window}; a token sees at least itself.")
         require(
             0 <= self.rotary <= d_k and self.rotary % 2 == 0,
@@ -117,11 +126,12 @@ class SoftmaxAttention(AbstractMixer):
         """q / sqrt(d_k), k, both turned, and the next place."""
         places, following = positions(len(x), state[1], start, mask)
         turn = lambda a: rotate(a, places, self.base, width=self.rotary) if self.rotary else a
-        return turn(into_heads(x, self.w_q)) * self.w_q.shape[1] ** -0.5, turn(into_heads(x, self.w_k)), following
+        q, k = into_heads(x, self.w_q, self.b_q), into_heads(x, self.w_k, self.b_k)
+        return turn(q) * self.w_q.shape[1] ** -0.5, turn(k), following
 
     def value(self, x):
         """v, (time, kv_head, d_v)."""
-        return into_heads(x, self.w_v)
+        return into_heads(x, self.w_v, self.b_v)
 
     def mix(self, context, value, state, start, mask):
         """The attention, and its readout."""

@@ -6,6 +6,7 @@ from dualform.models.files import read_arrays
 from dualform.models.griffin_models import griffin
 from dualform.models.language_model import LanguageModel
 from dualform.models.linear_models import delta_net, gated_delta_net, gla, gsa, hgrn, hgrn2, retnet
+from dualform.models.llama_models import llama, with_context
 from dualform.models.load import Loaded, load
 from dualform.models.mamba_models import mamba, mamba2
 from dualform.models.minimal_models import min_rnn
@@ -28,6 +29,7 @@ __all__ = [
     "hgrn",
     "hgrn2",
     "retnet",
+    "llama",
     "load",
     "mamba",
     "mamba2",
@@ -51,4 +53,5 @@ __all__ = [
     "load_weights",
     "save_weights",
     "read_arrays",
+    "with_context",
 ]

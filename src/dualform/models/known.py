@@ -126,7 +126,7 @@ _SMOLLM2 = Known(
         ),
     ),
     licence="Apache-2.0",
-    architecture="Llama decoder (weights only so far)",
+    architecture="Llama decoder",
     what="a language model of 135 million parameters that follows instructions",
 )
 

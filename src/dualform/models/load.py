@@ -17,6 +17,9 @@ from jaxtyping import Int
 
 from dualform.arrays import accumulator
 from dualform.errors import FileError, InputError, require
+from dualform.models.cache import files_of
+from dualform.models.converted import converted_gguf
+from dualform.models.files.gguf import MAGIC as GGUF
 from dualform.models.files.npz import read_npy
 from dualform.models.known import known
 from dualform.models.layouts import LAYOUTS
@@ -98,10 +101,14 @@ def _real(name: str) -> Loaded:
     """A real model from the user's cache."""
     told = known(name)
     record = {"licence": told.licence, "package": f"{told.package}=={told.version}", "what": told.what}
-    return Loaded(load_known(name), None, name, f"the package {record['package']}", told.architecture, record)
+    source = f"the package {record['package']}"
+    if name in READERS:
+        return Loaded(load_known(name), None, name, source, told.architecture, record)
+    found = _gguf(files_of(name)[0], None, told.members[0].sha256)
+    return found._replace(name=name, source=source, record=record | found.record)
 
 
-KNOWN: dict[str, Callable[[], Loaded]] = {name: functools.partial(_real, name) for name in READERS}
+KNOWN: dict[str, Callable[[], Loaded]] = {name: functools.partial(_real, name) for name in (*READERS, "smollm2")}
 """Real models that other packages carry, by name: what loads each from the user's cache (`dualform models get NAME`)."""
 
 
@@ -110,7 +117,8 @@ def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:
 
     A name is one of `SHIPPED` or `KNOWN`. A path is a safetensors file (`save_weights` wrote it, or it has the tensors of a
     published architecture, with its config.json beside it if there is one), a Hugging Face folder, whole or in shards, a
-    run's folder, or a file of rwkv.cpp's. A path goes before a name. Nothing is ever unpickled, and nothing is downloaded.
+    run's folder, a GGUF file of a Llama or Qwen2, or a file of rwkv.cpp's. A path goes before a name. Nothing is ever
+    unpickled, and nothing is downloaded.
 
     **Arguments:** dtype: of the real weights; as stored if not given, and float32 where that is narrower.
 
@@ -130,14 +138,14 @@ def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:
                 f"{', '.join([*SHIPPED, *KNOWN])}."
             )
     else:
-        found = _at(path)
+        found = _at(path, dtype)
     return found._replace(model=converted(found.model, dtype))
 
 
-def _at(path: Path) -> Loaded:
+def _at(path: Path, dtype: Any) -> Loaded:
     """What a path holds."""
     try:
-        return _folder(path) if path.is_dir() else _file(path)
+        return _folder(path) if path.is_dir() else _file(path, dtype)
     except FileError:
         raise
     except OSError as error:
@@ -173,7 +181,14 @@ def _folder(path: Path) -> Loaded:
     return _published(arrays, metadata, path, path)
 
 
-def _file(path: Path) -> Loaded:
+def _gguf(path: Path, dtype: Any, sha256: str | None = None) -> Loaded:
+    """A GGUF file, whose weights are dequantised once."""
+    made = converted_gguf(path, dtype=dtype, sha256=sha256)
+    found = _from_tensors(made.arrays, made.config, repr(os.fspath(path)), path, None)
+    return found._replace(tokens=None if made.tokenizer is None else PublishedTokens.parsed(made.tokenizer, str(path)))
+
+
+def _file(path: Path, dtype: Any = None) -> Loaded:
     """One file."""
     with path.open("rb") as file:
         first = file.read(8)
@@ -181,6 +196,8 @@ def _file(path: Path) -> Loaded:
         model = read_rwkv4(path)
         tokens = ByteTokens() if model.vocabulary == ByteTokens.size else None
         return Loaded(model, tokens, path.stem, os.fspath(path), "RWKV-4", {})
+    if first[:4] == GGUF:
+        return _gguf(path, dtype)
     if path.suffix.lower() in PICKLES or first[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise _pickle(path)
     arrays, metadata = read_tensors(path)
@@ -222,6 +239,13 @@ def _published(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Pa
         return _own(arrays, metadata, path)
     beside = folder / "config.json"
     config = Config.read(beside) if beside.is_file() else Config({}, f"{where} (without a config.json)")
+    return _from_tensors(arrays, config, where, path, folder / "tokenizer.json")
+
+
+def _from_tensors(
+    arrays: dict[str, np.ndarray], config: Config, where: str, path: Path, tokenizer: Path | None
+) -> Loaded:
+    """A model of tensors in a layout that is known here."""
     layout = _layout(arrays, config, where)
     tensors = Tensors(arrays, where, layout.KIND)
     try:
@@ -229,8 +253,7 @@ def _published(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Pa
     except InputError as error:
         raise FileError(f"the weights in {where} do not fit together: {error}") from None
     tensors.finish()
-    tokenizer = folder / "tokenizer.json"
-    tokens = PublishedTokens.read(tokenizer) if tokenizer.is_file() else None
+    tokens = PublishedTokens.read(tokenizer) if tokenizer is not None and tokenizer.is_file() else None
     return Loaded(
         model, tokens, path.stem if path.is_file() else path.name, os.fspath(path), layout.KIND, config.fields
     )

@@ -10,6 +10,7 @@ from dualform.errors import require
 from dualform.models.griffin_models import griffin
 from dualform.models.language_model import LanguageModel
 from dualform.models.linear_models import delta_net, gated_delta_net, gla, gsa, hgrn, hgrn2, retnet
+from dualform.models.llama_models import llama
 from dualform.models.mamba_models import mamba, mamba2
 from dualform.models.minimal_models import min_rnn
 from dualform.models.rwkv4_models import rwkv4
@@ -57,6 +58,7 @@ _PRESETS: dict[str, Preset] = {
     "mamba-130m": Preset(mamba, 129_135_360, "state-spaces/mamba-130m"),
     "mamba2-130m": Preset(mamba2, 128_989_632, "state-spaces/mamba2-130m"),
     "rwkv-4-169m": Preset(rwkv4, 169_342_464, "BlinkDL/rwkv-4-pile-169m"),
+    "smollm2-135m": Preset(llama, 134_515_008, "HuggingFaceTB/SmolLM2-135M"),
     "mingru-enwik8": Preset(min_rnn, 19_944_960, "minGRU-pytorch 0.2.1"),
     "minlstm-enwik8": Preset(partial(min_rnn, cell="lstm"), 22_304_256, "minGRU-pytorch 0.2.1"),
 }

@@ -101,19 +101,19 @@ class PublishedTokens:
         **Raises:** `FileError` where it is missing or is none; `InputError` where `tokenizers` is not installed.
         """
         where = repr(os.fspath(path))
-        try:
-            module = importlib.import_module("tokenizers")
-        except ImportError:
-            raise InputError(
-                f"reading {where} needs the package tokenizers. Install it: python -m pip install 'dualform[checkpoints]'."
-            ) from None
+        _library(where)
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text"
             raise FileError(f"{where} cannot be read: {reason}. Check the path.") from None
+        return cls.parsed(text, where)
+
+    @classmethod
+    def parsed(cls, text: str, where: str) -> "PublishedTokens":
+        """From the text of a tokenizer.json, called `where`; errors as of `read`."""
         try:
-            return cls(module.Tokenizer.from_str(text))
+            return cls(_library(where).Tokenizer.from_str(text))
         except Exception as error:  # the package raises bare exceptions
             raise FileError(f"{where} is not a tokenizer.json ({error}). Copy it again.") from None
 
@@ -133,6 +133,29 @@ class PublishedTokens:
             text = self._tokenizer.decode([i], skip_special_tokens=False)
             found.append(text if text and UNKNOWN not in text else str(self._tokenizer.id_to_token(i)))
         return found
+
+    def text(self, ids: Any) -> str:
+        """What tokens say together."""
+        return self._tokenizer.decode(checked_ids(ids, self.size), skip_special_tokens=False)
+
+
+def text_of(tokens: Tokens | None, ids: Sequence[int]) -> str:
+    """The text of tokens together: a character of several tokens is one, the replacement character where it is not whole."""
+    if isinstance(tokens, PublishedTokens):
+        return tokens.text(ids)
+    if isinstance(tokens, ByteTokens):
+        return bytes(checked_ids(ids, 256)).decode("utf-8", "replace")
+    return " ".join(shown(None, ids)) if tokens is None else "".join(tokens.decode(ids))
+
+
+def _library(where: str) -> Any:
+    """The package tokenizers."""
+    try:
+        return importlib.import_module("tokenizers")
+    except ImportError:
+        raise InputError(
+            f"reading {where} needs the package tokenizers. Install it: python -m pip install 'dualform[checkpoints]'."
+        ) from None
 
 
 def checked_ids(ids: Any, size: int) -> list[int]:

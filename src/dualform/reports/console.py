@@ -16,6 +16,7 @@ from rich.table import Table
 from dualform.construct import Construction, StackConstruction
 from dualform.experiments.evidence import MEANING, PAPER, construction_sentence, count, number
 from dualform.experiments.identification import Moment
+from dualform.generation import Perplexity
 from dualform.mixers.card import WIDTH, Card
 from dualform.models.known import Known
 from dualform.reports.attend import strongest
@@ -263,6 +264,24 @@ class Console:
         """The files, one on a line."""
         for place in places:
             self.console.print(f"  {place}", markup=False, highlight=False, soft_wrap=True)
+
+    def perplexities(self, model: str, text: str, passages: int, length: int) -> None:
+        """What is measured, and the table's head."""
+        self.console.print(
+            f"{escape(model)} on {escape(text)}: {passages} passages of {length:,} tokens; intervals of 95%, and nats a token "
+            "above full"
+        )
+        self.console.print(f"{'policy':<14}{'states':>8}{'perplexity':>12}  {'interval':<20}{'above full':<20}")
+
+    def perplexity(self, policy: str, states: int | None, found: Perplexity, full: Perplexity | None) -> None:
+        """A row of the table; the difference is paired, passage by passage."""
+        kept = "all" if states is None else f"{states:,}"
+        above = ""
+        if full is not None and full is not found:
+            gap = Perplexity.of(found.losses - full.losses)
+            above = f"{math.log(gap.value):.3f} ({math.log(gap.low):.3f} to {math.log(gap.high):.3f})"
+        interval = f"{found.low:.2f} to {found.high:.2f}"
+        self.console.print(f"{policy:<14}{kept:>8}{found.value:>12.2f}  {interval:<20}{above:<20}", highlight=False)
 
 
 def _first_reference(source: str) -> str:

@@ -57,7 +57,7 @@ class Tensors:
             raise FileError(
                 f"{self._named(name)} is {array.dtype}; weights are real numbers. Save it as F32, F16 or BF16."
             )
-        if not np.isfinite(np.asarray(array, np.float64)).all():
+        if not np.isfinite(array).all():
             raise FileError(f"{self._named(name)} holds NaN or infinity. The checkpoint is damaged; copy it again.")
         self._left.discard(self._prefix + name)
         return array

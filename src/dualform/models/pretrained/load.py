@@ -22,12 +22,12 @@ READERS: Mapping[str, Callable[..., AbstractChain]] = {
 def load_known(name: str) -> AbstractChain:
     """A known model, made of its files in the cache. Nothing is downloaded: `dualform models get NAME` does that.
 
-    **Raises:** `InputError` for an unknown name, or a model whose weights alone are known; `FileError` where its files are
+    **Raises:** `InputError` for an unknown name, or a language model, which `models.load` makes; `FileError` where its files are
     not in the cache, or damaged.
     """
     files = files_of(name)
     require(
         name in READERS,
-        f"of {name} the weights can be had, but no model is made of them yet; there are {', '.join(READERS)}.",
+        f"{name} is a language model; models.load({name!r}) makes it. Here there are {', '.join(READERS)}.",
     )
     return READERS[name](*files)

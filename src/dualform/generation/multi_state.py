@@ -1,0 +1,323 @@
+"""Softmax attention as a bounded multi-state RNN: its state is a set of at most k keys and values; a policy drops the rest."""
+
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from dualform.arrays import accumulator
+from dualform.errors import require
+from dualform.generation.policies import Policy, Seen, dropped_first
+from dualform.mixers import AbstractMixer, SoftmaxAttention
+from dualform.mixers.affine import affine
+from dualform.mixers.heads import into_heads
+from dualform.mixers.rotary import positions, rotate
+from dualform.recurrences.attend import attend
+
+
+class MultiState(NamedTuple):
+    """At most `states` keys and values, in any order.
+
+    - keys: (kv_head, states, d_k), turned by their places unless places are counted anew.  values: (kv_head, states, d_v).
+    - positions: (kv_head, states), each one's place in its document, -1 where there is none yet.
+    - scores: (kv_head, states), the policy's own.
+    - place: the next token's place.
+    """
+
+    keys: Float[Array, "kv_head states d_k"]
+    values: Float[Array, "kv_head states d_v"]
+    positions: Int[Array, "kv_head states"]
+    scores: Float[Array, "kv_head states"]
+    place: Int[Array, ""]
+
+
+class MultiStateAttention(AbstractMixer):
+    """o_t = softmax over the kept states and token t; then the policy drops one of them where there are more than `states`.
+
+    One call on a whole sequence is the same as token by token. Without a drop it is the attention itself.
+
+    **Arguments:** attention: whose weights and window it has; policy: see `dualform.generation.policies`; states: k, how many
+    keys and values are kept between tokens; rerotate: queries and keys are turned by their rank among the kept states, so that
+    no distance is ever beyond k, rather than by their places in the document.
+
+    **Raises:** `InputError` for fewer than 1 state, or a policy that keeps more first tokens than that.
+
+    **Source:** Oren et al. 2024 (arXiv 2401.06104); ranks for places: Xiao et al. 2023 (arXiv 2309.17453, Sec. 3.2).
+    """
+
+    attention: SoftmaxAttention
+    policy: Policy = eqx.field(static=True)
+    states: int = eqx.field(static=True)
+    rerotate: bool = eqx.field(default=False, static=True)
+    linear_given_gates: ClassVar[bool] = True
+
+    def __check_init__(self):
+        require(self.states >= 1, f"states is {self.states}; at least 1 key and value must be kept.")
+        sinks = self.policy.sinks or 0
+        require(
+            sinks < self.states or sinks == 0,
+            f"{self.policy.name} keeps the first {sinks} tokens; {self.states} states leave no place for others.",
+        )
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.attention.d_in
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return self.attention.d_out
+
+    def init_state(self) -> MultiState:
+        """No state yet."""
+        (kv_heads, d_k, _), d_v = self.attention.w_k.shape, self.attention.w_v.shape[1]
+        wide = accumulator(self.attention.w_k.dtype)
+        zeros = lambda *shape: jnp.zeros((kv_heads, self.states, *shape), wide)
+        empty = jnp.full((kv_heads, self.states), -1, jnp.int32)
+        return MultiState(zeros(d_k), zeros(d_v), empty, zeros(), jnp.zeros((), jnp.int32))
+
+    def context(self, x, state, start, mask):
+        """The softmax weights at each token, where each is put, and the state but for its values."""
+        inputs, following = self._inputs(x, state, start, mask)
+
+        def step(state, inputs):
+            weights, slot, state = self._decide(state, *inputs)
+            return state, (weights, slot)
+
+        state, (weights, slot) = jax.lax.scan(step, state, inputs)
+        return weights, slot, state._replace(place=following)
+
+    def value(self, x):
+        """v, (time, kv_head, d_v)."""
+        return self.attention.value(x)
+
+    def mix(self, context, value, state, start, mask):
+        """The weighted values at each token, and their readout."""
+        weights, slots, after = context
+        values = state.values
+        if values.shape[2:] != value.shape[2:]:
+            values = jnp.zeros((*values.shape[:2], *value.shape[2:]), value.dtype)
+
+        def step(values, inputs):
+            weights, slot, new = inputs
+            return _put(values, slot, new), _read(weights, values, new)
+
+        values, o = jax.lax.scan(step, values.astype(value.dtype), (weights, slots, value))
+        return self._out(o), after._replace(values=values)
+
+    def forward(self, x, state, start, mask):
+        """One loop over time; none where what is kept does not depend on the weights."""
+        if self.policy.sinks is not None and not self.rerotate and len(x) > 1:
+            return self._parallel(x, state, start, mask)
+        inputs, following = self._inputs(x, state, start, mask)
+
+        def step(state, inputs):
+            (*inputs, value) = inputs
+            weights, slot, after = self._decide(state, *inputs)
+            return after._replace(values=_put(state.values, slot, value)), _read(weights, state.values, value)
+
+        value = self.value(x).astype(state.values.dtype)
+        state, o = jax.lax.scan(step, state, (*inputs, value))
+        return self._out(o), state._replace(place=following)
+
+    def _inputs(self, x, state, start, mask):
+        """For each token: q (kv_head, group, d_k), k (kv_head, d_k), its place, and whether it begins, and is there."""
+        a, wide = self.attention, state.keys.dtype
+        places, following = positions(len(x), state.place, start, mask)
+        turn = lambda h: rotate(h, places, a.base, width=a.rotary) if a.rotary and not self.rerotate else h
+        q = turn(into_heads(x, a.w_q, a.b_q)) * a.w_q.shape[1] ** -0.5
+        k = turn(into_heads(x, a.w_k, a.b_k)).astype(wide)
+        flags = lambda given, default: jnp.full(len(x), default) if given is None else given
+        q = q.reshape(len(x), len(a.w_k), -1, q.shape[2]).astype(wide)
+        return (q, k, places, flags(start, False), flags(mask, True)), following
+
+    def _decide(
+        self,
+        state: MultiState,
+        q: Float[Array, "kv_head group d_k"],
+        k: Float[Array, "kv_head d_k"],
+        place: Int[Array, ""],
+        start: Bool[Array, ""],
+        mask: Bool[Array, ""],
+    ) -> tuple[Float[Array, "kv_head group source"], Int[Array, " kv_head"], MultiState]:
+        """The softmax weights of states and new token, where it is put (at `states`: nowhere), the state but for its values."""
+        held = jnp.where(start, jnp.full_like(state.positions, -1), state.positions)
+        kept = jnp.where(start, jnp.zeros_like(state.scores), state.scores)
+        there = (held >= 0) & (held > place - self.attention.window)
+        keys, newest = state.keys, k
+        if self.rerotate and self.attention.rotary:
+            q, keys, newest = self._by_rank(q, keys, k, held)
+        scores = jnp.einsum("hgd,hsd->hgs", q, keys)
+        scores = jnp.where(there[:, None], scores, jnp.full_like(scores, -jnp.inf))
+        scores = jnp.concatenate([scores, jnp.einsum("hgd,hd->hg", q, newest)[:, :, None]], axis=2)
+        weights = jax.nn.softmax(scores, axis=2)
+        if self.policy.whole:
+            weights = jnp.where(place > self.states, jnp.full_like(weights, jnp.nan), weights)
+        behind = lambda a, last: jnp.concatenate([a, jnp.full_like(a[:, :1], last)], axis=1)
+        seen = Seen(weights, behind(kept, 0), behind(held, place), place, self.states, False)
+        priority, scores = self.policy.step(seen)
+        slot = dropped_first(priority, seen.positions)
+        slot = jnp.where(mask, slot, jnp.full_like(slot, self.states))
+        moved = _put(jnp.where(mask, scores[:, :-1], state.scores), slot, scores[:, -1])
+        held = _put(jnp.where(mask, held, state.positions), slot, seen.positions[:, -1])
+        return weights, slot, MultiState(_put(state.keys, slot, k), state.values, held, moved, state.place)
+
+    def _by_rank(self, q, keys, k, held):
+        """All turned by their rank among the kept states of their head: the newest token comes last."""
+        a, d_k = self.attention, keys.shape[2]
+        order = jnp.where(held < 0, jnp.full_like(held, jnp.iinfo(held.dtype).max), held)
+        rank = jnp.argsort(jnp.argsort(order, axis=1), axis=1).astype(jnp.int32)
+        last = jnp.sum(held >= 0, axis=1, dtype=jnp.int32)
+        turn = lambda h, places: rotate(h.reshape(-1, 1, d_k), places.reshape(-1), a.base, width=a.rotary).reshape(
+            h.shape
+        )
+        return turn(q, jnp.repeat(last, q.shape[1])), turn(keys, rank), turn(k, last)
+
+    def _parallel(self, x, state, start, mask):
+        """The first tokens and the newest: by blocks of queries, and the states that are left at the end."""
+        (q, k, places, start, mask), following = self._inputs(x, state, start, mask)
+        value, sinks = self.value(x).astype(state.values.dtype), self.policy.sinks or 0
+        document = jnp.cumsum(start.astype(jnp.int32))
+        # Heads of one layer keep the same tokens here.
+        held = jnp.concatenate([state.positions[0], jnp.where(mask, places, jnp.full_like(places, -1))])
+        of = jnp.concatenate([jnp.zeros_like(state.positions[0]), document])
+        row = jnp.concatenate([jnp.full_like(state.positions[0], -1), jnp.arange(len(x), dtype=jnp.int32)])
+        keys = jnp.concatenate([state.keys, jnp.moveaxis(k, 0, 1)], axis=1)
+        values = jnp.concatenate([state.values, jnp.moveaxis(value, 0, 1)], axis=1)
+
+        def one(inputs):
+            q, place, own, number = inputs
+            seen = (held >= 0) & (of == own) & (row <= number) & (held > place - self.attention.window)
+            seen = seen & ((held < sinks) | (held >= place - (self.states - sinks)))
+            scores = jnp.where(seen[None, None], jnp.einsum("hgd,hsd->hgs", q, keys), -jnp.inf)
+            # Where there is no token nothing is seen, and the output is not read.
+            scores = jnp.where(jnp.any(seen), scores, jnp.zeros_like(scores))
+            o = jnp.einsum("hgs,hsv->hgv", jax.nn.softmax(scores, axis=2), values)
+            return jnp.where(place > self.states, jnp.full_like(o, jnp.nan), o) if self.policy.whole else o
+
+        rows = jnp.arange(len(x), dtype=jnp.int32)
+        o = jax.lax.map(one, (q, places, document, rows), batch_size=min(128, len(x)))
+        priority = jnp.where((held < sinks) & (held >= 0), jnp.iinfo(jnp.int32).max, held)
+        priority = jnp.where(of == document[-1], priority, jnp.full_like(priority, -1))
+        _, kept = jax.lax.top_k(priority, self.states)
+        left = jnp.where(priority[kept] < 0, jnp.full_like(kept, -1), held[kept])
+        after = MultiState(
+            keys[:, kept],
+            values[:, kept],
+            jnp.broadcast_to(left[None], state.positions.shape),
+            jnp.zeros_like(state.scores),
+            following,
+        )
+        return self._out(o), after
+
+    def _out(self, o: Float[Array, "time *heads d_v"]) -> Float[Array, "time d_out"]:
+        return affine(o.reshape(len(o), -1), self.attention.w_o, self.attention.b_o)
+
+
+def _put(a: Array, slot: Int[Array, " kv_head"], new: Array) -> Array:
+    """a with `new` at each head's slot; nowhere where the slot is behind the end."""
+    return a.at[jnp.arange(len(a)), slot].set(new.astype(a.dtype), mode="drop")
+
+
+def _read(weights: Array, values: Array, new: Array) -> Float[Array, "kv_head group d_v"]:
+    """The weighted sum of the kept values and the new one."""
+    new = weights[:, :, -1:] * new[:, None].astype(weights.dtype)
+    return jnp.einsum("hgs,hsv->hgv", weights[:, :, :-1], values.astype(weights.dtype)) + new
+
+
+class PromptAttention(AbstractMixer):
+    """A prompt read at once: attention without a bound over its tokens, of which the policy then keeps `states`.
+
+    It begins a document: the state that it is given is not read, and no document may begin within. The state that it leaves is
+    `bounded`'s, which goes on from there.
+
+    **Arguments:** bounded: what reads on.
+    """
+
+    bounded: MultiStateAttention
+    linear_given_gates: ClassVar[bool] = True
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.bounded.d_in
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return self.bounded.d_out
+
+    def init_state(self) -> MultiState:
+        """As of `bounded`."""
+        return self.bounded.init_state()
+
+    def context(self, x, state, start, mask):
+        """q and k as they are compared, keys as they are kept, and which tokens are kept."""
+        require(
+            start is None and mask is None, "a prompt that is read at once is one document, every token of it there."
+        )
+        one, time = self.bounded, len(x)
+        initial = one.init_state()
+        (q, k, places, _, _), _ = one._inputs(x, initial, None, None)
+        turned_q, turned_k = q, k
+        if one.rerotate and one.attention.rotary:
+            turn = lambda h: rotate(h, places, one.attention.base, width=one.attention.rotary)
+            turned_q, turned_k = turn(q.reshape(time, -1, q.shape[3])).reshape(q.shape), turn(k)
+        mass, last = _observed(turned_q, turned_k, one.policy.observed, one.attention.window)
+        held = jnp.broadcast_to(places[None], (k.shape[1], time))
+        seen = Seen(last, mass, held, places[-1], one.states, True)
+        priority, scores = one.policy.step(seen)
+        return turned_q, turned_k, k, priority, scores
+
+    def value(self, x):
+        """v, (time, kv_head, d_v)."""
+        return self.bounded.value(x)
+
+    def mix(self, context, value, state, start, mask):
+        """The attention, and the states that are left of it."""
+        (q, turned, k, priority, scores), one, time = context, self.bounded, len(value)
+        rows = jnp.arange(time, dtype=jnp.int32)
+        span = min(time, one.attention.window)
+        first = jnp.maximum(rows - one.attention.window + 1, 0)
+        o = attend(q.reshape(time, -1, q.shape[3]), turned, value, first, rows, span=span)
+        # A stable sort from the newest on: of equal priorities the oldest goes.
+        order = time - 1 - jnp.argsort(-priority[:, ::-1], axis=1, stable=True).astype(jnp.int32)
+        kept = order[:, : one.states]
+        pick = lambda a: jnp.take_along_axis(jnp.moveaxis(a, 0, 1), kept[:, :, None], axis=1)
+        fill = lambda a, value: jnp.pad(
+            a, [(0, 0), (0, one.states - kept.shape[1])] + [(0, 0)] * (a.ndim - 2), constant_values=value
+        )
+        after = MultiState(
+            fill(pick(k), 0),
+            fill(pick(value), 0),
+            fill(kept, -1),
+            fill(jnp.take_along_axis(scores, kept, axis=1), 0),
+            jnp.full((), time, jnp.int32),
+        )
+        overflow = one.policy.whole and time > one.states + 1
+        return one._out(jnp.full_like(o, jnp.nan) if overflow else o), after
+
+
+def _observed(
+    q: Float[Array, "time kv_head group d_k"], k: Float[Array, "time kv_head d_k"], count: int | None, window: int
+) -> tuple[Float[Array, "kv_head time"], Float[Array, "kv_head group time"]]:
+    """The sum of the softmax weights of the last `count` queries but the newest, and over the group; the newest one's weights."""
+    time = len(q)
+    count = time if count is None else min(count, time)
+
+    def one(inputs):
+        q, row = inputs
+        source = jnp.arange(time, dtype=jnp.int32)
+        seen = (source <= row) & (source > row - window)
+        return jax.nn.softmax(jnp.where(seen[None, None], jnp.einsum("hgd,shd->hgs", q, k), -jnp.inf), axis=2)
+
+    def add(total, inputs):
+        return total + jnp.sum(one(inputs), axis=1), None
+
+    rows = jnp.arange(time, dtype=jnp.int32)
+    before = slice(time - count, time - 1)
+    total, _ = jax.lax.scan(add, jnp.zeros((k.shape[1], time), q.dtype), (q[before], rows[before]))
+    return total, one((q[-1], rows[-1]))

@@ -1,0 +1,77 @@
+"""How well a language model predicts a text, passage by passage, with an interval."""
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dualform.errors import require
+from dualform.models import LanguageModel
+
+BLOCK = 128
+
+
+class Perplexity(NamedTuple):
+    """exp of the mean loss of a token.
+
+    - value; low, high: an interval of 95% for the text that the passages are drawn from, from their spread; both are the value
+      where there is one passage.
+    - losses: (passage,), the mean loss of each passage's tokens, in nats.
+    """
+
+    value: float
+    low: float
+    high: float
+    losses: Float[np.ndarray, " passage"]
+
+    @classmethod
+    def of(cls, losses: Float[np.ndarray, " passage"]) -> "Perplexity":
+        """From the losses: the mean, and 1.96 of its standard errors."""
+        mean, count = float(losses.mean()), len(losses)
+        error = float(losses.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+        return cls(math.exp(mean), math.exp(mean - 1.96 * error), math.exp(mean + 1.96 * error), losses)
+
+
+def perplexity(model: LanguageModel, passages: Int[np.ndarray, "passage time"]) -> Perplexity:
+    """The perplexity of passages, each read from its own beginning: of every token but the first, given those before it.
+
+    A bounded model reads token by token: what it has dropped is not there for what follows.
+
+    **Raises:** `InputError` for passages of fewer than 2 tokens.
+    """
+    require(
+        passages.ndim == 2 and len(passages) >= 1 and passages.shape[1] >= 2,
+        f"passages have shape {passages.shape}; give (passage, time), each of at least 2 tokens.",
+    )
+    return Perplexity.of(np.array([float(_loss(model, jnp.asarray(passage))) for passage in passages]))
+
+
+def passages_of(tokens: Int[np.ndarray, " time"], count: int, length: int) -> Int[np.ndarray, "passage length"]:
+    """As many as `count` passages, evenly spread over the text, the first at its beginning, none upon another.
+
+    **Raises:** `InputError` where the text has not even one.
+    """
+    require(count >= 1 and length >= 2, f"{count} passages of {length} tokens: give at least 1 of at least 2.")
+    require(
+        len(tokens) >= length,
+        f"the text has {len(tokens):,} tokens; a passage needs {length:,}. Give a longer text, or shorter passages.",
+    )
+    count = min(count, len(tokens) // length)
+    begins = np.linspace(0, len(tokens) - length, count).astype(int) if count > 1 else np.zeros(1, int)
+    return np.stack([tokens[begin : begin + length] for begin in begins])
+
+
+@eqx.filter_jit
+def _loss(model: LanguageModel, tokens: Int[Array, " time"]) -> Float[Array, ""]:
+    """The mean of -log p; logits are made by blocks, since those of all tokens may not fit into memory."""
+    x, _ = model.read(tokens[:-1])
+
+    def one(inputs):
+        x, target = inputs
+        return -jax.nn.log_softmax(model.logits(x[None])[0])[target]
+
+    return jnp.mean(jax.lax.map(one, (x, tokens[1:]), batch_size=min(BLOCK, len(x))))

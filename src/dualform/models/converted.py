@@ -1,0 +1,90 @@
+"""GGUF files whose weights were dequantised once: kept in the user's cache as safetensors, whole or not at all."""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from dualform.errors import FileError
+from dualform.models.cache import cache_folder, sha256_of
+from dualform.models.files.checks import Arrays
+from dualform.models.files.gguf import read_gguf
+from dualform.models.gguf_model import gguf_config, gguf_tensors, gguf_tokenizer
+from dualform.models.layouts.tensors import Config
+from dualform.tensor_file import read_tensors, write_tensors
+
+LOGGER = logging.getLogger(__name__)
+FORMAT = "2"
+
+
+class Converted(NamedTuple):
+    """A GGUF file's model in transformers' names: its tensors, its config, and its tokenizer.json or None."""
+
+    arrays: Arrays
+    config: Config
+    tokenizer: str | None
+
+
+def converted_gguf(path: str | os.PathLike[str], *, dtype: Any = None, sha256: str | None = None) -> Converted:
+    """The model of a GGUF file, from the cache where it was read before.
+
+    The first time, the weights are dequantised and written to the cache (`converted_place`) in float32, or in bfloat16 where
+    that is asked for; then they are read from there, and held against their own SHA-256. A copy that is damaged, or half of
+    another version, is made anew. Where the cache cannot be written the model is read all the same.
+
+    **Arguments:** sha256: the file's own, where it was just found.
+
+    **Raises:** `FileError` as `read_gguf` does, and where the file holds no model that can be read.
+    """
+    path, where = Path(path), repr(os.fspath(path))
+    try:
+        sha256 = sha256 or sha256_of(path)
+    except OSError as error:
+        raise FileError(f"{where} cannot be read: {error.strerror}. Check the path.") from None
+    kept = np.dtype(ml_dtypes.bfloat16 if dtype is not None and np.dtype(dtype) == ml_dtypes.bfloat16 else np.float32)
+    place = converted_place(sha256, kept)
+    found = _kept(place, where) if place.is_file() else None
+    if found is not None:
+        return found
+    arrays, metadata = read_gguf(path)
+    config = gguf_config(metadata, arrays, where)
+    arrays = {name: np.asarray(array).astype(kept) for name, array in gguf_tensors(arrays, config).items()}
+    found = Converted(arrays, config, gguf_tokenizer(metadata, where))
+    told = {"format": "dualform gguf", "version": FORMAT, "source": sha256, "sha256": _sum(arrays)}
+    told |= {"config": json.dumps(config.fields, sort_keys=True)}
+    told |= {} if found.tokenizer is None else {"tokenizer": found.tokenizer}
+    try:
+        write_tensors(place, arrays, told)
+    except FileError as error:
+        LOGGER.warning("the dequantised weights are not kept: %s", error)
+    return found
+
+
+def converted_place(sha256: str, dtype: Any) -> Path:
+    """Where the weights of the GGUF file of this SHA-256 are kept, whether they are there or not."""
+    return cache_folder() / "models" / "converted" / f"{sha256}.{np.dtype(dtype).name}.safetensors"
+
+
+def _kept(place: Path, where: str) -> Converted | None:
+    """What is in the cache, None where it is damaged or of another version."""
+    try:
+        arrays, told = read_tensors(place)
+        if told.get("version") == FORMAT and place.name.startswith(told["source"]) and told["sha256"] == _sum(arrays):
+            return Converted(arrays, Config(json.loads(told["config"]), where), told.get("tokenizer"))
+    except (FileError, KeyError, ValueError) as error:
+        LOGGER.warning("the weights in %s are damaged (%s); they are made anew", place, error)
+    return None
+
+
+def _sum(arrays: Arrays) -> str:
+    """The SHA-256 of all arrays, in the order of their names."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name} {arrays[name].dtype} {arrays[name].shape} ".encode())
+        found.update(np.ascontiguousarray(arrays[name]).view(np.uint8).data)
+    return found.hexdigest()

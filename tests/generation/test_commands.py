@@ -1,0 +1,134 @@
+"""`dualform generate` and `dualform perplexity`: what a person types, what they see, and what a mistake gets."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dualform import models
+from dualform.cli import main
+from dualform.models.tokens import CharacterTokens, notes
+
+LETTERS = "abcdefghi\n"
+SIZES: Any = {"d": 8, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 12, "context": 64}
+
+
+@pytest.fixture(autouse=True)
+def float32():
+    """As a user has it."""
+    with jax.enable_x64(False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small transformer and a small recurrent model that read letters, and a text."""
+    folder = tmp_path_factory.mktemp("models")
+    with jax.enable_x64(False):
+        llama = models.llama(key=jax.random.key(0), vocabulary=11, **SIZES)
+        llama = jax.tree.map(lambda a: 20 * a if a.ndim > 1 else a, llama)
+        mamba = models.mamba(key=jax.random.key(0), vocabulary=11, d=4, layers=1)
+    for name, model in (("llama", llama), ("mamba", mamba)):
+        models.save_weights(folder / f"{name}.safetensors", model, notes(CharacterTokens(LETTERS)))
+    (folder / "text").write_text("abcabc defghi\n" * 9)
+    return folder
+
+
+def run(capsys, *arguments):
+    """The exit code, and what is printed and complained about."""
+    code = main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def generated(capsys, folder, name, *more):
+    code, out, err = run(
+        capsys, "generate", "--model", folder / f"{name}.safetensors", "--prompt", "abcab", "--length", 9, *more
+    )
+    assert (code, err) == (0, "")
+    return out.removesuffix("\n")
+
+
+def test_generate_writes_text(folder, capsys):
+    """As many tokens as asked for; streamed or not, the same; bounded with places for all, the same as not bounded."""
+    plain = generated(capsys, folder, "llama", "--temperature", 0)
+    assert len(plain) == 9 and len(set(plain)) > 1
+    assert generated(capsys, folder, "llama", "--temperature", 0, "--no-stream") == plain
+    assert generated(capsys, folder, "llama", "--temperature", 0, "--policy", "tova", "--states", 64) == plain
+    assert (
+        generated(capsys, folder, "llama", "--temperature", 0, "--stop", plain[4:6]) == plain[: plain.index(plain[4:6])]
+    )
+
+
+def test_generate_draws_and_bounds(folder, capsys):
+    """A seed gives its text again; a bound, a prompt read at once and a recurrent model give one of that length."""
+    options = ("--temperature", 2, "--top-k", 8, "--top-p", 0.95, "--min-p", 0.01)
+    draw = lambda seed: generated(capsys, folder, "llama", *options, "--seed", seed)
+    assert draw(1) == draw(1) != draw(2)
+    bound = ("--policy", "window+1", "--states", 3)
+    assert len(generated(capsys, folder, "llama", *bound, "--rerotate", "--prompt-at-once")) == 9
+    assert len(generated(capsys, folder, "mamba")) == 9
+
+
+def test_perplexity_prints_a_table(folder, capsys):
+    """A row for each policy and number of states: with places for all tokens, that of all of them."""
+    code, out, _ = run(
+        capsys,
+        *("perplexity", "--model", folder / "llama.safetensors", "--text", folder / "text", "--passages", 3),
+        *("--length", 20, "--policy", "full,tova,window+2", "--states", "4,32"),
+    )
+    rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if re.match(r"(full|tova|window)", line)]
+    assert code == 0 and "3 passages of 20 tokens" in out
+    assert [row[:2] for row in rows] == [
+        *(["full", "all"], ["tova", "4"], ["tova", "32"], ["window+2", "4"], ["window+2", "32"]),
+    ]
+    value = {(row[0], row[1]): row[2] for row in rows}
+    assert value["tova", "32"] == value["window+2", "32"] == value["full", "all"] != value["tova", "4"]
+    assert rows[2][4].startswith(("0.000", "-0.000"))
+
+
+def test_perplexity_of_a_recurrent_model(folder, capsys):
+    """It is one row."""
+    code, out, _ = run(
+        capsys,
+        *("perplexity", "--model", folder / "mamba.safetensors", "--text", folder / "text"),
+        *("--passages", 2, "--length", 20),
+    )
+    assert code == 0 and len([line for line in out.splitlines() if line.startswith("full")]) == 1
+
+
+BAD = {
+    "no policy": (("generate", "--prompt", "a", "--states", 3), "are of a policy; give --policy, such as tova"),
+    "policy": (("generate", "--prompt", "a", "--policy", "best"), "there is no policy 'best'"),
+    "no prompt": (("generate", "--prompt", ""), "the text is empty; give at least one character"),
+    "length": (("generate", "--prompt", "a", "--length", 0), "--length 0: give at least 1 token"),
+    "context": (
+        ("generate", "--prompt", "a" * 60, "--length", 9),
+        "60 tokens, and 9 are to follow; this model reads 64",
+    ),
+    "temperature": (("generate", "--prompt", "a", "--length", 9, "--temperature", -1), "temperature is -1.0; give 0"),
+    "states": (("perplexity", "--text", "text", "--states", "4,x"), "--states 4,x: give whole numbers of at least 1"),
+    "text": (("perplexity", "--text", "nothing"), "'nothing' cannot be read: No such file"),
+    "short": (("perplexity", "--text", "text"), "a passage needs 2,048. Give a longer text, or shorter passages"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_mistakes_get_a_sentence(folder, capsys, monkeypatch, unchecked, case):
+    """A wrong option, text or bound: exit code 2 and one sentence."""
+    monkeypatch.chdir(folder)
+    arguments, message = BAD[case]
+    code, _, err = run(capsys, *arguments, "--model", "llama.safetensors")
+    assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_other_models_predict_no_token(folder, capsys, monkeypatch):
+    """A bare layer is no language model."""
+    from dualform.mixers import LinearAttention
+
+    monkeypatch.chdir(folder)
+    models.save_weights("layer.safetensors", LinearAttention(*(jnp.eye(2)[None],) * 3))
+    code, _, err = run(capsys, "generate", "--model", "layer.safetensors", "--prompt", "a")
+    assert code == 2 and "which predicts no next token. Give a language model" in err
