@@ -41,7 +41,7 @@ class Generate:
     stream: bool = True
     """Show each piece of text as soon as it is there; without it, all in the end."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         import jax
 

@@ -28,7 +28,7 @@ class Perplexity:
     rerotate: bool = False
     """Count positions anew among the kept states."""
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.generation import bounded, passages_of, perplexity, policy
         from dualform.models import with_context
