@@ -250,7 +250,8 @@ def main() -> None:
         report += mixer_limits.lengths(options.width, options.heads, only)
     if "step" in parts:
         report += mixer_limits.steps(options.width, options.heads, only)
-    command = f"python -m benchmarks.mixers --time {options.time} --width {options.width} --rounds {options.rounds}"
+    shown = ("time", "width", "heads", "rounds", "budget", "parts", *(("only",) if options.only else ()))
+    command = "python -m benchmarks.mixers " + " ".join(f"--{name} {getattr(options, name)}" for name in shown)
     introduction = (
         f"{options.time} tokens of width {options.width} ({options.heads} heads), float32, batch 1, a CPU. Medians of "
         "rounds run in turn; ratios are medians over rounds, pair by pair. A goal that is not met says **missed**."
