@@ -23,11 +23,12 @@ from dualform.errors import FileError, InputError
 from dualform.mixers import GRU, LSTM
 from dualform.models.pretrained import G2P, NSNet2, SileroVAD, TextGenRNN, load_known
 from dualform.models.pretrained.audio import samples_of
-from dualform.models.pretrained.chain import Dense, ReLU
+from dualform.models.pretrained.chain import ReLU
 from dualform.models.pretrained.encoder_decoder import EncoderDecoder
 from dualform.models.pretrained.nsnet2 import gru_from_onnx, sound, spectra
 from dualform.models.pretrained.silero_vad import FrameEncoder
 from dualform.models.pretrained.textgenrnn import Beside, lstm_from_cudnn
+from dualform.models.stages import Affine
 
 DATA = Path(__file__).resolve().parents[1] / "oracles" / "data"
 SINGLE = 2e-5
@@ -306,13 +307,11 @@ def small_models(key) -> dict[str, tuple[Any, jax.Array]]:
     return {
         "encoder": (encoder, draw(7, 3, 576)),
         "encoder and decoder": (EncoderDecoder(*grus), joined),
-        "dense": (Dense(draw(0, 4, 3), draw(1, 4)), draw(7, 5, 3)),
-        "relu layer": (Dense(draw(0, 4, 3), draw(1, 4), relu=True), draw(7, 5, 3)),
         "relu": (ReLU(), draw(7, 5, 3)),
     }
 
 
-@pytest.mark.parametrize("name", ["encoder", "encoder and decoder", "dense", "relu layer", "relu"])
+@pytest.mark.parametrize("name", ["encoder", "encoder and decoder", "relu"])
 def test_frozen_stages(name, getkey):
     """A frozen stage is its output at x, affine in its input, and 0 where there is no token."""
     module, x = small_models(getkey())[name]
@@ -397,7 +396,7 @@ def test_encoder_decoder_refuses(getkey):
 
 def test_a_call_that_does_not_fit(getkey, unchecked):
     """A chain's input of a wrong shape or dtype gets a sentence, as does another's state."""
-    dense = lambda *shape: Dense(jnp.ones(shape), jnp.ones(shape[0]), relu=True)
+    dense = lambda *shape: Affine(jnp.ones(shape), jnp.ones(shape[0]))
     gru = GRU.make(3, n=3, key=getkey())
     model = NSNet2(dense(3, 4), (gru, gru), (dense(3, 3), dense(3, 3)), dense(4, 3))
     for x, says in (

@@ -9,11 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator, count_parameters
 from dualform.errors import require
-from dualform.mixers.affine import affine, check_affine
 from dualform.models.block import check_call, flag, present
-
-LINEAR, NONLINEAR = "linear given its gates", "frozen nonlinearity"
-"""What a frozen stage is: the layer's own map, or one exact decomposition of a nonlinearity among others."""
+from dualform.models.stages import NONLINEAR
 
 
 class AbstractChain(eqx.Module):
@@ -83,35 +80,6 @@ class AbstractChain(eqx.Module):
     def parameters(self) -> int:
         """How many numbers it has learned."""
         return count_parameters(self)
-
-
-class Dense(eqx.Module):
-    """y_t = W x_t + b, or its positive part where `relu` is set. Frozen, the open set stays: the units that were above 0.
-
-    **Arguments:** w (d_out, d_in), b (d_out,).
-
-    **Raises:** `InputError` where the shapes do not fit.
-    """
-
-    w: Float[Array, "d_out d_in"] = eqx.field(converter=jnp.asarray)
-    b: Float[Array, " d_out"] = eqx.field(converter=jnp.asarray)
-    relu: bool = eqx.field(default=False, static=True)
-
-    def __check_init__(self):
-        require(self.w.ndim == 2, f"w_dense has shape {self.w.shape}; it must be (d_out, d_in).")
-        check_affine("dense", self.w, self.b, *self.w.shape)
-
-    def __call__(self, x: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
-        """Each token by itself, in float32 or wider."""
-        y = affine(x, self.w, self.b)
-        return jnp.maximum(y, jnp.zeros_like(y)) if self.relu else y
-
-    def frozen(self, x: Float[Array, "time d_in"], state: Any = None, start: Any = None, mask: Any = None) -> tuple:
-        """(y, state, affine map, kind) with the open set frozen at x."""
-        y = affine(x, self.w, self.b)
-        is_open = (y > 0) if self.relu else jnp.ones_like(y, bool)
-        masked = lambda other: present(jnp.where(is_open, affine(other, self.w, self.b), jnp.zeros_like(y)), mask)
-        return masked(x), (), masked, NONLINEAR if self.relu else LINEAR
 
 
 class ReLU(eqx.Module):

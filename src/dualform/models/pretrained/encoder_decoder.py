@@ -15,7 +15,8 @@ from dualform.errors import require
 from dualform.mixers import GRU
 from dualform.mixers.freezing import tanh_slope
 from dualform.models.block import present
-from dualform.models.pretrained.chain import NONLINEAR, wide_of
+from dualform.models.pretrained.chain import wide_of
+from dualform.models.stages import NONLINEAR
 from dualform.recurrences.cell import cell
 
 

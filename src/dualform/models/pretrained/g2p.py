@@ -13,8 +13,9 @@ from dualform.errors import require
 from dualform.mixers import GRU
 from dualform.models.files import read_arrays
 from dualform.models.pretrained.arrays import built
-from dualform.models.pretrained.chain import AbstractChain, Dense
+from dualform.models.pretrained.chain import AbstractChain
 from dualform.models.pretrained.encoder_decoder import EncoderDecoder
+from dualform.models.stages import Affine
 
 LETTERS = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
 UNKNOWN, END_OF_WORD = LETTERS.index("<unk>"), LETTERS.index("</s>")
@@ -82,7 +83,7 @@ class G2P(AbstractChain):
     letters: Float[Array, "letter d"] = eqx.field(converter=jnp.asarray)
     phonemes: Float[Array, "phoneme d"] = eqx.field(converter=jnp.asarray)
     recurrence: EncoderDecoder
-    head: Dense
+    head: Affine
 
     def __check_init__(self):
         d = self.recurrence.encoder.d_in
@@ -102,7 +103,7 @@ class G2P(AbstractChain):
                 *(jnp.asarray(arrays[f"{part}_{name}"]) for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
             )
             recurrence = EncoderDecoder(gru("enc"), gru("dec"))
-            return cls(arrays["enc_emb"], arrays["dec_emb"], recurrence, Dense(arrays["fc_w"], arrays["fc_b"]))
+            return cls(arrays["enc_emb"], arrays["dec_emb"], recurrence, Affine(arrays["fc_w"], arrays["fc_b"]))
 
         return built(build, read_arrays(path)[0], path)
 

@@ -13,7 +13,8 @@ from dualform.mixers import GRU
 from dualform.models.files import read_arrays
 from dualform.models.pretrained.arrays import built
 from dualform.models.pretrained.audio import RATE, samples_of
-from dualform.models.pretrained.chain import AbstractChain, Dense
+from dualform.models.pretrained.chain import AbstractChain, ReLU
+from dualform.models.stages import Affine
 
 WINDOW, HOP = 320, 160
 """Samples of a frame, and from one to the next: 20 and 10 ms."""
@@ -34,10 +35,10 @@ class NSNet2(AbstractChain):
     onnxruntime on the package's ONNX file (float32).
     """
 
-    first: Dense
+    first: Affine
     grus: tuple[GRU, GRU]
-    hidden: tuple[Dense, Dense]
-    head: Dense
+    hidden: tuple[Affine, Affine]
+    head: Affine
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "NSNet2":
@@ -49,8 +50,8 @@ class NSNet2(AbstractChain):
         def build(arrays):
             dense = [(arrays[w].T, arrays[b]) for w, b in _DENSE]
             grus = [gru_from_onnx(*(arrays[name][0] for name in names)) for names in _GRUS]
-            hidden = Dense(*dense[1], relu=True), Dense(*dense[2], relu=True)
-            return cls(Dense(*dense[0], relu=True), (grus[0], grus[1]), hidden, Dense(*dense[3]))
+            hidden = Affine(*dense[1]), Affine(*dense[2])
+            return cls(Affine(*dense[0]), (grus[0], grus[1]), hidden, Affine(*dense[3]))
 
         return built(build, read_arrays(path)[0], path)
 
@@ -61,9 +62,10 @@ class NSNet2(AbstractChain):
 
     def stages(self) -> tuple[tuple[str, Any], ...]:
         """The chain from the features of each frame to the logits of the gains, (time, 161) -> (time, 161)."""
+        with_relu = lambda name, layer: ((name, layer), (f"{name} relu", ReLU()))
         grus = tuple((f"gru {i + 1}", gru) for i, gru in enumerate(self.grus))
-        hidden = tuple((f"hidden {i + 1}", dense) for i, dense in enumerate(self.hidden))
-        return ("first", self.first), *grus, *hidden, ("head", self.head)
+        hidden = (stage for i, layer in enumerate(self.hidden) for stage in with_relu(f"hidden {i + 1}", layer))
+        return *with_relu("first", self.first), *grus, *hidden, ("head", self.head)
 
     def encode(self, source: str | os.PathLike[str] | np.ndarray) -> tuple[Float[Array, "time d_in"], tuple[str, ...]]:
         """The features of a WAV file or of samples at 16 kHz, and when each frame begins.

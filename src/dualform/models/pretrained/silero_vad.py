@@ -15,7 +15,8 @@ from dualform.models.block import present
 from dualform.models.files import read_arrays
 from dualform.models.pretrained.arrays import built
 from dualform.models.pretrained.audio import RATE, samples_of
-from dualform.models.pretrained.chain import NONLINEAR, AbstractChain, Dense, ReLU, wide_of
+from dualform.models.pretrained.chain import AbstractChain, ReLU, wide_of
+from dualform.models.stages import NONLINEAR, Affine
 
 FRAME, BEFORE, AFTER, HOP = 512, 64, 64, 128
 """Samples of a frame; of the frame before that it sees, too; that are mirrored at its end; between two spectra."""
@@ -94,7 +95,7 @@ class SileroVAD(AbstractChain):
 
     encoder: FrameEncoder
     lstm: LSTM
-    head: Dense
+    head: Affine
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "SileroVAD":
@@ -114,7 +115,7 @@ class SileroVAD(AbstractChain):
                 jnp.asarray(arrays[f"lstm_cell.{part}"]) for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
             return cls(
-                encoder, LSTM.from_torch(*cell), Dense(arrays["final_conv.weight"][:, :, 0], arrays["final_conv.bias"])
+                encoder, LSTM.from_torch(*cell), Affine(arrays["final_conv.weight"][:, :, 0], arrays["final_conv.bias"])
             )
 
         return built(build, read_arrays(path)[0], path)

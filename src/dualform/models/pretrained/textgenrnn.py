@@ -15,7 +15,8 @@ from dualform.mixers import LSTM, Aaren, AbstractMixer
 from dualform.models.files import read_arrays
 from dualform.models.language_model import checked_tokens
 from dualform.models.pretrained.arrays import built
-from dualform.models.pretrained.chain import AbstractChain, Dense
+from dualform.models.pretrained.chain import AbstractChain
+from dualform.models.stages import Affine
 
 WINDOW, BEGIN, PADDING = 40, "<s>", "<pad>"
 """Characters that the model sees at once; what a text begins and ends with; what stands before a short one."""
@@ -93,7 +94,7 @@ class TextGenRNN(AbstractChain):
     embedding: Float[Array, "vocabulary d"] = eqx.field(converter=jnp.asarray)
     rnns: tuple[LSTM, ...]
     attention: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
-    head: Dense
+    head: Affine
     characters: tuple[str, ...] = eqx.field(static=True)
 
     def __check_init__(self):
@@ -125,7 +126,7 @@ class TextGenRNN(AbstractChain):
                 lstm_from_cudnn(*(part(f"rnn_{i}", name) for name in ("kernel", "recurrent_kernel", "bias")))
                 for i in (1, 2)
             ]
-            head = Dense(part("output", "kernel").T, part("output", "bias"))
+            head = Affine(part("output", "kernel").T, part("output", "bias"))
             attention = part("attention", "attention_W")[:, 0]
             return cls(part("embedding", "embeddings"), tuple(rnns), attention, head, characters)
 
