@@ -112,7 +112,7 @@ BLOCK4 = Block(None, GRU4)
 ONES = lambda *shape: np.ones(shape)
 BAD = {
     "width": (lambda: MODELS["none"](X.T), r"takes one sequence, \(time, 3\); got shape \(3, 6\)"),
-    "token ids": (lambda: MODELS["none"](X.astype(int)), "real floating-point activations; got int64. For tokens"),
+    "token ids": (lambda: MODELS["none"](X.astype(int)), "real floating-point activations; got int64. Embed token ids"),
     "no token": (lambda: MODELS["mean"](X[:0]), "the sequence has length 0"),
     "start": (lambda: MODELS["mean"](X, start=jnp.ones(6)), r"start must be .* got shape \(6,\) of float64"),
     "state": (lambda: MODELS["mean"](X, ()), "the state does not belong to this model"),

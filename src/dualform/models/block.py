@@ -2,17 +2,17 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, count_parameters
+from dualform.arrays import State
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
+from dualform.models.stepped import AbstractStepped
 from dualform.recurrences.flags import check_flags, check_time
 
 NORMS = {"rms": RMSNorm, "layer": LayerNorm}
@@ -27,7 +27,7 @@ MLPS: dict[str, tuple[type[MLP] | type[GatedMLP], str]] = {
 """The MLPs of a block, by name: class and activation. The GELU of "geglu" is the tanh form, as in Griffin."""
 
 
-class Block(eqx.Module):
+class Block(AbstractStepped):
     """h = x + mixer(norm(x)),  y = h + mlp(mlp_norm(h)); y = h without an MLP.
 
     A block is called, stepped and given its state as a mixer is.
@@ -116,31 +116,10 @@ class Block(eqx.Module):
             x = x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x))
         return present(x, mask), state
 
-    def step(
-        self,
-        x_t: Float[Array, " d"],
-        state: State,
-        *,
-        start: Bool[Array, ""] | bool | None = None,
-        mask: Bool[Array, ""] | bool | None = None,
-    ) -> tuple[Float[Array, " d"], State]:
-        """One token, (d,) -> (d,), in constant memory."""
-        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
-        return y[0], state
-
-    def parameters(self) -> int:
-        """How many numbers it learns."""
-        return count_parameters(self)
-
 
 def present(x: Float[Array, "time d"], mask: Bool[Array, " time"] | None) -> Float[Array, "time d"]:
     """x with zeros where there is no token, whatever it holds there."""
     return x if mask is None else jnp.where(mask[:, None], x, jnp.zeros_like(x))
-
-
-def flag(value: Bool[Array, ""] | bool | None) -> Bool[Array, " 1"] | None:
-    """A step's own flag as that of a sequence of one token."""
-    return None if value is None else jnp.asarray(value, bool)[None]
 
 
 def through(

@@ -14,9 +14,10 @@ from dualform.errors import require
 from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex
 from dualform.mixers.affine import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
-from dualform.models.block import Block, check_blocks, check_call, flag, through
+from dualform.models.block import Block, check_blocks, check_call, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine
+from dualform.models.stepped import flag
 
 
 class LanguageModel(eqx.Module):

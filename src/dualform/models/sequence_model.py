@@ -7,17 +7,18 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, accumulator, count_parameters
+from dualform.arrays import State, accumulator
 from dualform.errors import require
 from dualform.mixers.affine import affine, check_affine, optional_array
-from dualform.models.block import Block, check_blocks, check_call, flag, present, through
+from dualform.models.block import Block, check_blocks, check_call, present, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine, Pool
+from dualform.models.stepped import AbstractStepped, check_activations, flag
 
 POOLS = ("none", "mean", "last")
 
 
-class SequenceModel(eqx.Module):
+class SequenceModel(AbstractStepped):
     """y = W_out pool(norm(block_L(... block_1(W_in x + b_in) ...))) + b_out.
 
     With pool "none" there is an output for each token. With "mean" or "last" there is one for the last document: of the mean
@@ -121,15 +122,7 @@ class SequenceModel(eqx.Module):
 
         **Raises:** `InputError`, as of a mixer's call.
         """
-        require(
-            getattr(x, "ndim", 0) == 2 and x.shape[1] == self.d_in,
-            f"this model takes one sequence, (time, {self.d_in}); got shape {getattr(x, 'shape', None)}. For a batch use "
-            "jax.vmap.",
-        )
-        require(
-            jnp.issubdtype(x.dtype, jnp.floating),
-            f"this model takes real floating-point activations; got {x.dtype}. For tokens take a LanguageModel, or cast.",
-        )
+        check_activations(x, self.d_in, "this model")
         state = self.init_state() if state is None else state
         check_call(len(x), start, mask, self, state, "model")
         before, pooled = (state, None) if self.pool == "none" else state
@@ -170,7 +163,3 @@ class SequenceModel(eqx.Module):
         """One token, (d_in,) -> (d_out,), in constant memory; where it pools, the output of all that was read so far."""
         y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
         return (y[0] if self.pool == "none" else y), state
-
-    def parameters(self) -> int:
-        """How many numbers it learns."""
-        return count_parameters(self)

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, append_one, count_parameters, project
+from dualform.arrays import State, append_one, project
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.models.stages import Affine
+from dualform.models.stepped import AbstractStepped, check_activations
 from dualform.recurrences.flags import check_flags, check_time
 
 
-class Stack(eqx.Module):
+class Stack(AbstractStepped):
     """y = R (layer_L(... layer_1(E (x, 1)) ...), 1): no norm, no dropout, no skip connection.
 
     **Arguments:** embedding: E, (d_1, d_in + 1), the last column its bias; layers: mixers, each as wide as the one below it
@@ -85,15 +86,7 @@ class Stack(eqx.Module):
         mask: Bool[Array, " time"] | None = None,
     ) -> tuple[Float[Array, "time d_out"], State]:
         """The whole sequence at once; arguments, returns and errors as of a mixer's call, one state for each layer."""
-        require(
-            getattr(x, "ndim", 0) == 2 and x.shape[1] == self.d_in,
-            f"this stack takes one sequence, (time, {self.d_in}); got shape {getattr(x, 'shape', None)}. For a batch use "
-            "jax.vmap.",
-        )
-        require(
-            jnp.issubdtype(x.dtype, jnp.floating),
-            f"this stack takes real floating-point activations; got {x.dtype}. Embed token ids first, or cast.",
-        )
+        check_activations(x, self.d_in, "this stack")
         check_time(len(x))
         check_flags(len(x), start, mask)
         state = self.init_state() if state is None else state
@@ -110,20 +103,3 @@ class Stack(eqx.Module):
             after.append(now)
         y = project(append_one(x), self.readout).astype(dtype)
         return (y if mask is None else jnp.where(mask[:, None], y, jnp.zeros_like(y))), tuple(after)
-
-    def step(
-        self,
-        x_t: Float[Array, " d_in"],
-        state: State,
-        *,
-        start: Bool[Array, ""] | bool | None = None,
-        mask: Bool[Array, ""] | bool | None = None,
-    ) -> tuple[Float[Array, " d_out"], State]:
-        """One token, (d_in,) -> (d_out,), in constant memory."""
-        flag = lambda value: None if value is None else jnp.asarray(value, bool)[None]
-        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
-        return y[0], state
-
-    def parameters(self) -> int:
-        """How many numbers it learns."""
-        return count_parameters(self)

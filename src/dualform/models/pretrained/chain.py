@@ -7,13 +7,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, accumulator, count_parameters
-from dualform.errors import require
-from dualform.models.block import check_call, flag, present
+from dualform.arrays import State, accumulator
+from dualform.models.block import check_call, present
 from dualform.models.stages import NONLINEAR
+from dualform.models.stepped import AbstractStepped, check_activations
 
 
-class AbstractChain(eqx.Module):
+class AbstractChain(AbstractStepped):
     """y = stage_L(... stage_1(x) ...): a causal model from the activations of its input tokens to its outputs.
 
     A stage is a mixer, or a module that does something to each token by itself and has no `init_state`. The state is a tuple,
@@ -47,11 +47,7 @@ class AbstractChain(eqx.Module):
     ) -> tuple[Float[Array, "time d_out"], State]:
         """The whole sequence at once; arguments, returns and errors as of a mixer's call."""
         name = type(self).__name__
-        require(
-            getattr(x, "ndim", 0) == 2 and x.shape[1] == self.d_in,
-            f"{name} takes one sequence, (time, {self.d_in}), as its encode() gives; got shape {getattr(x, 'shape', None)}.",
-        )
-        require(jnp.issubdtype(x.dtype, jnp.floating), f"{name} takes real floating-point activations; got {x.dtype}.")
+        check_activations(x, self.d_in, name)
         state = self.init_state() if state is None else state
         check_call(len(x), start, mask, self, state, name)
         left, after, dtype = iter(state), [], x.dtype
@@ -64,22 +60,6 @@ class AbstractChain(eqx.Module):
                 x = stage(x)
             x = present(x.astype(dtype), mask)
         return x, tuple(after)
-
-    def step(
-        self,
-        x_t: Float[Array, " d_in"],
-        state: State,
-        *,
-        start: Bool[Array, ""] | bool | None = None,
-        mask: Bool[Array, ""] | bool | None = None,
-    ) -> tuple[Float[Array, " d_out"], State]:
-        """One token, (d_in,) -> (d_out,), in constant memory."""
-        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
-        return y[0], state
-
-    def parameters(self) -> int:
-        """How many numbers it has learned."""
-        return count_parameters(self)
 
 
 class ReLU(eqx.Module):
