@@ -106,7 +106,8 @@ class MultiStateAttention(AbstractMixer):
             return _put(values, slot, new), _read(weights, values, new)
 
         values, o = jax.lax.scan(step, values.astype(value.dtype), (weights, slots, value))
-        return self._out(o), after._replace(values=values)
+        after = after._replace(values=values)
+        return self._out(o), after if start is None else _forgotten(after)
 
     def forward(self, x, state, start, mask):
         """One loop over time; none where what is kept does not depend on the weights."""
@@ -121,7 +122,8 @@ class MultiStateAttention(AbstractMixer):
 
         value = self.value(x).astype(state.values.dtype)
         state, o = jax.lax.scan(step, state, (*inputs, value))
-        return self._out(o), state._replace(place=following)
+        state = state._replace(place=following)
+        return self._out(o), state if start is None else _forgotten(state)
 
     def _inputs(self, x, state, start, mask):
         """For each token: q (kv_head, group, d_k), k (kv_head, d_k), its place, and whether it begins, and is there."""
@@ -211,10 +213,16 @@ class MultiStateAttention(AbstractMixer):
             jnp.zeros_like(state.scores),
             following,
         )
-        return self._out(o), after
+        return self._out(o), _forgotten(after)
 
     def _out(self, o: Float[Array, "time *heads d_v"]) -> Float[Array, "time d_out"]:
         return affine(o.reshape(len(o), -1), self.attention.w_o, self.attention.b_o)
+
+
+def _forgotten(state: MultiState) -> MultiState:
+    """The state with zeros where there is none: what an earlier document left there is gone."""
+    clear = lambda a: jnp.where((state.positions < 0)[:, :, None], jnp.zeros_like(a), a)
+    return state._replace(keys=clear(state.keys), values=clear(state.values))
 
 
 def _put(a: Array, slot: Int[Array, " kv_head"], new: Array) -> Array:

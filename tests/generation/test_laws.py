@@ -1,0 +1,49 @@
+"""Bounded attention keeps the laws that every registered mixer keeps (`tests/laws`)."""
+
+import functools
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from dualform.generation import policy
+from dualform.generation.multi_state import MultiStateAttention
+from dualform.mixers import SoftmaxAttention
+from tests.laws import laws
+
+TIME, STATES = 6, 3
+START = jnp.arange(TIME) == 4
+GAPS = np.array([True, False, True, True, False, True])
+
+
+@functools.cache
+def bounded_by(name: str) -> MultiStateAttention:
+    """Attention over fewer states than the sequence has tokens: what is dropped matters to every law."""
+    attention = SoftmaxAttention.make(laws.D, key=jr.key(0), heads=2, kv_heads=1)
+    return MultiStateAttention(attention, policy(name), STATES, rerotate=name == "h2o")
+
+
+@pytest.mark.parametrize("name", ["tova", "h2o", "window+1"])
+def test_laws(name):
+    """Steps, causality, contributions, masks, packing, batches and the state: all of them, h2o by ranks for places."""
+    mixer, x = bounded_by(name), laws.sequence(0, TIME)
+    state = laws.some_state(mixer, 0)
+    laws.steps_give_the_parallel_form(mixer, x, 4)
+    laws.nothing_comes_from_the_future(mixer, x, 3, 0)
+    laws.contributions_sum_to_the_output(mixer, x, state, START, jnp.asarray(GAPS))
+    laws.absent_tokens_change_nothing(mixer, x, state, GAPS)
+    laws.packed_documents_stay_apart(mixer, x, state, START)
+    laws.a_start_at_an_absent_token_is_ignored(mixer, x, state, START | (jnp.arange(TIME) == 1), jnp.asarray(GAPS))
+    laws.batching_is_a_loop(
+        mixer, jnp.stack([x, laws.sequence(1, TIME)]), jnp.stack([START, ~START]), jnp.stack([GAPS, ~GAPS])
+    )
+    laws.absent_tokens_leave_no_gradient(mixer, x, state, jnp.asarray(GAPS))
+
+
+@pytest.mark.parametrize("name", ["tova", "window+1"])
+def test_extremes_and_disk(name, tmp_path):
+    """Scores of thousands give no NaN, in outputs, state and gradients; a state survives the disk to the bit."""
+    mixer = bounded_by(name)
+    laws.extremes_stay_finite(mixer, 1e3 * laws.sequence(0, TIME))
+    laws.a_state_survives_the_disk(mixer, laws.sequence(0, TIME), 4, tmp_path)
