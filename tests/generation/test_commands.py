@@ -1,5 +1,6 @@
 """`dualform generate` and `dualform perplexity`: what a person types, what they see, and what a mistake gets."""
 
+import ast
 import re
 from typing import Any
 
@@ -70,6 +71,50 @@ def test_generate_draws_and_bounds(folder, capsys):
     bound = ("--policy", "window+1", "--states", 3)
     assert len(generated(capsys, folder, "llama", *bound, "--rerotate", "--prompt-at-once")) == 9
     assert len(generated(capsys, folder, "mamba")) == 9
+
+
+def test_generate_writes_several_texts(folder, capsys):
+    """A batch of one prompt, or the prompts of a file, numbered; the first text is of the seed; log-probabilities sum up."""
+    name, sampled = folder / "llama.safetensors", ("--length", 5, "--temperature", 2)
+    code, out, _ = run(capsys, "generate", "--model", name, "--prompt", "abcab", "--batch", 3, *sampled)
+    nothing, *texts = re.split(r"\[\d\] ", out)
+    assert code == 0 and nothing == "" and re.findall(r"\[(\d)\] ", out) == ["1", "2", "3"]
+    assert len(set(texts)) > 1 and all(len(text) == 6 for text in texts)
+    (folder / "prompts").write_text("abcab\n\nab\n")
+    code, out, _ = run(
+        capsys, "generate", "--model", name, "--prompts", folder / "prompts", "--length", 5, "--temperature", 0
+    )
+    alone = [
+        run(capsys, "generate", "--model", name, "--prompt", p, "--length", 5, "--temperature", 0)[1]
+        for p in ("abcab", "ab")
+    ]
+    assert code == 0 and out == f"[1] {alone[0]}[2] {alone[1]}"
+    code, out, _ = run(
+        capsys, "generate", "--model", name, "--prompt", "abcab", "--logprobs", "--length", 5, "--temperature", 0
+    )
+    rows = re.findall(r" (-?\d+\.\d{4})  ('.*')\n", out)
+    assert (
+        code == 0
+        and out.startswith(alone[0])
+        and "".join(ast.literal_eval(said) for _, said in rows) + "\n" == alone[0]
+    )
+    assert len(rows) == 5 and all(float(worth) <= 0 for worth, _ in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "give --prompt TEXT, or --prompts FILE"),
+        (("--prompt", "a", "--prompts", "text"), "give --prompt TEXT, or --prompts FILE"),
+        (("--prompts", "nowhere"), "cannot be read"),
+        (("--prompt", "a", "--batch", 0), "--batch 0"),
+        (("--prompt", "a", "--batch", 2, "--policy", "tova", "--prompt-at-once"), "--prompt-at-once reads one prompt"),
+    ],
+)
+def test_bad_batches(folder, capsys, options, message):
+    """What cannot be written at once gets a sentence."""
+    code, _, err = run(capsys, "generate", "--model", folder / "llama.safetensors", *options)
+    assert code == 2 and message in " ".join(err.split())
 
 
 def test_perplexity_prints_a_table(folder, capsys):

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dualform.errors import InputError, require
@@ -11,8 +12,10 @@ from dualform.errors import InputError, require
 class Generate:
     """Write a text that goes on from a prompt, token by token, in a memory that does not grow."""
 
-    prompt: str
+    prompt: str | None = None
     """What it goes on from."""
+    prompts: Path | None = None
+    """A file with a prompt in each line, instead of one: all are written at once."""
     model: str = "smollm2"
     """A checkpoint's file or folder, or a name; `dualform models` lists some."""
     length: int = 200
@@ -39,12 +42,14 @@ class Generate:
     stop: tuple[str, ...] = ()
     """Texts before which it ends; the model's own end of a text always ends it."""
     stream: bool = True
-    """Show each piece of text as soon as it is there; without it, all in the end."""
+    """Show each piece of text as soon as it is there; without it, all in the end. Several texts are shown in the end."""
+    batch: int = 1
+    """How many texts, each with draws of its own; of several prompts, so many of each."""
+    logprobs: bool = False
+    """After the text, show each token with the logarithm of its probability."""
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
-        import jax
-
         from dualform.commands.perplexity import language_model
         from dualform.generation import stream, written
         from dualform.models.load import load
@@ -54,25 +59,66 @@ class Generate:
             "--states, --rerotate and --prompt-at-once are of a policy; give --policy, such as tova.",
         )
         require(self.length >= 1, f"--length {self.length}: give at least 1 token.")
-        loaded = language_model(load(self.model))
-        prompt = loaded.encode(self.prompt)
-        model = self._bounded(loaded.model, len(prompt))
-        ids = stream(
-            model,
-            prompt,
-            key=jax.random.key(self.seed),
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            at_once=self.prompt_at_once,
+        require(self.batch >= 1, f"--batch {self.batch}: give at least 1 text.")
+        prompts = self._prompts()
+        several = len(prompts) > 1 or self.logprobs
+        require(
+            not (several and self.prompt_at_once),
+            "--prompt-at-once reads one prompt; leave out --batch, --prompts and --logprobs.",
         )
+        loaded = language_model(load(self.model))
+        encoded = [loaded.encode(prompt) for prompt in prompts]
+        model = self._bounded(loaded.model, max(len(prompt) for prompt in encoded))
+        if several:
+            self._write_batch(loaded, model, encoded)
+            return 0
+        ids = stream(model, encoded[0], at_once=self.prompt_at_once, **self._sampling())
         pieces = written(loaded.tokens, ids, self.length, self.stop, ends_of(loaded.record))
         for piece in pieces if self.stream else ("".join(pieces),):
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
         return 0
+
+    def _sampling(self) -> dict[str, Any]:
+        """How tokens are drawn."""
+        import jax
+
+        return {
+            "key": jax.random.key(self.seed),
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+        }
+
+    def _prompts(self) -> list[str]:
+        """All prompts, each as often as it is asked for."""
+        from dualform.commands.perplexity import read_text
+
+        require(
+            (self.prompt is None) != (self.prompts is None),
+            "give --prompt TEXT, or --prompts FILE with a prompt in each line.",
+        )
+        if self.prompts is None:
+            return [self.prompt or ""] * self.batch
+        lines = [line for line in read_text(self.prompts).splitlines() if line.strip()]
+        require(len(lines) >= 1, f"{str(self.prompts)!r} has no line with a prompt.")
+        return [line for line in lines for _ in range(self.batch)]
+
+    def _write_batch(self, loaded: Any, model: Any, prompts: list[Any]) -> None:
+        """Every text under its number, then its tokens with their log-probabilities where these are asked for."""
+        from dualform.generation import generate_batch, written
+
+        ends = ends_of(loaded.record)
+        found = generate_batch(model, prompts, self.length, ends=ends, **self._sampling())
+        for number, text in enumerate(found, start=1):
+            if len(found) > 1:
+                sys.stdout.write(f"[{number}] ")
+            sys.stdout.write("".join(written(loaded.tokens, map(int, text.tokens), self.length, self.stop)) + "\n")
+            if self.logprobs:
+                for said, worth in zip(loaded.decode(text.tokens), text.logprobs, strict=True):
+                    sys.stdout.write(f"{worth:9.4f}  {said!r}\n")
 
     def _bounded(self, model: Any, prompt: int) -> Any:
         """The model with what it is to keep: all, where nothing is said, in a memory as large as this text needs."""

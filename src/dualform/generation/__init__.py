@@ -1,5 +1,6 @@
 """Generation: a prompt read in parallel, then one token after the other in constant memory."""
 
+from dualform.generation.batch import Written, generate_batch
 from dualform.generation.bounded import bounded, read_prompt
 from dualform.generation.generate import generate
 from dualform.generation.multi_state import MultiState, MultiStateAttention
@@ -14,9 +15,11 @@ __all__ = [
     "Perplexity",
     "Policy",
     "Seen",
+    "Written",
     "bounded",
     "choose_token",
     "generate",
+    "generate_batch",
     "passages_of",
     "perplexity",
     "policies",

@@ -118,10 +118,15 @@ class MultiStateAttention(AbstractMixer):
         def step(state, inputs):
             (*inputs, value) = inputs
             weights, slot, after = self._decide(state, *inputs)
-            return after._replace(values=_put(state.values, slot, value)), _read(weights, state.values, value)
+            o = _read(weights, state.values, value)
+            return after._replace(values=_put(state.values, _behind(slot, o), value)), o
 
-        value = self.value(x).astype(state.values.dtype)
-        state, o = jax.lax.scan(step, state, (*inputs, value))
+        inputs = (*inputs, self.value(x).astype(state.values.dtype))
+        if len(x) == 1:
+            state, o = step(state, jax.tree_util.tree_map(lambda a: a[0], inputs))
+            o = o[None]
+        else:
+            state, o = jax.lax.scan(step, state, inputs)
         state = state._replace(place=following)
         return self._out(o), state if start is None else _forgotten(state)
 
@@ -162,7 +167,7 @@ class MultiStateAttention(AbstractMixer):
         seen = Seen(weights, behind(kept, 0), behind(held, place), place, self.states, False)
         priority, scores = self.policy.step(seen)
         slot = dropped_first(priority, seen.positions)
-        slot = jnp.where(mask, slot, jnp.full_like(slot, self.states))
+        slot = _behind(jnp.where(mask, slot, jnp.full_like(slot, self.states)), weights)
         moved = _put(jnp.where(mask, scores[:, :-1], state.scores), slot, scores[:, -1])
         held = _put(jnp.where(mask, held, state.positions), slot, seen.positions[:, -1])
         return weights, slot, MultiState(_put(state.keys, slot, k), state.values, held, moved, state.place)
@@ -228,6 +233,14 @@ def _forgotten(state: MultiState) -> MultiState:
 def _put(a: Array, slot: Int[Array, " kv_head"], new: Array) -> Array:
     """a with `new` at each head's slot; nowhere where the slot is behind the end."""
     return a.at[jnp.arange(len(a)), slot].set(new.astype(a.dtype), mode="drop")
+
+
+def _behind(slot: Int[Array, " kv_head"], found: Array) -> Int[Array, " kv_head"]:
+    """The slot, which a compiler cannot know before `found` is: what is read for it is read before the slot is written.
+
+    Without this order all states would be copied at every token, so that they can be read while one of them is overwritten.
+    """
+    return slot + (jnp.sum(found) > jnp.inf).astype(slot.dtype)  # nothing is above infinity
 
 
 def _read(weights: Array, values: Array, new: Array) -> Float[Array, "kv_head group d_v"]:
