@@ -13,7 +13,7 @@ DEFAULT_MODEL, DEFAULT_TEXT = "characters", "First Citizen:\nBefore we proceed a
 
 @dataclass(frozen=True)
 class Attend:
-    """Show what a recurrent model attends to: exact maps of the whole and of each layer, and the number that proves each.
+    """Show what a model attends to: exact maps of the whole and of each layer, and the number that proves each.
 
     Without a model, a small one that comes with the package, on a text of its own.
     """
@@ -38,20 +38,41 @@ class Attend:
     """The output whose logit is asked for: the text of a token, or a number."""
     against: str | None = None
     """Another output, whose logit is subtracted."""
+    policy: str | None = None
+    """What a language model's softmax attention keeps while it reads: full, window, window+4, tova, h2o, snapkv, random, ...; the
+    page then shows what is kept after each token."""
+    states: int | None = None
+    """How many keys and values each layer keeps; 64 where a policy is given, with full all."""
+    rerotate: bool = False
+    """Count positions anew among the kept states."""
     out: Path = Path("attention.html")
     """The page; a name without .html is a folder for `dualform serve`, for maps too large for a page."""
+    figure: Path | None = None
+    """What is kept under a policy as a picture, too: a name that ends in .png or .svg."""
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.models.load import load
-        from dualform.reports.attend import Question, attend, write_view
+        from dualform.reports.attend import Bound, Question, attend, write_view
         from dualform.reports.console import Console
+        from dualform.reports.kept_figure import check_picture, write_kept_figure
 
         source = self._source()
+        require(
+            self.policy is not None or not (self.states or self.rerotate or self.figure),
+            "--states, --rerotate and --figure are of a policy; give --policy, such as tova.",
+        )
+        if self.figure is not None:
+            check_picture(self.figure)
+        bound = None if self.policy is None else Bound(self.policy, self.states, self.rerotate)
         question = Question(self.layer, self.target, self.method, self.place, self.output, self.against)
         question.check()
-        view = attend(load(self.model), source, question)
-        Console().attention(view, write_view(view, self.out))
+        view, console = attend(load(self.model), source, question, bound), Console()
+        console.attention(view, write_view(view, self.out))
+        if view.kept is not None:
+            console.kept(view.kept)
+            if self.figure is not None:
+                console.got([write_kept_figure(view.kept, view.tokens, self.figure)])
         return 0
 
     def _source(self) -> str | Path:

@@ -17,7 +17,6 @@ from dualform.mixers.heads import into_heads
 from dualform.mixers.rotary import positions, rotate
 from dualform.recurrences.attend import attend
 
-
 DENSE = 1024
 """Up to so many tokens of a call, its frozen map is held whole: a matrix for each head."""
 

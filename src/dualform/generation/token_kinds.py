@@ -19,12 +19,12 @@ FUNCTION_WORDS = frozenset(
 
 
 def token_kinds(texts: Sequence[str]) -> tuple[str, ...]:
-    """The kind of each token, one of `KINDS`, from what the tokens say in order.
+    r"""The kind of each token, one of `KINDS`, from what the tokens say in order.
 
     A word may be of several tokens: a token of letters that goes on from the letters of another is "part of a word", and so is
     one that another goes on from. Words are told by an English list; in other languages function words are other words.
 
-        >>> token_kinds(("The", " cat", " sat", " on", " its", " tat", "ami", ".", "\\n"))[3:]
+        >>> token_kinds(("The", " cat", " sat", " on", " its", " tat", "ami", ".", "\n"))[3:]
         ('function word', 'function word', 'part of a word', 'part of a word', 'punctuation', 'line end')
     """
     if not texts:
