@@ -102,6 +102,8 @@ function showKept() {
     chip.style.backgroundColor = share ? css(word) : "";
     chip.style.color = share ? ink(word) : "";
   }
+  const strip = $("kept-strip"), chip = keptChips[t - keptFrom], top = chip.offsetTop;
+  if (top < strip.scrollTop || top + chip.offsetHeight > strip.scrollTop + strip.clientHeight) strip.scrollTop = top - strip.clientHeight / 2;
   paint($("kept-layers"), keptByLayer(t, cells), kept.layers.length, 1, false, state.theme, cells);
   const at = `${(100 * (t + 0.5)) / TIME}%`;
   $("kept-body").style.setProperty("--at", at);
