@@ -100,7 +100,10 @@ def test_a_window_is_kept():
 
 BAD = {
     "shapes": (lambda: many_to_one(jnp.zeros((3, 2)), jnp.zeros((3, 1, 4))), r"got \(3, 2\) and \(3, 1, 4\)"),
-    "empty": (lambda: many_to_one(jnp.zeros((0, 2)), jnp.zeros((0, 2, 4))), "length 0; a recurrence needs at least one time step"),
+    "empty": (
+        lambda: many_to_one(jnp.zeros((0, 2)), jnp.zeros((0, 2, 4))),
+        "length 0; a recurrence needs at least one time step",
+    ),
     "form": (lambda: many_to_one(SCORES["ordinary"], VALUES, form="fast"), "many_to_one has no form 'fast'"),  # pyright: ignore
     "block": (lambda: many_to_one(SCORES["ordinary"], VALUES, block=0), "block is 0; join at least 1 token at once"),
     "state": (

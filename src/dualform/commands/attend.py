@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from dualform.errors import FileError, require
 
@@ -20,6 +20,8 @@ class Attend:
 
     model: Positional[str] = DEFAULT_MODEL
     """A checkpoint's file or folder, or a name: characters and recall come with the package, `dualform models` lists others."""
+    named: Annotated[str | None, arg(name="model")] = None
+    """The same as an option."""
     text: str | None = None
     """What the model reads; of g2p-en a word."""
     input: Path | None = None
@@ -57,7 +59,8 @@ class Attend:
         from dualform.reports.console import Console
         from dualform.reports.kept_figure import check_picture, write_kept_figure
 
-        source = self._source()
+        model = self._model()
+        source = self._source(model)
         require(
             self.policy is not None or not (self.states or self.rerotate or self.figure),
             "--states, --rerotate and --figure are of a policy; give --policy, such as tova.",
@@ -67,7 +70,7 @@ class Attend:
         bound = None if self.policy is None else Bound(self.policy, self.states, self.rerotate)
         question = Question(self.layer, self.target, self.method, self.place, self.output, self.against)
         question.check()
-        view, console = attend(load(self.model), source, question, bound), Console()
+        view, console = attend(load(model), source, question, bound), Console()
         console.attention(view, write_view(view, self.out))
         if view.kept is not None:
             console.kept(view.kept)
@@ -75,12 +78,18 @@ class Attend:
                 console.got([write_kept_figure(view.kept, view.tokens, self.figure)])
         return 0
 
-    def _source(self) -> str | Path:
+    def _model(self) -> str:
+        """Which model, however it is given."""
+        both = self.named is not None and self.model != DEFAULT_MODEL
+        require(not both, f"two models are given, {self.model} and --model {self.named}; give one of them.")
+        return self.named or self.model
+
+    def _source(self, model: str) -> str | Path:
         require(self.text is None or self.input is None, "--text and --input are both given; give one of them.")
         if self.text is not None:
             return self.text
         if self.input is None:
-            require(self.model == DEFAULT_MODEL, f"what shall {self.model} read? Give --text '...' or --input FILE.")
+            require(model == DEFAULT_MODEL, f"what shall {model} read? Give --text '...' or --input FILE.")
             return DEFAULT_TEXT
         if self.input.suffix.lower() in (".wav", ".npy"):
             return self.input
