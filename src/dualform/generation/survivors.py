@@ -1,7 +1,7 @@
 """Which tokens a bounded model keeps, and how long: read off the states of its own steps."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from dualform.generation.token_kinds import KINDS, token_kinds
 from dualform.models import LanguageModel
 from dualform.models.block import Block
 from dualform.models.language_model import checked_tokens
-from dualform.models.walk import walk
+from dualform.models.walk import run_stage
 
 
 class Survivors(eqx.Module):
@@ -97,26 +97,27 @@ def survivors(model: LanguageModel, tokens: Int[Array, " time"] | Int[np.ndarray
     )
     tokens = checked_tokens(tokens, model.vocabulary)
     require(len(tokens) >= 1, "there is no token to read; give at least one.")
-    dropped = _dropped(model, tokens, tuple(bounded))
-    return Survivors(dropped, tuple(bounded), tuple(mixer.states for mixer in bounded.values()))
+    x, dropped = model.embed(tokens), []
+    for name, stage in model.stages():
+        if name in bounded:
+            dropped.append(_dropped(stage, x))
+        if len(dropped) == len(bounded):
+            break
+        x = _through(stage, x)
+    return Survivors(jnp.stack(dropped), tuple(bounded), tuple(mixer.states for mixer in bounded.values()))
+
+
+# Layers of the same shapes are one program.
+@eqx.filter_jit
+def _through(stage: Any, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
+    return run_stage(stage, x, None, None, None)[0]
 
 
 @eqx.filter_jit
-def _dropped(model: LanguageModel, tokens: Array, names: tuple[str, ...]) -> Int[Array, "layer kv_head time"]:
-    """Each layer in turn, on what it reads in a call of the whole model."""
-    read = {}
-
-    def look(place: str, x: Array) -> Array:
-        read[place] = x
-        return x
-
-    walk(model, model.embed(tokens), at=look)
-    mixers = {name: stage.mixer for name, stage in model.stages() if name in names}
-    return jnp.stack([_stepped(mixers[name], read[f"{name}.mixer.in"]) for name in names])
-
-
-def _stepped(mixer: MultiStateAttention, x: Float[Array, "time d"]) -> Int[Array, "kv_head time"]:
+def _dropped(block: Block, x: Float[Array, "time d"]) -> Int[Array, "kv_head time"]:
     """The token after which each one is no longer among the positions of the state, for one layer."""
+    mixer, x = block.mixer, x if block.norm is None else block.norm(x)
+    assert isinstance(mixer, MultiStateAttention)
     time, heads = len(x), jnp.arange(len(mixer.attention.w_k))[:, None]
 
     def step(carried, inputs):
