@@ -21,7 +21,7 @@ SIZES: Any = {"vocabulary": 11, "d": 8, "layers": 2, "heads": 4, "hidden": 12}
 TOKENS = jr.randint(jr.key(4), (12,), 0, 11)
 LLAMA = models.llama(key=jr.key(0), kv_heads=2, context=64, biases=True, **SIZES)
 LLAMA = jax.tree.map(lambda a: 20 * a if a.ndim > 2 else a, shaken(LLAMA))
-SWAPPED = models.with_aaren(LLAMA, key=jr.key(1))
+SWAPPED: Any = models.with_aaren(LLAMA, key=jr.key(1))
 
 
 def numbers(state) -> int:
@@ -62,7 +62,7 @@ def test_it_keeps_keys_values_and_readout():
     changed = lambda model: [b.mixer for b in model.blocks]
     rest = lambda model: jax.tree.leaves(eqx.tree_at(changed, model, [0, 0]))
     assert all((a == b).all() for a, b in zip(rest(SWAPPED), rest(LLAMA), strict=True) if eqx.is_array(a))
-    other = models.with_aaren(LLAMA, key=jr.key(2)).blocks[0].mixer
+    other: Any = models.with_aaren(LLAMA, key=jr.key(2)).blocks[0].mixer
     assert not np.allclose(other.query, SWAPPED.blocks[0].mixer.query)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ from dualform.mixers import LinearAttention, SoftmaxAttention
 from dualform.recurrences import many_to_one, softmax_scan
 from tests.laws.laws import ROUNDING, check_close
 
-FORMS = ("naive", "blocks", "associative")
+FAST: Any = "fast"  # no form
+FORMS: tuple[Any, ...] = ("naive", "blocks", "associative")
 TIME, HEADS, D_V = 21, 2, 3
 VALUES = jr.normal(jr.key(1), (TIME, HEADS, D_V))
 SCORES = {
@@ -104,7 +106,7 @@ BAD = {
         lambda: many_to_one(jnp.zeros((0, 2)), jnp.zeros((0, 2, 4))),
         "length 0; a recurrence needs at least one time step",
     ),
-    "form": (lambda: many_to_one(SCORES["ordinary"], VALUES, form="fast"), "many_to_one has no form 'fast'"),  # pyright: ignore
+    "form": (lambda: many_to_one(SCORES["ordinary"], VALUES, form=FAST), "many_to_one has no form 'fast'"),
     "block": (lambda: many_to_one(SCORES["ordinary"], VALUES, block=0), "block is 0; join at least 1 token at once"),
     "state": (
         lambda: many_to_one(SCORES["ordinary"], VALUES, (jnp.zeros(1), jnp.zeros(1), jnp.zeros((1, 3)))),

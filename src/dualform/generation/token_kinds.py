@@ -24,6 +24,8 @@ def token_kinds(texts: Sequence[str]) -> tuple[str, ...]:
     A word may be of several tokens: a token of letters that goes on from the letters of another is "part of a word", and so is
     one that another goes on from. Words are told by an English list; in other languages function words are other words.
 
+        >>> from dualform.generation import token_kinds
+        >>> from dualform.generation import token_kinds
         >>> token_kinds(("The", " cat", " sat", " on", " its", " tat", "ami", ".", "\n"))[3:]
         ('function word', 'function word', 'part of a word', 'part of a word', 'punctuation', 'line end')
     """

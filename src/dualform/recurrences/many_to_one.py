@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
@@ -60,36 +61,33 @@ def many_to_one(
     each = scores.astype(wide), jnp.ones(scores.shape, wide), values.astype(wide)
     if mask is not None:
         rows = lambda a: mask.reshape(-1, *[1] * (a.ndim - 1))
-        each = tuple(jnp.where(rows(a), a, lost[None]) for a, lost in zip(each, nothing, strict=True))
-    m, u, w = (part.astype(wide) for part in state)
+        each = jtu.tree_map(lambda a, lost: jnp.where(rows(a), a, lost[None]), each, nothing)
     form_used = choose("many_to_one", ("blocks", "associative", "naive"), form, time=len(scores))
     read = {"blocks": lambda e: _blocks(e, nothing, block), "associative": _tree, "naive": _steps}[form_used]
-    m, u, w = join((m, u, w), read(each))
+    m, u, w = join(jtu.tree_map(lambda part: part.astype(wide), state), read(each))
     empty = u == 0
     return w / jnp.where(empty, jnp.ones_like(u), u)[:, None], (m, u, w)
 
 
 def _steps(each: Each) -> Each:
     """One token after the other: the state is all that is held."""
-    first = tuple(part[0] for part in each)
-    state, _ = jax.lax.scan(lambda state, one: (join(state, one), None), first, tuple(part[1:] for part in each))
+    first, rest = jtu.tree_map(lambda part: part[0], each), jtu.tree_map(lambda part: part[1:], each)
+    state, _ = jax.lax.scan(lambda state, one: (join(state, one), None), first, rest)
     return state
 
 
 def _tree(each: Each) -> Each:
     """Joined pairwise: as many rounds as the length has binary digits."""
-    joined = jax.lax.associative_scan(join, each)
-    return tuple(part[-1] for part in joined)
+    return jtu.tree_map(lambda part: part[-1], jax.lax.associative_scan(join, each))
 
 
 def _blocks(each: Each, nothing: Each, block: int) -> Each:
     """The state of each block from sums over it, then one block after the other."""
     missing = -len(each[0]) % block
-    filled = (
-        jnp.concatenate([part, jnp.broadcast_to(lost[None], (missing, *lost.shape))])
-        for part, lost in zip(each, nothing, strict=True)
-    )
-    cut = tuple(part.reshape(-1, block, *part.shape[1:]) for part in filled)
+
+    def cut(part: Array, lost: Array) -> Array:
+        filled = jnp.concatenate([part, jnp.broadcast_to(lost[None], (missing, *lost.shape))])
+        return filled.reshape(-1, block, *part.shape[1:])
 
     def add(state: Each, inputs: Each) -> tuple[Each, None]:
         m, u, w = inputs
@@ -98,5 +96,5 @@ def _blocks(each: Each, nothing: Each, block: int) -> Each:
         own = top, jnp.sum(e * u, axis=0), jnp.sum(e[..., None] * w, axis=0)
         return join(state, own), None
 
-    state, _ = jax.lax.scan(add, nothing, cut)
+    state, _ = jax.lax.scan(add, nothing, jtu.tree_map(cut, each, nothing))
     return state

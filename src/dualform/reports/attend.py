@@ -148,7 +148,7 @@ def _kept(model: Any, tokens: Any, names: tuple[str, ...]) -> KeptView | None:
         return None
     mixer = next(b.mixer for b in model.blocks if isinstance(b.mixer, MultiStateAttention))
     policy = f"{mixer.policy.name}, {mixer.states} states" + (", positions by rank" if mixer.rerotate else "")
-    return KeptView(policy, found.layers, np.asarray(found.dropped), tuple(tuple(row) for row in by_kind(found, names)))
+    return KeptView(policy, found.layers, np.asarray(found.dropped), by_kind(found, names))
 
 
 def kept_of(model: Any, tokens: Any) -> Survivors | None:

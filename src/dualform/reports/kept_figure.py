@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -36,7 +37,8 @@ def kept_figure(kept: KeptView, tokens: Sequence[str]) -> Figure:
     count, time = len(kept.layers), len(tokens)
     rows = -(-count // ACROSS)
     figure = Figure(figsize=(11, 1.4 + 0.16 * count + 1.8 * rows), layout="constrained")
-    top, below = figure.subfigures(2, 1, height_ratios=[1.4 + 0.16 * count, 1.8 * rows])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.4 + 0.16 * count, 1.8 * rows])
+    top, below = parts
     axes = top.subplots()
     axes.imshow((kept.dropped == time).mean(axis=1), **LOOK)
     axes.set_yticks(range(count), kept.layers, fontsize=5 if count > 12 else 7)
