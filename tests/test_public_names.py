@@ -21,32 +21,14 @@ NAMES = {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
         *("LanguageModel", "SequenceModel", "Preset", "preset", "published", "read_rwkv4"),
         *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
-        *("min_rnn", "retnet", "rwkv4", "llama", "with_context"),
+        *("min_rnn", "retnet", "rwkv4", "llama", "with_context", "aaren", "aaren_of", "with_aaren"),
         *("Loaded", "load", "load_weights", "read_arrays", "save_weights"),
     },
     "generation": {
-        *(
-            "MultiState",
-            "MultiStateAttention",
-            "Policy",
-            "Seen",
-            "bounded",
-            "choose_token",
-            "generate",
-            "generate_batch",
-        ),
-        *(
-            "Written",
-            "policies",
-            "policy",
-            "read_prompt",
-            "register",
-            "Perplexity",
-            "passages_of",
-            "perplexity",
-            "stream",
-            "written",
-        ),
+        *("MultiState", "MultiStateAttention", "Policy", "Seen", "bounded", "choose_token", "generate", "policies"),
+        *("policy", "read_prompt", "register", "Perplexity", "passages_of", "perplexity", "stream", "written"),
+        *("KindKept", "Survivors", "by_kind", "survivors", "token_kinds"),
+        *("Written", "generate_batch"),
     },
     "training": {
         *("NO_TARGET", "batched", "cross_entropy", "decayed", "fit", "fit_ensemble", "initial_state", "make_chunk"),
@@ -65,7 +47,7 @@ NAMES = {
     },
     "recurrences": {
         *("attend", "cell", "convolution", "delta", "dense", "diagonal", "outer", "selective"),
-        *("softmax_scan", "window", "wkv"),
+        *("many_to_one", "softmax_scan", "window", "wkv"),
     },
 }
 REGISTERED = {

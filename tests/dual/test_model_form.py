@@ -1,5 +1,6 @@
 """A whole model is an exact sum over its input tokens: layer by layer, and through all of them."""
 
+import importlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from dualform.models import Stack
 from tests.laws import laws
 from tests.models.families import VOCABULARY, D, language_model, sequence_model, tokens
 
+model_form_module: Any = importlib.import_module("dualform.dual.model_form")
 X = tokens(0)
 START, MASK = jnp.arange(6) == 2, jnp.arange(6) != 1
 MODEL = language_model("gla", "griffin_recurrent", scale=2.0, softcap=5.0)
@@ -42,6 +44,22 @@ def test_a_logit_is_a_sum():
         laws.check_close(found.contributions, expected, laws.EXACT, "contributions")
         assert found.residual <= laws.EXACT
         assert found.contributions.sum() + found.bias == pytest.approx(found.value, abs=1e-10)
+
+
+def test_rows_of_a_long_text_read_what_they_need(monkeypatch):
+    """Rows that are read on the first quarters of a text alone are the same, with a state and flags too."""
+    _, state = laws.call(MODEL, X)
+    form = model_form(MODEL, X, state, start=START, mask=MASK, block=2)
+    rows, asked = np.array([0, 2, 3, 5, 4]), np.array([1, 0, 3, 2, 1])
+    logits, shares = form.logits(rows, asked), form.shares(rows)
+    lengths = []
+    monkeypatch.setattr(model_form_module, "LONG", 6)
+    read = model_form_module._logits
+    count = lambda model, x, *rest: lengths.append(len(x)) or read(model, x, *rest)
+    monkeypatch.setattr(model_form_module, "_logits", count)
+    laws.check_close(form.logits(rows, asked), logits, laws.ROUNDING, "logits")
+    laws.check_close(form.shares(rows), shares, laws.ROUNDING, "shares")
+    assert lengths == [4, 6, 6]
 
 
 def test_one_layer_of_linear_attention_by_hand():

@@ -1,5 +1,11 @@
 """What `dualform attend` shows: sums that hold, places that are right, and sentences for what cannot be shown."""
 
+import base64
+import dataclasses
+import json
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -11,10 +17,14 @@ from dualform.errors import InputError
 from dualform.mixers import GLA, GRU
 from dualform.models import Block, LanguageModel
 from dualform.models.load import Loaded
-from dualform.models.tokens import CharacterTokens
-from dualform.reports.attend import Question, attend, strongest, write_view
+from dualform.models.tokens import CharacterTokens, notes
+from dualform.reports.attend import Bound, Question, attend, strongest, write_view
+from dualform.reports.attention_page import summary
+from dualform.reports.kept_figure import kept_figure, over_time, write_kept_figure
+from tests.reports import views
 
 TEXT = "abcaab"
+LONG = "abcaabbcabacbc"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +80,98 @@ def test_other_methods_explain_one_place(loaded, method):
     assert not np.delete(view.layers[0].maps[0], 3, axis=0).any() and view.layers[0].maps[0][3, :4].any()
     assert np.isnan(view.layers[0].residual)
     assert strongest(view)[0] == 3
+
+
+@pytest.fixture(scope="module")
+def transformer() -> Loaded:
+    """A small transformer of two blocks that reads a, b and c, its context far longer than any text here."""
+    sizes: Any = {"vocabulary": 4, "d": 8, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 12, "context": 4096}
+    model = jax.tree.map(lambda a: 20 * a if a.ndim > 1 else a, models.llama(key=jr.key(0), **sizes))
+    return Loaded(model, CharacterTokens("abc"), "small", "small.safetensors", "Llama", {})
+
+
+def test_a_transformer_as_it_is_and_bounded(transformer):
+    """Certificates hold for all tokens and for kept ones; `full` is the model itself; maps are 0 where a token was dropped."""
+    whole, full = attend(transformer, LONG), attend(transformer, LONG, bound=Bound("full"))
+    small = attend(transformer, LONG, bound=Bound("tova", 3))
+    for view in (whole, full, small):
+        assert [layer.name for layer in view.layers] == ["whole model", "block 1", "block 2"]
+        assert max(view.residual, *(layer.residual for layer in view.layers)) < 1e-10
+        assert view.layers[1].map_names == ("share of the output", "head 1", "head 2", "head 3", "head 4")
+    for layer, other in zip(whole.layers, full.layers, strict=True):
+        np.testing.assert_allclose(layer.maps, other.maps, rtol=1e-5, atol=1e-6)
+    assert whole.kept is None and full.kept is not None and (full.kept.dropped == len(LONG)).all()
+    assert small.kept is not None and small.kept.policy == "tova, 3 states" and small.kept.dropped.shape == (2, 2, 14)
+    t, s = np.mgrid[:14, :14]
+    for layer, dropped in zip(small.layers[1:], small.kept.dropped, strict=True):
+        # Token t reads what was kept after the token before it, and itself.
+        read = (s == t) | ((s < t) & (t - 1 < dropped[:, :, None].swapaxes(1, 2)))
+        np.testing.assert_array_equal(layer.maps[1:] != 0, np.repeat(read, 2, axis=0))
+
+
+def test_what_is_kept_goes_onto_page_folder_and_picture(transformer, tmp_path):
+    """The page and the folder's index have each token's life; the picture has a panel for each layer."""
+    view = attend(transformer, LONG, bound=Bound("h2o", 4))
+    assert view.kept is not None
+    for content in (
+        summary(view, view.causal)["kept"],
+        json.loads((write_view(view, tmp_path / "maps") / "attention.json").read_text())["kept"],
+    ):
+        for layer, dropped in zip(content["layers"], view.kept.dropped, strict=True):
+            lives = [np.frombuffer(base64.b64decode(text), "<u2") for text in layer["lives"]]
+            assert layer["heads"] == 2 and len(lives) in (1, 2)
+            np.testing.assert_array_equal(np.broadcast_to(lives, (2, 14)) + np.arange(14), dropped)
+    assert kept_figure(view.kept, view.tokens).subfigs[1].axes[1].get_title() == "block 2"
+    np.testing.assert_array_equal(over_time(view.kept, 0)[-1], (view.kept.dropped[0] == 14).mean(0, dtype=np.float32))
+    assert np.isnan(over_time(view.kept, 0)[3, 4:]).all()
+    for name, first in (("kept.svg", b"<svg"), ("kept.png", b"\x89PNG")):
+        assert write_kept_figure(view.kept, view.tokens, tmp_path / name).read_bytes().startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("bound", "message"),
+    [
+        (Bound("best"), "there is no policy 'best'"),
+        (
+            Bound("full", 5),
+            "full drops nothing, and 5 states are too few for 14 tokens. Leave --states out, or give 14",
+        ),
+    ],
+)
+def test_bad_bounds(transformer, bound, message):
+    """A bound that makes no sense is answered with a sentence."""
+    with pytest.raises(InputError, match=message):
+        attend(transformer, LONG, bound=bound)
+
+
+def test_what_is_kept_must_fit(loaded, transformer):
+    """A recurrent model has nothing to bound; lives of other tokens, or before a token is read, are refused."""
+    with pytest.raises(InputError, match="no layer of softmax attention: its memory is bounded as it is"):
+        attend(loaded, TEXT, bound=Bound("tova"))
+    what = views.kept(8)
+    with pytest.raises(
+        InputError, match=r"what is kept has shape \(2, 3, 8\); for 2 layers and 6 tokens it is \(2, kv_head, 6"
+    ):
+        views.view("abcdef", kept=what).check()
+    with pytest.raises(InputError, match="a token is dropped before it is read"):
+        views.view("abcdefgh", kept=dataclasses.replace(what, dropped=what.dropped - 2)).check()
+
+
+def test_the_command_bounds_and_draws(transformer, capsys, tmp_path, monkeypatch):
+    """--policy prints what becomes of each kind of token, and draws it; its options alone, and another picture, are refused."""
+    monkeypatch.chdir(tmp_path)
+    models.save_weights("small.safetensors", transformer.model, notes(CharacterTokens("abc")))
+    given = ["attend", "small.safetensors", "--text", LONG, "--target", "token"]
+    assert main([*given, "--policy", "window+1", "--states", "3", "--figure", "kept.svg"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Kept under window+1, 3 states, over 2 layers: the first token by 4 of 4 heads" in shown
+    assert "first token 1 100.0% 100.0% 14.0" in shown and (tmp_path / "kept.svg").exists()
+    for more, message in (
+        (["--states", "3"], "--states, --rerotate and --figure are of a policy; give --policy, such as tova"),
+        (["--policy", "tova", "--figure", "kept.pdf"], "'kept.pdf' is no picture's name: let it end in .png or .svg"),
+    ):
+        assert main([*given, *more]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_page_or_a_folder(loaded, tmp_path):

@@ -12,7 +12,7 @@ from dualform.reports.attention_folder import write_attention_folder
 from dualform.reports.attention_maps import Precision, decode, encode, pack
 from dualform.reports.attention_page import AttentionView, write_attention_page
 from tests.reports.test_serve import served
-from tests.reports.views import HOSTILE, view
+from tests.reports.views import HOSTILE, kept, view
 
 TOKENS = ("The", " cat", " sat", "\n", " on", " the", " mat", ".")
 
@@ -203,3 +203,54 @@ def test_the_served_page_shows_the_same(show, tmp_path):
         assert same(numbers(page, "takes", "0/max/4"), strongest[4])
         until(page, "plot.values !== null && plot.cells === 8")
         page.goto("about:blank")  # lets go of the connection
+
+
+def shares(page: Any) -> list[list[float]]:
+    """The share of the chosen layer's heads that keep each token after each, as the page's script has it."""
+    found = page.evaluate("Array.from(keptOverTime(keptLayers(), TIME)).map(v => v === v ? v : -1)")
+    return np.reshape(found, (len(TOKENS), len(TOKENS))).tolist()
+
+
+def test_what_is_kept_after_each_token(show, tmp_path):
+    """Tokens are blue, struck through or pale as the layer keeps them after the chosen token, or that under the pointer."""
+    what = kept(len(TOKENS))
+    page = show(view(TOKENS, kept=what), hash="#layer=0&token=4")
+    until(page, "$('kept-body').dataset.of === '0/4'")
+    t, s = np.mgrid[: len(TOKENS), : len(TOKENS)]
+    alive = (t < what.dropped[:, :, None]).mean(1)
+    np.testing.assert_allclose(shares(page), np.where(s <= t, alive[0], -1), atol=1e-6)
+    looks = lambda: page.evaluate("keptChips.map(chip => chip.className)")
+    assert looks() == ["token", *["token dropped"] * 2, *["token"] * 2, *["token unread"] * 3]
+    assert "of 5 tokens 3 kept by every head, 2 by none; here it drops" in page.inner_text("#kept-said")
+    assert "\u00b7sat" in page.inner_text("#kept-said") and "tova, 3 states" in page.inner_text("#kept")
+    map = page.locator("#kept-map")
+    map.scroll_into_view_if_needed()
+    box = map.bounding_box()
+    page.mouse.move(box["x"] + 0.4 * box["width"] / 8, box["y"] + 6.5 * box["height"] / 8)
+    until(page, "$('kept-body').dataset.of === '0/6'")
+    assert page.inner_text("#tip b") == "kept by 3 of 3 heads" and "to the end" in page.inner_text("#tip")
+    assert looks()[4:] == ["token dropped", "token", "token", "token unread"] and page.evaluate("state.token") == 4
+    page.mouse.move(0, 0)
+    until(page, "$('kept-body').dataset.of === '0/4'")
+    page.locator("#kept-slider").focus()
+    page.keyboard.press("ArrowRight")
+    until(page, "state.token === 5 && $('kept-body').dataset.of === '0/5'")
+    assert page.get_attribute("#kept-slider", "aria-valuetext").startswith(
+        "after token 5, \u00b7the. block 1: of 6 tokens"
+    )
+    page.click("#kept-layers", position={"x": 4, "y": page.locator("#kept-layers").bounding_box()["height"] * 0.75})
+    until(page, "$('kept-body').dataset.of === '1/5'")
+    np.testing.assert_allclose(shares(page), np.where(s <= t, alive[1], -1), atol=1e-6)
+    page.click("#kept summary")
+    assert "25.0%" in page.inner_text("#kept-kinds") and "\u2013" in page.inner_text("#kept-kinds")
+    with served(write_attention_folder(view(TOKENS, kept=what), tmp_path / "maps")) as port:
+        page = show(f"http://127.0.0.1:{port}/", width=360, hash="#layer=1&token=5")
+        until(page, "$('kept-body').dataset.of === '1/5'")
+        np.testing.assert_allclose(shares(page), np.where(s <= t, alive[1], -1), atol=1e-6)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        page.goto("about:blank")
+
+
+def test_nothing_is_said_of_what_is_kept_without_a_bound(show):
+    """The page of a model that is not bounded has no such part."""
+    assert not show(view(TOKENS)).locator("#kept").is_visible()

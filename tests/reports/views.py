@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dualform.reports.attention_page import AttentionView, LayerView
+from dualform.reports.attention_page import AttentionView, KeptView, LayerView
 
 HOSTILE = (
     "</script><script>window.broken=1</script>",
@@ -40,3 +40,13 @@ def view(tokens=tuple("abcdefgh"), heads=(2, 1), causal: bool = True, **changed)
     )
     given = {"title": "A test", "residual": 2.5e-16, "method": "contributions", "target": "token", **changed}
     return AttentionView(tokens=tuple(tokens), layers=layers, **given)
+
+
+def kept(time: int, heads: int = 3) -> KeptView:
+    """Block 1 keeps the first and the two newest tokens, the same in all heads; block 2 what chance says, head by head."""
+    tokens = np.arange(time)
+    window = np.minimum(tokens + 2, time)
+    window[0] = time
+    random = np.random.default_rng(0).integers(tokens, time + 1, (heads, time))
+    kinds = (("first token", 1, 1.0, 1.0, 8.0), ("other word", time - 1, 0.25, float("nan"), 2.5))
+    return KeptView("tova, 3 states", ("block 1", "block 2"), np.stack([np.stack([window] * heads), random]), kinds)

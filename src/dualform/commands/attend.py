@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from dualform.errors import FileError, require
 
@@ -13,13 +13,15 @@ DEFAULT_MODEL, DEFAULT_TEXT = "characters", "First Citizen:\nBefore we proceed a
 
 @dataclass(frozen=True)
 class Attend:
-    """Show what a recurrent model attends to: exact maps of the whole and of each layer, and the number that proves each.
+    """Show what a model attends to: exact maps of the whole and of each layer, and the number that proves each.
 
     Without a model, a small one that comes with the package, on a text of its own.
     """
 
     model: Positional[str] = DEFAULT_MODEL
     """A checkpoint's file or folder, or a name: characters and recall come with the package, `dualform models` lists others."""
+    named: Annotated[str | None, arg(name="model")] = None
+    """The same as an option."""
     text: str | None = None
     """What the model reads; of g2p-en a word."""
     input: Path | None = None
@@ -38,28 +40,56 @@ class Attend:
     """The output whose logit is asked for: the text of a token, or a number."""
     against: str | None = None
     """Another output, whose logit is subtracted."""
+    policy: str | None = None
+    """What a language model's softmax attention keeps while it reads: full, window, window+4, tova, h2o, snapkv, random, ...; the
+    page then shows what is kept after each token."""
+    states: int | None = None
+    """How many keys and values each layer keeps; 64 where a policy is given, with full all."""
+    rerotate: bool = False
+    """Count positions anew among the kept states."""
     out: Path = Path("attention.html")
     """The page; a name without .html is a folder for `dualform serve`, for maps too large for a page."""
+    figure: Path | None = None
+    """What is kept under a policy as a picture, too: a name that ends in .png or .svg."""
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.models.load import load
-        from dualform.reports.attend import Question, attend, write_view
+        from dualform.reports.attend import Bound, Question, attend, write_view
         from dualform.reports.console import Console
+        from dualform.reports.kept_figure import check_picture, write_kept_figure
 
-        source = self._source()
+        model = self._model()
+        source = self._source(model)
+        require(
+            self.policy is not None or not (self.states or self.rerotate or self.figure),
+            "--states, --rerotate and --figure are of a policy; give --policy, such as tova.",
+        )
+        if self.figure is not None:
+            check_picture(self.figure)
+        bound = None if self.policy is None else Bound(self.policy, self.states, self.rerotate)
         question = Question(self.layer, self.target, self.method, self.place, self.output, self.against)
         question.check()
-        view = attend(load(self.model), source, question)
-        Console().attention(view, write_view(view, self.out))
+        view, console = attend(load(model), source, question, bound), Console()
+        console.attention(view, write_view(view, self.out))
+        if view.kept is not None:
+            console.kept(view.kept)
+            if self.figure is not None:
+                console.got([write_kept_figure(view.kept, view.tokens, self.figure)])
         return 0
 
-    def _source(self) -> str | Path:
+    def _model(self) -> str:
+        """Which model, however it is given."""
+        both = self.named is not None and self.model != DEFAULT_MODEL
+        require(not both, f"two models are given, {self.model} and --model {self.named}; give one of them.")
+        return self.named or self.model
+
+    def _source(self, model: str) -> str | Path:
         require(self.text is None or self.input is None, "--text and --input are both given; give one of them.")
         if self.text is not None:
             return self.text
         if self.input is None:
-            require(self.model == DEFAULT_MODEL, f"what shall {self.model} read? Give --text '...' or --input FILE.")
+            require(model == DEFAULT_MODEL, f"what shall {model} read? Give --text '...' or --input FILE.")
             return DEFAULT_TEXT
         if self.input.suffix.lower() in (".wav", ".npy"):
             return self.input

@@ -1,5 +1,6 @@
 """The dual form: contributions, weights and the certificate, of a mixer, of any block, and of a whole model."""
 
+from dualform.dual.as_rnn import attention_as_rnn
 from dualform.dual.attribution import Attribution, Curves, attribute, perturbation_curves
 from dualform.dual.form import DualForm, dual_form
 from dualform.dual.frozen import Frozen, freeze
@@ -17,6 +18,7 @@ __all__ = [
     "LayerForm",
     "LogitForm",
     "ModelForm",
+    "attention_as_rnn",
     "attribute",
     "dual_form",
     "freeze",

@@ -21,8 +21,11 @@ from dualform.dual.frozen import freeze_stages
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, padded
 from dualform.dual.views import plot
 from dualform.errors import require
-from dualform.models.language_model import checked_tokens
+from dualform.models.language_model import LanguageModel, checked_tokens
 from dualform.models.stages import stage_states
+
+LONG = 256
+"""From so many tokens on, rows of a causal model are read in programs of four lengths rather than one."""
 
 
 class LogitForm(NamedTuple):
@@ -108,7 +111,7 @@ class ModelForm:
         Entry [t, s] is (total[t, s] . y_t) / (y_t . y_t), of the output of stage `to`: of the last layer if not given.
         """
         rows, last = chosen(rows, self.time, "row"), self._stage(to or self.layers[-1].name)
-        found = [np.asarray(_shares(*self._call, last, jnp.asarray(part))) for part in padded(rows, self.block)]
+        found = [self._read_up_to(part, _shares, last, part) for part in padded(rows, self.block)]
         return np.concatenate(found)[: len(rows)]
 
     def logits(self, rows: Rows, tokens: Sequence[int] | np.ndarray) -> Float[np.ndarray, "row source"]:
@@ -119,8 +122,19 @@ class ModelForm:
         rows, tokens = chosen(rows, self.time, "place"), chosen(tokens, self.y.shape[1], "output")
         require(len(rows) == len(tokens), f"there are {len(rows)} places and {len(tokens)} tokens; each needs one.")
         parts = zip(padded(rows, self.block), padded(tokens, self.block), strict=True)
-        found = [np.asarray(_logits(*self._call, jnp.asarray(row), jnp.asarray(token))) for row, token in parts]
+        found = [self._read_up_to(row, _logits, row, token) for row, token in parts]
         return np.concatenate(found)[: len(rows)]
+
+    def _read_up_to(self, rows: np.ndarray, read: Any, *asked: Any) -> Float[np.ndarray, "row source"]:
+        """`read` at these rows; of a long causal model not on all tokens, but on the quarters of them that the rows need."""
+        time = self.time
+        if isinstance(self.model, LanguageModel) and time >= LONG:
+            step = -(-time // 4)
+            time = min(self.time, -(-(int(rows.max()) + 1) // step) * step)
+        part = lambda a: None if a is None else a[:time]
+        asked = tuple(jnp.asarray(a) if isinstance(a, np.ndarray) else a for a in asked)
+        found = read(self.model, self.x[:time], self.state, part(self.start), part(self.mask), *asked)
+        return np.pad(np.asarray(found), ((0, 0), (0, self.time - time)))
 
     def logit(self, t: int, token: int, against: int | None = None) -> LogitForm:
         """What each input token brings to output `token` at place t (less output `against`): one backward pass.

@@ -8,15 +8,20 @@ from dualform.generation.perplexity import Perplexity, passages_of, perplexity
 from dualform.generation.policies import Policy, Seen, policies, policy, register
 from dualform.generation.sampling import choose_token
 from dualform.generation.stream import stream, written
+from dualform.generation.survivors import KindKept, Survivors, by_kind, survivors
+from dualform.generation.token_kinds import token_kinds
 
 __all__ = [
+    "KindKept",
     "MultiState",
     "MultiStateAttention",
     "Perplexity",
     "Policy",
     "Seen",
+    "Survivors",
     "Written",
     "bounded",
+    "by_kind",
     "choose_token",
     "generate",
     "generate_batch",
@@ -27,5 +32,7 @@ __all__ = [
     "read_prompt",
     "register",
     "stream",
+    "survivors",
+    "token_kinds",
     "written",
 ]

@@ -9,12 +9,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.generation.kept_map import held_in_places, weights_over_sources
 from dualform.generation.policies import Policy, Seen, dropped_first
 from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.mixers.affine import affine
 from dualform.mixers.heads import into_heads
 from dualform.mixers.rotary import positions, rotate
 from dualform.recurrences.attend import attend
+
+DENSE = 1024
+"""Up to so many tokens of a call, its frozen map is held whole: a matrix for each head."""
 
 
 class MultiState(NamedTuple):
@@ -100,6 +104,12 @@ class MultiStateAttention(AbstractMixer):
         values = state.values
         if values.shape[2:] != value.shape[2:]:
             values = jnp.zeros((*values.shape[:2], *value.shape[2:]), value.dtype)
+        if len(value) <= DENSE:
+            # Frozen, it is one matrix over all sources: many values pass in one product, as the dual form asks for.
+            both = jnp.concatenate([values.astype(value.dtype), jnp.moveaxis(value, 0, 1)], axis=1)
+            o = jnp.einsum("thgs,hsv->thgv", weights_over_sources(weights, slots), both.astype(weights.dtype))
+            last = held_in_places(slots, self.states)[-1]
+            return self._out(o), after._replace(values=jnp.take_along_axis(both, last[:, :, None], axis=1))
 
         def step(values, inputs):
             weights, slot, new = inputs
@@ -108,6 +118,12 @@ class MultiStateAttention(AbstractMixer):
         values, o = jax.lax.scan(step, values.astype(value.dtype), (weights, slots, value))
         after = after._replace(values=values)
         return self._out(o), after if start is None else _forgotten(after)
+
+    def weights(self, x, state, start, mask):
+        """The softmax weights, (head, time, source), over the tokens of this call; 0 where one was dropped."""
+        weights, slots, _ = self.context(x, state, start, mask)
+        weights = weights_over_sources(weights, slots)[..., self.states :]
+        return jnp.moveaxis(weights.reshape(len(x), -1, len(x)), 1, 0)
 
     def forward(self, x, state, start, mask):
         """One loop over time; none where what is kept does not depend on the weights."""

@@ -7,33 +7,37 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.mixers.affine import affine, optional_array
 from dualform.mixers.heads import check_shape, each_token, into_heads, random_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
 from dualform.recurrences.softmax import LOWEST, softmax_scan
 
 
 class Aaren(AbstractMixer):
-    """o_t = sum_{s<=t} exp(q . k_s) v_s / sum_{s<=t} exp(q . k_s),  y_t = W_o o_t.
+    """o_t = sum_{s<=t} exp(q . k_s) v_s / sum_{s<=t} exp(q . k_s),  y_t = W_o o_t + b_o.
 
     For each head: k, v = W_k x / sqrt(d_k), W_v x, and q learned, the same for all tokens. The state is the largest score so
     far, m, and the two sums, u and w, divided by exp(m).
 
     The dual form freezes the softmax weights, which are its map.
 
-    **Arguments:** query (head, d_k); w_k (head, d_k, d); w_v (head, d_v, d); w_o (d_out, head * d_v).
+    **Arguments:** query (head, d_k); w_k (head, d_k, d); w_v (head, d_v, d); w_o (d_out, head * d_v);
+    b_o (d_out,), or None. Biases of keys and values need no place: the former is one number on all of a head's scores, which
+    the softmax does not see, the latter is part of b_o.
 
     **Raises:** `InputError` where the shapes do not fit.
 
-    **Source:** Feng et al. 2024 (arXiv 2405.13956), Sec. 3; the query's own projection is part of `query`. Oracle: masked
-    softmax attention with one query row for each prefix, torch's `scaled_dot_product_attention` (float64).
+    **Source:** Feng et al. 2024 (arXiv 2405.13956), Sec. 3: the query is a learned token, W_q of it is `query` here. Oracle:
+    masked softmax attention with one query row for each prefix, torch's `scaled_dot_product_attention` (float64).
     """
 
     query: Float[Array, "head d_k"] = eqx.field(converter=jnp.asarray)
     w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
     w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = True
 
     def __check_init__(self):
@@ -49,6 +53,8 @@ class Aaren(AbstractMixer):
             self.w_o.ndim == 2 and self.w_o.shape[1] == heads * d_v,
             f"w_o has shape {self.w_o.shape}; it must be (d_out, {heads * d_v}): {heads} heads of {d_v}.",
         )
+        if self.b_o is not None:
+            check_shape("b_o", self.b_o, self.w_o.shape[:1])
 
     @classmethod
     def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "Aaren":
@@ -88,7 +94,7 @@ class Aaren(AbstractMixer):
     def mix(self, context, value, state, start, mask):
         """The running average, and its readout."""
         o, state = softmax_scan(context, value, state, start=start, mask=mask)
-        return project(o.reshape(len(o), -1), self.w_o), state
+        return affine(o.reshape(len(o), -1), self.w_o, self.b_o), state
 
     def weights(self, x, state, start, mask):
         """The softmax weights, (head, time, source), over the tokens of this call."""

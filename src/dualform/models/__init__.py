@@ -1,5 +1,6 @@
 """Models: mixers put together."""
 
+from dualform.models.aaren_models import aaren, aaren_of, with_aaren
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.block import Block
 from dualform.models.files import read_arrays
@@ -21,6 +22,8 @@ from dualform.models.tpgn import TPGN
 from dualform.models.weights import load_weights, save_weights
 
 __all__ = [
+    "aaren",
+    "aaren_of",
     "delta_net",
     "gated_delta_net",
     "gla",
@@ -53,5 +56,6 @@ __all__ = [
     "load_weights",
     "save_weights",
     "read_arrays",
+    "with_aaren",
     "with_context",
 ]

@@ -127,7 +127,7 @@ _SMOLLM2 = Known(
     ),
     licence="Apache-2.0",
     architecture="Llama decoder",
-    what="a language model of 135 million parameters that follows instructions",
+    what="writes text and follows instructions, with 135 million parameters",
 )
 
 KNOWN: dict[str, Known] = {each.name: each for each in (_G2P, _SILERO, _TEXTGENRNN, _NSNET2, _SMOLLM2)}

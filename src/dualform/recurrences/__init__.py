@@ -6,6 +6,7 @@ from dualform.recurrences.convolution import convolution
 from dualform.recurrences.delta import delta
 from dualform.recurrences.dense import dense
 from dualform.recurrences.diagonal import diagonal
+from dualform.recurrences.many_to_one import many_to_one
 from dualform.recurrences.outer import outer
 from dualform.recurrences.selective import selective
 from dualform.recurrences.softmax import softmax_scan
@@ -19,6 +20,7 @@ __all__ = [
     "delta",
     "dense",
     "diagonal",
+    "many_to_one",
     "outer",
     "selective",
     "softmax_scan",

@@ -10,12 +10,14 @@ from jaxtyping import Float
 from dualform.dual import LayerForm, ModelForm, model_form, state_shares
 from dualform.dual.attribution import METHODS, attribute
 from dualform.errors import InputError, require
-from dualform.mixers import AbstractMixer
+from dualform.generation import MultiStateAttention, Survivors, bounded, by_kind, survivors
+from dualform.mixers import AbstractMixer, SoftmaxAttention
+from dualform.models import LanguageModel, with_context
 from dualform.models.load import Loaded
 from dualform.models.stages import Alone
 from dualform.reports.attention_folder import write_attention_folder
 from dualform.reports.attention_page import write_attention_page
-from dualform.reports.attention_view import AttentionView, LayerView
+from dualform.reports.attention_view import AttentionView, KeptView, LayerView
 
 Target: TypeAlias = Literal["logit", "token", "state"]
 
@@ -62,11 +64,32 @@ class Question:
         )
 
 
-def attend(loaded: Loaded, source: str | Path, question: Question = Question()) -> AttentionView:  # noqa: B008 - frozen
+@dataclass(frozen=True)
+class Bound:
+    """What softmax attention keeps while it reads.
+
+    - policy: its name, as of `generation.policies`.  states: how many keys and values each layer keeps; with "full" as many as
+      there are tokens if None.  rerotate: positions are counted anew among them.
+    """
+
+    policy: str
+    states: int | None = None
+    rerotate: bool = False
+
+
+def attend(
+    loaded: Loaded,
+    source: str | Path,
+    question: Question = Question(),  # noqa: B008 - frozen
+    bound: Bound | None = None,
+) -> AttentionView:
     """The maps of a model on a text (or a WAV file, for one that listens), ready for a page.
 
     The first layer of the view is the whole model: row t is what output t takes from each input token through all layers.
     The others are the layers themselves: the share of the mixer's output that each token brings, and the mixer's own maps.
+    Of a bounded model the view also says what each layer keeps after each token.
+
+    **Arguments:** bound: of a language model's softmax attention; it reads as it is if not given.
 
     **Raises:** `InputError` for a question that makes no sense, or a text that is empty or too long.
     """
@@ -75,8 +98,7 @@ def attend(loaded: Loaded, source: str | Path, question: Question = Question()) 
     require(
         len(names) <= MOST_TOKENS, f"the text has {len(names):,} tokens; maps of up to {MOST_TOKENS:,} can be shown."
     )
-    if isinstance(loaded.model, AbstractMixer):
-        loaded = loaded._replace(model=Alone(loaded.model))
+    loaded = loaded._replace(model=_as_asked(loaded, len(names), bound))
     form = model_form(loaded.model, x)
     chosen = form.layers if question.layer == "all" else (form.layer(question.layer),)
     first = _states(chosen) if question.target == "state" else _whole(form, loaded, x, question)
@@ -93,7 +115,47 @@ def attend(loaded: Loaded, source: str | Path, question: Question = Question()) 
             "layers": f"{len(form.layers)}; bias: what no token brought, {_bias_share(form):.1%} of the output",
             **{key: str(value) for key, value in loaded.record.items() if key in ("licence", "package")},
         },
+        kept=_kept(loaded.model, x, names),
     )
+
+
+def _as_asked(loaded: Loaded, time: int, bound: Bound | None) -> Any:
+    """A model with stages, its attention as narrow as the text allows, or bounded."""
+    model = loaded.model
+    if isinstance(model, AbstractMixer):
+        model = Alone(model)
+    if not isinstance(model, LanguageModel):
+        require(
+            bound is None, f"{loaded.name} is a {loaded.architecture}; --policy bounds a language model's attention."
+        )
+        return model
+    windows = [block.mixer.window for block in model.blocks if isinstance(block.mixer, SoftmaxAttention)]
+    if bound is not None:
+        states = bound.states or (time if bound.policy == "full" else 64)
+        require(
+            bound.policy != "full" or states >= time - 1,
+            f"full drops nothing, and {states} states are too few for {time} tokens. Leave --states out, or give {time}.",
+        )
+        return bounded(model, bound.policy, states, rerotate=bound.rerotate)
+    # A cache that no text fills would be read all the same; one more place than tokens, so that it holds them all in the end.
+    return with_context(model, time + 1) if windows else model
+
+
+def _kept(model: Any, tokens: Any, names: tuple[str, ...]) -> KeptView | None:
+    """What each layer keeps, where layers are bounded."""
+    found = kept_of(model, tokens)
+    if found is None:
+        return None
+    mixer = next(b.mixer for b in model.blocks if isinstance(b.mixer, MultiStateAttention))
+    policy = f"{mixer.policy.name}, {mixer.states} states" + (", positions by rank" if mixer.rerotate else "")
+    return KeptView(policy, found.layers, np.asarray(found.dropped), by_kind(found, names))
+
+
+def kept_of(model: Any, tokens: Any) -> Survivors | None:
+    """What survives in a bounded language model; None for any other."""
+    blocks = model.blocks if isinstance(model, LanguageModel) else ()
+    bound = any(isinstance(block.mixer, MultiStateAttention) for block in blocks)
+    return survivors(model, tokens) if bound else None
 
 
 def write_view(view: AttentionView, out: Path) -> Path:

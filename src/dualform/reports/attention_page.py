@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
+import numpy as np
+from jaxtyping import Int
 from markupsafe import Markup
 
 from dualform.errors import InputError, require
 from dualform.reports.attention_maps import BYTES, Encoded, Precision, encode, pack, pool
-from dualform.reports.attention_view import AttentionView, LayerView, with_aggregates
+from dualform.reports.attention_view import AttentionView, KeptView, LayerView, with_aggregates
 from dualform.tensor_file import write_atomically
 
-__all__ = ["AttentionView", "LayerView", "attention_page", "write_attention_page"]
+__all__ = ["AttentionView", "KeptView", "LayerView", "attention_page", "write_attention_page"]
 
 GENERATOR = "dualform attention page 1"
 """What a page says it was made by; `dualform serve` looks for it."""
@@ -27,7 +29,7 @@ EXACT, HALF = 8_000_000, 40_000_000
 """Bytes of maps up to which they are kept in float32, and in float16."""
 OVERVIEW = 96
 """Cells along a side of a small map."""
-SCRIPTS = ("numbers", "source", "colour", "state", "tokens", "plot", "zoom", "tiles", "tables", "main")
+SCRIPTS = ("numbers", "source", "colour", "state", "tokens", "plot", "zoom", "tiles", "tables", "kept", "main")
 """The parts of the page's script in the order in which they are joined."""
 
 
@@ -118,7 +120,25 @@ def summary(view: AttentionView, causal: bool) -> dict[str, Any]:
         "causal": causal,
         "overview": min(OVERVIEW, len(view.tokens)),
         "layers": layers,
+        "kept": None if view.kept is None else _kept(view.kept),
     }
+
+
+def _kept(kept: KeptView) -> dict[str, Any]:
+    """What is kept as text: for each layer and head the tokens' lives, two bytes each; once where its heads keep the same."""
+    lives = kept.dropped - np.arange(kept.dropped.shape[2])
+    layers = []
+    for name, heads in zip(kept.layers, lives, strict=True):
+        same = bool((heads == heads[:1]).all())
+        layers.append(
+            {"name": name, "heads": len(heads), "lives": [_two_bytes(each) for each in heads[: 1 if same else None]]}
+        )
+    kinds = [[kind, tokens, *(_number(share) for share in shares)] for kind, tokens, *shares in kept.kinds]
+    return {"policy": kept.policy, "layers": layers, "kinds": kinds}
+
+
+def _two_bytes(lives: Int[np.ndarray, " time"]) -> str:
+    return base64.b64encode(lives.astype("<u2").tobytes()).decode()
 
 
 def render(content: dict[str, Any], maps: Sequence[Sequence[str]] = (), connect: str = "'none'") -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dualform.errors import require
 
@@ -29,6 +29,36 @@ class LayerView:
 
 
 @dataclass(frozen=True)
+class KeptView:
+    """What a bounded model keeps after each token.
+
+    - policy: in words, as "tova, 64 states".
+    - layers: names, as of the layers of the view.
+    - dropped: (layer, kv_head, time), the token after which each one is no longer kept: see `generation.Survivors`.
+    - kinds: rows of a kind of token, how many there are, the share that is kept in the end, the share that is kept as many
+      tokens later as there are states, and the mean life in tokens: see `generation.by_kind`.
+    """
+
+    policy: str
+    layers: tuple[str, ...]
+    dropped: Int[np.ndarray, "layer kv_head time"]
+    kinds: tuple[tuple[str, int, float, float, float], ...] = ()
+
+    def check(self, time: int) -> None:
+        """Raise `InputError` unless it is of `time` tokens, and none is dropped before it is read."""
+        shape, tokens = np.shape(self.dropped), np.arange(time)
+        require(
+            len(shape) == 3 and shape[0] == len(self.layers) and shape[1] > 0 and shape[2] == time,
+            f"what is kept has shape {shape}; for {len(self.layers)} layers and {time} tokens it is "
+            f"({len(self.layers)}, kv_head, {time}).",
+        )
+        require(
+            bool(((self.dropped >= tokens) & (self.dropped <= time)).all()),
+            f"a token is dropped before it is read, or after token {time}; each number goes from its own token to {time}.",
+        )
+
+
+@dataclass(frozen=True)
 class AttentionView:
     """Everything on an attention page.
 
@@ -38,6 +68,7 @@ class AttentionView:
     - residual: of the whole, as in `LayerView`.
     - method: how the maps were made, as "contributions".  target: of what, as "token".
     - details: what else a reader should know, shown as it is.
+    - kept: what a bounded model keeps; None for any other.
     """
 
     title: str
@@ -47,6 +78,7 @@ class AttentionView:
     method: str
     target: str
     details: Mapping[str, str] = field(default_factory=dict)
+    kept: KeptView | None = None
 
     @property
     def causal(self) -> bool:
@@ -60,6 +92,8 @@ class AttentionView:
         _check_residual("the view", self.residual)
         for layer in self.layers:
             self._check_layer(layer)
+        if self.kept is not None:
+            self.kept.check(len(self.tokens))
 
     def _check_layer(self, layer: LayerView) -> None:
         shape, time, name = np.shape(layer.maps), len(self.tokens), f"layer {layer.name!r}"

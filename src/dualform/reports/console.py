@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rich.console
 from rich.markup import escape
 from rich.panel import Panel
@@ -20,7 +21,7 @@ from dualform.generation import Perplexity
 from dualform.mixers.card import WIDTH, Card
 from dualform.models.known import Known
 from dualform.reports.attend import strongest
-from dualform.reports.attention_view import AttentionView
+from dualform.reports.attention_view import AttentionView, KeptView
 from dualform.training import Row
 
 OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
@@ -237,6 +238,29 @@ class Console:
             highlight=False,
         )
         self.console.print(f"The whole model's residual is {view.residual:.1e}. {path}", markup=False, soft_wrap=True)
+
+    def kept(self, kept: KeptView) -> None:
+        """What a bounded model keeps: who keeps the first token, then a row for each kind of token."""
+        time = kept.dropped.shape[2]
+        first, heads = int((kept.dropped[:, :, 0] == time).sum()), kept.dropped[:, :, 0].size
+        at_once = float((kept.dropped == np.arange(time)).mean())
+        self.console.print(
+            f"\nKept under {kept.policy}, over {len(kept.layers)} layers: the first token by {first} of {heads} heads; "
+            f"{at_once:.1%} of tokens are dropped at once.",
+            markup=False,
+            highlight=False,
+        )
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("kind of token", "tokens", "kept in the end", "kept k later", "mean life"):
+            table.add_column(column, justify="left" if column == "kind of token" else "right")
+        percent = lambda share: "none so old" if math.isnan(share) else f"{share:.1%}"
+        for kind, tokens, end, later, life in kept.kinds:
+            table.add_row(kind, str(tokens), percent(end), percent(later), f"{life:.1f}")
+        self.console.print(table)
+        self.console.print(
+            "kept k later: still kept after as many more tokens as a layer has states; a window keeps none so long.",
+            highlight=False,
+        )
 
     def models(self, models: Sequence[tuple[Known, bool]], folder: Path) -> None:
         """The known models as a table, and where those that are there lie."""

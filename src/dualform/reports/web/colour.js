@@ -39,10 +39,11 @@ function ink(word) {
   return light > 0.179 ? "#101214" : "#ffffff";
 }
 
-// A square of values on a canvas of as many points; NaN is left clear.
-function paint(canvas, values, side, peak, root, theme) {
-  canvas.width = canvas.height = side;
-  const context = canvas.getContext("2d"), image = context.createImageData(side, side);
+// Values on a canvas of as many points, a square if not said otherwise; NaN is left clear.
+function paint(canvas, values, high, peak, root, theme, wide = high) {
+  canvas.width = wide;
+  canvas.height = high;
+  const context = canvas.getContext("2d"), image = context.createImageData(wide, high);
   const points = new Uint32Array(image.data.buffer), lut = colours(theme);
   for (let i = 0; i < values.length; i++) if (values[i] === values[i]) points[i] = lut[place(values[i], peak, root)];
   context.putImageData(image, 0, 0);

@@ -105,6 +105,7 @@ function start() {
   startPlot();
   startZoom();
   startTables();
+  startKept();
   let later = 0;
   drawn(["layer", "mode", "head", "token", "r0", "c0", "n"], () => { clearTimeout(later); later = setTimeout(toAddress, 300); });
   drawn(["layer"], showLayer);
