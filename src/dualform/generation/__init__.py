@@ -1,28 +1,37 @@
 """Generation: a prompt read in parallel, then one token after the other in constant memory."""
 
 from dualform.generation.bounded import bounded, read_prompt
+from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.generate import generate
 from dualform.generation.multi_state import MultiState, MultiStateAttention
 from dualform.generation.perplexity import Perplexity, passages_of, perplexity
 from dualform.generation.policies import Policy, Seen, policies, policy, register
 from dualform.generation.sampling import choose_token
+from dualform.generation.session import Session, Snapshot
+from dualform.generation.state_file import load_state, save_state
 from dualform.generation.stream import stream, written
 
 __all__ = [
+    "Fingerprint",
     "MultiState",
     "MultiStateAttention",
     "Perplexity",
     "Policy",
     "Seen",
+    "Session",
+    "Snapshot",
     "bounded",
     "choose_token",
+    "fingerprint",
     "generate",
+    "load_state",
     "passages_of",
     "perplexity",
     "policies",
     "policy",
     "read_prompt",
     "register",
+    "save_state",
     "stream",
     "written",
 ]
