@@ -27,7 +27,7 @@ NAMES = {
     "generation": {
         *("MultiState", "MultiStateAttention", "Policy", "Seen", "bounded", "choose_token", "generate", "policies"),
         *("policy", "read_prompt", "register", "Perplexity", "passages_of", "perplexity", "stream", "written"),
-        *("Fingerprint", "fingerprint", "Session", "Snapshot", "load_state", "save_state"),
+        *("Fingerprint", "fingerprint", "PrefixStore", "Session", "Snapshot", "load_state", "save_state"),
     },
     "training": {
         *("NO_TARGET", "batched", "cross_entropy", "decayed", "fit", "fit_ensemble", "initial_state", "make_chunk"),

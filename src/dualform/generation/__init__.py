@@ -6,6 +6,7 @@ from dualform.generation.generate import generate
 from dualform.generation.multi_state import MultiState, MultiStateAttention
 from dualform.generation.perplexity import Perplexity, passages_of, perplexity
 from dualform.generation.policies import Policy, Seen, policies, policy, register
+from dualform.generation.prefixes import PrefixStore
 from dualform.generation.sampling import choose_token
 from dualform.generation.session import Session, Snapshot
 from dualform.generation.state_file import load_state, save_state
@@ -17,6 +18,7 @@ __all__ = [
     "MultiStateAttention",
     "Perplexity",
     "Policy",
+    "PrefixStore",
     "Seen",
     "Session",
     "Snapshot",

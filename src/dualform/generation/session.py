@@ -124,7 +124,7 @@ class Session:
         ids = np.asarray(checked_tokens(tokens, self.model.vocabulary)).astype(np.int32)
         for begin in range(0, len(ids), self.chunk):
             self._call(ids[begin : begin + self.chunk])
-        if len(self) - self._history.last >= min(self.chunk, NARROWEST):
+        if len(ids) > 1 and len(self) > self._history.last:
             self._mark()  # the end of what was given is where one comes back to
 
     def stream(
@@ -246,7 +246,8 @@ class Session:
             raise FileError(f"{where} holds a state, but not the text that was read. load_state gives the state.")
         logits = arrays.get("logits")
         fits = (
-            tokens.ndim == calls.ndim == 1
+            int(chunk) >= 1
+            and tokens.ndim == calls.ndim == 1
             and tokens.dtype == calls.dtype == np.int32
             and int(calls.sum()) == len(tokens)
             and (calls >= 1).all()

@@ -103,8 +103,8 @@ def read_state(
     return jtu.tree_structure(initial).unflatten(leaves.values()), arrays, metadata, own
 
 
-def _named(state: State) -> dict[str, Any]:
-    """Each array of a state by its path in it."""
+def _named(state: Any) -> dict[str, Any]:
+    """Each array of a state, or its shape, by its path in it."""
     leaves, _ = jtu.tree_flatten_with_path(state)
     return {f"state{jtu.keystr(path)}": leaf for path, leaf in leaves}
 
