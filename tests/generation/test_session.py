@@ -84,6 +84,11 @@ def test_the_memory_is_used_again():
     before = one._state[0].keys
     one.write(1, temperature=0)
     assert before.is_deleted()
+    small: Any = session("full", history=99)  # where no state has place in the history, none is copied for it
+    small.read(TEXT[:4])
+    before = small._state[0].keys
+    small.write(1, temperature=0)
+    assert before.is_deleted()
 
 
 def test_a_way_back_ends_where_the_call_had_ended():

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dualform.errors import InputError, require
@@ -40,12 +41,17 @@ class Generate:
     """Texts before which it ends; the model's own end of a text always ends it."""
     stream: bool = True
     """Show each piece of text as soon as it is there; without it, all in the end."""
+    load_state: Path | None = None
+    """Go on from this file, which --save-state wrote; the prompt follows what was read and written there, and may be empty."""
+    save_state: Path | None = None
+    """Write what is remembered in the end into this file."""
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         import jax
 
         from dualform.commands.perplexity import language_model
+        from dualform.commands.sessions import kept_by, opened
         from dualform.generation import stream, written
         from dualform.models.load import load
 
@@ -55,23 +61,22 @@ class Generate:
         )
         require(self.length >= 1, f"--length {self.length}: give at least 1 token.")
         loaded = language_model(load(self.model))
-        prompt = loaded.encode(self.prompt)
-        model = self._bounded(loaded.model, len(prompt))
-        ids = stream(
-            model,
-            prompt,
-            key=jax.random.key(self.seed),
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            at_once=self.prompt_at_once,
-        )
+        names = ("temperature", "top_k", "top_p", "min_p")
+        sampling: dict[str, Any] = {name: getattr(self, name) for name in names} | {"key": jax.random.key(self.seed)}
+        session = None if self.load_state is None and self.save_state is None else opened(self, loaded)
+        if session is None:
+            prompt = loaded.encode(self.prompt)
+            model = self._bounded(loaded.model, len(prompt))
+            ids = stream(model, prompt, at_once=self.prompt_at_once, **sampling)
+        else:
+            ids = session.stream(**sampling)
         pieces = written(loaded.tokens, ids, self.length, self.stop, ends_of(loaded.record))
         for piece in pieces if self.stream else ("".join(pieces),):
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
+        if session is not None and self.save_state is not None:
+            session.save(self.save_state, notes=kept_by(session.model))
         return 0
 
     def _bounded(self, model: Any, prompt: int) -> Any:

@@ -1,7 +1,7 @@
 """One text being read and written: what is remembered of it can be kept, copied, taken back and put on disk."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,8 +222,10 @@ class Session:
         if count:
             self._go_to(len(self) - count)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
         """Write all that a snapshot holds into one file, from which `Session.load` goes on, in any process.
+
+        **Arguments:** notes: further metadata of the file.
 
         **Raises:** `InputError` where the state holds NaN; `FileError` where the file cannot be written; what was there stays.
         """
@@ -231,7 +233,7 @@ class Session:
         state = self.state
         if self._logits is not None:
             arrays["logits"] = self._logits
-        save_state(path, self.model, state, arrays=arrays, notes={"chunk": str(self.chunk)})
+        save_state(path, self.model, state, arrays=arrays, notes={**(notes or {}), "chunk": str(self.chunk)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: LanguageModel, *, history: int = HISTORY) -> "Session":
@@ -279,8 +281,10 @@ class Session:
             self._mark()
 
     def _mark(self) -> None:
-        if self._history.budget:
-            self._history.add(Mark(len(self), len(self._calls), self.state, self._logits))
+        mark = Mark(len(self), len(self._calls), self._found(), self._logits)
+        if mark.nbytes <= self._history.budget:
+            self._history.add(mark)
+            self._shared = True
 
     def _found(self) -> State:
         """The state, read again where a call was broken off."""
