@@ -1,5 +1,6 @@
 """A store reads what texts share once, keeps to its budget, and changes no bit of what is read."""
 
+import os
 import threading
 
 import jax.random as jr
@@ -193,7 +194,79 @@ def test_many_threads_in_a_small_store():
     assert kept.nbytes == sum(each.nbytes for each in kept._kept.values()) and len(kept) == 3
 
 
+def on_disk(folder, budget: int = 1 << 20, memory: int = 1 << 20) -> PrefixStore:
+    return PrefixStore(memory, chunk=CHUNK, folder=folder, folder_budget=budget)
+
+
+def test_a_folder_outlives_a_store(tmp_path):
+    """A new store finds what an older one saved, the longest there is, to the bit; another model, or another chunk, nothing."""
+    on_disk(tmp_path).read(model("tova"), TEXT[:40])
+    on_disk(tmp_path).read(model("tova"), TEXT[:20])
+    kept, alone = on_disk(tmp_path), session("tova")
+    alone.read(TEXT[:50])
+    check_same(kept.read(model("tova"), TEXT[:50]), alone)
+    assert kept.counts == Counts(1, 0, 32, 18) and len(list(tmp_path.iterdir())) == 3  # after 32, 16 and 48 tokens
+    kept.read(llama("tova", seed=1), TEXT[:50])
+    assert kept.counts.hits == 1
+    other = PrefixStore(0, chunk=2 * CHUNK, folder=tmp_path)
+    other.read(model("tova"), TEXT[:50])
+    assert other.counts.hits == 0
+    nothing = on_disk(tmp_path, memory=0)  # without a place in memory, the folder alone
+    check_same(nothing.read(model("tova"), TEXT[:50]), alone)
+    assert nothing.counts.hits == 1 and len(nothing) == 0
+
+
+def test_a_damaged_file_is_read_anew(tmp_path, caplog):
+    """A file that is truncated, or holds another text, is taken away with a warning; the answer is the same, and stored anew."""
+    on_disk(tmp_path).read(model("mamba"), TEXT[:16])
+    alone = session("mamba")
+    alone.read(TEXT[:20])
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    wrong = session("mamba")
+    wrong.read(TEXT[16:32])
+    wrong.save(tmp_path / "other")
+    for data, message in ((whole[:-9], "is not a whole safetensors file"), (None, "holds another text")):
+        file.write_bytes((tmp_path / "other").read_bytes() if data is None else data)
+        caplog.clear()
+        kept = on_disk(tmp_path)
+        check_same(kept.read(model("mamba"), TEXT[:20]), alone)
+        assert kept.counts.misses == 1 and message in caplog.text and file.read_bytes() == whole
+
+
+def test_a_folder_keeps_to_its_budget(tmp_path, monkeypatch, caplog):
+    """What was used longest ago goes; what is too large, or has no place on the disk, is not stored, and answered as ever."""
+    on_disk(tmp_path).read(model("mamba"), TEXT[:16])
+    (file,) = tmp_path.iterdir()
+    size, (a, b, c) = file.stat().st_size, starts(3)
+    file.unlink()
+    kept = on_disk(tmp_path, 2 * size, memory=0)
+    now = iter(range(1, 99))
+    for text, hits in ((a, 0), (b, 0), (a, 1), (c, 1), (a, 2), (c, 3), (b, 3)):
+        before = set(tmp_path.iterdir())
+        kept.read(model("mamba"), text)
+        assert kept.counts.hits == hits and len(list(tmp_path.iterdir())) <= 2
+        for path in set(tmp_path.iterdir()) - before:
+            os.utime(
+                path, (next(now), next(now))
+            )  # clocks of file systems may be coarse; a use puts a file's time to now
+    small = on_disk(tmp_path / "small", 99)
+    small.read(model("mamba"), a)
+    assert not (tmp_path / "small").exists()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    again = on_disk(tmp_path / "full")
+    for _ in range(2):
+        again.read(model("mamba"), a)
+    assert again.counts.hits == 1 and "no space is left on the disk" in caplog.text
+    assert list((tmp_path / "full").iterdir()) == []
+
+
 BAD = {
+    "folder": (lambda: PrefixStore(1, folder=".", folder_budget=-1), "folder_budget is -1; give a number of bytes"),
     "budget": (lambda: PrefixStore(-1), "byte_budget is -1; give a number of bytes, 0 to keep nothing"),
     "chunk": (lambda: PrefixStore(1, chunk=0), "chunk is 0; read at least 1 token"),
     "empty": (lambda: store().read(model("mamba"), []), "there are no tokens; give at least one"),

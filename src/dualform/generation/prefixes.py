@@ -1,6 +1,7 @@
 """Texts that begin alike are read once: states at the ends of chunks, kept in memory for as long as there is place."""
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 from dualform.errors import require
 from dualform.generation.fingerprint import Fingerprint, fingerprint
+from dualform.generation.prefix_folder import PrefixFolder
 from dualform.generation.session import HISTORY, Session, Snapshot
 from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
@@ -39,7 +41,9 @@ class PrefixStore:
     at the ends of whole chunks, so that the calls are the same ones. Several threads may use one store; of texts that begin with
     the same chunk one is read at a time, so that nothing is read twice. Where there is no place, what was used longest ago goes.
 
-    **Arguments:** byte_budget: of all states, logits and tokens that are kept; chunk: how many tokens are read in one call.
+    **Arguments:** byte_budget: of all states, logits and tokens that are kept; chunk: how many tokens are read in one call;
+    folder: where the last state that each read keeps is also saved, of `folder_budget` bytes, for other processes and later
+    ones; none if not given.
 
     **Raises:** `InputError` for a negative budget or a chunk below 1.
 
@@ -53,10 +57,18 @@ class PrefixStore:
         Counts(hits=1, misses=1, tokens_found=32, tokens_read=46)
     """
 
-    def __init__(self, byte_budget: int, *, chunk: int = CHUNK):
+    def __init__(
+        self,
+        byte_budget: int,
+        *,
+        chunk: int = CHUNK,
+        folder: str | os.PathLike[str] | None = None,
+        folder_budget: int = 4 << 30,
+    ):
         require(byte_budget >= 0, f"byte_budget is {byte_budget}; give a number of bytes, 0 to keep nothing.")
         require(chunk >= 1, f"chunk is {chunk}; read at least 1 token in a call.")
         self.byte_budget, self.chunk = byte_budget, chunk
+        self._folder = None if folder is None else PrefixFolder(folder, folder_budget)
         self._kept: OrderedDict[tuple[Fingerprint, str], Snapshot] = OrderedDict()
         self._bytes, self._counts = 0, Counts()
         self._lock = threading.Lock()  # held while the table is looked at, never while a text is read
@@ -93,13 +105,15 @@ class PrefixStore:
         session = Session(model, chunk=self.chunk, history=history)
         turn = self._turn(own, names.get(self.chunk))  # there for as long as it has a name here
         with turn.lock:
-            found = self._longest(own, names)
+            found = self._longest(model, own, names)
             if found is not None:
                 session.restore(found)
             begin = len(session)
             for end in (each for each in kept if each > begin):
                 session.read(ids[len(session) : end])
                 self._keep((own, names[end]), session.snapshot())
+                if self._folder is not None and end == kept[-1]:
+                    self._folder.put(own, self.chunk, names[end], session)
             session.read(ids[len(session) :])
         with self._lock:
             one = Counts(found is not None, found is None, begin, len(ids) - begin)
@@ -127,12 +141,16 @@ class PrefixStore:
         with self._lock:
             return self._turns.setdefault((own, first), _Turn())
 
-    def _longest(self, own: Fingerprint, names: dict[int, str]) -> Snapshot | None:
-        with self._lock:
-            for end in sorted(names, reverse=True):
+    def _longest(self, model: LanguageModel, own: Fingerprint, names: dict[int, str]) -> Snapshot | None:
+        for end in sorted(names, reverse=True):
+            with self._lock:
                 if (own, names[end]) in self._kept:
                     self._kept.move_to_end((own, names[end]))
                     return self._kept[own, names[end]]
+            found = None if self._folder is None else self._folder.get(own, self.chunk, names[end], model)
+            if found is not None:
+                self._keep((own, names[end]), found)
+                return found
         return None
 
     def _keep(self, name: tuple[Fingerprint, str], snapshot: Snapshot) -> None:
