@@ -16,8 +16,8 @@ KINDS = {
     "scissors tweezers",
     "country": "France Spain Italy Norway Sweden Poland Greece Turkey Egypt Kenya India China Japan Peru Chile Brazil Canada "
     "Mexico Cuba Ireland",
-    "metal": "iron copper silver gold tin lead zinc nickel steel bronze brass aluminium titanium platinum mercury cobalt tungsten "
-    "chromium lithium magnesium",
+    "metal": "iron copper silver gold tin lead zinc nickel steel bronze brass aluminium titanium platinum mercury cobalt "
+    "tungsten chromium lithium magnesium",
     "instrument": "piano violin guitar flute drum trumpet harp cello organ clarinet trombone banjo oboe tuba saxophone viola "
     "accordion lute bassoon harmonica",
 }
