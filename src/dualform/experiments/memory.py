@@ -130,8 +130,11 @@ def contender(model: LanguageModel, by: str, states: int, needed: int) -> tuple[
 
 
 class Script(NamedTuple):
-    """An example in tokens: the context, and for each turn the question with the answer's beginning, the true answer and what
-    comes behind an answer; and what begins a question that is not the first."""
+    """An example in tokens, in pieces.
+
+    - context.  asks: for each turn the question, with how its answer begins.  answers: the true ones.
+    - behind: what comes behind an answer.  before: what begins a question that is not the first.
+    """
 
     context: list[int]
     asks: list[list[int]]

@@ -23,7 +23,7 @@ from dualform.models.known import Known
 from dualform.reports.attend import strongest
 from dualform.reports.attention_view import AttentionView
 from dualform.reports.memory import labels, percent
-from dualform.training import Row as Run
+from dualform.training import Row as SweepRow
 
 OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
 VERDICT = {"reproduced": "green", "better": "green", "differs": "yellow"}
@@ -130,7 +130,7 @@ class Console:
         """What is made next."""
         self.console.print(f"[bold]{name}[/]  {escape(title)}", highlight=False)
 
-    def row(self, sweep: str, row: Run, done: int, total: int) -> None:
+    def row(self, sweep: str, row: SweepRow, done: int, total: int) -> None:
         """One run of a sweep, as it is done or has failed."""
         what = f"{row.seconds:.0f} s" if row.status == "done" else f"[red]failed[/]: {escape(row.reason)}"
         self.console.print(f"  [dim]{sweep} {done}/{total}[/]  {escape(row.name)}  {what}", highlight=False)

@@ -5,15 +5,19 @@ from dualform.tasks.memory.example import Example, MemoryTask, Question, Room
 from dualform.tasks.memory.passages import needle, summary_needle
 from dualform.tasks.memory.retrieval import kv, prefix_suffix, variable_tracking
 from dualform.tasks.memory.scoring import SCORES, score
+from dualform.tasks.memory.token_form import FORMS, MemorySample, TokenMemory
 from dualform.tasks.memory.whole import LABELS, many_shot, math_find
 from dualform.tasks.memory.words import filler, sentences_of
 
 __all__ = [
+    "FORMS",
     "SCORES",
     "Example",
+    "MemorySample",
     "MemoryTask",
     "Question",
     "Room",
+    "TokenMemory",
     "filler",
     "memory_task",
     "memory_tasks",
