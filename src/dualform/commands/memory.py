@@ -60,9 +60,11 @@ class Memory:
         require(self.mode in MODES, f"--mode {self.mode}: give one of {', '.join(MODES)}.")
         require(self.history in HISTORIES, f"--history {self.history}: give one of {', '.join(HISTORIES)}.")
         require(self.batch >= 1, f"--batch {self.batch}: at least 1 example goes through the model.")
+        self._check_write()
         sentences = filler() if self.text is None else sentences_of(read_text(self.text))
         loaded = language_model(load(self.model))
         loaded.encode("a")  # a model without a tokenizer is said before anything is measured
+        assert loaded.tokens is not None
         tokens = loaded.tokens
         room = Room(self.length, lambda text: len(tokens.encode(text)), sentences, self.items)
         drawn = {task: task.examples(self.examples, room, self.turns, self.seed) for task in tasks}
@@ -86,14 +88,18 @@ class Memory:
         if self.write is not None:
             chances = {task.name: task.chance for task in tasks}
             command = ["dualform", *sys.argv[1:]]
-            self._write(as_markdown(rows, command=command, about=about, versions=versions(), chances=chances))
-        return 0
-
-    def _write(self, report: str) -> None:
-        """Write the report, and the folder it stands in."""
-        assert self.write is not None
-        try:
+            report = as_markdown(rows, command=command, about=about, versions=versions(), chances=chances)
             self.write.parent.mkdir(parents=True, exist_ok=True)
             self.write.write_text(report, encoding="utf-8")
-        except OSError as error:
-            raise FileError(f"{str(self.write)!r} cannot be written: {error.strerror}. Give another --write.") from None
+        return 0
+
+    def _check_write(self) -> None:
+        """Say before anything is measured that the report cannot be written."""
+        if self.write is None:
+            return
+        require(not self.write.is_dir(), f"{str(self.write)!r} is a folder. Give --write a file.")
+        above = next(place for place in self.write.absolute().parents if place.exists())
+        if not above.is_dir():
+            raise FileError(
+                f"{str(self.write)!r} cannot be written: {above.name!r} is no folder. Give another --write."
+            )

@@ -67,13 +67,13 @@ class Score(NamedTuple):
     """A mean score, and an interval of 95%.
 
     - value: the mean.  low, high: Wilson's interval, in which a score between 0 and 1 counts as a part of a success: it is then
-      wider than it need be.  count: of how many.
+      wider than it need be.  examples: of how many.
     """
 
     value: float
     low: float
     high: float
-    count: int
+    examples: int
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> "Score":
@@ -286,8 +286,8 @@ def _write(
         return state, jnp.where(open_, model.logits(x)[0], logits), open_, jnp.where(open_, token, -1)
 
     def step(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Array]:
-        *carry, token = jax.vmap(one)(*carry)
-        return tuple(carry), token
+        state, logits, open_, token = jax.vmap(one)(*carry)
+        return (state, logits, open_), token
 
     start = (at.state, at.logits, jnp.ones(len(at.logits), bool))
     (state, logits, _), tokens = jax.lax.scan(step, start, None, length=length)

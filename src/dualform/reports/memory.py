@@ -33,7 +33,7 @@ def as_table(rows: Sequence[Row], chances: Mapping[str, float] | None = None) ->
         asked = [each for each in row.turns if each is not None]
         cells = [*map(percent, row.turns), *[""] * (turns - len(row.turns))]
         chance = (chances or {}).get(row.task, 0.0)
-        end = [f"{100 * row.mean:.0f}", str(asked[0].count), f"{100 * chance:.0f}"]
+        end = [f"{100 * row.mean:.0f}", str(asked[0].examples), f"{100 * chance:.0f}"]
         lines.append("| " + " | ".join([*labels(row), *cells, *end]) + " |")
     return "\n".join(lines)
 
