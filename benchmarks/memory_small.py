@@ -2,7 +2,8 @@
 
     python -m benchmarks.memory_small --write docs/benchmarks/memory_small.md
 
-Every model has the same blocks (RMS norms, a SwiGLU) around its mixer, and is trained on the same sequences: the token forms of
+Every model has a short convolution first, which brings a key and its value together, and then the same blocks (RMS norms, a
+SwiGLU) around its mixer. It is trained on the same sequences: the token forms of
 four tasks of memory (`tasks.memory.TokenMemory`), mixed in each batch. Softmax attention is trained whole, and then bounded by
 each policy without training again. The answers are read by turns, in one state, with the right answers in the history; or, with
 --mode requests, each question is the first one after the context. Chance is one in the number of values.
@@ -25,12 +26,25 @@ from benchmarks.alternate import keep, write
 from dualform.errors import InputError
 from dualform.experiments.embedded_models import decayed
 from dualform.experiments.memory import MODES, Row, Turn, contender, rows_of
-from dualform.mixers import GLA, LSTM, AbstractMixer, DeltaRule, Mamba, Mamba2, MinGRU, RetNet, SoftmaxAttention
+from dualform.mixers import (
+    GLA,
+    LSTM,
+    AbstractMixer,
+    CausalConvolution,
+    DeltaRule,
+    Mamba,
+    Mamba2,
+    MinGRU,
+    RetNet,
+    SoftmaxAttention,
+)
 from dualform.models import Block, LanguageModel, RMSNorm
 from dualform.reports.memory import SAYS, as_table
 from dualform.tasks.memory import FORMS, TokenMemory
 from dualform.training import FitConfig, cross_entropy, fit
 
+WIDTH = 4
+"""Tokens that the convolution sees."""
 ITEMS = {"kv": 16, "prefix-suffix": 12, "variable-tracking": 8, "needle": 8}
 MIXERS = {
     "softmax attention": lambda d, key, time: SoftmaxAttention.make(
@@ -53,14 +67,15 @@ def tasks_of(forms: list[str], length: int, turns: int, batch: int) -> dict[str,
 
 
 def fresh(name: str, vocabulary: int, time: int, d: int, layers: int, seed: int) -> LanguageModel:
-    """Blocks of a mixer and a SwiGLU, in float32."""
-    keys = jr.split(jr.key(seed), 2 * layers + 1)
+    """A block of a short convolution, then blocks of a mixer, in float32."""
+    keys = jr.split(jr.key(seed), 2 * layers + 3)
 
-    def block(for_mixer: Array, for_mlp: Array) -> Block:
-        mixer: AbstractMixer = MIXERS[name](d, for_mixer, time)
-        return Block.make(mixer, key=for_mlp, mlp="swiglu", hidden=2 * d, dtype=jnp.float32)
+    def block(mixer: AbstractMixer, key: Array) -> Block:
+        return Block.make(mixer, key=key, mlp="swiglu", hidden=2 * d, dtype=jnp.float32)
 
-    blocks = tuple(block(keys[2 * i + 1], keys[2 * i + 2]) for i in range(layers))
+    near = block(CausalConvolution.make(d, key=keys[1], width=WIDTH, dtype=jnp.float32), keys[2])
+    places = range(3, 2 * layers + 3, 2)
+    blocks = (near, *(block(MIXERS[name](d, keys[i], time), keys[i + 1]) for i in places))
     norm = RMSNorm.make(d, dtype=jnp.float32)
     return LanguageModel.make(blocks, vocabulary, key=keys[0], norm=norm, dtype=jnp.float32)
 
