@@ -171,14 +171,14 @@ def main() -> None:
     except (InputError, KeyError) as error:
         raise SystemExit(f"{error} See --help.") from None
     vocabulary, longest = max(t.vocabulary for t in tasks.values()), max(t.time for t in tasks.values())
-    rows, record = [], {}
+    rows, record, chances = [], {}, {form: 1 / task.values for form, task in tasks.items()}
     for name in args.models.split(","):
         print(name, flush=True)
         model = fresh(name, vocabulary, longest, args.d, args.layers, args.seed)
         fitted = trained(model, tasks, args.steps, args.rate, args.seed)
         record[name] = {"parameters": fitted.model.parameters(), "seconds": fitted.seconds, "steps": fitted.steps}
         rows += measure(name, fitted.model, tasks, args)
-        print(as_table([row for row in rows if row.name == name or name == "softmax attention"]), flush=True)
+        print(as_table([row for row in rows if row.name == name or name == "softmax attention"], chances), flush=True)
     rows.sort(key=lambda row: list(tasks).index(row.task))
     sizes = "; ".join(f"{form}: {task.items} items" for form, task in tasks.items())
     about = (
@@ -188,7 +188,6 @@ def main() -> None:
     trained_for = "| model | parameters | seconds of training |\n|---|---|---|\n" + "\n".join(
         f"| {name} | {one['parameters']:,} | {one['seconds']:.0f} |" for name, one in record.items()
     )
-    chances = {form: 1 / task.values for form, task in tasks.items()}
     told = (__doc__ or "").split("\n\n")[2].replace("\n", " ")
     command = shlex.join(["python", "-m", "benchmarks.memory_small", *sys.argv[1:]])
     write(args.write, "Memory of small models", command, [told, about, SAYS, as_table(rows, chances), trained_for])
