@@ -26,6 +26,7 @@ Command: TypeAlias = AvoidSubcommands[
     | Annotated[commands.Serve, subcommand("serve")]
     | Annotated[commands.Generate, subcommand("generate")]
     | Annotated[commands.Perplexity, subcommand("perplexity")]
+    | Annotated[commands.Memory, subcommand("memory")]
 ]
 
 

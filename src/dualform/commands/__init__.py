@@ -4,6 +4,7 @@ from dualform.commands.attend import Attend
 from dualform.commands.construct import Construct
 from dualform.commands.discover import Discover
 from dualform.commands.generate import Generate
+from dualform.commands.memory import Memory
 from dualform.commands.mixers import Mixers
 from dualform.commands.models import Models
 from dualform.commands.perplexity import Perplexity
@@ -16,6 +17,7 @@ __all__ = [
     "Construct",
     "Discover",
     "Generate",
+    "Memory",
     "Mixers",
     "Models",
     "Perplexity",

@@ -17,12 +17,14 @@ from rich.table import Table
 from dualform.construct import Construction, StackConstruction
 from dualform.experiments.evidence import MEANING, PAPER, construction_sentence, count, number
 from dualform.experiments.identification import Moment
+from dualform.experiments.memory import Row
 from dualform.generation import Perplexity
 from dualform.mixers.card import WIDTH, Card
 from dualform.models.known import Known
 from dualform.reports.attend import strongest
 from dualform.reports.attention_view import AttentionView, KeptView
-from dualform.training import Row
+from dualform.reports.memory import labels, percent
+from dualform.training import Row as SweepRow
 
 OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
 VERDICT = {"reproduced": "green", "better": "green", "differs": "yellow"}
@@ -129,7 +131,7 @@ class Console:
         """What is made next."""
         self.console.print(f"[bold]{name}[/]  {escape(title)}", highlight=False)
 
-    def row(self, sweep: str, row: Row, done: int, total: int) -> None:
+    def row(self, sweep: str, row: SweepRow, done: int, total: int) -> None:
         """One run of a sweep, as it is done or has failed."""
         what = f"{row.seconds:.0f} s" if row.status == "done" else f"[red]failed[/]: {escape(row.reason)}"
         self.console.print(f"  [dim]{sweep} {done}/{total}[/]  {escape(row.name)}  {what}", highlight=False)
@@ -306,6 +308,19 @@ class Console:
             above = f"{math.log(gap.value):.3f} ({math.log(gap.low):.3f} to {math.log(gap.high):.3f})"
         interval = f"{found.low:.2f} to {found.high:.2f}"
         self.console.print(f"{policy:<14}{kept:>8}{found.value:>12.2f}  {interval:<20}{above:<20}", highlight=False)
+
+    def remembering(self, about: str, turns: int) -> None:
+        """What is measured, and the table's head."""
+        self.console.print(f"{about} Scores in percent, with intervals of 95%.", markup=False, highlight=False)
+        head = "".join(f"{f'turn {i + 1}':<15}" for i in range(turns))
+        self.console.print(f"{'task, score':<30}{'policy':<12}{'states':>7}  {head}{'mean':>4}", soft_wrap=True)
+
+    def remembered(self, row: Row) -> None:
+        """A row of the table."""
+        task, name, states = labels(row)
+        cells = "".join(f"{percent(each):<15}" for each in row.turns)
+        told = f"{task:<30}{name:<12}{states:>7}  {cells}{100 * row.mean:>4.0f}"
+        self.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _first_reference(source: str) -> str:

@@ -1,0 +1,105 @@
+"""`dualform memory`: what a model remembers of a context that several questions share."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualform.errors import FileError, require
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Measure what a language model remembers of a context that several questions share, under each policy.
+
+    The context is read once; then a question, its answer, the next question, and so on, in one state.
+    """
+
+    model: str = "smollm2"
+    """A checkpoint's file or folder, or a name; `dualform models` lists some."""
+    tasks: str = "kv,prefix-suffix,variable-tracking,many-shot,needle,math-find,summary-needle"
+    """Tasks with commas between them."""
+    policy: str = "full"
+    """Policies with commas between them: full, window, window+4, tova, tova-head, tova-newest, h2o, h2o-layer, snapkv, random."""
+    states: str = "256"
+    """How many keys and values each layer keeps, with commas between the numbers; full keeps all."""
+    turns: int = 5
+    """Questions on a context."""
+    mode: str = "turns"
+    """turns: one state goes through all questions; requests: each question is the first one after the context."""
+    history: str = "true"
+    """By turns: true, the right answers stand in the history, as published; own, those that the model gave."""
+    length: int = 1024
+    """Tokens of a context, at most."""
+    items: int | None = None
+    """Facts of a context, the rest being sentences; by default as many as fit, or as are asked for."""
+    examples: int = 8
+    """Contexts of a task."""
+    batch: int = 8
+    """How many of them go through the model together; only speed and memory depend on it."""
+    seed: int = 0
+    """Of the examples."""
+    text: Path | None = None
+    """A file of text whose sentences fill the contexts; by default Python's own help."""
+    write: Path | None = None
+    """A file for the report, as Markdown."""
+
+    def __call__(self) -> int:
+        """Run it, and return the exit code."""
+        from dualform.commands.generate import ends_of
+        from dualform.commands.perplexity import language_model, read_text, whole_numbers
+        from dualform.experiments.memory import HISTORIES, MODES, contender, remember, rows_of, script, template_of
+        from dualform.generation import policy
+        from dualform.models.load import load
+        from dualform.reports.console import Console
+        from dualform.reports.memory import as_markdown
+        from dualform.tasks.memory import Room, filler, memory_task, sentences_of
+        from dualform.training.run import versions
+
+        tasks, states = [memory_task(name) for name in self.tasks.split(",")], whole_numbers("--states", self.states)
+        chosen = {name: policy(name) for name in self.policy.split(",")}
+        require(self.mode in MODES, f"--mode {self.mode}: give one of {', '.join(MODES)}.")
+        require(self.history in HISTORIES, f"--history {self.history}: give one of {', '.join(HISTORIES)}.")
+        require(self.batch >= 1, f"--batch {self.batch}: at least 1 example goes through the model.")
+        self._check_write()
+        sentences = filler() if self.text is None else sentences_of(read_text(self.text))
+        loaded = language_model(load(self.model))
+        loaded.encode("a")  # a model without a tokenizer is said before anything is measured
+        assert loaded.tokens is not None
+        tokens = loaded.tokens
+        room = Room(self.length, lambda text: len(tokens.encode(text)), sentences, self.items)
+        drawn = {task: task.examples(self.examples, room, self.turns, self.seed) for task in tasks}
+        about = (
+            f"{loaded.name}: {self.examples} contexts of at most {self.length:,} tokens a task, {self.turns} questions each, by "
+            f"{self.mode}{f', history {self.history}' if self.mode == 'turns' else ''}, seed {self.seed}, text: "
+            f"{'pydoc_data.topics' if self.text is None else self.text.name}."
+        )
+        console, rows, template = Console(), [], template_of(tokens)
+        console.remembering(about, self.turns)
+        for task, examples in drawn.items():
+            needed = max(script(example, tokens, template).length for example in examples) + 128
+            for name, by in chosen.items():
+                for count in states if not by.whole else (0,):
+                    model, kept = contender(loaded.model, name, count, needed)
+                    options = {"mode": self.mode, "history": self.history, "ends": sorted(ends_of(loaded.record))}
+                    found = remember(model, tokens, examples, template=template, batch=self.batch, **options)
+                    for row in rows_of(task.name, name, kept, found):
+                        rows.append(row)
+                        console.remembered(row)
+        if self.write is not None:
+            chances = {task.name: task.chance for task in tasks}
+            command = ["dualform", *sys.argv[1:]]
+            report = as_markdown(rows, command=command, about=about, versions=versions(), chances=chances)
+            self.write.parent.mkdir(parents=True, exist_ok=True)
+            self.write.write_text(report, encoding="utf-8")
+        return 0
+
+    def _check_write(self) -> None:
+        """Say before anything is measured that the report cannot be written."""
+        if self.write is None:
+            return
+        require(not self.write.is_dir(), f"{str(self.write)!r} is a folder. Give --write a file.")
+        above = next(place for place in self.write.absolute().parents if place.exists())
+        if not above.is_dir():
+            raise FileError(
+                f"{str(self.write)!r} cannot be written: {above.name!r} is no folder. Give another --write."
+            )
