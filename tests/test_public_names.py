@@ -28,7 +28,7 @@ NAMES = {
         *("MultiState", "MultiStateAttention", "Policy", "Seen", "bounded", "choose_token", "generate", "policies"),
         *("policy", "read_prompt", "register", "Perplexity", "passages_of", "perplexity", "stream", "written"),
         *("KindKept", "Survivors", "by_kind", "survivors", "token_kinds"),
-        *("Written", "generate_batch"),
+        *("Written", "for_decoding", "generate_batch"),
     },
     "training": {
         *("NO_TARGET", "batched", "cross_entropy", "decayed", "fit", "fit_ensemble", "initial_state", "make_chunk"),

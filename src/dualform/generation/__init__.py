@@ -2,6 +2,7 @@
 
 from dualform.generation.batch import Written, generate_batch
 from dualform.generation.bounded import bounded, read_prompt
+from dualform.generation.decoding import for_decoding
 from dualform.generation.generate import generate
 from dualform.generation.multi_state import MultiState, MultiStateAttention
 from dualform.generation.perplexity import Perplexity, passages_of, perplexity
@@ -23,6 +24,7 @@ __all__ = [
     "bounded",
     "by_kind",
     "choose_token",
+    "for_decoding",
     "generate",
     "generate_batch",
     "passages_of",
