@@ -29,6 +29,7 @@ NAMES = {
         *("policy", "read_prompt", "register", "Perplexity", "passages_of", "perplexity", "stream", "written"),
         *("KindKept", "Survivors", "by_kind", "survivors", "token_kinds"),
         *("Written", "for_decoding", "generate_batch"),
+        *("Fingerprint", "fingerprint", "PrefixStore", "Session", "Snapshot", "load_state", "save_state"),
     },
     "training": {
         *("NO_TARGET", "batched", "cross_entropy", "decayed", "fit", "fit_ensemble", "initial_state", "make_chunk"),

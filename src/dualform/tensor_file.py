@@ -73,7 +73,7 @@ def write_tensors(
 
     **Raises:** `FileError` as `write_atomically` does.
     """
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     write_atomically(path, _in_order(save(contiguous, dict(metadata) if metadata else None)))
 
 

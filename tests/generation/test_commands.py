@@ -11,6 +11,7 @@ import pytest
 from dualform import models
 from dualform.cli import main
 from dualform.models.tokens import CharacterTokens, notes
+from dualform.tensor_file import read_tensors
 
 LETTERS = "abcdefghi\n"
 SIZES: Any = {"d": 8, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 12, "context": 64}
@@ -108,13 +109,65 @@ def test_generate_writes_several_texts(folder, capsys):
         (("--prompt", "a", "--prompts", "text"), "give --prompt TEXT, or --prompts FILE"),
         (("--prompts", "nowhere"), "cannot be read"),
         (("--prompt", "a", "--batch", 0), "--batch 0"),
-        (("--prompt", "a", "--batch", 2, "--policy", "tova", "--prompt-at-once"), "--prompt-at-once reads one prompt"),
+        (
+            ("--prompt", "a", "--batch", 2, "--policy", "tova", "--prompt-at-once"),
+            "are for one text; leave out --batch",
+        ),
     ],
 )
 def test_bad_batches(folder, capsys, options, message):
     """What cannot be written at once gets a sentence."""
     code, _, err = run(capsys, "generate", "--model", folder / "llama.safetensors", *options)
     assert code == 2 and message in " ".join(err.split())
+
+
+def turn(capsys, folder, name, prompt, length, *more):
+    return run(
+        *(capsys, "generate", "--model", folder / f"{name}.safetensors", "--prompt", prompt, "--length", length),
+        *("--temperature", 2, *more),
+    )
+
+
+@pytest.mark.parametrize("name, bound", [("llama", ()), ("llama", ("--policy", "tova", "--states", 4)), ("mamba", ())])
+def test_generate_goes_on_from_a_state(folder, capsys, tmp_path, name, bound):
+    """Written in two runs, the second without a prompt, it is the text of one; a prompt that follows is read behind it."""
+    kept, whole = tmp_path / "kept", tmp_path / "whole"
+    code, text, err = turn(capsys, folder, name, "abcab", 9, *bound, "--save-state", whole)
+    assert (code, err, len(text)) == (0, "", 10)
+    _, first, _ = turn(capsys, folder, name, "abcab", 4, *bound, "--save-state", kept)
+    code, second, err = turn(capsys, folder, name, "", 5, "--load-state", kept, "--save-state", kept)
+    assert (code, err, first[:-1] + second) == (0, "", text)
+    assert kept.read_bytes() == whole.read_bytes()
+    _, _, _ = turn(capsys, folder, name, "dd", 3, "--load-state", kept, "--save-state", tmp_path / "more")
+    tokens = read_tensors(tmp_path / "more")[0]["tokens"]
+    assert len(tokens) == 5 + 9 + 2 + 3 and tokens[14:16].tolist() == [3, 3]
+    assert kept.read_bytes() == whole.read_bytes()
+
+
+def test_mistakes_with_states_get_a_sentence(folder, capsys, tmp_path, unchecked):
+    """A state of another model, another policy or none, no place left, a prompt at once: exit code 2, and no file changes."""
+    kept = tmp_path / "kept"
+    assert turn(capsys, folder, "llama", "abcab", 4, "--policy", "tova", "--states", 4, "--save-state", kept)[0] == 0
+    before = kept.read_bytes()
+    for name, prompt, more, message in (
+        ("mamba", "", (), "this model has no layer of softmax attention"),
+        (
+            "llama",
+            "",
+            ("--policy", "h2o"),
+            "is of another model: of a LanguageModel with 2 times MultiStateAttention (tova",
+        ),
+        ("llama", "a", ("--load-state", tmp_path / "nothing"), "there is no file"),
+        ("llama", "a", ("--policy", "tova", "--prompt-at-once"), "--prompt-at-once reads a text from its beginning"),
+    ):
+        code, _, err = turn(capsys, folder, name, prompt, 4, "--load-state", kept, "--save-state", kept, *more)
+        assert code == 2 and message in err and err.count("\n") == 1, err
+    assert kept.read_bytes() == before
+    code, _, err = turn(capsys, folder, "llama", "", 4, "--save-state", kept)
+    assert code == 2 and "the text is empty; give at least one character" in err
+    assert turn(capsys, folder, "llama", "abcab", 40, "--save-state", kept)[0] == 0
+    code, _, err = turn(capsys, folder, "llama", "a" * 12, 9, "--load-state", kept)
+    assert code == 2 and "place for 64 tokens; 45 were read, and 12 and 9 are to follow. Give a shorter prompt" in err
 
 
 def test_perplexity_prints_a_table(folder, capsys):

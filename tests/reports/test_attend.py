@@ -109,6 +109,16 @@ def test_a_transformer_as_it_is_and_bounded(transformer):
         np.testing.assert_array_equal(layer.maps[1:] != 0, np.repeat(read, 2, axis=0))
 
 
+def test_a_bounded_state_is_made_of_what_is_kept(transformer):
+    """The shares of the last state sum to 1, and are of the tokens that are kept; unbounded, of all."""
+    for bound in (Bound("tova", 3), None):
+        view = attend(transformer, LONG, Question(target="state"), bound)
+        shares = view.layers[0].maps[:, -1]
+        np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
+        alive = np.ones((2, 14), bool) if view.kept is None else (view.kept.dropped == 14).any(1)
+        np.testing.assert_array_equal(np.abs(shares) > 1e-9, alive)
+
+
 def test_what_is_kept_goes_onto_page_folder_and_picture(transformer, tmp_path):
     """The page and the folder's index have each token's life; the picture has a panel for each layer."""
     view = attend(transformer, LONG, bound=Bound("h2o", 4))

@@ -1,5 +1,6 @@
 """`dualform generate`: text from a language model, in bounded memory."""
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,15 @@ class Generate:
     """How many texts, each with draws of its own; of several prompts, so many of each."""
     logprobs: bool = False
     """After the text, show each token with the logarithm of its probability."""
+    load_state: Path | None = None
+    """Go on from this file, which --save-state wrote; the prompt follows what was read and written there, and may be empty."""
+    save_state: Path | None = None
+    """Write what is remembered in the end into this file."""
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.commands.perplexity import language_model
+        from dualform.commands.sessions import kept_by, opened
         from dualform.generation import stream, written
         from dualform.models.load import load
 
@@ -60,26 +66,32 @@ class Generate:
         )
         require(self.length >= 1, f"--length {self.length}: give at least 1 token.")
         require(self.batch >= 1, f"--batch {self.batch}: give at least 1 text.")
-        prompts = self._prompts()
+        prompts, states = self._prompts(), self.load_state is not None or self.save_state is not None
         several = len(prompts) > 1 or self.logprobs
         require(
-            not (several and self.prompt_at_once),
-            "--prompt-at-once reads one prompt; leave out --batch, --prompts and --logprobs.",
+            not (several and (self.prompt_at_once or states)),
+            "--prompt-at-once, --load-state and --save-state are for one text; leave out --batch, --prompts and --logprobs.",
         )
         loaded = language_model(load(self.model))
-        encoded = [loaded.encode(prompt) for prompt in prompts]
-        model = self._bounded(loaded.model, max(len(prompt) for prompt in encoded))
-        if not self.prompt_at_once:
-            model = _for_decoding(model)
-        if several:
-            self._write_batch(loaded, model, encoded)
-            return 0
-        ids = stream(model, encoded[0], at_once=self.prompt_at_once, **self._sampling())
+        session = opened(dataclasses.replace(self, prompt=prompts[0]), loaded) if states else None
+        if session is not None:
+            ids = session.stream(**self._sampling())
+        else:
+            encoded = [loaded.encode(prompt) for prompt in prompts]
+            model = self._bounded(loaded.model, max(len(prompt) for prompt in encoded))
+            if not self.prompt_at_once:
+                model = _for_decoding(model)
+            if several:
+                self._write_batch(loaded, model, encoded)
+                return 0
+            ids = stream(model, encoded[0], at_once=self.prompt_at_once, **self._sampling())
         pieces = written(loaded.tokens, ids, self.length, self.stop, ends_of(loaded.record))
         for piece in pieces if self.stream else ("".join(pieces),):
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
+        if session is not None and self.save_state is not None:
+            session.save(self.save_state, notes=kept_by(session.model))
         return 0
 
     def _sampling(self) -> dict[str, Any]:
@@ -98,6 +110,8 @@ class Generate:
         """All prompts, each as often as it is asked for."""
         from dualform.commands.perplexity import read_text
 
+        if self.prompt is None and self.prompts is None and self.load_state is not None:
+            return [""]
         require(
             (self.prompt is None) != (self.prompts is None),
             "give --prompt TEXT, or --prompts FILE with a prompt in each line.",

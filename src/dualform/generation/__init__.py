@@ -3,36 +3,47 @@
 from dualform.generation.batch import Written, generate_batch
 from dualform.generation.bounded import bounded, read_prompt
 from dualform.generation.decoding import for_decoding
+from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.generate import generate
 from dualform.generation.multi_state import MultiState, MultiStateAttention
 from dualform.generation.perplexity import Perplexity, passages_of, perplexity
 from dualform.generation.policies import Policy, Seen, policies, policy, register
+from dualform.generation.prefixes import PrefixStore
 from dualform.generation.sampling import choose_token
+from dualform.generation.session import Session, Snapshot
+from dualform.generation.state_file import load_state, save_state
 from dualform.generation.stream import stream, written
 from dualform.generation.survivors import KindKept, Survivors, by_kind, survivors
 from dualform.generation.token_kinds import token_kinds
 
 __all__ = [
+    "Fingerprint",
     "KindKept",
     "MultiState",
     "MultiStateAttention",
     "Perplexity",
     "Policy",
+    "PrefixStore",
     "Seen",
+    "Session",
+    "Snapshot",
     "Survivors",
     "Written",
     "bounded",
     "by_kind",
     "choose_token",
+    "fingerprint",
     "for_decoding",
     "generate",
     "generate_batch",
+    "load_state",
     "passages_of",
     "perplexity",
     "policies",
     "policy",
     "read_prompt",
     "register",
+    "save_state",
     "stream",
     "survivors",
     "token_kinds",

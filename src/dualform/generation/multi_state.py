@@ -14,6 +14,7 @@ from dualform.generation.policies import Policy, Seen, dropped_first
 from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.mixers.affine import affine
 from dualform.mixers.heads import into_heads
+from dualform.mixers.mixer import visible
 from dualform.mixers.rotary import positions, rotate
 from dualform.recurrences.attend import attend
 
@@ -109,7 +110,8 @@ class MultiStateAttention(AbstractMixer):
             both = jnp.concatenate([values.astype(value.dtype), jnp.moveaxis(value, 0, 1)], axis=1)
             o = jnp.einsum("thgs,hsv->thgv", weights_over_sources(weights, slots), both.astype(weights.dtype))
             last = held_in_places(slots, self.states)[-1]
-            return self._out(o), after._replace(values=jnp.take_along_axis(both, last[:, :, None], axis=1))
+            after = after._replace(values=jnp.take_along_axis(both, last[:, :, None], axis=1))
+            return self._out(o), after if start is None else _forgotten(after)
 
         def step(values, inputs):
             weights, slot, new = inputs
@@ -123,7 +125,8 @@ class MultiStateAttention(AbstractMixer):
         """The softmax weights, (head, time, source), over the tokens of this call; 0 where one was dropped."""
         weights, slots, _ = self.context(x, state, start, mask)
         weights = weights_over_sources(weights, slots)[..., self.states :]
-        return jnp.moveaxis(weights.reshape(len(x), -1, len(x)), 1, 0)
+        weights = jnp.moveaxis(weights.reshape(len(x), -1, len(x)), 1, 0)
+        return jnp.where(visible(len(x), start, mask)[None], weights, jnp.zeros_like(weights))
 
     def forward(self, x, state, start, mask):
         """One loop over time; none where what is kept does not depend on the weights."""

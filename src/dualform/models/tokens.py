@@ -126,6 +126,10 @@ class PublishedTokens:
         """The tokens, with those that the tokenizer puts around a text."""
         return np.array(self._tokenizer.encode(text).ids, np.int32)
 
+    def encode_within(self, text: str) -> Int[np.ndarray, " time"]:
+        """The tokens alone, without those that the tokenizer puts around a text."""
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+
     def decode(self, ids: Any) -> list[str]:
         """What each token says by itself, as the vocabulary has it where it says nothing by itself (a part of a character)."""
         found = []
@@ -137,6 +141,17 @@ class PublishedTokens:
     def text(self, ids: Any) -> str:
         """What tokens say together."""
         return self._tokenizer.decode(checked_ids(ids, self.size), skip_special_tokens=False)
+
+
+def encode_within(tokens: Any, text: str) -> Int[np.ndarray, " time"]:
+    """The tokens of a text that goes on from another one, which may be none.
+
+    **Raises:** `InputError` for a text where there is no tokenizer.
+    """
+    if not text:
+        return np.zeros(0, np.int32)
+    require(tokens is not None, "the model came without a tokenizer, so that no text can be read for it.")
+    return tokens.encode_within(text) if isinstance(tokens, PublishedTokens) else tokens.encode(text)
 
 
 def text_of(tokens: Tokens | None, ids: Sequence[int]) -> str:

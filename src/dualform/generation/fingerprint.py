@@ -1,0 +1,123 @@
+"""Which model a state is of: what it is made of, and a digest of its weights."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from dualform.errors import require
+
+
+class Fingerprint(NamedTuple):
+    """What two models share if and only if they are the same one.
+
+    - structure: a digest of all classes, settings, shapes and dtypes; a policy and its number of states are among them.
+    - weights: a digest of every number.
+    - words: what the model is, for a person.
+    """
+
+    structure: str
+    weights: str
+    words: str
+
+    def check(self, other: "Fingerprint", what: str) -> None:
+        """Raise `InputError` unless `what`, whose fingerprint is `other`, is of the model whose fingerprint this is."""
+        require(
+            self.structure == other.structure,
+            f"{what} is of another model: of {other.words}. This one is {self.words}. Take the model, the policy and the number "
+            "of states that it was made with, or read the tokens anew.",
+        )
+        require(
+            self.weights == other.weights,
+            f"{what} is of a model with other weights, as of another training, on the same {self.words}. Take the model that it "
+            "was made with, or read the tokens anew.",
+        )
+
+
+def fingerprint(module: eqx.Module) -> Fingerprint:
+    """The fingerprint of a mixer or a model, the same in every process; each array is looked at once in its life.
+
+    >>> import jax
+    >>> from dualform import mixers
+    >>> from dualform.generation import fingerprint
+    >>> one, other = (mixers.GRU.make(4, key=jax.random.key(seed)) for seed in (0, 1))
+    >>> fingerprint(one).structure == fingerprint(other).structure
+    True
+    >>> fingerprint(one).weights == fingerprint(other).weights
+    False
+    """
+    return _remembered(module, _fingerprint)
+
+
+def _fingerprint(module: eqx.Module) -> Fingerprint:
+    arrays: list[Any] = []
+    structure = repr(_described(module, arrays))
+    with ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(lambda array: _remembered(array, _digest), arrays))
+    hashed = lambda text: hashlib.sha256(text.encode()).hexdigest()[:32]
+    return Fingerprint(hashed(structure), hashed(repr(digests)), words_of(module))
+
+
+_MEMORY: dict[int, tuple[weakref.ref, Any]] = {}
+
+
+def _remembered(thing: Any, find: Callable[[Any], Any]) -> Any:
+    """What `find` gives of it, found once for as long as it lives. Only what never changes may be handed in."""
+    number = id(thing)
+    there = _MEMORY.get(number)
+    if there is not None and there[0]() is thing:
+        return there[1]
+    found = find(thing)
+    if isinstance(thing, eqx.Module | jax.Array):  # an array of NumPy may be written to
+        forget = lambda own: _MEMORY.pop(number) if _MEMORY.get(number, (None,))[0] is own else None
+        _MEMORY[number] = (weakref.ref(thing, forget), found)
+    return found
+
+
+def _digest(array: Any) -> str:
+    data = np.asarray(array, order="C")
+    return hashlib.sha256(data.reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def _described(value: Any, arrays: list[Any]) -> Any:
+    """All of it but the arrays' numbers, in words that are the same in every process; the arrays go into `arrays`."""
+    if eqx.is_array(value) or isinstance(value, np.ndarray):
+        arrays.append(value)
+        return ("array", tuple(value.shape), str(value.dtype))
+    if isinstance(value, functools.partial):
+        return ("partial", *(_described(part, arrays) for part in (value.func, value.args, value.keywords)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return (type(value).__name__, *((name, _described(part, arrays)) for name, part in fields))
+    if isinstance(value, tuple | list):
+        return (type(value).__name__, *(_described(part, arrays) for part in value))
+    if isinstance(value, dict):
+        return ("dict", *((name, _described(part, arrays)) for name, part in sorted(value.items())))
+    if callable(value):
+        return ("function", getattr(value, "__module__", ""), getattr(value, "__qualname__", type(value).__name__))
+    return repr(value)
+
+
+def words_of(module: eqx.Module) -> str:
+    """What the model is made of, for a person: its class, its mixers, and what they keep."""
+    kind = f"a {type(module).__name__}"
+    if not hasattr(module, "blocks"):
+        return f"{kind}{_kept(module)}"
+    mixers = [type(block.mixer).__name__ + _kept(block.mixer) for block in module.blocks]  # pyright: ignore[reportAttributeAccessIssue]
+    runs = [(name, len(list(group))) for name, group in itertools.groupby(mixers)]
+    layers = ", ".join(name if count == 1 else f"{count} times {name}" for name, count in runs)
+    return f"{kind} with {layers}"
+
+
+def _kept(mixer: Any) -> str:
+    if not hasattr(mixer, "policy"):
+        return ""
+    return f" ({mixer.policy.name}, {mixer.states} states{', rerotated' if mixer.rerotate else ''})"
