@@ -42,8 +42,8 @@ class Decoder:
     def run(self, tokens: int) -> None:
         """Write so many tokens, and wait for the last."""
         for _ in range(tokens):
-            *carried, _, _ = _steps(self.model, self.carried, jnp.asarray(self.number), GREEDY)
-            self.carried, self.number = tuple(carried), self.number + 1
+            states, logits, keys, _, _ = _steps(self.model, self.carried, jnp.asarray(self.number), GREEDY)
+            self.carried, self.number = (states, logits, keys), self.number + 1
         jax.block_until_ready(self.carried)
 
     def bytes(self) -> int:
@@ -238,6 +238,7 @@ def main() -> None:
         "length": lambda: length(loaded.model, 512, args.rounds, args.tokens),
         "long": lambda: long(loaded.model, 512, args.long),
     }
+    said = ""
     for name in args.parts.split(","):
         paragraphs += parts[name]()
         # After every part, so that what was measured is kept if the next one is stopped.
