@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from benchmarks.alternate import alternate, ratio, write
 from benchmarks.llama_peer import transformers_llama
-from dualform.generation import bounded
+from dualform.generation import bounded, for_decoding
 from dualform.generation.batch import _steps
 from dualform.generation.room import free_bytes, state_bytes
 from dualform.models import LanguageModel, llama
@@ -34,7 +34,7 @@ class Decoder:
     """Texts that are written token by token: `run(n)` writes n tokens of each, in the memory that it has."""
 
     def __init__(self, model: LanguageModel, batch: int, seen: int):
-        self.model, self.batch, self.number = model, batch, 0
+        self.model, self.batch, self.number = for_decoding(model), batch, 0
         keys = jax.random.split(jax.random.key(0), batch)
         states = tuple(filled(state, batch, seen) for state in model.init_state())
         self.carried = (states, jnp.zeros((batch, model.vocabulary)), keys)
@@ -42,8 +42,8 @@ class Decoder:
     def run(self, tokens: int) -> None:
         """Write so many tokens, and wait for the last."""
         for _ in range(tokens):
-            *carried, _, _ = _steps(self.model, self.carried, jnp.asarray(self.number), GREEDY)
-            self.carried, self.number = tuple(carried), self.number + 1
+            states, logits, keys, _, _ = _steps(self.model, self.carried, jnp.asarray(self.number), GREEDY)
+            self.carried, self.number = (states, logits, keys), self.number + 1
         jax.block_until_ready(self.carried)
 
     def bytes(self) -> int:
@@ -238,6 +238,7 @@ def main() -> None:
         "length": lambda: length(loaded.model, 512, args.rounds, args.tokens),
         "long": lambda: long(loaded.model, 512, args.long),
     }
+    said = ""
     for name in args.parts.split(","):
         paragraphs += parts[name]()
         # After every part, so that what was measured is kept if the next one is stopped.

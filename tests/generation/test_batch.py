@@ -11,7 +11,7 @@ import pytest
 
 from dualform import models
 from dualform.errors import InputError
-from dualform.generation import bounded, generate_batch, room, stream
+from dualform.generation import bounded, for_decoding, generate_batch, room, stream
 from tests.generation.test_multi_state import MODEL, TOKENS
 from tests.laws import laws
 
@@ -96,3 +96,15 @@ def test_bad_batches(prompts, options, message):
     """A sentence that says what to give instead."""
     with pytest.raises(InputError, match=message):
         generate_batch(SMALL, prompts, **{"length": 3, "temperature": 0} | options)
+
+
+@pytest.mark.parametrize("form", [lambda model: model, for_decoding])
+def test_a_cache_too_small_is_said(form):
+    """Where nothing may be dropped and there are too few places, no token is made; one place more is enough."""
+    with pytest.raises(InputError, match="prompt 2 has 9 tokens, and 6 are to follow; the policy full has 12 places"):
+        generate_batch(form(bounded(MODEL, "full", 12)), [TOKENS[:3], TOKENS[:9]], 6, temperature=0)
+    model, whole = form(bounded(MODEL, "full", 13)), bounded(MODEL, "full", 64)
+    found = generate_batch(model, [TOKENS[:3], TOKENS[:9]], 6, temperature=0)
+    for text, expected in zip(found, generate_batch(whole, [TOKENS[:3], TOKENS[:9]], 6, temperature=0), strict=True):
+        np.testing.assert_array_equal(text.tokens, expected.tokens)
+        assert np.all(np.isfinite(text.logprobs))

@@ -79,6 +79,8 @@ class Generate:
         else:
             encoded = [loaded.encode(prompt) for prompt in prompts]
             model = self._bounded(loaded.model, max(len(prompt) for prompt in encoded))
+            if not self.prompt_at_once:
+                model = _for_decoding(model)
             if several:
                 self._write_batch(loaded, model, encoded)
                 return 0
@@ -152,6 +154,13 @@ class Generate:
                 "a shorter prompt or --length, or bound its memory: --policy tova --states 512."
             )
         return model
+
+
+def _for_decoding(model: Any) -> Any:
+    """The form in which a token is done soonest, where there is one."""
+    from dualform.generation import MultiStateAttention, for_decoding
+
+    return for_decoding(model) if any(isinstance(b.mixer, MultiStateAttention) for b in model.blocks) else model
 
 
 def ends_of(record: dict[str, Any]) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from dualform.generation.batch import Written, generate_batch
 from dualform.generation.bounded import bounded, read_prompt
+from dualform.generation.decoding import for_decoding
 from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.generate import generate
 from dualform.generation.multi_state import MultiState, MultiStateAttention
@@ -32,6 +33,7 @@ __all__ = [
     "by_kind",
     "choose_token",
     "fingerprint",
+    "for_decoding",
     "generate",
     "generate_batch",
     "load_state",

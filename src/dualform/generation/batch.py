@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
 from dualform.errors import require
+from dualform.generation.decoding import JoinedAttention
+from dualform.generation.multi_state import MultiStateAttention
 from dualform.generation.room import check_room
 from dualform.generation.sampling import check_sampling, choose_token
 from dualform.generation.stream import CHUNK, Settings
@@ -53,7 +55,8 @@ def generate_batch(
     **Arguments:** prompts: each (time,), from 0 to vocabulary - 1; key, temperature, top_k, top_p, min_p: as of `choose_token`;
     ends: tokens that end a text; chunk: tokens of a prompt read at once.
 
-    **Raises:** `InputError` as `generate` does, and where the states of all texts do not fit into memory.
+    **Raises:** `InputError` as `generate` does, where the states of all texts do not fit into memory, and for more tokens than
+    the policy "full" has places.
     """
     require(len(prompts) >= 1, "there are no prompts; give at least one.")
     require(length >= 1, f"length is {length}; give at least 1 token.")
@@ -62,12 +65,26 @@ def generate_batch(
     for i, prompt in enumerate(given):
         require(len(prompt) >= 1, f"prompt {i + 1} is empty; give at least one token.")
     check_sampling(key, temperature, top_k, top_p, min_p)
+    check_places(model, given, length)
     check_room(model, len(given))
     fraction = lambda share: None if share is None else float(share)
     settings = (float(temperature), top_k, fraction(top_p), fraction(min_p))
     keys = jax.vmap(lambda i: jr.fold_in(jr.key(0) if key is None else key, i))(jnp.arange(len(given)))
     state, logits = _read(model, given, chunk)
     return _write(model, state, logits, keys, length, settings, np.array(sorted(ends), np.int64))
+
+
+def check_places(model: LanguageModel, prompts: Sequence[np.ndarray], length: int) -> None:
+    """Raise `InputError` where a policy that drops nothing has too few places for a prompt and what follows."""
+    mixers = [block.mixer for block in model.blocks if isinstance(block.mixer, MultiStateAttention | JoinedAttention)]
+    places = min((mixer.states for mixer in mixers if mixer.policy.whole), default=None)
+    for i, prompt in enumerate(prompts):
+        read = len(prompt) + length - 1  # the last token is not read
+        require(
+            places is None or read <= places + 1,
+            f"prompt {i + 1} has {len(prompt):,} tokens, and {length:,} are to follow; the policy full has {places} places. "
+            f"Bound the model to {read:,} states, give a shorter prompt or length, or take a policy that drops, such as tova.",
+        )
 
 
 def _read(model: LanguageModel, prompts: list[np.ndarray], chunk: int) -> tuple[State, Array]:

@@ -86,7 +86,7 @@ class MultiStateAttention(AbstractMixer):
 
     def context(self, x, state, start, mask):
         """The softmax weights at each token, where each is put, and the state but for its values."""
-        inputs, following = self._inputs(x, state, start, mask)
+        inputs, following = self._inputs(self._heads(x), state, start, mask)
 
         def step(state, inputs):
             weights, slot, state = self._decide(state, *inputs)
@@ -130,9 +130,13 @@ class MultiStateAttention(AbstractMixer):
 
     def forward(self, x, state, start, mask):
         """One loop over time; none where what is kept does not depend on the weights."""
-        if self.policy.sinks is not None and not self.rerotate and len(x) > 1:
-            return self._parallel(x, state, start, mask)
-        inputs, following = self._inputs(x, state, start, mask)
+        return self.read(self._heads(x), state, start, mask)
+
+    def read(self, heads, state, start, mask):
+        """As a call, of queries, keys and values that are there already: each (time, head, width), nothing turned."""
+        if self.policy.sinks is not None and not self.rerotate and len(heads[0]) > 1:
+            return self._parallel(heads, state, start, mask)
+        inputs, following = self._inputs(heads, state, start, mask)
 
         def step(state, inputs):
             (*inputs, value) = inputs
@@ -140,8 +144,8 @@ class MultiStateAttention(AbstractMixer):
             o = _read(weights, state.values, value)
             return after._replace(values=_put(state.values, _behind(slot, o), value)), o
 
-        inputs = (*inputs, self.value(x).astype(state.values.dtype))
-        if len(x) == 1:
+        inputs = (*inputs, heads[2].astype(state.values.dtype))
+        if len(heads[0]) == 1:
             state, o = step(state, jax.tree_util.tree_map(lambda a: a[0], inputs))
             o = o[None]
         else:
@@ -149,15 +153,19 @@ class MultiStateAttention(AbstractMixer):
         state = state._replace(place=following)
         return self._out(o), state if start is None else _forgotten(state)
 
-    def _inputs(self, x, state, start, mask):
+    def _heads(self, x):
+        """Queries, keys and values of each token."""
+        a = self.attention
+        return into_heads(x, a.w_q, a.b_q), into_heads(x, a.w_k, a.b_k), self.value(x)
+
+    def _inputs(self, heads, state, start, mask):
         """For each token: q (kv_head, group, d_k), k (kv_head, d_k), its place, and whether it begins, and is there."""
-        a, wide = self.attention, state.keys.dtype
-        places, following = positions(len(x), state.place, start, mask)
+        a, wide, (q, k, *_), time = self.attention, state.keys.dtype, heads, len(heads[0])
+        places, following = positions(time, state.place, start, mask)
         turn = lambda h: rotate(h, places, a.base, width=a.rotary) if a.rotary and not self.rerotate else h
-        q = turn(into_heads(x, a.w_q, a.b_q)) * a.w_q.shape[1] ** -0.5
-        k = turn(into_heads(x, a.w_k, a.b_k)).astype(wide)
-        flags = lambda given, default: jnp.full(len(x), default) if given is None else given
-        q = q.reshape(len(x), len(a.w_k), -1, q.shape[2]).astype(wide)
+        q, k = turn(q) * a.w_q.shape[1] ** -0.5, turn(k).astype(wide)
+        flags = lambda given, default: jnp.full(time, default) if given is None else given
+        q = q.reshape(time, len(a.w_k), -1, q.shape[2]).astype(wide)
         return (q, k, places, flags(start, False), flags(mask, True)), following
 
     def _decide(
@@ -202,15 +210,15 @@ class MultiStateAttention(AbstractMixer):
         )
         return turn(q, jnp.repeat(last, q.shape[1])), turn(keys, rank), turn(k, last)
 
-    def _parallel(self, x, state, start, mask):
+    def _parallel(self, heads, state, start, mask):
         """The first tokens and the newest: by blocks of queries, and the states that are left at the end."""
-        (q, k, places, start, mask), following = self._inputs(x, state, start, mask)
-        value, sinks = self.value(x).astype(state.values.dtype), self.policy.sinks or 0
+        (q, k, places, start, mask), following = self._inputs(heads, state, start, mask)
+        value, sinks = heads[2].astype(state.values.dtype), self.policy.sinks or 0
         document = jnp.cumsum(start.astype(jnp.int32))
         # Heads of one layer keep the same tokens here.
         held = jnp.concatenate([state.positions[0], jnp.where(mask, places, jnp.full_like(places, -1))])
         of = jnp.concatenate([jnp.zeros_like(state.positions[0]), document])
-        row = jnp.concatenate([jnp.full_like(state.positions[0], -1), jnp.arange(len(x), dtype=jnp.int32)])
+        row = jnp.concatenate([jnp.full_like(state.positions[0], -1), jnp.arange(len(q), dtype=jnp.int32)])
         keys = jnp.concatenate([state.keys, jnp.moveaxis(k, 0, 1)], axis=1)
         values = jnp.concatenate([state.values, jnp.moveaxis(value, 0, 1)], axis=1)
 
@@ -224,8 +232,8 @@ class MultiStateAttention(AbstractMixer):
             o = jnp.einsum("hgs,hsv->hgv", jax.nn.softmax(scores, axis=2), values)
             return jnp.where(place > self.states, jnp.full_like(o, jnp.nan), o) if self.policy.whole else o
 
-        rows = jnp.arange(len(x), dtype=jnp.int32)
-        o = jax.lax.map(one, (q, places, document, rows), batch_size=min(128, len(x)))
+        rows = jnp.arange(len(q), dtype=jnp.int32)
+        o = jax.lax.map(one, (q, places, document, rows), batch_size=min(128, len(q)))
         priority = jnp.where((held < sinks) & (held >= 0), jnp.iinfo(jnp.int32).max, held)
         priority = jnp.where(of == document[-1], priority, jnp.full_like(priority, -1))
         _, kept = jax.lax.top_k(priority, self.states)
@@ -301,7 +309,7 @@ class PromptAttention(AbstractMixer):
         )
         one, time = self.bounded, len(x)
         initial = one.init_state()
-        (q, k, places, _, _), _ = one._inputs(x, initial, None, None)
+        (q, k, places, _, _), _ = one._inputs(one._heads(x), initial, None, None)
         turned_q, turned_k = q, k
         if one.rerotate and one.attention.rotary:
             turn = lambda h: rotate(h, places, one.attention.base, width=one.attention.rotary)

@@ -10,7 +10,7 @@ from dualform.arrays import State
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.models.bidirectional import Bidirectional
-from dualform.models.mlp import MLP, GatedMLP
+from dualform.models.mlp import MLP, GatedMLP, JoinedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stepped import AbstractStepped
 from dualform.recurrences.flags import check_flags, check_time
@@ -41,7 +41,7 @@ class Block(AbstractStepped):
     norm: RMSNorm | LayerNorm | None
     mixer: AbstractMixer | Bidirectional
     mlp_norm: RMSNorm | LayerNorm | None = None
-    mlp: MLP | GatedMLP | None = None
+    mlp: MLP | GatedMLP | JoinedMLP | None = None
 
     def __check_init__(self):
         d = self.mixer.d_in

@@ -103,6 +103,48 @@ class GatedMLP(eqx.Module):
         return affine(gate * affine(x, self.w_up, self.b_up), self.w_down, self.b_down).astype(x.dtype)
 
 
+class JoinedMLP(eqx.Module):
+    """A `GatedMLP` whose gate and up are one matrix: one product for both, which a single token is done with sooner.
+
+    **Arguments:** w_both (2 n, d), the rows of w_gate and, below them, those of w_up; w_down (d, n); b_both (2 n,), b_down
+    (d,), each optional; activation: as of `GatedMLP`.
+
+    **Raises:** `InputError` where the shapes do not fit, or for another activation.
+    """
+
+    w_both: Float[Array, "2*n d"] = eqx.field(converter=jnp.asarray)
+    w_down: Float[Array, "d n"] = eqx.field(converter=jnp.asarray)
+    b_both: Float[Array, " 2*n"] | None = eqx.field(default=None, converter=optional_array)
+    b_down: Float[Array, " d"] | None = eqx.field(default=None, converter=optional_array)
+    activation: str = eqx.field(default="silu", static=True)
+
+    def __check_init__(self):
+        d, n = self.w_down.shape
+        check_affine("both", self.w_both, self.b_both, 2 * n, d)
+        check_affine("down", self.w_down, self.b_down, d, n)
+        _check_activation(self.activation)
+
+    @classmethod
+    def of(cls, mlp: GatedMLP) -> "JoinedMLP":
+        """The same map."""
+        zeros = lambda b, w: jnp.zeros(len(w), w.dtype) if b is None else b
+        both = None
+        if mlp.b_gate is not None or mlp.b_up is not None:
+            both = jnp.concatenate([zeros(mlp.b_gate, mlp.w_gate), zeros(mlp.b_up, mlp.w_up)])
+        weights = jnp.concatenate([mlp.w_gate, mlp.w_up])
+        return cls(weights, mlp.w_down, both, mlp.b_down, mlp.activation)
+
+    @property
+    def d(self) -> int:
+        """Width of a token."""
+        return len(self.w_down)
+
+    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
+        """Each token by itself, in the dtype of x."""
+        gate, up = jnp.split(affine(x, self.w_both, self.b_both), 2, axis=1)
+        return affine(ACTIVATIONS[self.activation](gate) * up, self.w_down, self.b_down).astype(x.dtype)
+
+
 def _check(mlp: MLP | GatedMLP) -> None:
     """Raise unless the layers fit together, and the activation is known."""
     require(
@@ -112,10 +154,12 @@ def _check(mlp: MLP | GatedMLP) -> None:
     n, d = mlp.w_up.shape
     check_affine("up", mlp.w_up, mlp.b_up, n, d)
     check_affine("down", mlp.w_down, mlp.b_down, d, n)
-    require(
-        mlp.activation in ACTIVATIONS,
-        f"there is no activation {mlp.activation!r}; there are {', '.join(ACTIVATIONS)}.",
-    )
+    _check_activation(mlp.activation)
+
+
+def _check_activation(activation: str) -> None:
+    """Raise unless it is known."""
+    require(activation in ACTIVATIONS, f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}.")
 
 
 def _fresh(key: Array, rows: int, columns: int, bias: bool, dtype) -> tuple[Array, Array | None]:
