@@ -24,6 +24,7 @@ from benchmarks.llama_peer import transformers_llama
 from dualform.generation import bounded, for_decoding
 from dualform.generation.batch import _steps
 from dualform.generation.room import free_bytes, state_bytes
+from dualform.generation.stream import _step
 from dualform.models import LanguageModel, llama
 from dualform.models.load import load
 
@@ -31,17 +32,26 @@ GREEDY = (0.0, None, None, None)
 
 
 class Decoder:
-    """Texts that are written token by token: `run(n)` writes n tokens of each, in the memory that it has."""
+    """Texts that are written token by token: `run(n)` writes n tokens of each, in the memory that it has.
+
+    One text takes `stream`'s step, several `generate_batch`'s.
+    """
 
     def __init__(self, model: LanguageModel, batch: int, seen: int):
         self.model, self.batch, self.number = for_decoding(model), batch, 0
         keys = jax.random.split(jax.random.key(0), batch)
         states = tuple(filled(state, batch, seen) for state in model.init_state())
         self.carried = (states, jnp.zeros((batch, model.vocabulary)), keys)
+        if batch == 1:
+            self.carried = jax.tree_util.tree_map(lambda a: a[0], self.carried)
 
     def run(self, tokens: int) -> None:
         """Write so many tokens, and wait for the last."""
         for _ in range(tokens):
+            if self.batch == 1:
+                states, logits, _ = _step(self.model, self.carried, GREEDY)
+                self.carried = (states, logits, jax.random.key(0))
+                continue
             states, logits, keys, _, _ = _steps(self.model, self.carried, jnp.asarray(self.number), GREEDY)
             self.carried, self.number = (states, logits, keys), self.number + 1
         jax.block_until_ready(self.carried)

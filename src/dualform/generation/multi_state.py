@@ -184,8 +184,9 @@ class MultiStateAttention(AbstractMixer):
         keys, newest = state.keys, k
         if self.rerotate and self.attention.rotary:
             q, keys, newest = self._by_rank(q, keys, k, held)
-        scores = jnp.einsum("hgd,hsd->hgs", q, keys)
-        scores = jnp.where(there[:, None], scores, jnp.full_like(scores, -jnp.inf))
+        # Keys come first: a product of many rows and few columns is done several times sooner than its transpose.
+        scores = jnp.einsum("hsd,hgd->hsg", keys, q)
+        scores = jnp.where(there[:, :, None], scores, jnp.full_like(scores, -jnp.inf)).swapaxes(1, 2)
         scores = jnp.concatenate([scores, jnp.einsum("hgd,hd->hg", q, newest)[:, :, None]], axis=2)
         weights = jax.nn.softmax(scores, axis=2)
         if self.policy.whole:
