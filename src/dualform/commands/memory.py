@@ -53,6 +53,7 @@ class Memory:
         from dualform.reports.console import Console
         from dualform.reports.memory import as_markdown
         from dualform.tasks.memory import Room, filler, memory_task, sentences_of
+        from dualform.tensor_file import write_atomically
         from dualform.training.run import versions
 
         tasks, states = [memory_task(name) for name in self.tasks.split(",")], whole_numbers("--states", self.states)
@@ -75,6 +76,7 @@ class Memory:
         )
         console, rows, template = Console(), [], template_of(tokens)
         console.remembering(about, self.turns)
+        chances, command = {task.name: task.chance for task in tasks}, ["dualform", *sys.argv[1:]]
         for task, examples in drawn.items():
             needed = max(script(example, tokens, template).length for example in examples) + 128
             for name, by in chosen.items():
@@ -85,12 +87,10 @@ class Memory:
                     for row in rows_of(task.name, name, kept, found):
                         rows.append(row)
                         console.remembered(row)
-        if self.write is not None:
-            chances = {task.name: task.chance for task in tasks}
-            command = ["dualform", *sys.argv[1:]]
-            report = as_markdown(rows, command=command, about=about, versions=versions(), chances=chances)
-            self.write.parent.mkdir(parents=True, exist_ok=True)
-            self.write.write_text(report, encoding="utf-8")
+            # After every task, so that what was measured is kept if the next one is stopped.
+            if self.write is not None:
+                report = as_markdown(rows, command=command, about=about, versions=versions(), chances=chances)
+                write_atomically(self.write, report.encode())
         return 0
 
     def _check_write(self) -> None:
