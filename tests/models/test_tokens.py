@@ -106,6 +106,8 @@ def test_a_published_tokenizer_without_its_package(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(InputError, match=r"needs the package tokenizers. Install it: .* 'dualform\[checkpoints\]'"):
         PublishedTokens.read(tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match="needs the package tokenizers"):
+        PublishedTokens.parsed("{}", "the file")
     monkeypatch.setattr(importlib, "import_module", lambda name: None)
     with pytest.raises(FileError, match="cannot be read: No such file"):
         PublishedTokens.read(tmp_path / "tokenizer.json")

@@ -112,8 +112,9 @@ class PublishedTokens:
     @classmethod
     def parsed(cls, text: str, where: str) -> "PublishedTokens":
         """From the text of a tokenizer.json, called `where`; errors as of `read`."""
+        library = _library(where)
         try:
-            return cls(_library(where).Tokenizer.from_str(text))
+            return cls(library.Tokenizer.from_str(text))
         except Exception as error:  # the package raises bare exceptions
             raise FileError(f"{where} is not a tokenizer.json ({error}). Copy it again.") from None
 
