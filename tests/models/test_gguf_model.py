@@ -163,9 +163,8 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, case):
         models.load(write(tmp_path / "a.gguf", **fields))
 
 
-@pytest.mark.slow
 def test_smollm2_is_the_real_model(monkeypatch):
-    """The weights of the package, dequantised here, know a capital, and its tokenizer has digits alone."""
+    """The weights of the package, dequantised here, give transformers' logits and know a capital; digits stand alone."""
     monkeypatch.delenv("DUALFORM_CACHE")
     if not is_there(known("smollm2")):
         pytest.skip("smollm2 is not in the cache; `dualform models get smollm2` brings it")
@@ -173,11 +172,13 @@ def test_smollm2_is_the_real_model(monkeypatch):
     assert loaded.model.parameters() == 134_515_008 and loaded.tokens is not None
     ids = loaded.encode("Call me Ishmael. Some years ago\u2014never mind how long precisely, 1851")
     assert loaded.decode(ids)[:4] == ["Call", " me", " Ishmael", "."] and loaded.decode(ids)[-4:] == [*"1851"]
-    text = "The capital of France is"
+    oracle, _ = read_tensors(DATA.parent / "smollm2.safetensors")
     small = models.with_context(loaded.model, 64)
-    with jax.enable_x64(False):
-        logits, _ = small(jnp.asarray(loaded.encode(text)))
-    assert loaded.decode(np.asarray(logits[-1:].argmax(1))) == [" Paris"]
+    with jax.enable_x64(False):  # not compiled, which would take longer than both runs
+        logits, _ = small(jnp.asarray(oracle["tokens"]))
+        answer, _ = small(jnp.asarray(loaded.encode("The capital of France is")))
+    assert np.abs(np.asarray(logits)[:, oracle["columns"]] - oracle["logits"]).max() < 1e-3
+    assert loaded.decode(np.asarray(answer[-1:].argmax(1))) == [" Paris"]
 
 
 def test_the_context_can_be_cut():
