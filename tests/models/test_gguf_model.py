@@ -172,7 +172,7 @@ def test_smollm2_is_the_real_model(monkeypatch):
     assert loaded.model.parameters() == 134_515_008 and loaded.tokens is not None
     ids = loaded.encode("Call me Ishmael. Some years ago\u2014never mind how long precisely, 1851")
     assert loaded.decode(ids)[:4] == ["Call", " me", " Ishmael", "."] and loaded.decode(ids)[-4:] == [*"1851"]
-    oracle, _ = read_tensors(DATA.parent / "smollm2.safetensors")
+    oracle, _ = read_tensors(DATA.parent / "generation" / "smollm2.safetensors")
     small = models.with_context(loaded.model, 64)
     with jax.enable_x64(False):  # not compiled, which would take longer than both runs
         logits, _ = small(jnp.asarray(oracle["tokens"]))

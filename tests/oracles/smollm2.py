@@ -13,7 +13,7 @@ from benchmarks.llama_peer import transformers_llama
 from dualform import models
 from dualform.tensor_file import write_tensors
 
-PLACE = Path(__file__).parent / "data" / "smollm2.safetensors"
+PLACE = Path(__file__).parent / "data" / "generation" / "smollm2.safetensors"
 TEXT = "Call me Ishmael. Some years ago\u2014never mind how long precisely, 1851\u2014having little or no money in my purse"
 
 
