@@ -13,11 +13,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State
 from dualform.errors import require
 from dualform.generation import bounded, policy
+from dualform.generation.batch import fresh, read_chunk
 from dualform.mixers import SoftmaxAttention
 from dualform.models import LanguageModel
 from dualform.models.tokens import Tokens, text_of
@@ -187,7 +188,7 @@ def answers(
     require(history in HISTORIES, f"history {history!r}: give one of {', '.join(HISTORIES)}.")
     turns, end = len(scripts[0].asks), jnp.asarray([*ends] or [-1], jnp.int32)
     read = lambda at, pieces: _read_all(model, at, pieces)
-    at = read(_fresh(model, len(scripts)), [each.context for each in scripts])
+    at = read(_At(*fresh(model, len(scripts))), [each.context for each in scripts])
     said: list[list[list[int]]] = [[] for _ in scripts]
     for turn in range(turns):
         first = turn == 0 or mode == "requests"
@@ -245,12 +246,6 @@ class _At(NamedTuple):
     logits: Float[Array, "batch vocabulary"]
 
 
-def _fresh(model: LanguageModel, batch: int) -> _At:
-    one = jax.tree.map(jnp.asarray, model.init_state())
-    states = jax.tree.map(lambda a: jnp.broadcast_to(a[None], (batch, *a.shape)), one)
-    return _At(states, jnp.zeros((batch, model.vocabulary), jax.eval_shape(model.logits, model.embedding).dtype))
-
-
 def _read_all(model: LanguageModel, at: _At, pieces: Sequence[Sequence[int]]) -> _At:
     """Pieces of different lengths, a row each, by chunks; the last one is filled with tokens that are not there."""
     longest = max(map(len, pieces))
@@ -259,18 +254,8 @@ def _read_all(model: LanguageModel, at: _At, pieces: Sequence[Sequence[int]]) ->
         rows = [list(piece[begin : begin + width]) for piece in pieces]
         tokens = np.array([row + [0] * (width - len(row)) for row in rows], np.int32)
         mask = np.arange(width)[None] < np.array([len(row) for row in rows])[:, None]
-        at = _read(model, at, jnp.asarray(tokens), jnp.asarray(mask))
+        at = _At(*read_chunk(model, (at.state, at.logits), jnp.asarray(tokens), jnp.asarray(mask)))
     return at
-
-
-@eqx.filter_jit
-def _read(model: LanguageModel, at: _At, tokens: Int[Array, "batch time"], mask: Bool[Array, "batch time"]) -> _At:
-    def one(state: State, logits: Array, tokens: Array, mask: Array) -> tuple[State, Array]:
-        x, state = model.read(tokens, state, mask=mask)
-        last = jax.lax.dynamic_slice_in_dim(x, jnp.maximum(jnp.sum(mask, dtype=jnp.int32) - 1, 0), 1)
-        return state, jnp.where(jnp.any(mask), model.logits(last)[0], logits)
-
-    return _At(*jax.vmap(one)(at.state, at.logits, tokens, mask))
 
 
 @eqx.filter_jit

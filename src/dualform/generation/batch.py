@@ -15,8 +15,8 @@ from dualform.errors import require
 from dualform.generation.decoding import JoinedAttention
 from dualform.generation.multi_state import MultiStateAttention
 from dualform.generation.room import check_room
-from dualform.generation.sampling import check_sampling, choose_token
-from dualform.generation.stream import CHUNK, Settings
+from dualform.generation.sampling import Settings, choose_token, settings_of
+from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
 
@@ -64,11 +64,9 @@ def generate_batch(
     given = [np.asarray(checked_tokens(prompt, model.vocabulary)) for prompt in prompts]
     for i, prompt in enumerate(given):
         require(len(prompt) >= 1, f"prompt {i + 1} is empty; give at least one token.")
-    check_sampling(key, temperature, top_k, top_p, min_p)
+    settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
     check_places(model, given, length)
     check_room(model, len(given))
-    fraction = lambda share: None if share is None else float(share)
-    settings = (float(temperature), top_k, fraction(top_p), fraction(min_p))
     keys = jax.vmap(lambda i: jr.fold_in(jr.key(0) if key is None else key, i))(jnp.arange(len(given)))
     state, logits = _read(model, given, chunk)
     return _write(model, state, logits, keys, length, settings, np.array(sorted(ends), np.int64))
@@ -95,28 +93,30 @@ def _read(model: LanguageModel, prompts: list[np.ndarray], chunk: int) -> tuple[
     padded = np.zeros((len(prompts), -(-longest // chunk) * chunk), np.int32)
     for row, prompt in zip(padded, prompts, strict=True):
         row[: len(prompt)] = prompt
-    one = model.init_state()
-    state = jax.tree_util.tree_map(lambda a: jnp.broadcast_to(a[None], (len(prompts), *a.shape)), one)
-    logits = jnp.zeros((len(prompts), model.vocabulary), jax.eval_shape(model.logits, _token(model)).dtype)
+    state, logits = fresh(model, len(prompts))
     for begin in range(0, padded.shape[1], chunk):
         here = begin + np.arange(chunk)[None] < lengths[:, None]
         part = jnp.asarray(padded[:, begin : begin + chunk])
-        state, logits = _chunks(model, (state, logits), part, jnp.asarray(here))
+        state, logits = read_chunk(model, (state, logits), part, jnp.asarray(here))
     return state, logits
 
 
-def _token(model: LanguageModel) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, model.embedding.shape[1]), model.embedding.dtype)
+def fresh(model: LanguageModel, batch: int) -> tuple[State, Float[Array, "batch vocabulary"]]:
+    """The states of so many texts of which nothing was read, and logits of 0."""
+    several = lambda a: jnp.broadcast_to(jnp.asarray(a)[None], (batch, *jnp.shape(a)))
+    token = jax.ShapeDtypeStruct((1, model.embedding.shape[1]), model.embedding.dtype)
+    logits = jnp.zeros((batch, model.vocabulary), jax.eval_shape(model.logits, token).dtype)
+    return jax.tree_util.tree_map(several, model.init_state()), logits
 
 
 @eqx.filter_jit
-def _chunks(
+def read_chunk(
     model: LanguageModel,
     before: tuple[State, Float[Array, "batch vocabulary"]],
     tokens: Int[Array, "batch time"],
     mask: Bool[Array, "batch time"],
 ) -> tuple[State, Float[Array, "batch vocabulary"]]:
-    """The next chunk of every prompt."""
+    """States and logits after the next chunk of every text; what is not there comes last in it, and all of it may be absent."""
 
     def one(state, logits, tokens, mask):
         x, state = model.read(tokens, state, mask=mask)

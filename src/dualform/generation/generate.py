@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State
 from dualform.errors import require
-from dualform.generation.sampling import check_sampling, choose_token
+from dualform.generation.sampling import Settings, choose_token, settings_of
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
 
@@ -53,14 +53,8 @@ def generate(
         isinstance(length, int) and not isinstance(length, bool) and length >= 1,
         f"length is {length!r}; give a whole number of tokens, at least 1.",
     )
-    check_sampling(key, temperature, top_k, top_p, min_p)
-    require(
-        top_k is None or top_k <= model.vocabulary,
-        f"top_k is {top_k}; the vocabulary has {model.vocabulary} tokens. Give fewer, or None for all.",
-    )
+    settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
     key = jr.key(0) if key is None else key  # at temperature 0 it is not read
-    share = lambda given: None if given is None else float(given)
-    settings = (float(temperature), top_k, share(top_p), share(min_p))
     first, state = _read(model, prompt, model.init_state() if state is None else state)
     return _write(model, first, state, key, length, settings)
 
@@ -79,7 +73,7 @@ def _write(
     state: State,
     key: Array,
     length: int,
-    settings: tuple[float, int | None, float | None, float | None],
+    settings: Settings,
 ) -> tuple[Int[Array, " length"], State]:
     """The tokens, one after the other."""
     temperature, top_k, top_p, min_p = settings

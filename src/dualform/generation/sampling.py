@@ -9,6 +9,30 @@ from jaxtyping import Array, Float, Int
 
 from dualform.errors import require
 
+Settings = tuple[float, int | None, float | None, float | None]
+"""Temperature, top_k, top_p and min_p, as a compiled step takes them."""
+
+
+def settings_of(
+    key: Array | None,
+    temperature: float | int,
+    top_k: int | None,
+    top_p: float | int | None,
+    min_p: float | int | None,
+    vocabulary: int,
+) -> Settings:
+    """The settings; a whole number and the same with a point are one program.
+
+    **Raises:** `InputError` as `check_sampling` does, and for a top_k above the vocabulary.
+    """
+    check_sampling(key, temperature, top_k, top_p, min_p)
+    require(
+        top_k is None or top_k <= vocabulary,
+        f"top_k is {top_k}; the vocabulary has {vocabulary} tokens. Give fewer, or None for all.",
+    )
+    share = lambda given: None if given is None else float(given)
+    return float(temperature), top_k, share(top_p), share(min_p)
+
 
 def choose_token(
     logits: Float[Array, " vocabulary"],

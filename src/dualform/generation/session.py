@@ -16,9 +16,9 @@ from dualform.arrays import State
 from dualform.errors import FileError, require
 from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.history import History, Mark, bytes_of
-from dualform.generation.sampling import check_sampling, choose_token
+from dualform.generation.sampling import Settings, choose_token, settings_of
 from dualform.generation.state_file import read_state, save_state
-from dualform.generation.stream import CHUNK, Settings
+from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
 
@@ -144,14 +144,9 @@ class Session:
 
         **Raises:** `InputError` as `choose_token` does, and where nothing was read yet, at once.
         """
-        check_sampling(key, temperature, top_k, top_p, min_p)
-        require(
-            top_k is None or top_k <= self.model.vocabulary,
-            f"top_k is {top_k}; the vocabulary has {self.model.vocabulary} tokens. Give fewer, or None for all.",
-        )
+        settings = settings_of(key, temperature, top_k, top_p, min_p, self.model.vocabulary)
         _ = self.logits
-        share = lambda given: None if given is None else float(given)
-        return self._stream(key, (float(temperature), top_k, share(top_p), share(min_p)))
+        return self._stream(key, settings)
 
     def _stream(self, key: Array | None, settings: Settings) -> Iterator[int]:
         while True:

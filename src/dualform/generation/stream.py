@@ -12,13 +12,12 @@ from jaxtyping import Array, Bool, Float, Int
 from dualform.arrays import State
 from dualform.errors import require
 from dualform.generation.bounded import read_prompt
-from dualform.generation.sampling import check_sampling, choose_token
+from dualform.generation.sampling import Settings, choose_token, settings_of
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
 from dualform.models.tokens import Tokens, text_of
 
 CHUNK = 256
-Settings = tuple[float, int | None, float | None, float | None]
 
 
 def stream(
@@ -46,9 +45,7 @@ def stream(
     prompt = checked_tokens(prompt, model.vocabulary)
     require(len(prompt) >= 1, "the prompt is empty; give at least one token.")
     require(chunk >= 1, f"chunk is {chunk}; read at least 1 token of the prompt at once.")
-    check_sampling(key, temperature, top_k, top_p, min_p)
-    fraction = lambda share: None if share is None else float(share)
-    settings = (float(temperature), top_k, fraction(top_p), fraction(min_p))
+    settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
     logits, state = _read_at_once(model, prompt) if at_once else read_in_chunks(model, prompt, chunk)
     return _tokens(model, logits, state, jr.key(0) if key is None else key, settings)
 

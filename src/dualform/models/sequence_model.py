@@ -13,7 +13,7 @@ from dualform.mixers.affine import affine, check_affine, optional_array
 from dualform.models.block import Block, check_blocks, check_call, present, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine, Pool
-from dualform.models.stepped import AbstractStepped, check_activations, flag
+from dualform.models.stepped import AbstractStepped, check_activations
 
 POOLS = ("none", "mean", "last")
 
@@ -151,15 +151,3 @@ class SequenceModel(AbstractStepped):
             return total + jnp.sum(jnp.where(own[:, None], h, jnp.zeros_like(h)), axis=0), count
         last = len(h) - 1 - jnp.argmax(own[::-1])
         return jnp.where(jnp.any(own), h[last], total), count
-
-    def step(
-        self,
-        x_t: Float[Array, " d_in"],
-        state: State,
-        *,
-        start: Bool[Array, ""] | bool | None = None,
-        mask: Bool[Array, ""] | bool | None = None,
-    ) -> tuple[Float[Array, " d_out"], State]:
-        """One token, (d_in,) -> (d_out,), in constant memory; where it pools, the output of all that was read so far."""
-        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
-        return (y[0] if self.pool == "none" else y), state

@@ -21,10 +21,10 @@ class AbstractStepped(eqx.Module):
         start: Bool[Array, ""] | bool | None = None,
         mask: Bool[Array, ""] | bool | None = None,
     ) -> tuple[Float[Array, " d_out"], State]:
-        """One token, (d_in,) -> (d_out,), in constant memory."""
+        """One token, (d_in,) -> (d_out,), in constant memory; of a model that pools, the output of all that was read so far."""
         call: Any = self
         y, state = call(x_t[None], state, start=flag(start), mask=flag(mask))
-        return y[0], state
+        return (y[0] if y.ndim == 2 else y), state
 
     def parameters(self) -> int:
         """How many numbers it learns."""
