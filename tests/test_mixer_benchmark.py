@@ -5,9 +5,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the benchmark's peers run on PyTorch")
 
-from benchmarks import mixer_limits  # noqa: E402
-from benchmarks.mixer_peers import Comparison, Peer  # noqa: E402
-from benchmarks.mixers import Row, Side, difference, fastest, measured, peers_table, turns  # noqa: E402
+from benchmarks import mixer_limits  # noqa: E402 - behind the skip
+from benchmarks.mixer_peers import Comparison, Peer  # noqa: E402 - behind the skip
+from benchmarks.mixers import Row, Side, difference, fastest, measured, peers_table, turns  # noqa: E402 - behind the skip
 
 
 def row(peer: str, theirs: float, ahead: float, goal: float = 3) -> Row:

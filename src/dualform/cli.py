@@ -32,7 +32,7 @@ Command: TypeAlias = AvoidSubcommands[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    command = tyro.cli(Command, prog="dualform", args=arguments, description=ABOUT)  # pyright: ignore
+    command = tyro.cli(Command, prog="dualform", args=arguments, description=ABOUT)  # pyright: ignore - a union made at run time
     try:
         return command()
     except DivergedError as error:

@@ -4,7 +4,6 @@ import ast
 import contextlib
 import doctest
 import functools
-import importlib.util
 import io
 import os
 import re
@@ -102,7 +101,6 @@ def test_examples_are_found():
     assert sum(len(commands(page)) for page in PAGES) >= 8
 
 
-@pytest.mark.skipif(importlib.util.find_spec("dualform.cli") is None, reason="this tree has no dualform.cli yet")
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
 def test_commands_exist(page: Path):
     """Every subcommand that a page shows is there, with every option that is shown, and its --help works."""

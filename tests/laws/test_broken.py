@@ -20,7 +20,7 @@ NOTHING = np.zeros(6, bool)
 
 
 def side_gated() -> SideGatedRNN:
-    return laws.make("side_gated_rnn")  # pyright: ignore[reportReturnType]
+    return laws.make("side_gated_rnn")  # pyright: ignore[reportReturnType] - of that name
 
 
 def x():

@@ -16,12 +16,13 @@ from safetensors.numpy import save_file
 from dualform.errors import FileError
 from dualform.models.files import read_arrays, read_gguf, read_hdf5, read_npz, read_onnx
 
+ABSENT = "the optional package that reads such files is not installed"
 RNG = np.random.default_rng(0)
 ARRAYS = {"w": RNG.normal(size=(3, 4)).astype(np.float32), "b": RNG.normal(size=5), "n": np.arange(3)}
 
 
 def write_hdf5(path: Path, arrays=ARRAYS, **options) -> Path:
-    h5py = pytest.importorskip("h5py")
+    h5py = pytest.importorskip("h5py", reason=ABSENT)
     with h5py.File(path, "w") as file:
         for name, array in arrays.items():
             file.create_dataset(f"layer/{name}", data=array, **options)
@@ -32,7 +33,7 @@ def write_hdf5(path: Path, arrays=ARRAYS, **options) -> Path:
 
 
 def write_onnx(path: Path, arrays=ARRAYS, change=lambda model: None) -> Path:
-    onnx = pytest.importorskip("onnx")
+    onnx = pytest.importorskip("onnx", reason=ABSENT)
     tensors = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
     graph = onnx.helper.make_graph([], "graph", [], [], initializer=tensors)
     model = onnx.helper.make_model(graph, producer_name="test")
@@ -42,7 +43,7 @@ def write_onnx(path: Path, arrays=ARRAYS, change=lambda model: None) -> Path:
 
 
 def write_gguf(path: Path, arrays=ARRAYS, kinds=None) -> Path:
-    gguf = pytest.importorskip("gguf")
+    gguf = pytest.importorskip("gguf", reason=ABSENT)
     writer = gguf.GGUFWriter(path, "test")
     writer.add_string("general.name", "a model")
     writer.add_array("tokens", ["a", "b"])
@@ -115,7 +116,7 @@ def test_hdf5(tmp_path):
 
 def test_onnx(tmp_path):
     """Initialisers come back by name, in their own dtypes, those kept number by number and in bfloat16, too."""
-    onnx = pytest.importorskip("onnx")
+    onnx = pytest.importorskip("onnx", reason=ABSENT)
     half = ARRAYS["w"].astype(ml_dtypes.bfloat16)
 
     def change(model):
@@ -167,7 +168,7 @@ WRITERS = {"h5": write_hdf5, "onnx": write_onnx, "gguf": write_gguf}
 def test_no_file_a_folder_and_a_foreign_file(ending, tmp_path):
     """A path that leads nowhere, to a folder, or to a file of another kind gets a sentence that names it."""
     if ending != "npz":
-        pytest.importorskip("h5py" if ending == "h5" else ending)
+        pytest.importorskip("h5py" if ending == "h5" else ending, reason=ABSENT)
     read, path = READERS[ending], tmp_path / f"w.{ending}"
     with pytest.raises(FileError, match=r"there is no file .*w\."):
         read(path)
@@ -287,7 +288,7 @@ def test_hostile_npz(members, says, tmp_path):
 
 def test_hostile_hdf5(tmp_path):
     """What points out of the file, huge arrays that are not there, texts, plug-ins and circles are refused."""
-    h5py = pytest.importorskip("h5py")
+    h5py = pytest.importorskip("h5py", reason=ABSENT)
     secret = write_hdf5(tmp_path / "secret.h5", {"w": ARRAYS["w"]})
     virtual = h5py.VirtualLayout((3, 4), "f4")
     virtual[:] = h5py.VirtualSource(secret, "layer/w", (3, 4))
@@ -316,7 +317,7 @@ def test_hostile_hdf5(tmp_path):
 
 def test_hostile_onnx(tmp_path):
     """Weights in other files, shapes that are not what is there, sparse, doubled and textual ones are refused."""
-    onnx = pytest.importorskip("onnx")
+    onnx = pytest.importorskip("onnx", reason=ABSENT)
 
     def external(model):
         tensor = model.graph.initializer[0]
@@ -385,7 +386,7 @@ HOSTILE_GGUF = {
 @pytest.mark.parametrize("says", HOSTILE_GGUF)
 def test_hostile_gguf(says, tmp_path):
     """Counts, lengths and shapes that the file does not hold, overlaps and unknown types are refused, at once."""
-    pytest.importorskip("gguf")
+    pytest.importorskip("gguf", reason=ABSENT)
     (tmp_path / "w.gguf").write_bytes(HOSTILE_GGUF[says])
     with pytest.raises(FileError, match=says):
         read_gguf(tmp_path / "w.gguf")
@@ -393,7 +394,7 @@ def test_hostile_gguf(says, tmp_path):
 
 def test_messages_are_short_and_plain(tmp_path):
     """Names that a file gives are cut, and control characters do not reach the terminal."""
-    pytest.importorskip("gguf")
+    pytest.importorskip("gguf", reason=ABSENT)
     name = "\x1b[2J" + "a" * 10_000
     (tmp_path / "w.gguf").write_bytes(header_of_gguf(tensors=1, body=tensor_of_gguf(name, [1], kind=5000)))
     with pytest.raises(FileError) as refused:

@@ -94,7 +94,7 @@ def test_the_second_load_is_from_the_cache(tmp_path, monkeypatch):
     half = models.load(path, dtype=jnp.bfloat16)
     assert half.model.embedding.dtype == jnp.bfloat16
     assert place.is_file() and place.with_name(place.name.replace("float32", "bfloat16")).is_file()
-    whole, read = place.read_bytes(), models.converted.read_gguf  # pyright: ignore[reportAttributeAccessIssue]
+    whole, read = place.read_bytes(), models.converted.read_gguf  # pyright: ignore[reportAttributeAccessIssue] - patched
     monkeypatch.setattr("dualform.models.converted.read_gguf", lambda path: pytest.fail("it was read again"))
     again = models.load(path)
     for one, other in zip(jax.tree.leaves(first.model), jax.tree.leaves(again.model), strict=True):

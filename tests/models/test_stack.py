@@ -47,7 +47,7 @@ def test_a_stack_is_its_layers_in_turn():
 @pytest.mark.parametrize(("start", "mask"), [(None, None), (START, MASK)], ids=["plain", "flags"])
 def test_steps_give_the_parallel_form(start, mask):
     """The step loop gives the parallel form, from any state, and with packed documents and absent tokens."""
-    found = laws.step_by_step(stack(), X, state(), start, mask)  # pyright: ignore[reportArgumentType]
+    found = laws.step_by_step(stack(), X, state(), start, mask)  # pyright: ignore[reportArgumentType] - as above
     y, final = laws.call(stack(), X, state(), start, mask)
     laws.check_close(found, (np.asarray(y), final), laws.EXACT, "steps")
 

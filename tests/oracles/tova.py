@@ -33,7 +33,7 @@ class Lists:
 def official(path: str) -> type:
     """The class in that file."""
     stub = types.ModuleType("transformers.cache_utils")
-    setattr(stub, "DynamicCache", Lists)  # noqa: B010
+    setattr(stub, "DynamicCache", Lists)  # noqa: B010 - a module has no such field for the type checker
     sys.modules["transformers"], sys.modules["transformers.cache_utils"] = types.ModuleType("transformers"), stub
     spec = importlib.util.spec_from_file_location("tova_cache", path)
     assert spec is not None and spec.loader is not None

@@ -35,4 +35,4 @@ def test_one_token_needs_no_chunks():
 def test_an_unknown_form_is_refused(unchecked):
     """The message names the form and those there are."""
     with pytest.raises(InputError, match="diagonal has no form 'fast'; it has scan, associative, naive"):
-        diagonal(jnp.ones(3), jnp.ones((2, 3)), form="fast")  # pyright: ignore[reportArgumentType]
+        diagonal(jnp.ones(3), jnp.ones((2, 3)), form="fast")  # pyright: ignore[reportArgumentType] - refused

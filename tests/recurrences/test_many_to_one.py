@@ -113,7 +113,7 @@ BAD = {
         r"the state has shapes \(\(1,\), \(1,\), \(1, 3\)\); the inputs need",
     ),
     "mixer": (
-        lambda: attention_as_rnn(LinearAttention.make(8, heads=1, key=jr.key(0)), X),  # pyright: ignore
+        lambda: attention_as_rnn(LinearAttention.make(8, heads=1, key=jr.key(0)), X),  # pyright: ignore - refused
         "a LinearAttention has no queries of its own; give softmax attention",
     ),
 }

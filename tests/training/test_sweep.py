@@ -116,7 +116,7 @@ def test_bad_calls(tmp_path, unchecked):
     with pytest.raises(InputError, match="must be 'package.module:function'"):
         Job("x", "double")
     with pytest.raises(InputError, match="no backend 'slurm'; there are processes, ray, here"):
-        sweep([], tmp_path, backend="slurm")  # pyright: ignore[reportArgumentType]
+        sweep([], tmp_path, backend="slurm")  # pyright: ignore[reportArgumentType] - refused
     with pytest.raises(InputError, match="workers is 0"):
         sweep([], tmp_path, workers=0)
     sweep([Job("a", f"{JOBS}:double", {"x": 1})], tmp_path, backend="here")

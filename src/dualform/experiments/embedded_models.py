@@ -237,7 +237,7 @@ Command: TypeAlias = OmitSubcommandPrefixes[
 
 def main(arguments: list[str] | None = None) -> None:
     """Train and write one of them."""
-    config = tyro.cli(Command, args=arguments, description=__doc__.splitlines()[0])  # pyright: ignore
+    config = tyro.cli(Command, args=arguments, description=__doc__.splitlines()[0])  # pyright: ignore - a union made at run time
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     measured = write(config)
     _LOG.info("%s: %s", config.out, ", ".join(f"{name} {value:.4g}" for name, value in measured.record.items()))

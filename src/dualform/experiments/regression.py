@@ -191,7 +191,8 @@ def alive(rnn: GatedRNN, share: float = DEAD) -> tuple[np.ndarray, np.ndarray]:
     norm = lambda a, axis: np.linalg.norm(np.asarray(a, np.float64), axis=axis)
     hidden = norm(rnn.w_m_in, 1) * norm(rnn.w_x_in, 1) * np.hypot(norm(rnn.w_m_out, 0), norm(rnn.w_x_out, 0))
     readout = norm(rnn.w_m_out, 1) * norm(rnn.w_x_out, 1) * norm(rnn.readout, 0)
-    return tuple(np.flatnonzero(carried >= share * carried.max()) for carried in (hidden, readout))  # pyright: ignore[reportReturnType]
+    large = lambda carried: np.flatnonzero(carried >= share * carried.max())
+    return large(hidden), large(readout)
 
 
 def measure(

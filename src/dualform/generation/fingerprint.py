@@ -111,7 +111,8 @@ def words_of(module: eqx.Module) -> str:
     kind = f"a {type(module).__name__}"
     if not hasattr(module, "blocks"):
         return f"{kind}{_kept(module)}"
-    mixers = [type(block.mixer).__name__ + _kept(block.mixer) for block in module.blocks]  # pyright: ignore[reportAttributeAccessIssue]
+    blocks: Any = getattr(module, "blocks")  # noqa: B009 - only some modules have them
+    mixers = [type(block.mixer).__name__ + _kept(block.mixer) for block in blocks]
     runs = [(name, len(list(group))) for name, group in itertools.groupby(mixers)]
     layers = ", ".join(name if count == 1 else f"{count} times {name}" for name, count in runs)
     return f"{kind} with {layers}"

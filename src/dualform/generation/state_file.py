@@ -93,7 +93,7 @@ def read_state(
     except KeyError as error:
         raise FileError(f"{where} does not say which model it is of: it lacks {error}. Copy it again.") from None
     own.check(found, f"the state in {where}")
-    initial = jax.eval_shape(module.init_state)  # pyright: ignore[reportAttributeAccessIssue]
+    initial = jax.eval_shape(module.init_state)  # pyright: ignore[reportAttributeAccessIssue] - a mixer or a model
     leaves = {}
     for name, leaf in _named(initial).items():
         array = arrays.pop(name, None)

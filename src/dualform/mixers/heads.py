@@ -110,7 +110,7 @@ class AbstractNormedHeads(AbstractMixer):
     def factor(self, o: Float[Array, "time head d_v"]) -> Float[Array, "time heads 1"]:
         """1 / rms of o, of each head or of all."""
         # A field of each class, behind its arrays: declared here, it would have to come before them.
-        epsilon: float = self.epsilon  # pyright: ignore[reportAttributeAccessIssue]
+        epsilon: float = self.epsilon  # pyright: ignore[reportAttributeAccessIssue] - of those who mix it in
         return rms_factor(o if self.norm.ndim == 1 else o.reshape(len(o), 1, -1), epsilon)
 
     def joined(self, o, scale, gate) -> Float[Array, "time d_out"]:

@@ -81,4 +81,4 @@ def registry() -> dict[str, Callable[..., AbstractMixer]]:
 def classes() -> dict[str, type[AbstractMixer]]:
     """The class of every registered mixer, by the class's name: variants of one class count once."""
     makers = (getattr(make, "func", make) for make in _MAKERS.values())
-    return {make.__self__.__name__: make.__self__ for make in makers}  # pyright: ignore[reportFunctionMemberAccess]
+    return {make.__self__.__name__: make.__self__ for make in makers}  # pyright: ignore[reportFunctionMemberAccess] - bound

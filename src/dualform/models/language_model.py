@@ -218,7 +218,7 @@ def _check_bounds(blocks: tuple[Block, ...], bounds: Array | None) -> None:
             f"bounds are given, and the mixer of block {i + 1}, a {type(block.mixer).__name__}, has no lower bound. Leave "
             "them out.",
         )
-        size = block.mixer.gamma.size  # pyright: ignore[reportAttributeAccessIssue]
+        size = block.mixer.gamma.size  # pyright: ignore[reportAttributeAccessIssue] - seen above
         require(
             bounds.shape == (len(blocks), size),
             f"bounds have shape {bounds.shape}; they must be (layers, n), here {(len(blocks), size)}.",

@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
-        port = self.server.socket.getsockname()[1]  # pyright: ignore[reportAttributeAccessIssue]
+        port = self.server.socket.getsockname()[1]  # pyright: ignore[reportAttributeAccessIssue] - a TCP socket
         # A name that a stranger's site points at this machine (DNS rebinding) comes with its own Host.
         if self.headers.get_all("Host") not in ([f"{HOST}:{port}"], [f"localhost:{port}"]):
             return self._send(

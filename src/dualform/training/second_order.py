@@ -141,7 +141,8 @@ def levenberg_marquardt(
 def _draw(sample, key) -> tuple[Float[np.ndarray, "time batch d"], Float[np.ndarray, "time batch d_out"]]:
     """Fresh data, time first."""
     with jax.enable_x64(True):
-        return tuple(np.asarray(a, np.float64).swapaxes(0, 1) for a in sample(key))  # pyright: ignore[reportReturnType]
+        x, y = (np.asarray(a, np.float64).swapaxes(0, 1) for a in sample(key))
+        return x, y
 
 
 class _Rows(NamedTuple):
