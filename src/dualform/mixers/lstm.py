@@ -92,8 +92,8 @@ class LSTM(AbstractMixer):
 
     def init_state(self):
         """h = 0 and c = 0, (n,) each."""
-        zero = jnp.zeros(self.d_out, accumulator(self.u.dtype))
-        return zero, zero
+        zero = lambda: jnp.zeros(self.d_out, accumulator(self.u.dtype))
+        return zero(), zero()  # each its own memory, so that a state can be given up to a compiled step
 
     def run(self, x, state, start, mask):
         """Every (f, i * g, o, c), (time, n) each, and the last (h, c)."""

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from dualform.arrays import Activations, State, TimeMask
 from dualform.errors import require
+from dualform.finite import put_back, set_aside, spoiled
 
 
 def visible(time: int, start: TimeMask | None, mask: TimeMask | None) -> Bool[Array, "time source"]:
@@ -31,6 +32,12 @@ class AbstractMixer(eqx.Module):
     Every call takes two masks over time. `start`: a document begins at this token, all before it is forgotten, exactly.
     `mask`: False where there is no token: the state stays as it is, to the bit, and the output is 0 (a `start` at such a
     place is ignored, and whatever x holds there, NaN included, is not read).
+
+    Where `start` is given, nothing crosses it that is not finite: a token that holds NaN or infinity makes NaN of its own
+    output and of those behind it in its document, a carried state of all of its document; what comes before, later
+    documents and their gradients are as if that document were not there.
+
+    The state after a call has the structure, the shapes and the dtypes of `init_state()`, whatever those of x.
     """
 
     if TYPE_CHECKING:
@@ -101,11 +108,15 @@ class AbstractMixer(eqx.Module):
 
         **Raises:** `InputError` for a wrong shape or dtype, or no token at all.
         """
-        x, state, start, mask = self.checked(x, state, start, mask)
-        y, state = self.forward(x, state, start, mask)
+        initial = self.init_state()
+        given = x, initial if state is None else state
+        x, before, start, mask = self.checked(x, state, start, mask)
+        y, after = self.forward(x, before, start, mask)
+        if start is not None:
+            y, after = put_back(y, after, given[1], spoiled(*given, start, mask))
         if mask is not None:
             y = jnp.where(mask[:, None], y, jnp.zeros_like(y))
-        return y.astype(x.dtype), state
+        return y.astype(x.dtype), jax.tree_util.tree_map(lambda leaf, like: leaf.astype(like.dtype), after, initial)
 
     def step(
         self,
@@ -121,7 +132,10 @@ class AbstractMixer(eqx.Module):
         return y[0], state
 
     def checked(self, x: Any, state: Any, start: Any, mask: Any) -> tuple[Inexact[Array, "time d_in"], State, Any, Any]:
-        """The arguments of a call, checked and made uniform: absent tokens are zeros, and no document starts there."""
+        """The arguments of a call, checked and made uniform: absent tokens are zeros, and no document starts there.
+
+        Where `start` is given, a token or a state that is not finite is set aside: see the class.
+        """
         name = type(self).__name__
         require(hasattr(x, "ndim"), f"{name} takes an array; got {type(x).__name__}. Wrap it in jnp.asarray.")
         require(
@@ -157,4 +171,6 @@ class AbstractMixer(eqx.Module):
         if mask is not None:
             x = jnp.where(mask[:, None], x, jnp.zeros_like(x))
             start = None if start is None else start & mask
+        if start is not None:
+            x, state = set_aside(x, state, self.init_state(), spoiled(x, state, start, mask))
         return x, state, start, mask

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State
 from dualform.errors import require
+from dualform.finite import token_by_token
 from dualform.mixers import AbstractMixer
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.mlp import MLP, GatedMLP, JoinedMLP
@@ -110,11 +111,13 @@ class Block(AbstractStepped):
     ) -> tuple[Float[Array, "time d"], State]:
         """The whole sequence at once; arguments, returns and errors as of a mixer's call."""
         x = present(x, mask)
-        y, state = self.mixer(x if self.norm is None else self.norm(x), state, start=start, mask=mask)
-        x = x + y
-        if self.mlp is not None:
-            x = x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x))
-        return present(x, mask), state
+        normed = x if self.norm is None else token_by_token(self.norm, x, start)
+        y, state = self.mixer(normed, state, start=start, mask=mask)
+        return present(token_by_token(self._behind, x + y, start), mask), state
+
+    def _behind(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
+        """What follows the mixer: the MLP on the norm of each token, added to it."""
+        return x if self.mlp is None else x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x))
 
 
 def present(x: Float[Array, "time d"], mask: Bool[Array, " time"] | None) -> Float[Array, "time d"]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State, count_parameters
 from dualform.errors import require
+from dualform.finite import token_by_token
 from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex
 from dualform.mixers.affine import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
@@ -105,7 +106,7 @@ class LanguageModel(eqx.Module):
         state = self.init_state() if state is None else state
         check_call(len(tokens), start, mask, self, state, "language model")
         x = self.embed(tokens, mask)
-        x = x if self.embedding_norm is None else self.embedding_norm(x)
+        x = x if self.embedding_norm is None else token_by_token(self.embedding_norm, x, start)
         return through(_bounded(self.blocks, self.bounds), x, state, start, mask)
 
     def embed(self, tokens: Int[Array, " time"], mask: Bool[Array, " time"] | None = None) -> Float[Array, "time d"]:
@@ -147,7 +148,7 @@ class LanguageModel(eqx.Module):
         **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, and as of a mixer's call.
         """
         x, state = self.read(tokens, state, start=start, mask=mask)
-        found = self.logits(x)
+        found = token_by_token(self.logits, x, start)
         return (found if mask is None else jnp.where(mask[:, None], found, jnp.zeros_like(found))), state
 
     def step(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator
 from dualform.errors import require
+from dualform.finite import token_by_token
 from dualform.mixers.affine import affine, check_affine, optional_array
 from dualform.models.block import Block, check_blocks, check_call, present, through
 from dualform.models.norm import LayerNorm, RMSNorm
@@ -126,11 +127,13 @@ class SequenceModel(AbstractStepped):
         state = self.init_state() if state is None else state
         check_call(len(x), start, mask, self, state, "model")
         before, pooled = (state, None) if self.pool == "none" else state
-        h = affine(present(x, mask), self.w_in, self.b_in).astype(x.dtype)
+        h = token_by_token(lambda x: affine(x, self.w_in, self.b_in).astype(x.dtype), present(x, mask), start)
         h, after = through(self.blocks, present(h, mask), before, start, mask)
-        h = h if self.norm is None else self.norm(h)
+        h = h if self.norm is None else token_by_token(self.norm, h, start)
         if pooled is None:
-            return present(affine(h, self.w_out, self.b_out).astype(x.dtype), mask), after
+            return present(
+                token_by_token(lambda h: affine(h, self.w_out, self.b_out), h, start).astype(x.dtype), mask
+            ), after
         total, count = self._pooled(h, pooled, start, mask)
         one = jnp.maximum(count, 1).astype(total.dtype)
         mean = total / one if self.pool == "mean" else total

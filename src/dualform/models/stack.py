@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, append_one, project
 from dualform.errors import require
+from dualform.finite import token_by_token
 from dualform.mixers import AbstractMixer
 from dualform.models.stages import Affine
 from dualform.models.stepped import AbstractStepped, check_activations
@@ -97,9 +98,10 @@ class Stack(AbstractStepped):
         dtype, after = x.dtype, []
         if mask is not None:
             x = jnp.where(mask[:, None], x, jnp.zeros_like(x))
-        x = project(append_one(x), self.embedding).astype(dtype)
+        linear = lambda w, x: token_by_token(lambda x: project(append_one(x), w).astype(dtype), x, start)
+        x = linear(self.embedding, x)
         for layer, before in zip(self.layers, state, strict=True):
             x, now = layer(x, before, start=start, mask=mask)
             after.append(now)
-        y = project(append_one(x), self.readout).astype(dtype)
+        y = linear(self.readout, x)
         return (y if mask is None else jnp.where(mask[:, None], y, jnp.zeros_like(y))), tuple(after)
