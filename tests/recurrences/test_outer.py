@@ -176,8 +176,33 @@ def test_moderate_decays_are_divided_by(kind):
     fast_gives_naive(lambda *a: named(kind, *a), slow, (*given, 0.5 + 0.5 * decay), flags)
 
 
-def test_a_batch_is_moderate_where_all_of_it_is():
-    """The choice is one for a whole batch, and so are the values that follow from it."""
-    decays = jnp.stack([jnp.full((64, 1, 2), 0.9), jnp.full((64, 1, 2), 0.05)])
-    assert not bool(jax.vmap(moderate, out_axes=None)(decays))
-    assert bool(jax.vmap(moderate, out_axes=None)(decays[:1]))
+@pytest.mark.parametrize(("kind", "low"), [("head", 0.42), ("rows", 0.42), ("columns", 0.62)])
+def test_thresholds_follow_the_dtype(kind, low):
+    """In float32, too, decays at and beside what is divided by give naive's gradients, in one chunk and in several."""
+    given = tuple(a.astype(jnp.float32) for a in arguments(kind, 129)[:-1])
+    decay = jr.uniform(jr.key(6), (129, *DECAYS[kind]), jnp.float32, low, low + 0.08)
+    slow = lambda *a: named(kind, *a, form="naive")
+    fast_gives_naive(lambda *a: named(kind, *a, form="chunked"), slow, (*given, decay), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own decays", "shared decays"])
+def test_a_sequence_does_not_depend_on_its_neighbours(shared):
+    """Beside decays that cannot be divided by, huge values or NaN, a sequence has the same bits, its gradients too."""
+    q, k, v, state, decay = arguments("rows", 65)
+    decay = 0.5 + 0.5 * decay
+
+    @jax.jit
+    def run(q, k, v, decay):
+        total = lambda q, k, v, decay: (lambda y: (jnp.sum(y**2), y))(
+            named("rows", q, k, v, state, decay, form="chunked")[0]
+        )
+        each = jax.value_and_grad(total, argnums=(0, 1, 2, 3), has_aux=True)
+        return jax.vmap(each, in_axes=(0, 0, 0, None if shared else 0))(q, k, v, decay)
+
+    beside, first = lambda a, b: jnp.stack([a, b]), lambda tree: jax.tree_util.tree_map(lambda leaf: leaf[0], tree)
+    alone = run(*(beside(a, a) for a in (q, k, v)), decay if shared else beside(decay, decay))
+    for factor in (0.0, 1e200, jnp.nan):
+        other = decay if shared else beside(decay, jnp.clip(factor * decay, 0, 1))
+        found = run(*(beside(a, factor * a) for a in (q, k, v)), other)
+        check_same_bits(first(found), first(alone), f"beside numbers times {factor}")
+    check_close(first(alone)[0][1], named("rows", q, k, v, state, decay, form="naive")[0], EXACT, "naive")

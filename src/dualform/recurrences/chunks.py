@@ -9,7 +9,8 @@ block by block, each twice as long as those below it. Every factor is a product 
 decay of 0 forgets exactly (a `start` is one), and a product that underflows is one that is as small.
 
 Where all decays of a call are moderate (`moderate`), one product does for the whole chunk: (q_t * before_t) . (k_s / before_s),
-with before the product from the chunk's beginning. A quotient loses no digits there.
+with before the product from the chunk's beginning. A quotient loses no digits there, and its gradient is written without a
+square, so that neither leaves the range of the dtype.
 """
 
 from functools import partial
@@ -25,9 +26,18 @@ CHUNK = 64
 GROUP, BATCH = 8, 64
 """Chunks that a chunked form works on at once, at most; and chunks times heads, so that they fit in a cache."""
 
-LEAST, LEAST_PRODUCT = 0.1, 1e-24
-"""The least decay, and the least product of the decays in a chunk, that are divided by. The gradient of a decay is then a
-difference whose rounding is divided by the decay, and so must stay small beside it."""
+LEAST = 0.1
+"""The least decay that is divided by. Its gradient is then a difference whose rounding is divided by the decay, and so must stay
+small beside it."""
+
+
+def least_product(dtype) -> float:
+    """The least product of the decays in a chunk that is divided by: a third of the dtype's digits of smallness.
+
+    2e-13 in float32. Queries times it, keys divided by it and gradients of either stay in range, with a third to spare on
+    each side.
+    """
+    return float(jnp.finfo(dtype).tiny) ** (1 / 3)
 
 
 def in_groups(parts, fills, chunk, most):
@@ -91,8 +101,8 @@ def _head_by_halving(decay):
 
 def _head_by_quotients(decay):
     """The same, where no product of the decays is too small to be divided by."""
-    before = _up_to(decay)
-    return jnp.tril(before * (1 / before[:, :, 0])[:, None]), before
+    before, inverse = _up_to(decay)
+    return jnp.tril(before * inverse[:, :, 0][:, None]), before
 
 
 def _of_rows(form, q, k, v, decay):
@@ -115,9 +125,9 @@ def _rows_by_halving(q, k, decay):
 
 def _rows_by_quotients(q, k, decay):
     """The same, where no product of the decays is too small to be divided by."""
-    before = _up_to(decay)
-    left = jnp.tril(jnp.einsum("ctk,csk->cts", q * before, k / before))
-    return left, before, before[:, -1:] / before
+    before, inverse = _up_to(decay)
+    left = jnp.tril(jnp.einsum("ctk,csk->cts", q * before, k * inverse))
+    return left, before, before[:, -1:] * inverse
 
 
 def _of_columns(form, q, k, v, decay):
@@ -141,47 +151,77 @@ def _columns_by_halving(q, k, v, decay):
 
 def _columns_by_quotients(q, k, v, decay):
     """The same, where no product of the decays is too small to be divided by."""
-    before = _up_to(decay)
-    taken = jnp.tril(jnp.einsum("ctk,csk->cts", q, k)) @ (v / before)
-    return before * taken, before, before[:, -1:] / before
+    before, inverse = _up_to(decay)
+    taken = jnp.tril(jnp.einsum("ctk,csk->cts", q, k)) @ (v * inverse)
+    return before * taken, before, before[:, -1:] * inverse
 
 
 @jax.custom_vjp
 def _up_to(decay):
-    """The products of moderate decays up to each token, (chunk, time, channel), by halving."""
+    """The products of moderate decays up to each token, (chunk, time, channel), by halving, and one divided by each."""
     before, time = decay, 1
     while time < decay.shape[1]:
         left, right = jnp.moveaxis(before.reshape(len(decay), -1, 2, time, decay.shape[2]), 2, 0)
         before, time = jnp.stack([left, right * left[:, :, -1:]], 2).reshape(decay.shape), 2 * time
-    return before
+    return before, 1 / before
 
 
 def _up_to_forward(decay):
-    before = _up_to(decay)
-    return before, (decay, before)
+    before, inverse = _up_to(decay)
+    return (before, inverse), (decay, before, inverse)
 
 
 def _up_to_backward(kept, g):
-    """A decay is a factor of every product from its token on: the sum of g * before over those, divided by it."""
-    decay, before = kept
-    time = decay.shape[1]
-    return (jnp.einsum("ut,ctk->cuk", jnp.triu(jnp.ones((time, time), g.dtype)), g * before) / decay,)
+    """A decay is a factor of every product from its token on: the sum of g * before - g' / before over those, divided by it.
+
+    What the one adds for tokens that are both behind a decay the other takes away; and 1 / before^2, which float32 does not
+    hold, is never formed.
+    """
+    (decay, before, inverse), (g_before, g_inverse) = kept, g
+    time, change = decay.shape[1], g_before * before - g_inverse * inverse
+    return (jnp.einsum("ut,ctk->cuk", jnp.triu(jnp.ones((time, time), change.dtype)), change) / decay,)
 
 
 _up_to.defvjp(_up_to_forward, _up_to_backward)
 
 
-@jax.custom_batching.custom_vmap
 def moderate(decay):
     """True where all products of these decays, (..., time, head, channel), may be divided by."""
-    return (jnp.min(decay) >= LEAST) & (jnp.min(jnp.prod(decay, axis=-3)) >= LEAST_PRODUCT)
+    least = jnp.min(jnp.prod(decay, axis=-3))
+    return (jnp.min(decay) >= LEAST) & (least >= least_product(decay.dtype))
 
 
-@moderate.def_vmap
-def moderate_of_all(size, batched, decay):
-    """One answer for a whole batch, so that only one of two forms is run."""
-    del size, batched
-    return moderate(decay), False
+def by_moderation(moderately, otherwise, decay, *arguments):
+    """`moderately(*arguments)` where these decays are moderate, else `otherwise(*arguments)`.
+
+    Each sequence of a batch is judged by itself, so that none depends on its neighbours: they run one after the other, which
+    keeps what each needs in a cache. Where the decays are the same for the whole batch, it runs at once.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def run(decay, arguments):
+        return jax.lax.cond(moderate(decay), moderately, otherwise, *arguments)
+
+    @run.def_vmap
+    def run_batch(size, batched, decay, arguments):
+        if batched[0]:
+            leaves, tree = jax.tree_util.tree_flatten((decay, arguments))
+            each = jax.tree_util.tree_leaves(batched)
+
+            def one(own):
+                own = iter(own)
+                return run(
+                    *tree.unflatten([next(own) if alone else leaf for leaf, alone in zip(leaves, each, strict=True)])
+                )
+
+            found = jax.lax.map(one, [leaf for leaf, alone in zip(leaves, each, strict=True) if alone])
+        else:
+            axes = jax.tree_util.tree_map(lambda is_batched: 0 if is_batched else None, tuple(batched[1]))
+            both = (jax.vmap(form, in_axes=axes, axis_size=size) for form in (moderately, otherwise))
+            found = by_moderation(*both, decay, *arguments)
+        return found, jax.tree_util.tree_map(lambda _: True, found)
+
+    return run(decay, arguments)
 
 
 OF_A_HEAD = partial(_of_a_head, _head_by_quotients), partial(_of_a_head, _head_by_halving)

@@ -23,8 +23,8 @@ from dualform.recurrences.chunks import (
     OF_A_HEAD,
     OF_COLUMNS,
     OF_ROWS,
+    by_moderation,
     in_groups,
-    moderate,
     without_decay,
 )
 from dualform.recurrences.diagonal import diagonal
@@ -83,7 +83,8 @@ def outer(
     - reverse: from the last token to the first; `start` then marks the first token *met* of each document.
     - chunk: tokens in a chunk, a power of two.
     - form: "chunked" (a few chunks after the other), "parallel" (all chunks at once), or "naive" (one token after the
-      other); chosen by `choice.choose` if not given.
+      other); chosen by `choice.choose` if not given. Differentiated twice it takes "parallel" or
+      "naive"; forward, "naive".
 
     **Returns:** y, in the shape of the values, and the state after the last token, both in float32 or wider.
 
@@ -199,9 +200,7 @@ def _run(forms, state, parts):
 
 def _of_forms(forms, by, parts):
     """`by` of the only form; of two, of the first where the decays, the last of the parts, are moderate."""
-    if len(forms) == 1:
-        return by(forms[0])
-    return lambda *arguments: jax.lax.cond(moderate(parts[-1]), by(forms[0]), by(forms[1]), *arguments)
+    return by(forms[0]) if len(forms) == 1 else partial(by_moderation, by(forms[0]), by(forms[1]), parts[-1])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
