@@ -1,20 +1,23 @@
-"""Trained RNN -> attention: prune, split, merge, reduce, score, compare, recover. Each stage can be used alone."""
+"""Trained RNN -> attention: merge, prune, split, reduce, score, compare, recover. Each stage can be used alone."""
 
 from dualform.discover.arrange import arrange
-from dualform.discover.decays import Ablation, Split, ablate, set_decays, settle_decays, split_decays
-from dualform.discover.discovery import Discovery, Evidence, Limits, Stage, discover, measure
+from dualform.discover.decays import Ablation, Split, ablate, set_decays, split_decays
+from dualform.discover.discovery import Discovery, Stage, discover
 from dualform.discover.forms import effective_tensor, input_forms, output_kernels
+from dualform.discover.lags import errors_by_length
 from dualform.discover.merge import merge_equivalent
 from dualform.discover.polynomial import monomial_names, polynomial, polynomial_distance
 from dualform.discover.recover import Recovered, recover_attention
-from dualform.discover.reduce import Reduced, reduce
+from dualform.discover.reduce import Reduced, least_power, reduce
 from dualform.discover.scores import kv_score, q_score
-from dualform.discover.units import Saliency, keep_units, prune, relative_loss, saliency, targets
+from dualform.discover.units import Saliency, keep_units, prune, relative_loss, remove_idle, saliency, targets
+from dualform.discover.verdict import Evidence, Judged, Limits, measure
 
 __all__ = [
     "Ablation",
     "Discovery",
     "Evidence",
+    "Judged",
     "Limits",
     "Recovered",
     "Reduced",
@@ -25,9 +28,11 @@ __all__ = [
     "arrange",
     "discover",
     "effective_tensor",
+    "errors_by_length",
     "input_forms",
     "keep_units",
     "kv_score",
+    "least_power",
     "measure",
     "merge_equivalent",
     "monomial_names",
@@ -39,9 +44,9 @@ __all__ = [
     "recover_attention",
     "reduce",
     "relative_loss",
+    "remove_idle",
     "saliency",
     "set_decays",
-    "settle_decays",
     "split_decays",
     "targets",
 ]

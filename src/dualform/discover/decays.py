@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from dualform.discover.units import keep_units, outputs, relative_error_power, relative_loss, targets
+from dualform.discover.units import keep_units, relative_loss
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.training.second_order import network, weights_of
 
@@ -66,27 +66,3 @@ def set_decays(rnn: GatedRNN, split: Split) -> GatedRNN:
     decay = weights.decay.copy()
     decay[split.memory], decay[split.forget] = 1.0, 0.0
     return network(weights._replace(decay=decay))
-
-
-def settle_decays(rnn: GatedRNN, attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"]) -> GatedRNN:
-    """Every unit strictly between 0 and 1 goes where the loss suffers least: to 0, to 1, or out; the least harm first.
-
-    It decides nothing for good: a student that needs such units is worse for it, and training goes on from there.
-
-    **Arguments:** inputs (sequence, time, d), what the harm is measured over.
-    """
-    expected = targets(attention, inputs)
-    while True:
-        decay = weights_of(rnn).decay
-        between = np.flatnonzero((decay > 0) & (decay < 1))
-        if not len(between):
-            return rnn
-        nothing = np.zeros(0, int)
-        choices = []
-        for unit in between:
-            one = np.array([unit])
-            choices.append(keep_units(rnn, hidden=np.delete(np.arange(len(decay)), unit)))
-            choices.append(set_decays(rnn, Split(nothing, one, nothing)))
-            choices.append(set_decays(rnn, Split(one, nothing, nothing)))
-        harm = [relative_error_power(outputs(choice, inputs), expected) for choice in choices]
-        rnn = choices[int(np.argmin(harm))]

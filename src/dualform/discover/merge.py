@@ -1,8 +1,9 @@
 """Merging of equivalent units: the same function with fewer of them, by algebra on the weights alone.
 
 Two hidden units of one decay whose inputs are proportional hold the same number twice; more generally, units of one
-decay whose inputs, as quadratic forms of (x, 1), are linearly dependent hold redundant numbers. Two pre-readout units
-whose kernels are proportional are one unit. Nothing is fitted: what a merge throws away is bounded by the tolerance.
+decay whose inputs, as quadratic forms of (x, 1), are linearly dependent hold redundant numbers. Pre-readout units
+whose kernels are dependent are likewise written in each other. Nothing is fitted: what a merge throws away is bounded by
+the tolerance.
 
 **Source:** App. B.2 of Zucchet et al. 2023, there by hand for three pre-readout units.
 """
@@ -19,7 +20,7 @@ from dualform.training.second_order import Weights, network, weights_of
 
 
 class Merged(NamedTuple):
-    """The smaller network, and the largest relative norm of what a merge threw away (hidden forms, readout kernels)."""
+    """The smaller network, and the largest misfit of a merge, relative to what is read most (hidden forms, kernels)."""
 
     rnn: GatedRNN
     hidden_error: float
@@ -27,7 +28,9 @@ class Merged(NamedTuple):
 
 
 def merge_equivalent(rnn: GatedRNN, tolerance: float = 1e-6, decay_tolerance: float = 1e-9) -> Merged:
-    """Fold redundant hidden units into an independent set, and proportional pre-readout units into one.
+    """Fold redundant hidden units, and redundant pre-readout units, into an independent set of each.
+
+    Units that cancel each other are left with readers (or a readout) of 0, and go when units are pruned.
 
     **Arguments:**
 
@@ -51,20 +54,10 @@ def _merge_hidden(
     u, w, kept, worst = weights.w_m_out.copy(), weights.w_x_out.copy(), [], 0.0
     for group in _groups(weights.decay, decay_tolerance):
         group = group[norms[group] > 0]
-        if not len(group):
-            continue
-        matrix = (flat[group] * readers[group, None]).T  # units that nobody reads come last in the pivoting
-        pivoted: Any = scipy.linalg.qr(matrix, mode="r", pivoting=True)
-        triangle, order = pivoted
-        size = np.abs(np.diag(triangle))
-        rank = int(np.sum(size > tolerance * max(size[0], 1e-300)))
-        keep, drop = group[order[:rank]], group[order[rank:]]
-        if len(drop):
-            mixture = np.linalg.lstsq(flat[keep].T, flat[drop].T, rcond=None)[0]
-            left = np.linalg.norm(flat[keep].T @ mixture - flat[drop].T, axis=0) / norms[drop]
-            worst = max(worst, float(left.max()))
-            u[:, keep] += u[:, drop] @ mixture.T
-            w[:, keep] += w[:, drop] @ mixture.T
+        keep, drop, mixture, left = _independent(flat[group], readers[group], tolerance)
+        keep, drop, worst = group[keep], group[drop], max(worst, left)
+        u[:, keep] += u[:, drop] @ mixture.T
+        w[:, keep] += w[:, drop] @ mixture.T
         kept.append(keep)
     index = np.sort(np.concatenate(kept)) if kept else np.zeros(0, int)
     decay, a, b, _, _, readout = weights
@@ -72,25 +65,37 @@ def _merge_hidden(
 
 
 def _merge_readout(weights: Weights, tolerance: float) -> tuple[Weights, float]:
-    """Pre-readout units with proportional symmetric kernels become the first of them."""
+    """Pivoted QR picks pre-readout units with independent kernels; the others are written in them, in the readout."""
     m, n = weights.w_m_out.shape
     kernels = symmetric_part(weights.w_m_out, weights.w_x_out).reshape(m, n * n)
     norms, readout = np.linalg.norm(kernels, axis=1), weights.readout.copy()
-    kept: list[int] = []
-    worst = 0.0
-    for j in np.flatnonzero(norms > 0):
-        for i in kept:
-            share = kernels[j] @ kernels[i] / norms[i] ** 2
-            left = np.linalg.norm(kernels[j] - share * kernels[i]) / norms[j]
-            if left <= tolerance:
-                readout[:, i] += share * readout[:, j]
-                worst = max(worst, float(left))
-                break
-        else:
-            kept.append(int(j))
-    index = np.array(kept, int)
+    alive = np.flatnonzero(norms > 0)
+    keep, drop, mixture, worst = _independent(kernels[alive], np.linalg.norm(readout, axis=0)[alive], tolerance)
+    keep, drop = alive[keep], alive[drop]
+    readout[:, keep] += readout[:, drop] @ mixture.T
+    index = np.sort(keep)
     decay, a, b, u, w, _ = weights
     return Weights(decay, a, b, u[index], w[index], readout[:, index]), worst
+
+
+def _independent(rows: Float[np.ndarray, "rows columns"], readers: Float[np.ndarray, " rows"], tolerance: float):
+    """Indices of independent rows and of the others, what gives these from those, and the largest misfit.
+
+    It is what the readers miss, relative to the row that is read most.
+
+    **Arguments:** readers: how much each row is read; rows that nobody reads come last in the pivoting.
+    """
+    if not len(rows):
+        nothing = np.zeros(0, int)
+        return nothing, nothing, np.zeros((0, 0)), 0.0
+    pivoted: Any = scipy.linalg.qr((rows * readers[:, None]).T, mode="r", pivoting=True)
+    triangle, order = pivoted
+    size = np.abs(np.diag(triangle))
+    rank = int(np.sum(size > tolerance * max(size[0], 1e-300)))
+    keep, drop = order[:rank], order[rank:]
+    mixture = np.linalg.lstsq(rows[keep].T, rows[drop].T, rcond=None)[0]
+    left = np.linalg.norm(rows[keep].T @ mixture - rows[drop].T, axis=0) * readers[drop]
+    return keep, drop, mixture, float(left.max(initial=0.0)) / max(size[0], 1e-300)
 
 
 def _groups(decay: Float[np.ndarray, " n"], tolerance: float) -> list[np.ndarray]:

@@ -1,13 +1,9 @@
 """Attention weights read back out of a gated RNN, with the error of the whole function.
 
-The output of a gated RNN is a sum over pairs of lags (k, l) of tensors over the forms of z = (x, 1),
-
-    y_t = sum_kl B_kl(x_{t-k}, x_{t-l}),   B_kl = sum_ij K_ij lam_i^k lam_j^l F_i F_j.
-
-Attention has the pairs of the past with the present alone, the same at every lag, quadratic in the past token and
-linear in the present one: T[o, (ij), l] = sum_h (V_oi C_jl + V_oj C_il) / 2. T is averaged over the lags, fitted by
-such heads, and everything that the fit leaves, all pairs of lags included, is the error. No sample is drawn and no unit
-is taken to be at 0 or 1: a decay of 0.999 costs what it costs within the horizon.
+Attention has the pairs of a past token with the present one alone, the same at every lag, quadratic in the past token and
+linear in the present one: T[o, (ij), l] = sum_h (V_oi C_jl + V_oj C_il) / 2. The network's tensor (`lags`) is averaged over the
+lags, fitted by such heads, and everything that the fit leaves, all pairs of lags included, is the error. No sample is drawn
+and no unit is taken to be at 0 or 1: a decay of 0.999 costs what it costs within the horizon.
 
 Limits. One head is found by algebra wherever it is exact, so its no is a no. More heads are searched for from 7 to 49
 starts: a yes is proved by the error, a no says only that the search found none. Where T has about as many entries as
@@ -17,7 +13,7 @@ one head are determined up to a scale between them, several heads up to more tha
 """
 
 import functools
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -30,12 +26,9 @@ from dualform.discover.forms import (
     circuit_block,
     embed_attention_block,
     form_basis,
-    form_coordinates,
     form_kinds,
-    input_forms,
-    output_kernels,
-    symmetric_part,
 )
+from dualform.discover.lags import decays, lag_tensors
 from dualform.errors import require
 from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
 
@@ -66,14 +59,6 @@ _Heads: TypeAlias = tuple[Float[np.ndarray, "head d_out d"], Float[np.ndarray, "
 
 _Fewer: TypeAlias = tuple[np.ndarray, np.ndarray] | None
 """The same of a fit with fewer heads."""
-
-
-class _Blocks(NamedTuple):
-    """The function: tensors of past with present by lag, of the present alone; the norm of those of past with past."""
-
-    past_present: Float[np.ndarray, "lag d_out forms forms"]
-    present: Float[np.ndarray, "d_out forms forms"]
-    past_past: float
 
 
 def recover_attention(
@@ -110,28 +95,24 @@ def recover_attention(
         (True, True)
     """
     _check(rnn, heads, horizon, most_heads)
-    blocks = _blocks(rnn, horizon)
-    lags = len(blocks.past_present)
-    mean = blocks.past_present.mean(0)
-    block = attention_block(mean)
-    outside = mean - embed_attention_block(block)
-    size = float(
-        np.sqrt(
-            np.sum(blocks.past_present**2) + blocks.past_past**2 + np.sum(as_function(blocks.present) ** 2)
-        )
-    ) or 1.0  # fmt: skip
+    found = lag_tensors(rnn, horizon)
+    block = attention_block(found.past_present)
+    outside = found.past_present - embed_attention_block(block)
+    size = found.size() or 1.0
     evidence = {
-        "other_forms": lags**0.5 * np.linalg.norm(outside) / size,
-        "decays": np.linalg.norm(blocks.past_present - mean[None]) / size,
-        "memory_memory": blocks.past_past / size,
+        "other_forms": found.lags**0.5 * np.linalg.norm(outside) / size,
+        "decays": found.spread / size,
+        "memory_memory": found.past_past / size,
     }
     floor = float(np.sqrt(sum(part**2 for part in evidence.values())))
-    to_share = (lags / 2) ** 0.5 / size  # a block's square counts half in the basis of forms, and once for each lag
+    to_share = (
+        found.lags / 2
+    ) ** 0.5 / size  # a block's square counts half in the basis of forms, and once for each lag
     allowed, target = (max(tolerance**2 - floor**2, 0.0)) ** 0.5 / to_share, max(1e-10, floor) / to_share
     output_value, key_query = _fit(block, heads, most_heads, allowed, target, np.random.default_rng(seed))
     fitted = circuit_block(output_value, key_query)
     evidence["structure"] = to_share * np.linalg.norm(block - fitted)
-    evidence["present"] = np.linalg.norm(as_function(blocks.present - embed_attention_block(fitted))) / size
+    evidence["present"] = np.linalg.norm(as_function(found.present - embed_attention_block(fitted))) / size
     evidence = {name: float(part) for name, part in evidence.items()}
     error = float(np.sqrt(sum(part**2 for part in evidence.values())))
     return Recovered(
@@ -164,28 +145,6 @@ def _weight_names(rnn: GatedRNN | SideGatedRNN) -> tuple[str, ...]:
     return ("w_m_in", "w_x_in", *(("w_side",) if side else ("w_m_out", "w_x_out")), "readout")
 
 
-def _blocks(rnn: GatedRNN | SideGatedRNN, horizon: int) -> _Blocks:
-    """The function's tensors; past with past by an orthogonal reduction, since it has horizon^2 of them."""
-    powers = np.asarray(rnn.decay).astype(np.float64)[None] ** np.arange(horizon)[:, None]
-    if isinstance(rnn, SideGatedRNN):
-        left, right, side, readout = (np.asarray(getattr(rnn, n)).astype(np.float64) for n in _weight_names(rnn))
-        widen = lambda w: np.pad(w, ((0, 0), (0, 1)))
-        unit = np.zeros_like(widen(side))
-        unit[:, -1] = 1
-        coordinates = form_coordinates(symmetric_part(widen(left), widen(right)))
-        gate = form_coordinates(symmetric_part(widen(side), unit))
-        by_lag = np.einsum("on,kn,na,nb->koab", readout, powers, coordinates, gate, optimize=True)
-        return _Blocks(by_lag[1:], by_lag[0], 0.0)
-    coordinates, kernels = form_coordinates(input_forms(rnn)), output_kernels(rnn)
-    read = kernels @ coordinates
-    by_lag = np.einsum("kn,na,onb->koab", powers, coordinates, read, optimize=True)
-    remembered = powers[1:].T[:, :, None] * coordinates[:, None]
-    root = np.asarray(
-        np.linalg.qr(remembered.reshape(len(coordinates), (len(powers) - 1) * coordinates.shape[1]).T, mode="r")
-    ).T
-    return _Blocks(2 * by_lag[1:], by_lag[0], float(np.linalg.norm(root.T @ kernels @ root)))
-
-
 def _canonical(
     output_value: Float[np.ndarray, "head d_out d"], key_query: Float[np.ndarray, "head d d"]
 ) -> LinearAttention:
@@ -212,7 +171,7 @@ def _reasons(
             f"over {horizon} tokens its function is that of an attention of {count}, to {error:.1e} "
             f"(tolerance {tolerance:.1e}).",
         )
-    decay = np.asarray(rnn.decay).astype(np.float64)
+    decay = decays(rnn)
     between = np.flatnonzero((decay > 0.01) & (decay < 0.99))
     remembering = decay[decay >= 0.99]
     lowest = f"the lowest of those near 1 is {remembering.min():.6g}" if len(remembering) else "all near 0"

@@ -5,7 +5,8 @@ With every decay at 0 or 1 a student computes
     y_o = sum_PQ T[o, P, Q] S_P phi_Q  + (memory x memory) + (query x query),
 
 phi the quadratic forms of (x, 1), S their running sum. The ranks of T along its memory and query axes are the numbers
-of units that are needed; the rest is redundancy. Only the student's weights and inputs are used, never the teacher.
+of units that are needed; the rest is redundancy. The reduction itself uses the student's weights and inputs alone; which
+directions an ablation does not miss (`least_power`), the teacher's outputs tell.
 """
 
 from typing import Any, NamedTuple
@@ -16,8 +17,9 @@ from jaxtyping import Float
 
 from dualform.discover.forms import form_basis, form_coordinates, input_forms, output_kernels, symmetric_part
 from dualform.discover.products import Products, fewest_products
+from dualform.discover.units import relative_error_power, targets
 from dualform.errors import require
-from dualform.mixers import GatedRNN
+from dualform.mixers import GatedRNN, LinearAttention
 from dualform.training.second_order import Weights, network, weights_of
 
 
@@ -57,18 +59,9 @@ def reduce(
 
     **Raises:** `InputError` where a decay is neither 0 nor 1.
     """
-    weights = weights_of(rnn)
-    require(
-        bool(np.all((weights.decay == 0) | (weights.decay == 1))),
-        "reduction by the effective tensor needs every decay at exactly 0 or 1; settle the decays first.",
-    )
-    one = weights.decay == 1
-    features = _Features(inputs)
-    kernels, flat = output_kernels(rnn), form_coordinates(input_forms(rnn))
-    cross, read = kernels[:, one][:, :, ~one], features.power(weights)
-    tensor = 2 * np.einsum(
-        "oab,aP,bQ->oPQ", cross, flat[one] @ features.memory.T, flat[~one] @ features.query.T, optimize=True
-    )
+    effective = _Effective(rnn, inputs)
+    weights, features, one, flat = effective.weights, effective.features, effective.one, effective.flat
+    tensor, read = effective.tensor, features.power(effective.weights)
     least = keep * read.total * len(tensor)
     memory_axis, memory_power = _axis(tensor, 1, least)
     query_axis, query_power = _axis(tensor, 2, least)
@@ -99,6 +92,53 @@ def reduce(
     )
 
 
+def least_power(
+    rnn: GatedRNN,
+    attention: LinearAttention,
+    inputs: Float[np.ndarray, "sequence time d"],
+    most: float,
+) -> float | None:
+    """The largest `keep` for `reduce` whose directions' ablation leaves the relative loss at `most` or below.
+
+    **Arguments:** inputs (sequence, time, d), what the ablations are made on; not what the network was trained on.
+
+    **Returns:** a share of the output's power, below which directions do nothing; None where even all of the products of
+    memory and query are not enough.
+    """
+    effective, expected = _Effective(rnn, inputs), targets(attention, inputs)
+    memory_axis, memory_power = _axis(effective.tensor, 1, 0.0)
+    query_axis, query_power = _axis(effective.tensor, 2, 0.0)
+    powers = np.unique(np.concatenate([memory_power, query_power]))[::-1]
+    scale = len(effective.tensor) * effective.features.power(effective.weights).total
+    for least in (*powers[powers > 0], 0.0):
+        tensor = effective.tensor
+        for mode, axis, power in ((1, memory_axis, memory_power), (2, query_axis, query_power)):
+            kept = axis[:, power[: axis.shape[1]] > least]
+            tensor = np.moveaxis(np.tensordot(tensor, kept @ kept.T, (mode, 0)), -1, mode)
+        if relative_error_power(effective.features.products(tensor), expected) <= most:
+            return float(least) * (1 + 1e-9) / max(scale, 1e-300)
+    return None
+
+
+class _Effective:
+    """The student's tensor T in whitened coordinates of the forms.
+
+    **Raises:** `InputError` where a decay is neither 0 nor 1.
+    """
+
+    def __init__(self, rnn: GatedRNN, inputs: Float[np.ndarray, "sequence time d"]):
+        self.weights = weights_of(rnn)
+        self.one = self.weights.decay == 1
+        require(
+            bool(np.all(self.one | (self.weights.decay == 0))),
+            "reduction by the effective tensor needs every decay at exactly 0 or 1; settle the decays first.",
+        )
+        self.features, self.flat = _Features(inputs), form_coordinates(input_forms(rnn))
+        cross = output_kernels(rnn)[:, self.one][:, :, ~self.one]
+        memory, query = self.flat[self.one] @ self.features.memory.T, self.flat[~self.one] @ self.features.query.T
+        self.tensor = 2 * np.einsum("oab,aP,bQ->oPQ", cross, memory, query, optimize=True)
+
+
 class _Power(NamedTuple):
     total: float
     memory_memory: float
@@ -106,15 +146,26 @@ class _Power(NamedTuple):
 
 
 class _Features:
-    """Second moments of the running sums S and the forms phi over some inputs, as square roots: |W c|^2 = E[(c.S)^2]."""
+    """Second moments of the running sums S and the forms phi over some inputs, as square roots: |W c|^2 = E[(c.S)^2].
+
+    A direction that no input shows (one-hot tokens have no products) is still a part of the function: it is weighed as
+    those that are seen are on average, so that both roots can be inverted.
+    """
 
     def __init__(self, inputs: Float[np.ndarray, "sequence time d"]):
         x = np.asarray(inputs, np.float64)
         self.z = np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
         i, j = np.triu_indices(self.z.shape[-1])
-        phi = self.z[..., i] * self.z[..., j] * np.where(i == j, 1.0, 2**0.5)
-        root = lambda f: np.linalg.qr(f.reshape(-1, f.shape[-1]), mode="r") / np.sqrt(f.shape[0] * f.shape[1])
-        self.memory, self.query = root(np.cumsum(phi, axis=1)), root(phi)
+        self.phi = self.z[..., i] * self.z[..., j] * np.where(i == j, 1.0, 2**0.5)
+        self.sums = np.cumsum(self.phi, axis=1)
+        self.memory, self.query = _root(self.sums), _root(self.phi)
+
+    def products(self, tensor: Float[np.ndarray, "d_out forms forms"]) -> Float[np.ndarray, "sequence time d_out"]:
+        """sum_PQ tensor[o, P, Q] S_P phi_Q on the inputs, the tensor in whitened coordinates."""
+        plain = np.einsum(
+            "oPQ,Pa,Qb->oab", tensor, np.linalg.inv(self.memory).T, np.linalg.inv(self.query).T, optimize=True
+        )
+        return np.einsum("oab,sta,stb->sto", plain, self.sums, self.phi, optimize=True)
 
     def power(self, weights: Weights) -> _Power:
         """Mean squared output, whole and of the two parts that attention has no place for."""
@@ -124,6 +175,17 @@ class _Features:
         h = np.where(one, np.cumsum(drive, axis=1), drive)
         mean = lambda part: float(np.mean(read(np.where(part, h, 0.0)) ** 2))
         return _Power(mean(np.ones_like(one)), mean(one), mean(~one))
+
+
+def _root(features: Float[np.ndarray, "sequence time forms"]) -> Float[np.ndarray, "forms forms"]:
+    """The symmetric root of the features' second moments, directions that are never seen at the mean of the others."""
+    flat = features.reshape(-1, features.shape[-1])
+    size, directions = np.linalg.svd(flat / len(flat) ** 0.5, full_matrices=False)[1:]
+    if len(size) < flat.shape[1]:
+        size, directions = np.zeros(flat.shape[1]), np.linalg.svd(flat)[2]
+    seen = size > 1e-7 * max(size[0], 1e-300)
+    size = np.where(seen, size, np.sqrt(np.mean(size[seen] ** 2)) if seen.any() else 1.0)
+    return (directions.T * size) @ directions
 
 
 def _axis(tensor, mode: int, least: float):

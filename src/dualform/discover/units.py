@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from dualform.mixers import GatedRNN, LinearAttention
+from dualform.mixers.circuits import circuits
 from dualform.training import select_units
 from dualform.training.second_order import Weights, balance, forward, hidden_states, network, weights_of
 
@@ -38,15 +37,12 @@ def outputs(rnn: GatedRNN, inputs: Float[np.ndarray, "sequence time d"]) -> Floa
 def targets(
     attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"]
 ) -> Float[np.ndarray, "sequence time d_out"]:
-    """The teacher's outputs in float64."""
-    with jax.enable_x64(True):
-        wide = jax.tree_util.tree_map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), attention)
-        return np.asarray(_run(wide, jnp.asarray(np.asarray(inputs, np.float64))))
-
-
-@eqx.filter_jit
-def _run(attention: LinearAttention, inputs: Float[Array, "sequence time d"]) -> Float[Array, "sequence time d_out"]:
-    return jax.vmap(lambda x: attention(x)[0])(inputs)
+    """The teacher's outputs in float64, y_t = sum_h V_h (sum_{s<=t} x_s x_s^T) C_h x_t, on the host."""
+    x = np.asarray(inputs, np.float64)
+    output_value, key_query = circuits(attention)
+    seen = np.cumsum(x[..., :, None] * x[..., None, :], axis=1)
+    query = np.einsum("hjl,btl->hbtj", key_query, x)
+    return np.einsum("hoi,hbti->bto", output_value, np.einsum("btij,hbtj->hbti", seen, query))
 
 
 def relative_error_power(found: Float[np.ndarray, "*shape"], expected: Float[np.ndarray, "*shape"]) -> float:
@@ -91,13 +87,48 @@ def least_salient(saliency: Float[np.ndarray, " units"], share: float) -> Int[np
 
 
 def prune(rnn: GatedRNN, inputs: Float[np.ndarray, "sequence time d"], share: float) -> GatedRNN:
-    """The network without its least salient units, hidden and pre-readout, up to `share` of the output's power each.
+    """The network without its least salient units, hidden and pre-readout, as many as may go.
 
-    **Arguments:** inputs (sequence, time, d), what saliency is measured over.
+    Taken out together they change the output by no more than `share` of its power, hidden and pre-readout units each.
+
+    **Arguments:** inputs (sequence, time, d), what saliency and the change are measured over.
     """
-    hidden, readout = saliency(rnn, inputs)
-    keep = lambda values: np.setdiff1d(np.arange(len(values)), least_salient(values, share))
-    return keep_units(rnn, keep(hidden), keep(readout))
+    for kind, order in (("hidden", 0), ("readout", 1)):
+        matters = saliency(rnn, inputs)[order]
+        whole, gone = outputs(rnn, inputs), least_salient(matters, share)
+        while len(gone):
+            smaller = keep_units(rnn, **{kind: np.setdiff1d(np.arange(len(matters)), gone)})
+            if relative_error_power(outputs(smaller, inputs), whole) <= share or not whole.any():
+                rnn = smaller
+                break
+            gone = gone[: len(gone) // 2]
+    return rnn
+
+
+def remove_idle(
+    rnn: GatedRNN,
+    units: Int[np.ndarray, " units"],
+    attention: LinearAttention,
+    inputs: Float[np.ndarray, "sequence time d"],
+    most: float,
+) -> GatedRNN:
+    """The network without those of some hidden units that an ablation does not miss.
+
+    All of them at once if the relative loss is then at most `most`; else one by one, the least salient first, each as
+    long as that holds for all that have gone.
+
+    **Arguments:** inputs (sequence, time, d), what the ablations are made on; not what the network was trained on.
+    """
+    expected, every = targets(attention, inputs), np.arange(len(rnn.w_m_in))
+    without = lambda gone: keep_units(rnn, hidden=np.setdiff1d(every, gone))
+    idle = lambda gone: relative_error_power(outputs(without(gone), inputs), expected) <= most
+    if not len(units) or idle(units):
+        return without(units)
+    gone: list[int] = []
+    for unit in units[np.argsort(saliency(rnn, inputs).hidden[units], kind="stable")]:
+        if idle([*gone, int(unit)]):
+            gone.append(int(unit))
+    return without(gone)
 
 
 def grow(rnn: GatedRNN, hidden: int, readout: int, inputs: Float[np.ndarray, "sequence time d"], seed: int) -> GatedRNN:
