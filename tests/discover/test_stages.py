@@ -16,7 +16,6 @@ from dualform.discover import (
     relative_loss,
     saliency,
     set_decays,
-    settle_decays,
     split_decays,
 )
 from dualform.discover.units import grow, outputs
@@ -167,14 +166,6 @@ class TestDecays:
         found = ablate(with_dead_units(rnn), split_decays(with_dead_units(rnn)), attention, sequences())
         assert found.whole < EXACT and found.without_between < EXACT
         assert found.without_memory > 0.5 and found.without_forget > 0.5 and found.only_between > 0.5
-
-    def test_settling_undoes_small_noise(self):
-        """Decays a little off 0 and 1 settle where they came from, unit by unit."""
-        attention, rnn = constructed()
-        weights = weights_of(rnn)
-        off = np.where(weights.decay == 1, 0.97, 0.05)
-        settled = settle_decays(network(weights._replace(decay=off)), attention, sequences())
-        np.testing.assert_array_equal(weights_of(settled).decay, weights.decay)
 
     def test_set_decays(self):
         """Decays within the margin are set to exactly 0 and 1, others stay."""

@@ -2,7 +2,7 @@
 
     train     AdamW in float32, weight decay strong and annealed, units that die cut away
     polish    Levenberg-Marquardt in float64, decays trained too, until the loss is gone or stays
-    discover  prune, merge, reduce, fine-tune, measure, judge (`dualform.discover`)
+    discover  judge; merge, prune, split, reduce, and judge again (`dualform.discover`)
 
 All of it is a function of the config: a run that was killed goes on from its last checkpoint and ends with the same
 numbers.
@@ -30,7 +30,6 @@ from dualform.discover import (
     prune,
     relative_loss,
     saliency,
-    settle_decays,
     split_decays,
 )
 from dualform.discover.units import grow, least_salient
@@ -61,7 +60,7 @@ class Identification:
     - n, m: hidden and pre-readout units to begin with.
     - time, batch: tokens of a training sequence, sequences of a step.
     - fit: first-order training.  shrink: units are cut away while that costs less than this share of the loss.
-    - second_order: polishing.  rounds: of polishing and settling decays, at most.
+    - second_order: polishing.  rounds: of polishing, at most.
     - seed: of everything; teacher_seed: of a Gaussian teacher, `seed` if None.
     """
 
@@ -175,8 +174,8 @@ def identify(
         show(Moment("reduce", len(done), 5, f"{one.name}: {one.hidden_units} units, loss {one.relative_loss:.1e}"))
 
     found = discover(student, teacher.attention, inputs, test=held_out, seed=config.seed, on_stage=stage)
-    save_weights(folder / "weights.safetensors", found.network)
-    save_weights(folder / "recovered.safetensors", found.recovered.attention)
+    save_weights(folder / "weights.safetensors", found.reduced.network)
+    save_weights(folder / "recovered.safetensors", found.reduced.recovered.attention)
     result = {
         **found.result(),
         "first_order": asdict(first),
@@ -286,7 +285,7 @@ def polish(
     run: Run,
     show: Callable[[Moment], None],
 ) -> GatedRNN:
-    """Second-order training in rounds: fill up to a working size, polish, settle what is left between, prune.
+    """Second-order training in rounds: fill up to a working size, polish, prune.
 
     A round that stalls gets four more units of each kind than the one before, never more than the student began with.
     """
@@ -309,12 +308,8 @@ def polish(
         readout = max(0, min(target, config.m) - rnn.readout.shape[1])
         found = polished(grow(rnn, hidden, readout, inputs, config.seed + turn), config.seed + turn)
         rnn, loss, done = found.rnn, found.relative_loss, done + second.iterations
-        if loss < 1e-7:
-            if len(split_decays(rnn, margin=0.0).between):
-                found = polished(settle_decays(rnn, teacher.attention, inputs), config.seed + config.rounds + turn)
-                rnn, loss = found.rnn, found.relative_loss
-            if loss < second.tolerance:
-                break
+        if loss < second.tolerance:
+            break
         rnn = prune(rnn, inputs, 1e-2 * loss)
     show(Moment("polish", total, total, f"loss {loss:.1e}"))
     return rnn
