@@ -44,7 +44,7 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     done, failed = results_of(workshop.sweep("identification", jobs(1)))
     if not done:
         return Findings([], {}, 0, "The run failed.", failed)
-    folder = workshop.runs("identification") / "seed=0" / "run"
+    folder = workshop.runs("identification", jobs(1)) / "seed=0" / "run"
     with jax.enable_x64(True):
         rnn = load_weights(folder / "weights.safetensors", GatedRNN)
         teacher = Teacher.load(folder / "teacher.safetensors").attention

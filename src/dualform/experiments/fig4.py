@@ -3,8 +3,9 @@
 Fig. 5 draws the same runs, and the LRU's other forms, against the number of parameters.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,12 @@ from dualform.tasks import InContextRegression
 from dualform.training import Job
 
 RATES = (1e-3, 3e-3, 1e-2)
+"""Where the search for a learning rate begins; it goes on by steps of about the square root of ten, to `LADDER`'s ends."""
+
+LADDER = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-6, 2) for mantissa in (1, 3))
+SEARCH_SEED = 1000
+"""The seed that rates are chosen by: none that a result is reported from."""
+
 GRIDS: dict[str, dict[str, Any]] = {
     "quick": {
         "kinds": (("gated_rnn", 1), ("lru_out", 2), ("lru_in_out", 1), ("lstm", 1), ("gru", 1)),
@@ -28,21 +35,22 @@ GRIDS: dict[str, dict[str, Any]] = {
         "kinds": (
             ("gated_rnn", 1),
             ("dense_gated_rnn", 1),
-            *((name, layers) for name in ("lru_out", "lru_in_out", "lru_in_skip", "lstm", "gru") for layers in (1, 2)),
+            *((name, 1) for name in ("lru_out", "lru_in_out", "lru_in_skip", "lstm", "gru")),
+            *((name, 2) for name in ("lru_out", "lstm", "gru")),
         ),
-        "widths": {"teacher": {1: (16, 32, 64), 2: (16, 32)}, "regression": {1: (16, 32), 2: (32,)}},
-        "steps": 3000,
-        "search_steps": 600,
+        "widths": {"teacher": {1: (32, 64), 2: (32,)}, "regression": {1: (32,), 2: (32,)}},
+        "steps": 4000,
+        "search_steps": 400,
         "search_width": 32,
-        "seeds": 2,
+        "seeds": 3,
         "batch": {"teacher": 64, "regression": 128},
     },
 }
 UNKNOWNS = (
-    ("sizes of the students", "16 to 64 hidden units; a gated RNN has as many pre-readout as hidden units"),
+    ("sizes of the students", "32 and 64 hidden units; a gated RNN has as many pre-readout as hidden units"),
     (
         "learning rate of each architecture",
-        "the best of 1e-3, 3e-3 and 1e-2 after a short run of each, stated in the data",
+        "the best after short runs of a seed of their own, on a grid that is widened until worse rates stand on both sides",
     ),
     ("training steps", "thousands, for every architecture the same; the paper has 781,250 (A) and 300,000 (B)"),
     (
@@ -76,31 +84,81 @@ def _job(config: dict[str, Any]) -> Job:
     return Job(name, "dualform.experiments.architectures:job", config)
 
 
-def best_rates(workshop: Workshop, preset: str, task: str) -> tuple[dict[tuple[str, int], float], list[str]]:
-    """The learning rate of each architecture: the best of three after a short run from one seed at one width."""
+class Chosen(NamedTuple):
+    """A learning rate, and the loss after the short run of every rate that was tried."""
+
+    rate: float
+    tried: dict[float, float]
+
+    @property
+    def inside(self) -> bool:
+        """Whether worse rates were tried on both sides of it."""
+        return min(self.tried) < self.rate < max(self.tried)
+
+
+def best_rates(workshop: Workshop, preset: str, task: str) -> tuple[dict[tuple[str, int], Chosen], list[str]]:
+    """The learning rate of each architecture, the best after a short run, and worse ones on both sides of it.
+
+    While the best of those tried is the least or the largest, the next one beyond it is tried too.
+    """
     grid = GRIDS[preset]
-    jobs = []
-    for name, layers in kinds(preset):
-        config = _config(preset, task, name, layers, grid["search_width"], grid["search_steps"], 1.0, len(RATES))
-        # One seed, three rates: members of one ensemble.
-        jobs.append(_job(config | {"seeds": [0] * len(RATES), "rates": list(RATES)}))
-    done, failed = results_of(workshop.sweep(f"rates-{task}", jobs))
-    losses: dict[tuple[str, int], dict[float, float]] = {}
-    for config, result in done:
-        loss = result["train_loss"] if np.isfinite(result["train_loss"]) else np.inf
-        losses.setdefault((config["architecture"], config["layers"]), {})[result["learning_rate"]] = loss
-    return {kind: min(found, key=lambda rate: found[rate]) for kind, found in losses.items()}, failed
+
+    def losses_at(wanted: Mapping[tuple[str, int], Sequence[float]]) -> tuple[dict, list[str]]:
+        jobs = []
+        for (name, layers), rates in wanted.items():
+            config = _config(preset, task, name, layers, grid["search_width"], grid["search_steps"], 1.0, 1)
+            # One seed, several rates: members of one ensemble.
+            job = _job(config | {"seeds": [SEARCH_SEED] * len(rates), "rates": list(rates)})
+            jobs.append(replace(job, name=f"{job.name.rpartition('_')[0]}_rates={min(rates):g}..{max(rates):g}"))
+        done, failed = results_of(workshop.sweep(f"rates-{task}", jobs))
+        losses: dict[tuple[str, int], dict[float, float]] = {}
+        for config, result in done:
+            loss = result["train_loss"] if np.isfinite(result["train_loss"]) else np.inf
+            losses.setdefault((config["architecture"], config["layers"]), {})[result["learning_rate"]] = loss
+        return losses, failed
+
+    return widened(kinds(preset), losses_at)
+
+
+def widened(
+    kinds: Sequence[tuple[str, int]], losses_at: Callable[[Mapping[tuple[str, int], Sequence[float]]], tuple[dict, list]]
+) -> tuple[dict[tuple[str, int], Chosen], list[str]]:
+    """The best rate of each kind, the grid widened wherever it lies at an edge, as far as `LADDER` goes.
+
+    **Arguments:** losses_at: (rates for each kind) -> the losses at them by kind and rate, infinite where training diverged,
+    and what failed.
+    """
+    tried: dict[tuple[str, int], dict[float, float]] = {}
+    wanted: dict[tuple[str, int], Sequence[float]] = {kind: RATES for kind in kinds}
+    failed: list[str] = []
+    while wanted:
+        found, more = losses_at(wanted)
+        failed += more
+        for kind, losses in found.items():
+            tried.setdefault(kind, {}).update(losses)
+        wanted = {kind: beyond for kind in found if (beyond := _beyond(tried[kind]))}
+    return {kind: Chosen(min(losses, key=lambda rate: losses[rate]), losses) for kind, losses in tried.items()}, failed
+
+
+def _beyond(tried: Mapping[float, float]) -> tuple[float, ...]:
+    """The next rate past the edge that the best lies at; none where it lies inside, or the ladder ends."""
+    best = min(tried, key=lambda rate: tried[rate])
+    places = sorted(LADDER.index(rate) for rate in tried)
+    place = LADDER.index(best)
+    step = -1 if place == places[0] else 1 if place == places[-1] else 0
+    return (LADDER[place + step],) if step and 0 <= place + step < len(LADDER) else ()
 
 
 def compare(workshop: Workshop, preset: str, task: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Every architecture at every width: one row each, with a loss for each seed.
 
-    **Returns:** rows (architecture, layers, width, learning_rate, parameters, train, validation, loss) and failures.
+    **Returns:** rows (architecture, layers, width, learning_rate, tried, parameters, train, validation, loss) and failures;
+    `tried` has the loss after the short run of each learning rate that was tried.
     """
     grid = GRIDS[preset]
     rates, failed = best_rates(workshop, preset, task)
     jobs = [
-        _job(_config(preset, task, name, layers, width, grid["steps"], rates[name, layers], grid["seeds"]))
+        _job(_config(preset, task, name, layers, width, grid["steps"], rates[name, layers].rate, grid["seeds"]))
         for name, layers in kinds(preset)
         if (name, layers) in rates
         for width in grid["widths"][task][layers]
@@ -116,6 +174,7 @@ def compare(workshop: Workshop, preset: str, task: str) -> tuple[list[dict[str, 
                 "layers": key[1],
                 "width": key[2],
                 "learning_rate": config["learning_rate"],
+                "tried": {f"{rate:g}": _short(loss) for rate, loss in sorted(rates[key[:2]].tried.items())},
                 "parameters": result["parameters"],
                 "train": [],
                 "validation": [],

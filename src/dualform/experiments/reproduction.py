@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dualform.errors import require
+from dualform.experiments.protocol import combined, protocol
 from dualform.training import Job, Row, Run, sweep
 from dualform.training.run import versions
 from dualform.training.sweep import Backend
@@ -87,7 +88,8 @@ class Experiment:
 class Workshop:
     """Where experiments run: a folder of sweeps that they share, so that two figures of one data set train once.
 
-    - folder: results are in `folder/<name>`, the sweeps' runs in `folder/sweeps/<sweep>`.
+    - folder: results are in `folder/<name>`, the sweeps' runs in `folder/sweeps/<sweep>-<digest>`, the digest that of the
+      protocol of their jobs: runs that other code has made are not read back, but made anew beside them.
     - workers, backend: as of `training.sweep`.
     - on_row: called with the sweep's name and what `training.sweep` tells.
     - spent: seconds of all runs that were asked for, whenever they ran, as if one after the other.  waited: seconds for them.
@@ -100,15 +102,16 @@ class Workshop:
     spent: float = 0.0
     waited: float = 0.0
 
-    def runs(self, name: str) -> Path:
-        """The folder of one sweep."""
-        return self.folder / "sweeps" / name
+    def runs(self, name: str, jobs: Sequence[Job]) -> Path:
+        """The folder of one sweep, for the code that its jobs now are."""
+        made_by = {function: combined(protocol(function)) for function in {job.function for job in jobs}}
+        return self.folder / "sweeps" / f"{name}-{combined(made_by)[:8]}"
 
     def sweep(self, name: str, jobs: Sequence[Job]) -> list[Row]:
         """The rows of one sweep, from disk where they are done."""
         begin = time.monotonic()
         note = lambda row, done, total: self.on_row(name, row, done, total)
-        rows = sweep(jobs, self.runs(name), workers=self.workers, backend=self.backend, on_row=note)
+        rows = sweep(jobs, self.runs(name, jobs), workers=self.workers, backend=self.backend, on_row=note)
         self.spent += sum(row.seconds for row in rows)
         self.waited += time.monotonic() - begin
         return rows
