@@ -1,7 +1,7 @@
 """How well a language model predicts long text, by policy and by how many states are kept; and TOVA against the others.
 
 Passages are spread evenly over the text, each read from its own beginning, token by token: what a policy has dropped is gone for
-all that follows. Intervals are of 95%, from the passages' spread; differences are paired, passage by passage, in nats a token.
+all that follows. Intervals are of 95%, from the passages' spread by Student's t; differences are paired, passage by passage, in nats a token.
 
 The text of the report is Moby Dick:
 
@@ -110,7 +110,7 @@ def gap(a: Perplexity, b: Perplexity) -> Perplexity:
 
 def nats(found: Perplexity) -> str:
     """A difference with its interval."""
-    value, low, high = (math.log(each) for each in (found.value, found.low, found.high))
+    value, low, high = found.nats
     return f"{value:.4f} ({low:.4f} to {high:.4f})"
 
 

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax.random as jr
 
 import dualform
+from dualform.experiments.protocol import changed_since
 from dualform.mixers import registry
 from dualform.mixers.card import card
 from dualform.models import published
@@ -109,18 +110,36 @@ def demoted(markdown: str) -> str:
 
 
 def reproductions(folder: Path) -> tuple[str, dict[str, str]]:
-    """Every stored result of `dualform reproduce`: the page's text, and its pictures as SVG by their file's name."""
+    """Every stored result of `dualform reproduce`: the page's text, and its pictures as SVG by their file's name.
+
+    A result that other code than this version's has made is refused: its part says what changed and how to make it anew.
+    """
     place = {name: i for i, name in enumerate(ORDER)}
     paths = sorted(folder.glob("*.json"), key=lambda path: (place.get(path.stem, len(ORDER)), path.stem))
     texts, pictures = [], {}
     for path in paths:
         record, shown = read_record(path), []
+        if changed := changed_since(record):
+            texts.append(refusal(path.stem, record, changed))
+            continue
         for i, (figure, caption) in enumerate(figures_of(record)):
             name = f"{path.stem}-{i + 1}.svg"
             pictures[name] = svg(figure, "white")  # white, so that it can be read on a dark page
             shown.append(f"![{escaped(record['title'])}, picture {i + 1}]({PICTURES}/{name})\n\n*{escaped(caption)}*")
         texts.append(reproduction(path.stem, record, shown))
     return "\n\n".join(texts) or "No result is stored in this version; run the commands above.", pictures
+
+
+def refusal(name: str, record: Mapping[str, Any], changed: Sequence[str]) -> str:
+    """What stands in the place of a result that is older than its code: no number of it."""
+    return "\n\n".join(
+        [
+            f"## {escaped(record['title'])} {{ #{name} }}",
+            f"**Stale.** The stored result is not shown: since it was made, this has changed: {escaped(', '.join(changed))}. "
+            "Make it anew with",
+            f"<code>{escaped(record['command'])} --store docs/reproductions</code>",
+        ]
+    )
 
 
 def reproduction(name: str, record: Mapping[str, Any], pictures: Sequence[str]) -> str:

@@ -79,6 +79,18 @@ def test_low_rank_is_exact_and_the_least(weight, rank, getkey):
     assert (found.least_memory, found.least_forget) == (memory, r_c)
 
 
+@pytest.mark.parametrize("weight", ["w_v", "w_k", "w_q"])
+@pytest.mark.parametrize("least", [1e-2, 1e-4, 1e-8])
+def test_a_weak_direction_is_kept(weight, least, getkey):
+    """A singular value far above rounding, however small, is no missing rank: all units are built, and the error is rounding."""
+    weights = {name: of_rank(getkey(), 4, 4, 4) for name in ("w_v", "w_k", "w_q")}
+    left, _, right = np.linalg.svd(np.asarray(weights[weight]))
+    weights[weight] = jnp.asarray(left @ np.diag([1.0, 0.7, 0.5, least]) @ right)
+    found = construct.build(LinearAttention(**weights), "low_rank").certificate
+    assert found.error <= EXACT
+    assert (found.memory_units, found.forget_units, found.readout_units) == (10, 4, 10)
+
+
 @pytest.mark.parametrize("shared", [0, 1, 2])
 def test_low_rank_counts_what_two_subspaces_share(shared, getkey):
     """Rank-2 values and keys in d = 5 that share a space of dimension c take 4 - c (c - 1) / 2 memory units."""

@@ -13,6 +13,7 @@ import pytest
 from dualform.errors import FileError
 from dualform.mixers import registry
 from dualform.models import published
+from tests.experiments.test_protocol import planted
 from tests.reports.records import record
 from tests.reports.test_page import HOSTILE
 
@@ -134,6 +135,20 @@ def test_reproductions_in_the_papers_order(hooks: ModuleType, tmp_path: Path):
     assert re.findall(r"\]\((.*?)\)", text) == [f"{hooks.PICTURES}/{name}" for name in pictures]
     assert list(pictures) == ["table3-1.svg", "table3-2.svg", "fig1-1.svg", "fig1-2.svg", "in-context-1.svg"]
     assert all(picture.startswith("<svg") for picture in pictures.values())
+
+
+def test_a_stale_reproduction_is_refused(hooks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """When code that made a result changes, the page shows no number and no picture of it, but how to make it anew."""
+    for name in ("fig1", "fig4"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(record(name, text=f"of {name}")))
+    (tmp_path / "table4.json").write_text(json.dumps({**record("table4"), "protocol": None}))
+    text, _ = hooks.reproductions(tmp_path)
+    assert text.count("**Stale.**") == 1 and text.count("| number |") == 2
+    planted(monkeypatch, "dualform.experiments.evidence", r"int\(value\)", "round(value)")
+    text, pictures = hooks.reproductions(tmp_path)
+    assert not pictures and "0.0675" not in text and "**Reproduced" not in text and text.count("**Stale.**") == 3
+    assert "dualform.experiments.evidence" in text
+    assert "<code>dualform reproduce of fig1 --store docs/reproductions</code>" in text
 
 
 def test_reproductions_are_text(hooks: ModuleType, tmp_path: Path):

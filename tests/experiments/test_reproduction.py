@@ -9,7 +9,7 @@ import pytest
 from dualform.arrays import count_parameters
 from dualform.cli import main
 from dualform.errors import InputError
-from dualform.experiments import fig3, fig4, results
+from dualform.experiments import fig3, fig4, in_context, results, table3
 from dualform.experiments.architectures import (
     ARCHITECTURES,
     Training,
@@ -17,12 +17,15 @@ from dualform.experiments.architectures import (
     train,
     training_from,
 )
+from dualform.experiments.protocol import changed_since
 from dualform.experiments.reproduction import (
     Experiment,
     Findings,
     Workshop,
+    as_expected,
     at_least,
     at_most,
+    diverged,
     ours_alone,
     rate_interval,
     reproduce,
@@ -31,6 +34,7 @@ from dualform.experiments.reproduction import (
 )
 from dualform.experiments.scaling import _needed, _steps_to
 from dualform.training import Job
+from tests.experiments.test_protocol import planted
 
 
 def test_outcomes():
@@ -41,15 +45,81 @@ def test_outcomes():
     assert at_least("a", None, 3.0, 2.0, "").outcome == "met" and at_least("a", None, 1.0, 2.0, "").outcome == "differs"
     assert within("a", 1.0, 1.1, 0.2, "").outcome == "met" and within("a", 1.0, 1.3, 0.2, "").outcome == "differs"
     assert within("a", 1.0, float("nan"), 0.2, "").outcome == "differs"
+    expected = as_expected("a", 1.0, 1.1, 0.2, "")
+    assert (expected.outcome, expected.paper, expected.expected) == ("met", None, 1.0)
+    assert as_expected("a", 1.0, 1.3, 0.2, "", paper=1.3).outcome == "differs"
+    assert at_most("a", 1.0, 0.5, 2.0, "", alike=False).outcome == "met"
 
 
 def test_verdicts():
     """One number that differs, or one run that failed, is enough; without them, one that is better."""
     met, better = at_most("a", None, 1.0, 2.0, ""), at_most("a", 1.0, 0.5, 2.0, "")
     differs, alone = at_most("a", None, 3.0, 2.0, ""), ours_alone("a", 1.0, "")
-    verdict = lambda numbers, failed=(): verdict_of(Findings(numbers, {}, 1, failed=failed))
+    verdict = lambda numbers, failed=(), beyond=False: verdict_of(Findings(numbers, {}, 1, failed=failed), beyond)
     assert verdict([met, alone]) == "reproduced" and verdict([met, better]) == "better"
     assert verdict([better, differs]) == "differs" and verdict([better], ["x: killed"]) == "differs"
+
+
+def test_nothing_compared_is_nothing_reproduced():
+    """Without a comparison, and where the paper has no such result, the verdict is that it is ours alone; failing decides."""
+    met, alone, differs = at_most("a", None, 1.0, 2.0, ""), ours_alone("a", 1.0, ""), at_most("a", None, 3.0, 2.0, "")
+    verdict = lambda numbers, failed=(), beyond=False: verdict_of(Findings(numbers, {}, 1, failed=failed), beyond)
+    assert verdict([]) == verdict([alone]) == verdict([met, alone], beyond=True) == "ours alone"
+    assert verdict([met, differs], beyond=True) == verdict([alone], ["x: killed"]) == verdict([], ["x"], True) == "differs"
+    assert results.RESULTS["scaling"].beyond and results.RESULTS["in-context"].beyond
+
+
+def test_a_training_that_diverged_has_failed():
+    """A loss that is no number, stored as a word or not, is a failure with its run's name; a finite one is none."""
+    good = ({"architecture": "gru", "width": 4}, {"train_loss": 0.1, "validation_loss": 0.2, "seed": 0})
+    bad = ({"architecture": "gru", "width": 4}, {"train_loss": "nan", "validation_loss": 0.2, "seed": 1})
+    assert diverged([good]) == [] and diverged([good, bad]) == ["architecture gru, width 4, seed 1: training diverged."]
+
+
+def test_a_rate_at_an_edge_widens_the_grid():
+    """The search goes on until worse rates stand on both sides, past what diverges, and no further than its ladder."""
+    best = {("up", 1): 3e-2, ("inside", 1): 1e-2, ("down", 2): 1e-5, ("off", 1): 1e-9}
+    asked = []
+
+    def losses_at(wanted):
+        asked.append(wanted)
+        loss = lambda kind, rate: np.inf if rate >= 0.1 else abs(np.log(rate / best[kind]))
+        return {kind: {rate: loss(kind, rate) for rate in rates} for kind, rates in wanted.items()}, []
+
+    chosen, failed = fig4.widened(list(best), losses_at)
+    assert not failed and {kind: found.rate for kind, found in chosen.items()} == best | {("off", 1): fig4.LADDER[0]}
+    assert [kind for kind, found in chosen.items() if not found.inside] == [("off", 1)]
+    assert asked[0][("inside", 1)] == fig4.RATES and all(("inside", 1) not in wanted for wanted in asked[1:])
+    tried = {f"{rate:g}": loss for rate, loss in chosen["off", 1].tried.items()}
+    row = {"architecture": "gru", "layers": 1, "learning_rate": fig4.LADDER[0], "tried": tried}
+    inside = row | {"learning_rate": 1e-4}
+    assert fig4._at_an_edge([row, row, inside], "A") == ["A, GRU, 1 layer(s)"]
+
+
+def _trained(name: str, best: float) -> dict:
+    return {"architecture": name, "layers": 1, "width": 16, "errors": [best, 2 * best], "best": best}
+
+
+@pytest.mark.parametrize("name", [name for name, _ in table3.KINDS if name != "gru"])
+def test_no_cell_that_can_passes_as_the_gru(name):
+    """A trained cell that can be attention, put in the GRU's place, is not told apart; one that is far worse is."""
+    others = [_trained(other, 0.01 * (i + 1)) for i, other in enumerate(dict(table3.KINDS)) if other != "gru"]
+    found = {row["architecture"]: row["best"] for row in others}
+    assert table3.gru_apart([*others, _trained("gru", found[name])]).outcome == "differs"
+    assert table3.gru_apart([*others, _trained("gru", 4 * max(found.values()))]).outcome == "met"
+    assert table3.gru_apart([]).outcome == "differs"
+
+
+def test_a_stack_that_did_not_learn_decides():
+    """One seed of one stack that ends above one step of gradient descent differs, and so does a guess at recall."""
+    steps = [{"steps": 1, "loss": 0.09}, {"steps": 2, "loss": 0.04}]
+    stack = {"mixer": "linear_attention", "layers": 2, "parameters": 1, "loss": [0.05, 0.06]}
+    outcomes = lambda numbers: [number.outcome for number in numbers]
+    assert outcomes(in_context.depth_numbers([stack], steps)) == ["met", "ours alone"]
+    assert outcomes(in_context.depth_numbers([stack | {"loss": [0.05, 0.33]}], steps)) == ["differs", "ours alone"]
+    recall = {"mixer": "gru", "parameters": 1, "accuracy": [0.9, 0.5], "standard_error": [0.01, 0.01]}
+    assert outcomes(in_context.recall_numbers([recall], 0.17)) == ["met"]
+    assert outcomes(in_context.recall_numbers([recall | {"accuracy": [0.9, 0.18]}], 0.17)) == ["differs"]
 
 
 def test_rate_interval():
@@ -68,6 +138,7 @@ def test_a_record_is_kept(tmp_path):
     )
     record = reproduce("one", experiment, "quick", Workshop(tmp_path))
     assert record["verdict"] == "better" and record["command"] == "dualform reproduce one --preset quick"
+    assert changed_since(record) == [] and __name__ in record["protocol"]["modules"]
     assert json.loads((tmp_path / "one" / "result.json").read_text()) == json.loads(json.dumps(record))
     with pytest.raises(InputError, match="no preset 'huge'; there are quick, full"):
         reproduce("one", experiment, "huge", Workshop(tmp_path))
@@ -83,10 +154,18 @@ def test_a_sweep_may_be_called_as_its_result(tmp_path):
 
     workshop = Workshop(tmp_path, backend="here")
     first, again = (reproduce("one", Experiment("t", (), run), "quick", workshop) for _ in range(2))
-    assert (tmp_path / "one" / "result.json").exists() and (workshop.runs("one") / "table.csv").exists()
+    assert (tmp_path / "one" / "result.json").exists() and (workshop.runs("one", [job]) / "table.csv").exists()
     assert first["numbers"] == again["numbers"] and first["numbers"][0]["ours"] == 2
-    stored = json.loads((workshop.runs("one") / "a" / "result.json").read_text())["seconds"]
+    stored = json.loads((workshop.runs("one", [job]) / "a" / "result.json").read_text())["seconds"]
     assert again["seconds"] >= stored
+
+
+def test_runs_of_other_code_are_not_read_back(tmp_path, monkeypatch):
+    """A job whose code has changed is run again, beside what the old code made."""
+    workshop, job = Workshop(tmp_path, backend="here"), Job("a", "tests.training.sweep_jobs:double", {"x": 1})
+    before = workshop.runs("one", [job])
+    planted(monkeypatch, "tests.training.sweep_jobs", r"2 \*", "3 *")
+    assert workshop.runs("one", [job]) != before and workshop.runs("one", [job]).parent == before.parent
 
 
 def test_an_unknown_name_lists_the_known(capsys, tmp_path):

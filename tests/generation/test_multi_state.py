@@ -162,6 +162,20 @@ def test_a_prompt_at_once_is_one_choice():
     )
 
 
+@pytest.mark.parametrize("states", [1, 2, 5, 6, 7])
+@pytest.mark.parametrize("name", ["h2o", "h2o-layer"])
+def test_half_of_h2o_is_rounded_up(name, states):
+    """The newest half of an odd number of states is the larger one, though every older token has had more attention."""
+    positions = jnp.broadcast_to(jnp.arange(states + 1), (2, states + 1))
+    older_first = jnp.broadcast_to(jnp.arange(states + 1, 0, -1.0), (2, states + 1))
+    seen = Seen(jnp.zeros((2, 1, states + 1)), older_first, positions, jnp.array(states), states, False)
+    priority, _ = policy(name).step(seen)
+    safe = np.flatnonzero(np.isinf(np.asarray(priority[0]))).tolist()
+    assert safe == list(range(states + 1 - (states + 1) // 2, states + 1))
+    # The first that is dropped is the newest of the others: of older tokens each has had more attention.
+    assert dropped_first(priority, positions).tolist() == 2 * [safe[0] - 1]
+
+
 def test_published_versions_differ():
     """At once and token by token, per layer and per head, with the newest kept or not: each is another policy."""
     ends = {name: places(jax.tree.map(lambda a: a[-1], history(name)[1]), 0) for name in rules(STATES)}

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from dualform.experiments.protocol import protocol
+
 
 def weights(n: int, m: int, d: int = 2) -> dict[str, Any]:
     """The weights of a gated RNN as a record holds them, the first half of its units at 1."""
@@ -108,13 +110,13 @@ DATA: dict[str, dict[str, Any]] = {
         "depth": {
             "steps": [{"steps": 1, "rate": 0.07, "loss": 0.0946}, {"steps": 2, "rate": 0.07, "loss": 0.06}],
             "stacks": [
-                {"mixer": "gated_rnn", "layers": layers, "loss": 0.09 / layers, "standard_error": 1e-3}
+                {"mixer": "gated_rnn", "layers": layers, "loss": [0.09 / layers, 0.1], "standard_error": [1e-3, 1e-3]}
                 for layers in (1, 2)
             ],
         },
         "recall": {
             "chance": 0.17,
-            "mixers": [{"mixer": "lstm", "accuracy": 0.4, "standard_error": 0.01}],
+            "mixers": [{"mixer": "lstm", "accuracy": [0.4, 0.5], "standard_error": [0.01, 0.01]}],
         },
     },
 }
@@ -125,7 +127,8 @@ PICTURES = {"table3": 2, "fig1": 2, "fig2": 3, "fig3": 2}
 
 
 def record(name: str, data: dict[str, Any] | None = None, text: str = "text") -> dict[str, Any]:
-    """A whole record; `text` stands wherever a record holds words."""
+    """A whole record, of this version's code; `text` stands wherever a record holds words."""
+    functions = ["dualform.experiments.evidence:count"]
     number = {"name": text, "paper": None, "ours": 0.0675, "rule": text, "outcome": "met"}
     return {
         "name": name,
@@ -141,4 +144,5 @@ def record(name: str, data: dict[str, Any] | None = None, text: str = "text") ->
         "failed": [text],
         "seconds": 90.5,
         "versions": {"python": text},
+        "protocol": {"functions": functions, "modules": protocol(*functions)},
     }

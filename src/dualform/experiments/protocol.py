@@ -24,28 +24,26 @@ _JOB = re.compile(r"\w+(\.\w+)+:\w+")
 _ALL = "*"
 
 
-def protocol(function: str) -> dict[str, str]:
-    """By module, a digest of what the function reaches there.
+def protocol(*functions: str) -> dict[str, str]:
+    """By module, a digest of what the functions reach there.
 
     A digest is over the syntax: comments, docstrings and layout do not change it.
 
-    **Arguments:** function: "module:name", of any module.
+    **Arguments:** functions: "module:name", of any module.
 
     **Raises:** `InputError` where there is no such module.
 
         >>> sorted(protocol("dualform.experiments.evidence:count"))
         ['dualform.experiments.evidence']
     """
-    root, _, name = function.partition(":")
+    waiting = [tuple(function.split(":", 1)) for function in functions]
+    roots, seen = {module for module, _ in waiting}, set()
     reached: dict[str, dict[int, ast.stmt]] = {}
-    seen, waiting = set(), [(root, name)]
     while waiting:
-        if (at := waiting.pop()) in seen:
+        where, name = at = waiting.pop()
+        if at in seen or not (where in roots or _within(where)):
             continue
         seen.add(at)
-        where, name = at
-        if where != root and not _within(where):
-            continue
         module = _module(source(where))
         for statement in module.defining(name):
             reached.setdefault(where, {})[statement.lineno] = statement
@@ -64,12 +62,14 @@ def combined(protocols: Mapping[str, str]) -> str:
 def changed_since(record: Mapping[str, Any]) -> list[str]:
     """The modules that are no longer those that made a record; none where it is current.
 
-    **Returns:** names of modules; ["nothing that says which code made it"] for a record without a protocol.
+    **Returns:** names of modules; for a record without a protocol, words that say so.
+
+    **Raises:** `InputError` where a module that made it is no more.
     """
     made = record.get("protocol")
-    if not isinstance(made, Mapping) or not {"function", "modules"} <= set(made):
-        return ["nothing that says which code made it"]
-    now, then = protocol(made["function"]), made["modules"]
+    if not isinstance(made, Mapping) or not {"functions", "modules"} <= set(made):
+        return ["what made it, which it does not say"]
+    now, then = protocol(*made["functions"]), made["modules"]
     return sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
 
 

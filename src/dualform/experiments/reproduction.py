@@ -14,7 +14,7 @@ from dualform.training.run import versions
 from dualform.training.sweep import Backend
 
 Outcome: TypeAlias = Literal["met", "better", "differs", "ours alone"]
-Verdict: TypeAlias = Literal["reproduced", "better", "differs"]
+Verdict: TypeAlias = Literal["reproduced", "better", "differs", "ours alone"]
 PRESETS = ("quick", "full")
 
 
@@ -24,6 +24,7 @@ class Number:
 
     - name: what it is.  paper, ours: numbers, or words where the paper has words; None where the paper has none.
     - rule: what was allowed, and why.  outcome: how it came out under that rule.
+    - expected: what a formula or a construction of ours gives, None where there is none. It is not the paper's.
     """
 
     name: str
@@ -31,12 +32,16 @@ class Number:
     ours: float | int | str
     rule: str
     outcome: Outcome
+    expected: float | int | str | None = None
 
 
-def at_most(name: str, paper: float | None, ours: float, limit: float, why: str) -> Number:
-    """A number that should be small: met at or below `limit`, better where it is also below the paper's."""
+def at_most(name: str, paper: float | None, ours: float, limit: float, why: str, *, alike: bool = True) -> Number:
+    """A number that should be small: met at or below `limit`, better where it is also below the paper's.
+
+    **Arguments:** alike: whether ours was made as the paper's was; only then can it be better.
+    """
     good = ours <= limit
-    better = good and paper is not None and ours < paper
+    better = good and alike and paper is not None and ours < paper
     return Number(
         name, paper, ours, f"at most {limit:.3g}: {why}", "better" if better else "met" if good else "differs"
     )
@@ -49,14 +54,23 @@ def at_least(name: str, paper: float | None, ours: float, limit: float, why: str
 
 def within(name: str, paper: float, ours: float, tolerance: float, why: str) -> Number:
     """A number that should be the paper's: met within `tolerance`, absolute."""
-    return Number(
-        name, paper, ours, f"within {tolerance:.2g}: {why}", "met" if abs(ours - paper) <= tolerance else "differs"
-    )
+    return Number(name, paper, ours, f"within {tolerance:.2g}: {why}", _near(ours, paper, tolerance))
 
 
-def ours_alone(name: str, ours: float | int | str, why: str) -> Number:
-    """A number that the paper does not have."""
-    return Number(name, None, ours, why, "ours alone")
+def as_expected(
+    name: str, expected: float, ours: float, tolerance: float, why: str, *, paper: float | str | None = None
+) -> Number:
+    """A number that should be what a formula of ours gives: met within `tolerance` of it, absolute; the paper's is shown."""
+    return Number(name, paper, ours, f"within {tolerance:.2g}: {why}", _near(ours, expected, tolerance), expected)
+
+
+def _near(ours: float, target: float, tolerance: float) -> Outcome:
+    return "met" if abs(ours - target) <= tolerance else "differs"
+
+
+def ours_alone(name: str, ours: float | int | str, why: str, *, expected: float | int | str | None = None) -> Number:
+    """A number that the paper does not have, and that decides nothing."""
+    return Number(name, None, ours, why, "ours alone", expected)
 
 
 @dataclass(frozen=True)
@@ -77,11 +91,20 @@ class Findings:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One table or figure: its title, what the paper leaves open (what, our choice), and how to make it."""
+    """One table or figure: its title, what the paper leaves open (what, our choice), and how to make it.
+
+    beyond: whether the paper has nothing of the kind, so that there is nothing to reproduce.
+    """
 
     title: str
     unknowns: Sequence[tuple[str, str]]
     run: Callable[["Workshop", str], Findings]
+    beyond: bool = False
+
+    @property
+    def function(self) -> str:
+        """ "module:name" of the function that makes it, or of the one that holds it."""
+        return f"{self.run.__module__}:{self.run.__qualname__.partition('.')[0]}"
 
 
 @dataclass
@@ -123,31 +146,53 @@ def results_of(rows: Sequence[Row]) -> tuple[list[tuple[dict[str, Any], dict[str
     return done, [f"{row.name}: {row.reason}" for row in rows if row.status == "failed"]
 
 
-def verdict_of(findings: Findings) -> Verdict:
-    """*differs* where any number does or a run failed, else *better* where any is, else *reproduced*."""
-    outcomes = {number.outcome for number in findings.numbers}
-    if "differs" in outcomes or findings.failed:
+def diverged(done: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
+    """Of trainings that ended, what to say of each whose loss is no number: it failed at its job, as a run that broke did."""
+    said = []
+    for config, result in done:
+        losses = [float(result.get(name, 0.0)) for name in ("train_loss", "validation_loss")]
+        if not all(math.isfinite(loss) for loss in losses):
+            what = ", ".join(f"{name} {config[name]}" for name in ("architecture", "layers", "d", "width") if name in config)
+            said.append(f"{what}, seed {result.get('seed')}: training diverged.")
+    return said
+
+
+def verdict_of(findings: Findings, beyond: bool = False) -> Verdict:
+    """The verdict of a result.
+
+    *differs* where any number does or a run failed; else *ours alone* where nothing was compared, or the paper has no such
+    result; else *better* where any number is; else *reproduced*.
+
+    **Arguments:** beyond: as of `Experiment`.
+    """
+    compared = {number.outcome for number in findings.numbers} - {"ours alone"}
+    if "differs" in compared or findings.failed:
         return "differs"
-    return "better" if "better" in outcomes else "reproduced"
+    if beyond or not compared:
+        return "ours alone"
+    return "better" if "better" in compared else "reproduced"
 
 
 def reproduce(name: str, experiment: Experiment, preset: str, workshop: Workshop) -> dict[str, Any]:
     """Run one experiment and keep its record in `folder/<name>/result.json`.
 
     **Returns:** the record: name, title, preset, command, verdict, why, numbers, unknowns, data, seeds, failed, seconds (of
-    all runs together, as if one after the other), versions.
+    all runs together, as if one after the other), versions, protocol (the functions that made it, and by module a digest of
+    the code that they reach: `protocol.protocol`).
 
     **Raises:** `InputError` for an unknown preset; what the experiment raises.
     """
     require(preset in PRESETS, f"there is no preset {preset!r}; there are {', '.join(PRESETS)}.")
     begin, workshop = time.monotonic(), replace(workshop, spent=0.0, waited=0.0)
+    functions = (experiment.function, f"{__name__}:{verdict_of.__name__}")
+    made_by = protocol(*functions)  # of the code that is about to run, not of what it is edited to meanwhile
     findings = experiment.run(workshop, preset)
     record = {
         "name": name,
         "title": experiment.title,
         "preset": preset,
         "command": f"dualform reproduce {name} --preset {preset}",
-        "verdict": verdict_of(findings),
+        "verdict": verdict_of(findings, experiment.beyond),
         "why": findings.why,
         "numbers": [asdict(number) for number in findings.numbers],
         "unknowns": [list(one) for one in experiment.unknowns],
@@ -156,6 +201,7 @@ def reproduce(name: str, experiment: Experiment, preset: str, workshop: Workshop
         "failed": list(findings.failed),
         "seconds": time.monotonic() - begin - workshop.waited + workshop.spent,
         "versions": versions(),
+        "protocol": {"functions": functions, "modules": made_by},
     }
     run = Run.create(workshop.folder / name, {"result": name, "preset": preset})
     run.write_json("result.json", record)

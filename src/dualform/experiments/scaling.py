@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from dualform.experiments.reproduction import Experiment, Findings, Workshop, ours_alone, results_of
+from dualform.experiments.reproduction import Experiment, Findings, Workshop, diverged, ours_alone, results_of
 from dualform.training import Job
 
 GRIDS: dict[str, dict[str, Any]] = {
@@ -104,11 +104,12 @@ def _run(workshop: Workshop, preset: str) -> Findings:
         "Students are trained by AdamW alone; steps and times are of those with twice the compact construction's units. "
         "Milliseconds are a wall clock beside other jobs, compilation included: an order of magnitude."
     )
-    return Findings(numbers, {"rows": rows, "widths": widths}, grid["seeds"], why, failed)
+    return Findings(numbers, {"rows": rows, "widths": widths}, grid["seeds"], why, [*failed, *diverged(done)])
 
 
 SCALING = Experiment(
     "Beyond the paper: scaling with the width of the attention",
     (("everything", "the paper has d = 4 and d = 6 alone"),),
     _run,
+    beyond=True,
 )

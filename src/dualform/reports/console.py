@@ -27,7 +27,7 @@ from dualform.reports.memory import labels, percent
 from dualform.training import Row as SweepRow
 
 OUTCOME = {"met": "green", "better": "bold green", "differs": "yellow", "ours alone": "dim"}
-VERDICT = {"reproduced": "green", "better": "green", "differs": "yellow"}
+VERDICT = {"reproduced": "green", "better": "green", "differs": "yellow", "ours alone": "dim"}
 WIDE = 120
 """Columns of a terminal from which on the list of mixers says where each is from."""
 STYLE = {"identified": "green", "function only": "yellow", "not identified": "red"}
@@ -139,12 +139,12 @@ class Console:
     def reproduction(self, record: Mapping[str, Any], page: Path) -> None:
         """The numbers of one result beside the paper's, the verdict, and where the report is."""
         table = Table("", title_justify="left")
-        for name in ("paper", "ours"):
+        for name in ("paper", "by formula", "ours"):
             table.add_column(name, justify="right")
         table.add_column("outcome")
         for entry in record["numbers"]:
             style = OUTCOME[entry["outcome"]]
-            cells = (_cell(entry["paper"]), _cell(entry["ours"]))
+            cells = (_cell(entry["paper"]), _cell(entry.get("expected")), _cell(entry["ours"]))
             table.add_row(escape(entry["name"]), *cells, f"[{style}]{entry['outcome']}[/]")
         self.console.print(table)
         for reason in record["failed"]:
@@ -305,7 +305,8 @@ class Console:
         above = ""
         if full is not None and full is not found:
             gap = Perplexity.of(found.losses - full.losses)
-            above = f"{math.log(gap.value):.3f} ({math.log(gap.low):.3f} to {math.log(gap.high):.3f})"
+            value, low, high = gap.nats
+            above = f"{value:.3f} ({low:.3f} to {high:.3f})"
         interval = f"{found.low:.2f} to {found.high:.2f}"
         self.console.print(f"{policy:<14}{kept:>8}{found.value:>12.2f}  {interval:<20}{above:<20}", highlight=False)
 

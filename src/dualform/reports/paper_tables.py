@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dualform.experiments.architectures import ARCHITECTURES
 from dualform.experiments.evidence import MEANING, PAPER
 from dualform.reports.figures import INK, OTHER, STUDENT, TEACHER, matrix, style
-from dualform.reports.series import LOOKS, MARKERS, PALETTE, beside, finite
+from dualform.reports.series import LOOKS, MARKERS, PALETTE, beside, finite, mean_and_range
 
 SCORES = ("relative_loss", "kv_score", "q_score", "polynomial_distance")
 
@@ -218,8 +218,8 @@ def beyond(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     """Beyond the paper: learned learning rates, depth against steps of gradient descent, associative recall."""
     panels = {
         "learning_rates": (_learned_rates, "the learning rate that a network learned against the best one"),
-        "depth": (_depth, "stacks beside 1, 2, ... steps of gradient descent (dotted)"),
-        "recall": (_recall, "associative recall, two standard errors, chance dotted"),
+        "depth": (_depth, "stacks beside 1, 2, ... steps of gradient descent (dotted), mean and range of the seeds"),
+        "recall": (_recall, "associative recall, every seed a point, chance dotted"),
     }
     found = [name for name in panels if data.get(name)]
     if not found:
@@ -252,15 +252,12 @@ def _depth(axes, found: Mapping[str, Any]) -> None:
     for mixer in dict.fromkeys(row["mixer"] for row in found["stacks"]):
         rows = sorted((row for row in found["stacks"] if row["mixer"] == mixer), key=lambda row: row["layers"])
         colour, marker = LOOKS.get(mixer, (OTHER, "."))
-        bars = [2 * row["standard_error"] for row in rows]
-        axes.errorbar(
+        mean_and_range(
+            axes,
             [row["layers"] for row in rows],
             [row["loss"] for row in rows],
-            yerr=bars,
             color=colour,
             marker=marker,
-            ms=5,
-            lw=1.2,
             label=ARCHITECTURES.get(mixer, mixer),
         )
     axes.set_xticks(sorted({row["layers"] for row in found["stacks"]}))
@@ -272,7 +269,7 @@ def _recall(axes, found: Mapping[str, Any]) -> None:
     rows = found["mixers"]
     for place, row in enumerate(rows):
         colour, marker = LOOKS.get(row["mixer"], (OTHER, "."))
-        axes.errorbar([place], [row["accuracy"]], yerr=[2 * row["standard_error"]], color=colour, marker=marker, ms=6)
+        beside(axes, place, row["accuracy"], color=colour, marker=marker, s=30)
     axes.axhline(found["chance"], color=INK, lw=0.9, ls=":")
     axes.set_ylim(0, 1.04)
     names = [str(ARCHITECTURES.get(row["mixer"], row["mixer"])) for row in rows]

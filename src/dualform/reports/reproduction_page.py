@@ -96,11 +96,21 @@ def reasons(record: Mapping[str, Any]) -> list[str]:
 
 
 def numbers_table(record: Mapping[str, Any]) -> Table:
-    """Every number beside the paper's, with how it came out and what was allowed."""
+    """Every number beside the paper's, with how it came out and what was allowed; what a formula of ours gives has a column."""
+    theory = any(row.get("expected") is not None for row in record["numbers"])
     rows = [
-        [row["name"], shown(row["paper"]), shown(row["ours"]), row["outcome"], row["rule"]] for row in record["numbers"]
+        [
+            row["name"],
+            shown(row["paper"]),
+            *([shown(row.get("expected"))] if theory else []),
+            shown(row["ours"]),
+            row["outcome"],
+            row["rule"],
+        ]
+        for row in record["numbers"]
     ]
-    return Table(["number", "paper", "ours", "outcome", "what is allowed, and why"], rows, numeric=[1, 2])
+    head = ["number", "paper", *(["by formula"] if theory else []), "ours", "outcome", "what is allowed, and why"]
+    return Table(head, rows, numeric=[1, 2, 3] if theory else [1, 2])
 
 
 def unknowns_table(record: Mapping[str, Any]) -> Table:
@@ -155,8 +165,9 @@ def summary_page(records: Sequence[Mapping[str, Any]]) -> str:
     """
     require(len(records) > 0, "there is no result to sum up; make one with `dualform reproduce`.")
     verdicts = Counter(record["verdict"] for record in records)
-    verdict = next((name for name in ("differs", "better") if verdicts[name]), "reproduced")
-    said = ", ".join(f"{verdicts[name]} {name}" for name in ("reproduced", "better", "differs") if verdicts[name])
+    verdict = next((name for name in ("differs", "better", "reproduced") if verdicts[name]), "ours alone")
+    order = ("reproduced", "better", "differs", "ours alone")
+    said = ", ".join(f"{verdicts[name]} {name}" for name in order if verdicts[name])
     table = Table(
         ["result", "verdict", "met", "better", "differ", "runs failed", "seeds", "time", "title"],
         [_summary_row(record) for record in records],
