@@ -46,6 +46,22 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {packages}."
 
 
+def verdict(met: bool) -> str:
+    """The word behind a goal."""
+    return "met" if met else "**missed**"
+
+
+def against(fastest: Mapping[str, tuple[float, str]], goal: float) -> str:
+    """How many times faster than the fastest peer of each kind, the goal, and whether it is met.
+
+    **Arguments:** fastest: by kind, (times faster, the peer's name).
+    """
+    return "; ".join(
+        f"{value:.2f} times faster than {name} (the fastest {kind}; goal {goal:g}: {verdict(value >= goal)})"
+        for kind, (value, name) in fastest.items()
+    )
+
+
 def write(path: str | None, title: str, command: str, paragraphs: Sequence[str]) -> str:
     """The report as Markdown, also written to `path` where one is given."""
     text = f"# {title}\n\nMade by `{command}` on {machine()}\n\n" + "\n\n".join(paragraphs) + "\n"

@@ -15,7 +15,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 import torch
 
-from benchmarks.alternate import alternate, ratio
+from benchmarks.alternate import alternate, ratio, verdict
 from dualform.mixers import AbstractMixer, registry
 from dualform.recurrences import diagonal, outer
 from dualform.recurrences.chunks import CHUNK
@@ -30,11 +30,6 @@ LINEAR = (
     *("causal_convolution", "local_attention", "lstm", "gru"),
 )
 """One registered mixer of each class whose cost is linear in time, of those that a language model would use."""
-
-
-def verdict(met: bool) -> str:
-    """The word in the last column."""
-    return "met" if met else "**missed**"
 
 
 def made(name: str, width: int, heads: int) -> AbstractMixer:

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from benchmarks import mixer_limits
-from benchmarks.alternate import alternate, ratio, write
+from benchmarks.alternate import alternate, ratio, verdict, write
 from benchmarks.mixer_peers import Comparison, Peer, comparisons
 
 PASSES = ("forward", "with gradient")
@@ -200,8 +200,8 @@ def peers_table(rows: list[Row]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        verdict = mixer_limits.verdict(row.ahead >= row.goal)
-        numbers = f"{row.theirs:.1f} | {row.ours:.1f} | {row.ahead:.2f} | {row.goal:g} | {verdict} | {row.error:.1e}"
+        met = verdict(row.ahead >= row.goal)
+        numbers = f"{row.theirs:.1f} | {row.ours:.1f} | {row.ahead:.2f} | {row.goal:g} | {met} | {row.error:.1e}"
         lines.append(f"| {row.mixer} | {row.what} | {row.peer} | {numbers} |")
     return "\n".join(lines)
 

@@ -1,7 +1,8 @@
 """How well a language model predicts long text, by policy and by how many states are kept; and TOVA against the others.
 
 Passages are spread evenly over the text, each read from its own beginning, token by token: what a policy has dropped is gone for
-all that follows. Intervals are of 95%, from the passages' spread by Student's t; differences are paired, passage by passage, in nats a token.
+all that follows. Intervals are of 95%, from the passages' spread by Student's t; differences are paired, passage by passage, in
+nats a token.
 
 The text of the report is Moby Dick:
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 
     made = {
         "<!-- mixers -->": mixers_table,
+        "<!-- held -->": held_table,
         "<!-- models -->": models_table,
         "<!-- names -->": public_names,
         "<!-- measurements -->": lambda: measurements(Path(config["docs_dir"]) / "benchmarks"),
@@ -74,6 +76,41 @@ def mixers_table() -> str:
         error = "" if each.error is None else f"{each.error:.0e}"
         whence.append(f"| `{each.name}` | {each.source} | {each.oracle} | {error} |")
     return "\n".join(what) + "\n\n" + "\n".join(whence)
+
+
+OURS = "equations"
+"""What the name of a peer holds where it was written here, from a paper's equations."""
+
+
+def held_table() -> str:
+    """What each mixer is held to: public implementations, equations that were written out here, or nothing stored."""
+    stored = oracles()
+    public = {name: sorted({peer for peer in peers if OURS not in peer}) for name, peers in stored.items()}
+    ours = [name for name, peers in stored.items() if any(OURS in peer for peer in peers)]
+    alone = [name for name in ours if not public[name]]
+    both = [name for name in ours if public[name]]
+    none = [name for name in registry() if name not in stored]
+    listed = lambda names: ", ".join(f"`{name}`" for name in names)
+    said = [
+        f"{len(stored) - len(alone)} mixers are held to stored outputs and gradients of a **public implementation**.",
+        f"{len(alone)} are held to **equations of a paper that were written out here**, in PyTorch: "
+        f"{listed(alone)}. It is a check of the code against the equations as they were read, not against others' code.",
+    ]
+    said += [f"{listed(both)}: both."] if both else []
+    said += [f"No oracle is stored of {listed(none)}."] if none else []
+    rows = ["| name | public implementation | equations written here |", "|---|---|---|"]
+    rows += [f"| `{name}` | {', '.join(public[name])} | {'yes' if name in ours else ''} |" for name in stored]
+    return " ".join(said) + "\n\n" + "\n".join(rows)
+
+
+def oracles() -> dict[str, list[str]]:
+    """Of each registered mixer, the peers that its stored oracles are from."""
+    measured = json.loads((Path(dualform.__file__).parent / "mixers" / "oracle_errors.json").read_text())["mixers"]
+    return {
+        name: [oracle["peer"] for oracle in measured[name]["oracles"].values()]
+        for name in registry()
+        if name in measured
+    }
 
 
 def models_table() -> str:

@@ -106,6 +106,18 @@ def test_public_names_are_listed(hooks: ModuleType):
         assert callable(getattr(importlib.import_module(module), name)), (module, name)
 
 
+def test_what_each_mixer_is_held_to(hooks: ModuleType):
+    """An oracle written here is not called a public implementation; every mixer is in the table or named as missing."""
+    text = hooks.held_table()
+    rows = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*?) ?\|$", text, flags=re.M)}
+    assert set(rows) | set(re.findall(r"`(\w+)`", text.split("No oracle")[-1] if "No oracle" in text else "")) == set(
+        registry()
+    )
+    assert all("equations" not in public for public, _ in rows.values()) and rows["gated_rnn"] == ("", "yes")
+    assert rows["gla"][0].startswith("fla-core") and rows["gla"][1] == ""
+    assert "`gated_rnn`" in text.split("equations of a paper")[1].split(". It is")[0]
+
+
 def test_measurements_are_put_in_whole(hooks: ModuleType, tmp_path: Path):
     """The benchmarks page holds every stored report, headings one level lower; without any it says how to make one."""
     assert "No measurement is stored" in hooks.measurements(tmp_path)

@@ -58,7 +58,11 @@ def test_a_change_of_the_protocol_is_seen(monkeypatch, module, old, new):
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
-        ("dualform.experiments.architectures", r'"""Train one network for each seed\.', '"""Train a network for every seed.'),
+        (
+            "dualform.experiments.architectures",
+            r'"""Train one network for each seed\.',
+            '"""Train a network for every seed.',
+        ),
         ("dualform.experiments.architectures", r"# compilation shared", "# in which compilation is shared"),
         ("dualform.experiments.architectures", r"\nclass Training", "\n\n\n# A comment.\nclass Training"),
         ("dualform.experiments.identification", r"0\.1", "0.2"),  # of no experiment that trains no student

@@ -65,7 +65,9 @@ def test_nothing_compared_is_nothing_reproduced():
     met, alone, differs = at_most("a", None, 1.0, 2.0, ""), ours_alone("a", 1.0, ""), at_most("a", None, 3.0, 2.0, "")
     verdict = lambda numbers, failed=(), beyond=False: verdict_of(Findings(numbers, {}, 1, failed=failed), beyond)
     assert verdict([]) == verdict([alone]) == verdict([met, alone], beyond=True) == "ours alone"
-    assert verdict([met, differs], beyond=True) == verdict([alone], ["x: killed"]) == verdict([], ["x"], True) == "differs"
+    assert (
+        verdict([met, differs], beyond=True) == verdict([alone], ["x: killed"]) == verdict([], ["x"], True) == "differs"
+    )
     assert results.RESULTS["scaling"].beyond and results.RESULTS["in-context"].beyond
 
 

@@ -130,7 +130,8 @@ def best_rates(workshop: Workshop, preset: str, task: str) -> tuple[dict[tuple[s
 
 
 def widened(
-    kinds: Sequence[tuple[str, int]], losses_at: Callable[[Mapping[tuple[str, int], Sequence[float]]], tuple[dict, list]]
+    kinds: Sequence[tuple[str, int]],
+    losses_at: Callable[[Mapping[tuple[str, int], Sequence[float]]], tuple[dict, list]],
 ) -> tuple[dict[tuple[str, int], Chosen], list[str]]:
     """The best rate of each kind, the grid widened wherever it lies at an edge, as far as `LADDER` goes.
 
@@ -238,7 +239,11 @@ def _run(workshop: Workshop, preset: str) -> Findings:
         "A is the loss over the target's power on fresh sequences. B is the training distribution's loss; on tasks of twice "
         f"the variance a linear map's loss doubles. Everything is trained for {GRIDS[preset]['steps']} steps, where the paper "
         "has 781,250 (A) and 300,000 (B): what is slow to train has not arrived. Learning rates are those of short runs, with "
-        + (f"worse ones on both sides, but for {', '.join(edges)}." if edges else "worse ones on both sides of every one.")
+        + (
+            f"worse ones on both sides, but for {', '.join(edges)}."
+            if edges
+            else "worse ones on both sides of every one."
+        )
     )
     return Findings(_numbers(teacher, regression, optimal), data, GRIDS[preset]["seeds"], why, [*failed, *more])
 

@@ -167,7 +167,9 @@ def _plain(node: Any) -> Any:
         return tuple(_plain(each) for each in node if not _says_only(each))
     if not isinstance(node, ast.AST):
         return node
-    fields = [(name, _plain(value)) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind", "type_comment")]
+    fields = [
+        (name, _plain(value)) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind", "type_comment")
+    ]
     return type(node).__name__, *((name, value) for name, value in fields if value is not None and value != ())
 
 

@@ -103,7 +103,7 @@ class Experiment:
 
     @property
     def function(self) -> str:
-        """ "module:name" of the function that makes it, or of the one that holds it."""
+        """The function that makes it, or the one that holds it, as "module:name"."""
         return f"{self.run.__module__}:{self.run.__qualname__.partition('.')[0]}"
 
 
@@ -152,7 +152,9 @@ def diverged(done: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]
     for config, result in done:
         losses = [float(result.get(name, 0.0)) for name in ("train_loss", "validation_loss")]
         if not all(math.isfinite(loss) for loss in losses):
-            what = ", ".join(f"{name} {config[name]}" for name in ("architecture", "layers", "d", "width") if name in config)
+            what = ", ".join(
+                f"{name} {config[name]}" for name in ("architecture", "layers", "d", "width") if name in config
+            )
             said.append(f"{what}, seed {result.get('seed')}: training diverged.")
     return said
 

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from dualform.experiments.regression import Regression, train_regression
-from dualform.experiments.reproduction import Experiment, Findings, Workshop, as_expected, at_most, ours_alone, results_of
+from dualform.experiments.reproduction import (
+    Experiment,
+    Findings,
+    Workshop,
+    as_expected,
+    at_most,
+    ours_alone,
+    results_of,
+)
 from dualform.training import Job
 
 COEFFICIENTS = (6.81e-2, 6.82e-2, 6.82e-2)
