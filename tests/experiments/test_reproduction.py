@@ -29,11 +29,12 @@ from dualform.experiments.reproduction import (
     ours_alone,
     rate_interval,
     reproduce,
+    results_of,
     verdict_of,
     within,
 )
 from dualform.experiments.scaling import _needed, _steps_to
-from dualform.training import Job
+from dualform.training import Job, Row
 from tests.experiments.test_protocol import planted
 
 
@@ -72,9 +73,12 @@ def test_nothing_compared_is_nothing_reproduced():
 
 
 def test_a_training_that_diverged_has_failed():
-    """A loss that is no number, stored as a word or not, is a failure with its run's name; a finite one is none."""
+    """A loss that is no number, which is stored as a word, is a failure with its run's name; a finite one is none."""
     good = ({"architecture": "gru", "width": 4}, {"train_loss": 0.1, "validation_loss": 0.2, "seed": 0})
     bad = ({"architecture": "gru", "width": 4}, {"train_loss": "nan", "validation_loss": 0.2, "seed": 1})
+    rows = [Row(name, config, "done", (result,)) for name, (config, result) in (("a", good), ("b", bad))]
+    (good, bad), failed = results_of([*rows, Row("c", {}, "failed", reason="killed")])
+    assert failed == ["c: killed"]
     assert diverged([good]) == [] and diverged([good, bad]) == ["architecture gru, width 4, seed 1: training diverged."]
 
 

@@ -54,7 +54,11 @@ _CURVE = {"scales": [0.1, 0.01], "errors": {"float32": [1e-2, "inf"], "float64":
 DATA: dict[str, dict[str, Any]] = {
     "table1": {
         "rows": [
-            {"relative_loss": 1e-16, "kv_score": 0.0, "q_score": 1e-14, "polynomial_distance": 1e-7, "seed": seed}
+            {
+                column: {"relative_loss": 1e-16, "kv_score": 0.0, "q_score": 1e-14, "polynomial_distance": 1e-7}
+                for column in ("trained", "reduced", "polished")
+            }
+            | {"seed": seed}
             for seed in range(2)
         ]
     },

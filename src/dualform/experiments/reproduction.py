@@ -141,16 +141,27 @@ class Workshop:
 
 
 def results_of(rows: Sequence[Row]) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[str]]:
-    """(config, result) of every run that is done, and "name: reason" of every one that failed."""
-    done = [(row.config, result) for row in rows for result in row.results]
+    """(config, result) of every run that is done, and "name: reason" of every one that failed.
+
+    What JSON has no number for, and a run therefore stores as a word, is a number again.
+    """
+    done = [(row.config, _with_numbers(result)) for row in rows for result in row.results]
     return done, [f"{row.name}: {row.reason}" for row in rows if row.status == "failed"]
+
+
+def _with_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(each) for each in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 def diverged(done: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
     """Of trainings that ended, what to say of each whose loss is no number: it failed at its job, as a run that broke did."""
     said = []
     for config, result in done:
-        losses = [float(result.get(name, 0.0)) for name in ("train_loss", "validation_loss")]
+        losses = [result.get(name, 0.0) for name in ("train_loss", "validation_loss")]
         if not all(math.isfinite(loss) for loss in losses):
             what = ", ".join(
                 f"{name} {config[name]}" for name in ("architecture", "layers", "d", "width") if name in config
