@@ -35,6 +35,16 @@ class Around(AbstractMixer):
     def weights(self, x, state, start, mask):
         return self.inner.weights(x, state, start, mask)
 
+    @property
+    def over(self):
+        return self.inner.over
+
+    def carried(self, context, value, start, mask):
+        return self.inner.carried(context, value, start, mask)
+
+    def read_out(self, context, o):
+        return self.inner.read_out(context, o)
+
 
 class StaleCarry(Around):
     """Returns the state from before the last token."""

@@ -30,7 +30,7 @@ def test_a_trace_without_edits_is_the_model():
     """The same output and states, also where the run is cut to look at states; a state is that of the first tokens alone."""
     y, states = laws.call(MODEL, X)
     found = trace(MODEL, X, record=("block 1.state@2", "block 2.out"))
-    laws.check_close((found.y, found.states[:2]), (y, states), laws.EXACT, "the run")
+    laws.check_close((found.y, found.state), (y, states), laws.EXACT, "the run")
     laws.check_close(found.recorded["block 1.state@2"], laws.call(MODEL, X[:3])[1][0], laws.EXACT, "the state after 2")
     laws.check_close(found.recorded["block 2.out"], MODEL.read(X)[0], laws.EXACT, "what the blocks give")
 

@@ -1,6 +1,6 @@
-"""The dual form: what each output takes from each past token, exactly, and the number that proves it."""
+"""The dual form: what each output takes from each past token, exactly, and the numbers that prove it."""
 
-from typing import Literal, TypeAlias
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,23 +8,28 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, relative_error
+from dualform.arrays import State, accumulator, relative_error
+from dualform.dual.frozen import LINEAR, NONLINEAR, Kind, check_module, freeze, sees_only_the_past
+from dualform.dual.own_call import embedded, own_call
+from dualform.dual.shares import aggregate, shares_residual
 from dualform.errors import require
-from dualform.mixers.mixer import AbstractMixer, visible
-
-Kind: TypeAlias = Literal["linear given its gates", "frozen nonlinearity"]
+from dualform.mixers.mixer import AbstractMixer, Over, visible
+from dualform.models.block import present
 
 
 class DualForm(eqx.Module):
-    """A sequence mixer's output as a sum over tokens: `contributions.sum(1) + bias == y`.
+    """A module's output as a sum over tokens: `contributions.sum(1) + bias == y`.
 
     - contributions: (time, source, d_out); entry [t, s] is what y_t takes from token s; exactly 0 where s > t, where
       another document begins between them, and where either is absent.
     - bias: (time, d_out), what no token brought (biases, the initial state).
-    - weights: (head, time, source), the signed scalar maps: the mixer's own closed form (`q_t . k_s`) where it has one,
+    - weights: (head, time, source), the signed scalar maps: a mixer's own closed form (`q_t . k_s`) where it has one,
       else `aggregate()`.
-    - residual: ||contributions.sum(1) + bias - y|| / ||y||, the certificate.
-    - kind: whether the map is the layer's own (*linear given its gates*), or one exact decomposition among others
+    - over: what a column of `weights` stands for: "tokens", "convolved tokens" or "values"; see `mixers.mixer.Over`.
+    - residual: ||contributions.sum(1) + bias - y|| / ||y||, the certificate; y is what the module's own call gives.
+    - map_residual: that of `weights`: a closed form times what it is over, read out, with the bias, against y; of shares, how
+      far each row and the bias's share are from a sum of 1.
+    - kind: whether the map is the module's own (*linear given its gates*), or one exact decomposition among others
       (*frozen nonlinearity*). The residual proves the sum, not the story.
     - y: (time, d_out), the output itself.
     """
@@ -33,8 +38,10 @@ class DualForm(eqx.Module):
     bias: Float[Array, "time d_out"]
     weights: Float[Array, "head time source"]
     residual: Float[Array, ""]
+    map_residual: Float[Array, ""]
     y: Float[Array, "time d_out"]
     kind: Kind = eqx.field(static=True)
+    over: Over = eqx.field(static=True, default="tokens")
 
     def aggregate(self, heads: int = 1) -> Float[Array, "head time source"]:
         """From channels to heads: the share of the output that each token brings, signed.
@@ -47,43 +54,32 @@ class DualForm(eqx.Module):
         return aggregate(self.contributions, self.y, heads)
 
 
-def aggregate(
-    contributions: Float[Array, "time source d_out"], y: Float[Array, "time d_out"], heads: int = 1
-) -> Float[Array, "head time source"]:
-    """See `DualForm.aggregate`."""
-    time, source, d_out = contributions.shape
-    require(heads >= 1 and d_out % heads == 0, f"{heads} heads do not divide the output width of {d_out}.")
-    c = contributions.reshape(time, source, heads, -1)
-    y = y.reshape(time, heads, -1)
-    power = jnp.sum(y * y, axis=-1).T[:, :, None]
-    projected = jnp.einsum("tshd,thd->hts", c, y)
-    return jnp.where(
-        power == 0, jnp.zeros_like(projected), projected / jnp.where(power == 0, jnp.ones_like(power), power)
-    )
-
-
 def dual_form(
-    mixer: AbstractMixer,
-    x: Float[Array, "time d_in"],
+    module: Any,
+    x: Any,
     state: State | None = None,
     *,
     start: Bool[Array, " time"] | None = None,
     mask: Bool[Array, " time"] | None = None,
     block: int = 32,
 ) -> DualForm:
-    """What each output of `mixer` takes from each token of `x`.
+    """What each output of `module` takes from each token of `x`.
 
-    The context is frozen, and each token's value passes alone through `mix`; this serves every mixer.
+    Of a mixer the context is frozen, and each token's value passes alone through `mix`. A block or a model is frozen part by
+    part (`dual.freeze`), and each token passes alone; for long sequences and wide outputs see `layer_form` and `model_form`,
+    which hold no contributions.
 
     **Arguments:**
 
-    - x: (time, d_in).  state: what an earlier call returned; its part of the output goes to the bias.
-    - start, mask: (time,), as in the mixer's call.
+    - module: a mixer, a block, a model, or whatever else `freeze` takes.
+    - x: (time, d_in), or a language model's tokens, (time,).
+    - state: what an earlier call returned; its part of the output goes to the bias.
+    - start, mask: (time,), as in the module's call.
     - block: source tokens worked on at once; memory is about block * time * state.
 
     **Returns:** a `DualForm`; its arrays take time * time * d_out numbers.
 
-    **Raises:** `InputError` as the mixer's call does.
+    **Raises:** `InputError` as the module's call does, and for what is no module.
 
         >>> import jax, jax.random as jr
         >>> import dualform
@@ -93,28 +89,56 @@ def dual_form(
         ((6, 6, 4), True)
     """
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
+    check_module(module)
+    of = _of_mixer if isinstance(module, AbstractMixer) else _of_frozen
+    return of(module, x, state, start, mask, block)
+
+
+def _of_mixer(mixer: AbstractMixer, x, state, start, mask, block: int) -> DualForm:
+    """The context frozen, and each token's value alone."""
+    own = own_call(mixer, x, state, start=start, mask=mask)
     x, state, start, mask = mixer.checked(x, state, start, mask)
     context, value = mixer.context(x, state, start, mask), mixer.value(x)
-    present = jnp.ones(len(x), bool) if mask is None else mask
-
-    def run(value):
-        y, _ = mixer.mix(context, value, state, start, mask)
-        return jnp.where(present[:, None], y, jnp.zeros_like(y))
-
-    def alone(s):
-        return run(jtu.tree_map(lambda v: jnp.zeros_like(v).at[s].set(v[s]), value)) - bias
-
+    run = lambda value: present(mixer.mix(context, value, state, start, mask)[0], mask)
     bias = run(jtu.tree_map(jnp.zeros_like, value))
+    alone = lambda s: run(jtu.tree_map(lambda v: jnp.zeros_like(v).at[s].set(v[s]), value)) - bias
     contributions = jax.lax.map(alone, jnp.arange(len(x)), batch_size=min(block, len(x))).swapaxes(0, 1)
     # Exact zeros where rounding against the bias left 1e-17; a mixer that does take from there fails the residual.
     contributions = jnp.where(visible(len(x), start, mask)[:, :, None], contributions, jnp.zeros_like(contributions))
-    y = mixer(x, state, start=start, mask=mask)[0].astype(bias.dtype)
-    weights = mixer.weights(x, state, start, mask)
-    return DualForm(
-        contributions=contributions,
-        bias=bias,
-        weights=aggregate(contributions, y) if weights is None else weights,
-        residual=relative_error(contributions.sum(1) + bias, y),
-        y=y,
-        kind="linear given its gates" if mixer.linear_given_gates else "frozen nonlinearity",
+    y = own.y.astype(bias.dtype)
+    weights, over = mixer.weights(x, state, start, mask), mixer.over
+    if weights is None:
+        weights, over = aggregate(contributions, y), "tokens"
+        certified = shares_residual(weights, bias, y)
+    else:
+        certified = map_residual(mixer, weights, context, value, bias, y, start, mask)
+    residual, kind = relative_error(contributions.sum(1) + bias, y), LINEAR if mixer.linear_given_gates else NONLINEAR
+    return DualForm(contributions, bias, weights, residual, certified, y, kind, over)
+
+
+def _of_frozen(module: Any, x, state, start, mask, block: int) -> DualForm:
+    """All that chooses frozen, and each token alone."""
+    y, _, affine, kind, rows = freeze(module, x, state, start=start, mask=mask)
+    x = embedded(module, x, mask)
+    x = x.astype(accumulator(x.dtype))
+    bias = affine(jnp.zeros_like(x))
+    alone = lambda s: affine(jnp.zeros_like(x).at[s].set(x[s])) - bias
+    contributions = jax.lax.map(alone, jnp.arange(len(x)), batch_size=min(block, len(x))).swapaxes(0, 1)
+    if sees_only_the_past(module):
+        seen = visible(len(x), start, mask)[:, :, None]
+        contributions = jnp.where(seen, contributions, jnp.zeros_like(contributions))
+    total, y = contributions.sum(1) + bias, y.astype(bias.dtype)
+    weights = aggregate(contributions, y)
+    residuals = (
+        relative_error(present(total, rows), present(y, rows)),
+        shares_residual(weights, present(bias, rows), present(y, rows)),
     )
+    return DualForm(contributions, bias, weights, *residuals, y, kind)
+
+
+def map_residual(mixer: AbstractMixer, weights, context, value, bias, y, start, mask) -> Float[Array, ""]:
+    """What a mixer's closed form reads, with what no token brought, against its output: the relative error."""
+    carried = mixer.carried(context, value, start, mask)
+    wide = accumulator(weights.dtype, carried.dtype)
+    o = jnp.einsum("hts,shw->thw", weights.astype(wide), carried.astype(wide))
+    return relative_error(present(mixer.read_out(context, o).astype(bias.dtype), mask) + bias, y)

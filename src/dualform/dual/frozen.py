@@ -1,6 +1,9 @@
 """Any module as the affine map that it is once all that chooses its map is frozen at its input.
 
-    freeze(module, x) -> Frozen(y, state, affine, kind),     affine(x) == y
+    freeze(module, x) -> Frozen(y, state, affine, kind, rows),     affine(x) == y
+
+y and the state come from the module's own call, and nothing else; the affine map is put together from its parts. So where the
+two differ, the call is not what its parts say, and every certificate shows it.
 
 `affine` takes other inputs of the same shape. What each token brings is affine(that token alone) - affine(0): see
 `dualform.dual.layer`. A mixer keeps its context and lets values pass; a norm keeps its scale, an activation f the ratio
@@ -8,28 +11,35 @@
 
     frozen(self, x, state, start, mask) -> (y, state, affine, kind)
 
-or by `stages()`, a chain of named modules. `mix` is never differentiated forwards: its recurrences have no such rule.
+of which the last two are taken, or by `stages()`, a chain of named modules. Maps are worked out in float32 or wider, also where
+the module runs in bfloat16. `mix` is never differentiated forwards: its recurrences have no such rule.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator
-from dualform.dual.form import Kind
+from dualform.dual.own_call import embedded, own_call
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.mixers.affine import affine as affine_map
 from dualform.models.bidirectional import Bidirectional, last_tokens
 from dualform.models.block import Block, present
-from dualform.models.mlp import ACTIVATIONS, MLP, GatedMLP
+from dualform.models.language_model import LanguageModel
+from dualform.models.mlp import ACTIVATIONS, MLP, GatedMLP, JoinedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import stage_states
+from dualform.models.stepped import AbstractStepped
 from dualform.norms import rms_factor
+
+Kind: TypeAlias = Literal["linear given its gates", "frozen nonlinearity"]
 
 LINEAR: Kind = "linear given its gates"
 NONLINEAR: Kind = "frozen nonlinearity"
@@ -41,57 +51,77 @@ class Frozen(NamedTuple):
     - y: (time, d_out), the module's own output.  state: what it remembers after the last token.
     - affine: (time, d_in) -> (time, d_out); affine(x) is y up to rounding, and the rows where there is no token are 0.
     - kind: whether the map is the module's own (*linear given its gates*), or one exact decomposition among others.
+    - rows: the rows of y that the module's own call gives, None for all. A model that pools gives one, at its last token; the
+      others are the map's own, and no certificate speaks of them.
     """
 
     y: Float[Array, "time d_out"]
     state: State
     affine: Callable[[Array], Array]
     kind: Kind
+    rows: Bool[Array, " time"] | None = None
 
 
-def freeze(module: Any, x: Float[Array, "time d_in"], state: State | None = None, *, start=None, mask=None) -> Frozen:
-    """A module's output at x, and the affine map that it is with everything that chooses its map frozen there.
+def freeze(module: Any, x: Any, state: State | None = None, *, start=None, mask=None) -> Frozen:
+    """A module's own output at x, and the affine map that it is with everything that chooses its map frozen there.
 
     **Arguments:** module: a mixer, a `Bidirectional`, a `Block`, a norm, an MLP, a model with `stages()`, or anything with a
-    method `frozen`; x: (time, d_in), for a model what its first stage takes; state, start, mask: as of a mixer's call.
+    method `frozen` and a call; x: (time, d_in), for a model what its first stage takes, or its tokens, (time,); state, start,
+    mask: as of a mixer's call.
 
     **Returns:** a `Frozen`.
 
     **Raises:** `InputError` for a module of another kind, and as the module's call does.
     """
+    check_module(module)
+    own = own_call(module, x, state, start=start, mask=mask)
+    x = embedded(module, x, mask)
+    affine, kind = _affine(module, x, state, start, mask)
+    y = own.y if own.rows is None else jnp.where(own.rows[:, None], own.y, affine(x).astype(own.y.dtype))
+    return Frozen(y, own.state, affine, kind, own.rows)
+
+
+def check_module(module: Any) -> None:
+    """Raise `InputError` unless it is a module that can be frozen: not a class, a function, an array or another library's."""
+    name = getattr(module, "__name__", type(module).__name__)
+    require(not isinstance(module, type), f"{name} is a class; give one of its instances, such as {name}.make(...).")
+    known = (AbstractMixer, Bidirectional, Block, RMSNorm, LayerNorm, MLP, GatedMLP, JoinedMLP)
+    what = f"the function {name}" if hasattr(module, "__name__") else f"a {name}"
+    what = "an array" if eqx.is_array_like(module) else what
+    require(
+        isinstance(module, known) or any(callable(getattr(module, own, None)) for own in ("frozen", "stages")),
+        f"{what} cannot be frozen: it is no mixer, block, norm or MLP, and has neither stages() nor a method frozen(x, state, "
+        "start, mask). Give it one that returns (y, state, affine, kind).",
+    )
+
+
+def sees_only_the_past(module: Any) -> bool:
+    """Whether a module is causal by its class, no part of it reading from the end."""
+    inside = lambda node: isinstance(node, Bidirectional)
+    causal = isinstance(module, AbstractMixer | AbstractStepped | LanguageModel)
+    return causal and not any(map(inside, jtu.tree_leaves(module, is_leaf=inside)))
+
+
+Affine = tuple[Callable[[Array], Array], Kind]
+"""A frozen module's map, and what was frozen."""
+
+
+def _affine(module: Any, x, state, start, mask) -> Affine:
+    """The map of a module, put together from its parts."""
     if hasattr(module, "frozen"):
-        return Frozen(*module.frozen(x, state, start, mask))
+        _, _, affine, kind = module.frozen(x, state, start, mask)
+        return affine, kind
     if isinstance(module, AbstractMixer):
-        return freeze_mixer(module, x, state, start, mask)
+        mix = frozen_mix(module, *module.checked(x, state, start, mask))
+        return lambda other: present(mix(other)[0], mask), LINEAR if module.linear_given_gates else NONLINEAR
     if isinstance(module, Bidirectional):
         return _bidirectional(module, x, start, mask)
     if isinstance(module, Block):
         return _block(module, x, state, start, mask)
-    if isinstance(module, RMSNorm | LayerNorm):
-        return _pointwise(_norm(module, present(x, mask)), mask)
-    if isinstance(module, MLP | GatedMLP):
-        return _pointwise((_mlp if isinstance(module, MLP) else _gated_mlp)(module, present(x, mask)), mask)
-    require(
-        hasattr(module, "stages"),
-        f"a {type(module).__name__} cannot be frozen: it is no mixer, block, norm or MLP, and has neither stages() nor a "
-        "method frozen(x, state, start, mask). Give it one that returns (y, state, affine, kind).",
-    )
+    if isinstance(module, RMSNorm | LayerNorm | MLP | GatedMLP | JoinedMLP):
+        pointwise = _pointwise(module, present(x, mask))
+        return lambda other: present(pointwise(present(other, mask)), mask), NONLINEAR
     return _chain(module, x, state, start, mask)
-
-
-def _pointwise(part: tuple[Array, Callable[[Array], Array]], mask) -> Frozen:
-    """What looks at one token at a time: its output and affine map, 0 where there is no token."""
-    y, affine = part
-    return Frozen(present(y, mask), (), lambda other: present(affine(present(other, mask)), mask), NONLINEAR)
-
-
-def freeze_mixer(mixer: AbstractMixer, x, state=None, start=None, mask=None) -> Frozen:
-    """The mixer's context frozen at x: affine(x') = mix(context, v(x')), with v as in `frozen_mix`."""
-    x, state, start, mask = mixer.checked(x, state, start, mask)
-    mix = frozen_mix(mixer, x, state, start, mask)
-    y, after = mixer(x, state, start=start, mask=mask)
-    kind = LINEAR if mixer.linear_given_gates else NONLINEAR
-    return Frozen(y, after, lambda other: present(mix(other)[0], mask), kind)
 
 
 def frozen_mix(mixer: AbstractMixer, x, state, start, mask) -> Callable[[Array], tuple[Array, State]]:
@@ -103,14 +133,18 @@ def frozen_mix(mixer: AbstractMixer, x, state, start, mask) -> Callable[[Array],
 
     **Arguments:** as `AbstractMixer.checked` gives them.
     """
-    context, (value, moved) = mixer.context(x, state, start, mask), jax.jvp(mixer.value, (x,), (x,))
-    wide = x.astype(accumulator(x.dtype))
-    power = jnp.sum(wide * wide, axis=1)
+    context, wide = mixer.context(x, state, start, mask), x.astype(accumulator(x.dtype))
+    value, moved = jax.jvp(mixer.value, (wide,), (wide,))
+    # Divided by its largest entry first: the square of a small token would be 0.
+    size = jnp.max(jnp.abs(wide), axis=1, keepdims=True)
+    unit = wide / jnp.where(size == 0, jnp.ones_like(size), size)
+    power = jnp.sum(unit * unit, axis=1) * size[:, 0]
     one = jnp.ones_like(power)
 
     def values(other):
-        _, along = jax.jvp(mixer.value, (x,), (other.astype(x.dtype),))
-        part = jnp.sum(wide * other.astype(wide.dtype), axis=1) / jnp.where(power == 0, one, power)
+        other = other.astype(wide.dtype)
+        _, along = jax.jvp(mixer.value, (wide,), (other,))
+        part = jnp.sum(unit * other, axis=1) / jnp.where(power == 0, one, power)
         part = jnp.where(power == 0, one, part)
         own = lambda v, j, a: a + (v - j) * part.astype(v.dtype).reshape(-1, *[1] * (v.ndim - 1))
         return jtu.tree_map(own, value, moved, along)
@@ -118,13 +152,12 @@ def frozen_mix(mixer: AbstractMixer, x, state, start, mask) -> Callable[[Array],
     return lambda other: mixer.mix(context, values(present(other, mask)), state, start, mask)
 
 
-def _bidirectional(module: Bidirectional, x, start, mask) -> Frozen:
+def _bidirectional(module: Bidirectional, x, start, mask) -> Affine:
     turned = lambda a: None if a is None else a[::-1]
-    ahead = freeze(module.forward, x, start=start, mask=mask)
-    back = freeze(module.backward, x[::-1], start=turned(last_tokens(len(x), start, mask)), mask=turned(mask))
+    ahead, of_ahead = _affine(module.forward, x, None, start, mask)
+    back, of_back = _affine(module.backward, x[::-1], None, turned(last_tokens(len(x), start, mask)), turned(mask))
     join = jnp.add if module.join == "sum" else lambda a, b: jnp.concatenate([a, b], axis=1)
-    affine = lambda other: join(ahead.affine(other), back.affine(other[::-1])[::-1])
-    return Frozen(join(ahead.y, back.y[::-1]), (), affine, _joint((ahead.kind, back.kind)))
+    return lambda other: join(ahead(other), back(other[::-1])[::-1]), _joint((of_ahead, of_back))
 
 
 class BlockParts(NamedTuple):
@@ -145,19 +178,24 @@ def block_parts(block: Block, x, state=None, start=None, mask=None) -> BlockPart
         return BlockParts(norm, mixer, _optional(None, h, mask))
     mlp_norm = _optional(block.mlp_norm, h, mask)
     mlp = freeze(block.mlp, mlp_norm.y, mask=mask)
-    behind = lambda other: other + mlp.affine(mlp_norm.affine(other)).astype(other.dtype)
+    behind = lambda other: _added(other, mlp.affine(mlp_norm.affine(other)))
     return BlockParts(norm, mixer, Frozen(h + mlp.y, (), behind, NONLINEAR))
 
 
-def _block(block: Block, x, state, start, mask) -> Frozen:
+def _block(block: Block, x, state, start, mask) -> Affine:
     norm, mixer, behind = block_parts(block, x, state, start, mask)
 
     def affine(other):
         other = present(other, mask)
-        return present(behind.affine(other + mixer.affine(norm.affine(other)).astype(other.dtype)), mask)
+        return present(behind.affine(_added(other, mixer.affine(norm.affine(other)))), mask)
 
-    kinds = (norm.kind, mixer.kind, behind.kind)
-    return Frozen(present(behind.y, mask), mixer.state, affine, _joint(kinds))
+    return affine, _joint((norm.kind, mixer.kind, behind.kind))
+
+
+def _added(a: Array, b: Array) -> Array:
+    """a + b, in the wider dtype of the two."""
+    wide = accumulator(a.dtype, b.dtype)
+    return a.astype(wide) + b.astype(wide)
 
 
 def _optional(module: Any, x, mask) -> Frozen:
@@ -165,23 +203,23 @@ def _optional(module: Any, x, mask) -> Frozen:
     return Frozen(x, (), lambda other: other, LINEAR) if module is None else freeze(module, x, mask=mask)
 
 
-def _chain(model: Any, x, state, start, mask) -> Frozen:
+def _chain(model: Any, x, state, start, mask) -> Affine:
     frozen = freeze_stages(model, x, state, start=start, mask=mask)
+    return through([stage for _, stage in frozen]), _joint(stage.kind for _, stage in frozen)
 
-    def affine(other):
-        for _, stage in frozen:
-            other = stage.affine(other.astype(x.dtype))
-        return other
 
-    states = tuple(stage.state for _, stage in frozen)
-    return Frozen(frozen[-1][1].y, states, affine, _joint(stage.kind for _, stage in frozen))
+def through(frozen: Sequence[Frozen]) -> Callable[[Array], Array]:
+    """The affine map that frozen stages are, one after the other."""
+    return lambda other: functools.reduce(lambda a, stage: stage.affine(a), frozen, other)
 
 
 def freeze_stages(model: Any, x, state=None, *, start=None, mask=None) -> tuple[tuple[str, Frozen], ...]:
-    """Every stage of a model by name, each frozen at what the one before it gives.
+    """Every stage of a model by name, each frozen at what the one before it gives; its y and state are the stage's own call's.
 
-    **Arguments:** model: with `stages()`; x: what its first stage takes; state: the model's own, `init_state()` if not given.
+    **Arguments:** model: with `stages()`; x: what its first stage takes, or tokens, (time,); state: the model's own,
+    `init_state()` if not given.
     """
+    x = embedded(model, x, mask)
     found, dtype = [], x.dtype
     for (name, stage), before in zip(model.stages(), stage_states(model, state), strict=True):
         frozen = freeze(stage, x, before, start=start, mask=mask)
@@ -190,7 +228,14 @@ def freeze_stages(model: Any, x, state=None, *, start=None, mask=None) -> tuple[
     return tuple(found)
 
 
-def _norm(norm: RMSNorm | LayerNorm, x):
+def _pointwise(module: Any, x: Float[Array, "time d"]) -> Callable[[Array], Array]:
+    """The map of what looks at one token at a time."""
+    if isinstance(module, RMSNorm | LayerNorm):
+        return _norm(module, x)
+    return _mlp(module, x) if isinstance(module, MLP) else _gated_mlp(module, x)
+
+
+def _norm(norm: RMSNorm | LayerNorm, x) -> Callable[[Array], Array]:
     """The scale frozen; a LayerNorm's mean is linear and stays free, its bias is bias."""
     wide = accumulator(x.dtype, norm.weight.dtype)
     weight = norm.weight.astype(wide)
@@ -202,7 +247,7 @@ def _norm(norm: RMSNorm | LayerNorm, x):
     scale = rms_factor(centred(x), norm.epsilon) * weight[None]
     bias = getattr(norm, "bias", None)
     shift = jnp.zeros((1, norm.d), wide) if bias is None else bias.astype(wide)[None]
-    return norm(x), lambda other: (centred(other) * scale + shift).astype(x.dtype)
+    return lambda other: centred(other) * scale + shift
 
 
 def _slope(name: str, v: Float[Array, "time n"]) -> tuple[Array, Array]:
@@ -213,24 +258,17 @@ def _slope(name: str, v: Float[Array, "time n"]) -> tuple[Array, Array]:
     return jnp.where(v == 0, slope, (f(safe) - at_zero) / safe), at_zero
 
 
-def _mlp(mlp: Any, x):
+def _mlp(mlp: MLP, x) -> Callable[[Array], Array]:
     slope, at_zero = _slope(mlp.activation, affine_map(x, mlp.w_up, mlp.b_up))
-
-    def affine(other):
-        hidden = slope * affine_map(other, mlp.w_up, mlp.b_up) + at_zero
-        return affine_map(hidden, mlp.w_down, mlp.b_down).astype(x.dtype)
-
-    return mlp(x), affine
+    hidden = lambda other: slope * affine_map(other, mlp.w_up, mlp.b_up) + at_zero
+    return lambda other: affine_map(hidden(other), mlp.w_down, mlp.b_down)
 
 
-def _gated_mlp(mlp: Any, x):
+def _gated_mlp(mlp: GatedMLP | JoinedMLP, x) -> Callable[[Array], Array]:
+    mlp = mlp.split() if isinstance(mlp, JoinedMLP) else mlp
     gate = ACTIVATIONS[mlp.activation](affine_map(x, mlp.w_gate, mlp.b_gate))
-
-    def affine(other):
-        hidden = gate * affine_map(other, mlp.w_up, mlp.b_up)
-        return affine_map(hidden, mlp.w_down, mlp.b_down).astype(x.dtype)
-
-    return mlp(x), affine
+    hidden = lambda other: gate * affine_map(other, mlp.w_up, mlp.b_up)
+    return lambda other: affine_map(hidden(other), mlp.w_down, mlp.b_down)
 
 
 def _joint(kinds) -> Kind:

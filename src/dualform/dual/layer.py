@@ -13,16 +13,20 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from dualform.arrays import State, relative_error
-from dualform.dual.form import Kind
-from dualform.dual.frozen import freeze
+from dualform.arrays import State, accumulator, relative_error
+from dualform.dual.form import map_residual
+from dualform.dual.frozen import Frozen, Kind, check_module, freeze
+from dualform.dual.own_call import embedded, own_call
 from dualform.dual.projected import closed_form, projected_map, projected_rows
+from dualform.dual.shares import lengths, share_functionals, shares_residual
 from dualform.dual.views import plot
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
+from dualform.mixers.mixer import Over
 from dualform.models.block import Block, present
 
 GROUPS = 8
@@ -39,15 +43,16 @@ class LayerForm:
     """A stage's output as a sum over tokens: `contributions().sum(1) + bias == y`, with its residual.
 
     - name, kind: of the stage; see `Frozen`.
-    - residual: ||sum of contributions + bias - y|| / ||y||, the sum taken over min(time, 8) groups of tokens (s mod 8),
-      which by linearity is the sum over tokens; `check()` sums them one by one.
-    - x, y, bias: (time, d_in), (time, d_out), (time, d_out).
+    - residual: ||sum of contributions + bias - y|| / ||y||, y being what the stage's own call gives, and the sum taken over
+      min(time, 8) groups of tokens (s mod 8), which by linearity is the sum over tokens; `check()` sums them one by one.
+    - weights, over, map_residual: the mixer's maps, what they are over, and their own residual, as of a `DualForm`.
+    - x, y, bias: (time, d_in), or tokens by number, (time,); (time, d_out), (time, d_out).
     - module, state, start, mask: what was frozen, and how it was called.  block: source tokens worked on at once.
     """
 
     name: str
     module: Any = field(repr=False)
-    x: Float[Array, "time d_in"]
+    x: Float[Array, "time d_in"] | Int[Array, " time"]
     state: State | None = field(default=None, repr=False)
     start: Any = field(default=None, repr=False)
     mask: Any = field(default=None, repr=False)
@@ -79,6 +84,26 @@ class LayerForm:
         """What was frozen."""
         return self.certificate[3]
 
+    @functools.cached_property
+    def _map(self) -> tuple[np.ndarray, Over, float]:
+        """The maps, what they are over, and their residual."""
+        inner = self.inner
+        own = inner.own_map()
+        if own is not None:
+            return own
+        shares, residual = inner.certified_shares()
+        return shares, "tokens", residual
+
+    @property
+    def over(self) -> Over:
+        """What a column of `weights` stands for."""
+        return self._map[1]
+
+    @property
+    def map_residual(self) -> float:
+        """The relative error of what `weights` claim."""
+        return self._map[2]
+
     @property
     def time(self) -> int:
         """Tokens."""
@@ -105,11 +130,17 @@ class LayerForm:
 
         **Raises:** `InputError` where `heads` does not divide d_out.
         """
-        rows, r = self.chosen(rows), share_functionals(self.y, heads)
+        rows, (r, size) = self.chosen(rows), share_functionals(self.y, heads)
+        size = np.asarray(size)[:, rows, None]
         if len(rows) * heads * (32 if self.mask is None and closed_form(self.module) else 2) < self.time:
             found = [np.asarray(projected_rows(*self._call, r, jnp.asarray(part))) for part in padded(rows, self.block)]
-            return np.concatenate(found, axis=1)[:, : len(rows)]
-        return projected_map(*self._call, r, self.block)[:, rows]
+            return np.concatenate(found, axis=1)[:, : len(rows)] / size
+        return projected_map(*self._call, r, self.block)[:, rows] / size
+
+    def certified_shares(self) -> tuple[Float[np.ndarray, "1 time source"], float]:
+        """The shares of all outputs, and how far each row and the bias's share are from a sum of 1: the relative error."""
+        shares = self.shares()
+        return shares, float(_shares_residual(jnp.asarray(shares), self.bias, self.y))
 
     def norms(self, rows: Rows = None) -> Float[np.ndarray, "row source"]:
         """The length of each contribution, ||contributions[t, s]||: what a signed map may hide by cancelling."""
@@ -129,16 +160,17 @@ class LayerForm:
         given = {"start": self.start, "mask": self.mask, "name": f"{self.name}.mixer", "block": self.block}
         return layer_form(self.module.mixer, x, self.state, **given)
 
-    @functools.cached_property
+    @property
     def weights(self) -> Float[np.ndarray, "head time source"]:
         """The mixer's signed scalar maps: its closed form where it has one of at most 64 maps, else its `shares()`."""
-        own = self.inner.own_weights()
-        return self.inner.shares() if own is None else own
+        return self._map[0]
 
-    def own_weights(self) -> Float[np.ndarray, "head time source"] | None:
-        """A mixer's closed form, or None where it has none, or more than 64 maps."""
-        own = _weights(*self._call) if isinstance(self.module, AbstractMixer) else None
-        return None if own is None else np.asarray(own)
+    def own_map(self) -> tuple[Float[np.ndarray, "head time source"], Over, float] | None:
+        """A mixer's closed form, what it is over, and its residual; None where it has none, or more than 64 maps."""
+        if not isinstance(self.module, AbstractMixer):
+            return None
+        own, residual = _weights(*self._call)
+        return None if own is None else (np.asarray(own), self.module.over, float(residual))
 
     def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
         """The signed maps as a matplotlib figure: see `views.plot`."""
@@ -171,7 +203,7 @@ class LayerForm:
 
 def layer_form(
     module: Any,
-    x: Float[Array, "time d_in"],
+    x: Any,
     state: State | None = None,
     *,
     start=None,
@@ -181,49 +213,50 @@ def layer_form(
 ) -> LayerForm:
     """Any module that `freeze` knows as an exact sum over source tokens plus a bias, its parts worked out on demand.
 
-    **Arguments:** x: (time, d_in), the module's input; state, start, mask: as of its call; name: to show; block: source tokens
-    worked on at once.
+    **Arguments:** x: (time, d_in), the module's input, or a language model's tokens, (time,); state, start, mask: as of its call;
+    name: to show; block: source tokens worked on at once.
 
     **Returns:** a `LayerForm`.
 
     **Raises:** `InputError` as `freeze` and the module's call do, and for a block of no token.
     """
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
+    check_module(module)
     form = LayerForm(name or type(module).__name__, module, x, state, start, mask, block)
     _ = form.certificate  # what cannot be frozen is refused here
     return form
 
 
+def frozen_map(module: Any, x, state, start, mask) -> tuple[Frozen, Array]:
+    """A module frozen at x, and what its map takes for x: (time, d), in float32 or wider."""
+    frozen = freeze(module, x, state, start=start, mask=mask)
+    x = embedded(module, x, mask)
+    return frozen, x.astype(accumulator(x.dtype))
+
+
 @eqx.filter_jit
 def _certificate(module, x, state, start, mask):
-    frozen = freeze(module, x, state, start=start, mask=mask)
-    return *certified(frozen.affine, x, frozen.y), frozen.kind
+    frozen, x = frozen_map(module, x, state, start, mask)
+    return *certified(frozen.affine, x, frozen.y, frozen.rows), frozen.kind
 
 
-def certified(affine: Any, x: Float[Array, "time d_in"], y: Float[Array, "time d_out"]):
-    """y in the map's dtype, the bias, and the residual of the sum over groups of tokens."""
+def certified(affine: Any, x: Float[Array, "time d_in"], y: Float[Array, "time d_out"], rows=None):
+    """y in the map's dtype, the bias, and the residual of the sum over groups of tokens, in the rows that the call gave."""
     bias = affine(jnp.zeros_like(x))
+    require(
+        bias.shape == y.shape,
+        f"the call gives an output of shape {y.shape}, and the frozen map one of {bias.shape}: they are not of one module.",
+    )
     group = jnp.arange(len(x)) % GROUPS
     part = lambda g: affine(present(x, group == g)) - bias
     total = bias + jax.lax.map(part, jnp.arange(min(GROUPS, len(x)))).sum(0)
     y = y.astype(bias.dtype)
-    return y, bias, relative_error(total, y)
+    return y, bias, relative_error(present(total, rows), present(y, rows))
 
 
 def alone(frozen_affine: Any, x: Float[Array, "time d_in"], bias: Array):
     """What a token brings to every output, (time, d_out), as a function of its number."""
     return lambda s: frozen_affine(jnp.zeros_like(x).at[s].set(x[s])) - bias
-
-
-def share_functionals(y: Float[Array, "time d_out"], heads: int) -> Float[Array, "head time d_out"]:
-    """What a contribution is multiplied with to give its share of the output, in each group of channels; 0 where y is 0."""
-    time, d_out = y.shape
-    require(heads >= 1 and d_out % heads == 0, f"{heads} heads do not divide the output width of {d_out}.")
-    parts = y.reshape(time, heads, -1)
-    power = jnp.sum(parts * parts, axis=-1, keepdims=True)
-    parts = jnp.where(power == 0, jnp.zeros_like(parts), parts / jnp.where(power == 0, jnp.ones_like(power), power))
-    spread = parts[:, :, None] * jnp.eye(heads, dtype=y.dtype)[None, :, :, None]
-    return spread.reshape(time, heads, d_out).swapaxes(0, 1)
 
 
 def chosen(places: Rows, size: int, what: str) -> np.ndarray:
@@ -258,31 +291,34 @@ def padded(places: np.ndarray, block: int) -> list[np.ndarray]:
     return [np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)]) for part in parts]
 
 
+def _column(module, x, state, start, mask):
+    """What a token brings to every output, as a function of its number."""
+    frozen, x = frozen_map(module, x, state, start, mask)
+    return alone(frozen.affine, x, frozen.affine(jnp.zeros_like(x)))
+
+
 @eqx.filter_jit
 def _columns(module, x, state, start, mask, sources, rows, channels):
-    affine = freeze(module, x, state, start=start, mask=mask).affine
-    column = alone(affine, x, affine(jnp.zeros_like(x)))
+    column = _column(module, x, state, start, mask)
     return jax.lax.map(lambda s: column(s)[rows][:, channels], sources, batch_size=len(sources)).swapaxes(0, 1)
 
 
 @eqx.filter_jit
 def _column_norms(module, x, state, start, mask, sources, rows):
-    affine = freeze(module, x, state, start=start, mask=mask).affine
-    column = alone(affine, x, affine(jnp.zeros_like(x)))
-    length = lambda s: jnp.linalg.norm(column(s)[rows], axis=1)
-    return jax.lax.map(length, sources, batch_size=len(sources)).T
+    column = _column(module, x, state, start, mask)
+    return jax.lax.map(lambda s: lengths(column(s)[rows]), sources, batch_size=len(sources)).T
 
 
 @eqx.filter_jit
 def _summed(module, x, state, start, mask, sources, fresh):
-    affine = freeze(module, x, state, start=start, mask=mask).affine
-    found = jax.lax.map(alone(affine, x, affine(jnp.zeros_like(x))), sources, batch_size=len(sources))
+    found = jax.lax.map(_column(module, x, state, start, mask), sources, batch_size=len(sources))
     return jnp.where(fresh[:, None, None], found, jnp.zeros_like(found)).sum(0)
 
 
 @eqx.filter_jit
 def _row_passes(module, x, state, start, mask, places):
-    y, back = jax.vjp(freeze(module, x, state, start=start, mask=mask).affine, x)
+    frozen, x = frozen_map(module, x, state, start, mask)
+    y, back = jax.vjp(frozen.affine, x)
 
     def one(place):
         (gradient,) = back(jnp.zeros_like(y).at[place[0], place[1]].set(jnp.ones((), y.dtype)))
@@ -293,9 +329,21 @@ def _row_passes(module, x, state, start, mask, places):
 
 @eqx.filter_jit
 def _weights(mixer, x, state, start, mask):
-    own = mixer.weights(*mixer.checked(x, state, start, mask))
+    given = x, state, start, mask
+    x, state, start, mask = mixer.checked(*given)
+    own = mixer.weights(x, state, start, mask)
     # Maps of all channels are not made where they are not to be shown: what is not returned is not computed.
-    return own if own is not None and len(own) <= MOST_HEADS else None
+    if own is None or len(own) > MOST_HEADS:
+        return None, None
+    context, value = mixer.context(x, state, start, mask), mixer.value(x)
+    nothing = jtu.tree_map(jnp.zeros_like, value)
+    bias = present(mixer.mix(context, nothing, state, start, mask)[0], mask)
+    x, state, start, mask = given
+    y = own_call(mixer, x, state, start=start, mask=mask).y.astype(bias.dtype)
+    return own, map_residual(mixer, own, context, value, bias, y, start, mask)
+
+
+_shares_residual = eqx.filter_jit(shares_residual)
 
 
 @eqx.filter_jit

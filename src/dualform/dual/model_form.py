@@ -16,12 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dualform.arrays import State
-from dualform.dual.frozen import freeze_stages
+from dualform.arrays import State, accumulator
+from dualform.dual.frozen import Frozen, check_module, freeze_stages, through
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, padded
+from dualform.dual.own_call import OwnCall, embedded, own_call
+from dualform.dual.shares import scaled
 from dualform.dual.views import plot
 from dualform.errors import require
-from dualform.models.language_model import LanguageModel, checked_tokens
+from dualform.models.language_model import LanguageModel
 from dualform.models.stages import stage_states
 
 LONG = 256
@@ -32,7 +34,8 @@ class LogitForm(NamedTuple):
     """A logit, or the difference of two, as a sum over input tokens.
 
     - contributions: (time,), what each token brings.  bias: what no token brought.  value: the logit itself.
-    - residual: |sum of contributions + bias - value| / (sum of |contributions| + |bias|).
+    - residual: |sum of contributions + bias - value| / (sum of |contributions| + |bias|); nan where the value is not the model's
+      own, which a model that pools has at its last token alone (`attribute` reads it up to another).
     """
 
     contributions: Float[np.ndarray, " time"]
@@ -54,8 +57,11 @@ class ModelForm:
 
     - layers: a `LayerForm` for each stage that carries something from token to token.
     - names: of all stages.  y: (time, d_out), the model's output.  x: (time, d), what the first stage takes.
-    - residual: ||sum over tokens + bias - y|| / ||y|| of the whole chain, where y is what the model itself gives.
+    - residual: ||sum over tokens + bias - y|| / ||y|| of the whole chain, where y is what the model's own call gives for what
+      `model_form` was handed: its logits, for the tokens of a language model; of a model that pools, its one output.
     - bias: (time, d_out), what no input token brought to the output.
+    - rows: the places whose output the model's own call gives, None for all: of a model that pools, the last.
+    - after: what the model remembers after the last token, as its call returns it; state, start, mask: as of the call.
     """
 
     layers: tuple[LayerForm, ...]
@@ -69,6 +75,8 @@ class ModelForm:
     start: Any = field(default=None, repr=False)
     mask: Any = field(default=None, repr=False)
     block: int = 32
+    after: State | None = field(default=None, repr=False)
+    rows: Any = field(default=None, repr=False)
 
     @property
     def time(self) -> int:
@@ -149,7 +157,8 @@ class ModelForm:
         brought, bias = np.asarray(brought), float(bias)
         value = float(np.asarray(self.y[place]) @ direction)
         size = float(np.abs(brought).sum()) + abs(bias)
-        return LogitForm(brought, bias, value, abs(float(brought.sum()) + bias - value) / (size or 1.0))
+        residual = abs(float(brought.sum(dtype=np.float64)) + bias - value) / (size or 1.0)
+        return LogitForm(brought, bias, value, residual if self.rows is None or self.rows[place] else float("nan"))
 
     def agreement(self, found: Float[np.ndarray, "row source"], rows: Rows = None) -> Agreement:
         """How near a heuristic map, such as `rollout()[rows]`, comes to the exact `shares(rows)`."""
@@ -205,17 +214,22 @@ def model_form(model: Any, x: Any, state: State | None = None, *, start=None, ma
         (['block 1', 'block 2'], (6,), True)
     """
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
+    given = x
     x, start, mask = first_activations(model, x, start, mask)
-    inputs, y, bias, residual = _chain(model, x, state, start, mask)
-    stages = zip(model.stages(), stage_states(model, state), inputs, strict=True)
+    stages = zip(model.stages(), stage_states(model, state), strict=True)
+    named = [(name, stage, before) for (name, stage), before in stages]
+    require(
+        any(carries(stage) for _, stage, _ in named),
+        "no stage of this model carries anything from token to token; there is nothing to map.",
+    )
+    inputs, y, rows, after, bias, residual = _chain(model, jnp.asarray(given), state, start, mask)
     layers = tuple(
-        LayerForm(name, stage, given, before, start, mask, block)
-        for (name, stage), before, given in stages
+        LayerForm(name, stage, read, before, start, mask, block)
+        for (name, stage, before), read in zip(named, inputs, strict=True)
         if carries(stage)
     )
-    names = tuple(name for name, _ in model.stages())
-    require(len(layers) >= 1, "no stage of this model carries anything from token to token; there is nothing to map.")
-    return ModelForm(layers, names, x, y, bias, float(residual), model, state, start, mask, block)
+    names = tuple(name for name, _, _ in named)
+    return ModelForm(layers, names, x, y, bias, float(residual), model, state, start, mask, block, after, rows)
 
 
 def carries(stage: Any) -> bool:
@@ -225,24 +239,18 @@ def carries(stage: Any) -> bool:
 
 def first_activations(model: Any, x: Any, start, mask) -> tuple[Array, Any, Any]:
     """What a model's first stage takes: its embedded tokens, or x itself; and the flags as arrays."""
+    check_stages(model)
+    start, mask = (None if flag is None else jnp.asarray(flag, bool) for flag in (start, mask))
+    return embedded(model, x if hasattr(x, "ndim") else np.asarray(x), mask), start, mask
+
+
+def check_stages(model: Any) -> None:
+    """Raise `InputError` unless it is a model, a chain of named stages."""
+    check_module(model)
     require(
         hasattr(model, "stages"),
         f"a {type(model).__name__} has no stages(); for a single mixer or block use layer_form or dual_form.",
     )
-    x = jnp.asarray(x)
-    start, mask = (None if flag is None else jnp.asarray(flag, bool) for flag in (start, mask))
-    if jnp.issubdtype(x.dtype, jnp.integer):
-        require(
-            hasattr(model, "embed"),
-            f"a {type(model).__name__} takes real tokens, (time, d); got integers of shape {x.shape}.",
-        )
-        if hasattr(model, "vocabulary"):
-            checked_tokens(x, model.vocabulary, mask)
-        x = model.embed(x, mask)
-    require(
-        x.ndim == 2 and len(x) >= 1, f"a model's form needs one sequence of at least one token; got shape {x.shape}."
-    )
-    return x, start, mask
 
 
 def logit_direction(d_out: int, token: int, against: int | None) -> np.ndarray:
@@ -255,29 +263,37 @@ def logit_direction(d_out: int, token: int, against: int | None) -> np.ndarray:
     return direction
 
 
-def chain(model, x, state, start, mask, last: int | None = None):
-    """The stages frozen at what they read, up to number `last`, and the affine map that they are together."""
+def chain(model: Any, x, state, start, mask, last: int | None = None) -> tuple[list[Frozen], Any, Array]:
+    """The stages up to number `last`, frozen at what they read; the affine map that they are together; and what it takes of x.
+
+    **Arguments:** x: what the first stage takes, or tokens by number.
+    """
     frozen = [stage for _, stage in freeze_stages(model, x, state, start=start, mask=mask)]
     frozen = frozen if last is None else frozen[: last + 1]
+    x = embedded(model, x, mask)
+    return frozen, through(frozen), x.astype(accumulator(x.dtype))
 
-    def affine(other):
-        for stage in frozen:
-            other = stage.affine(other.astype(x.dtype))
-        return other
 
-    return frozen, affine
+def own_outputs(model: Any, x, state, start, mask, frozen: Sequence[Frozen]) -> OwnCall:
+    """The model's own call, its outputs one for each token; where it gives only one, the last stage's in the other rows."""
+    own = own_call(model, x, state, start=start, mask=mask)
+    if own.rows is None:
+        return own
+    return own._replace(y=jnp.where(own.rows[:, None], own.y, frozen[-1].y.astype(own.y.dtype)))
 
 
 @eqx.filter_jit
-def _chain(model, x, state, start, mask):
-    frozen, affine = chain(model, x, state, start, mask)
-    y, bias, residual = certified(affine, x, frozen[-1].y)
-    return [x, *(stage.y.astype(x.dtype) for stage in frozen[:-1])], y, bias, residual
+def _chain(model, given, state, start, mask):
+    frozen, affine, wide = chain(model, given, state, start, mask)
+    own = own_outputs(model, given, state, start, mask, frozen)
+    y, bias, residual = certified(affine, wide, own.y, own.rows)
+    x = embedded(model, given, mask)
+    return [x, *(stage.y.astype(x.dtype) for stage in frozen[:-1])], y, own.rows, own.state, bias, residual
 
 
 @eqx.filter_jit
 def _total(model, x, state, start, mask, last, sources, rows):
-    _, affine = chain(model, x, state, start, mask, last)
+    _, affine, x = chain(model, x, state, start, mask, last)
     bias = affine(jnp.zeros_like(x))[rows]
     column = lambda s: affine(jnp.zeros_like(x).at[s].set(x[s]))[rows] - bias
     return jax.lax.map(column, sources, batch_size=len(sources)).swapaxes(0, 1)
@@ -285,21 +301,21 @@ def _total(model, x, state, start, mask, last, sources, rows):
 
 @eqx.filter_jit
 def _shares(model, x, state, start, mask, last, rows):
-    frozen, affine = chain(model, x, state, start, mask, last)
+    frozen, affine, x = chain(model, x, state, start, mask, last)
     y, back = jax.vjp(affine, x)
-    power = jnp.sum(y * y, axis=1)
-    safe = jnp.where(power == 0, jnp.ones_like(power), power)
+    unit, size = scaled(frozen[-1].y.astype(y.dtype), 1)
 
     def one(t):
-        (gradient,) = back(jnp.zeros_like(y).at[t].set(y[t] / safe[t]))
-        return jnp.sum(gradient * x, axis=1)
+        (gradient,) = back(jnp.zeros_like(y).at[t].set(unit[t, 0]))
+        return jnp.sum(gradient * x, axis=1) / size[t, 0]
 
     return jax.lax.map(one, rows, batch_size=len(rows))
 
 
 @eqx.filter_jit
 def _logits(model, x, state, start, mask, rows, tokens):
-    y, back = jax.vjp(chain(model, x, state, start, mask)[1], x)
+    _, affine, x = chain(model, x, state, start, mask)
+    y, back = jax.vjp(affine, x)
 
     def one(place):
         (gradient,) = back(jnp.zeros_like(y).at[place[0], place[1]].set(jnp.ones((), y.dtype)))
@@ -310,7 +326,7 @@ def _logits(model, x, state, start, mask, rows, tokens):
 
 @eqx.filter_jit
 def _logit(model, x, state, start, mask, last, t, direction):
-    _, affine = chain(model, x, state, start, mask, last)
+    _, affine, x = chain(model, x, state, start, mask, last)
     score = lambda other: affine(other)[t] @ direction
     gradient = jax.grad(score)(x)
     return jnp.sum(gradient * x, axis=1), score(jnp.zeros_like(x))

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dualform.arrays import accumulator
 from dualform.dual.frozen import block_parts, freeze
+from dualform.dual.own_call import embedded
 from dualform.mixers import Mamba
 from dualform.mixers.mixer import visible
 from dualform.models.block import Block
@@ -44,7 +46,8 @@ def closed_form(module: Any) -> bool:
 @eqx.filter_jit
 def projected_rows(module, x, state, start, mask, r: Float[Array, "head time d_out"], rows) -> Array:
     """The map's rows, (head, row, source), one backward pass each."""
-    y, back = jax.vjp(freeze(module, x, state, start=start, mask=mask).affine, x)
+    affine, x = freeze(module, x, state, start=start, mask=mask).affine, _wide(embedded(module, x, mask))
+    y, back = jax.vjp(affine, x)
 
     def one(t):
         def of_head(r):
@@ -60,11 +63,18 @@ def projected_rows(module, x, state, start, mask, r: Float[Array, "head time d_o
 def _columns(module, x, state, start, mask, r, sources):
     if isinstance(module, Block):
         norm, mixer, behind = block_parts(module, x, state, start, mask)
+        x = _wide(x)
         r, own = _pulled_back(behind.affine, x, r)
         brought = norm.affine(x) - norm.affine(jnp.zeros_like(x))
         itself = (jnp.arange(len(x))[:, None] == sources[None]).astype(own.dtype)
         return _passes(mixer.affine, brought, r, sources) + own[:, :, None] * itself[None]
-    return _passes(freeze(module, x, state, start=start, mask=mask).affine, x, r, sources)
+    affine = freeze(module, x, state, start=start, mask=mask).affine
+    return _passes(affine, _wide(embedded(module, x, mask)), r, sources)
+
+
+def _wide(x):
+    """x in the dtype of maps."""
+    return x.astype(accumulator(x.dtype))
 
 
 def _passes(affine, x, r, sources) -> Float[Array, "head time source"]:
@@ -79,18 +89,19 @@ def _passes(affine, x, r, sources) -> Float[Array, "head time source"]:
 
 def _pulled_back(behind, x, r) -> tuple[Array, Float[Array, "head time"]]:
     """r in front of a pointwise affine map, and what each token brings to it by the residual stream."""
-    _, back = jax.vjp(behind, x)
-    (r,) = jax.vmap(back)(r.astype(x.dtype))
+    y, back = jax.vjp(behind, x)
+    (r,) = jax.vmap(back)(r.astype(y.dtype))
     return r, jnp.einsum("td,htd->ht", x, r)
 
 
 @eqx.filter_jit
 def _mamba_map(module: Block | Mamba, x, state, start, r):
     """In closed form, for a Mamba or a block around one."""
-    own, brought, mixer = jnp.zeros(r.shape[:2], x.dtype), x, module
+    own, brought, mixer = jnp.zeros(r.shape[:2], r.dtype), x, module
     at = x
     if isinstance(module, Block):
         norm, _, behind = block_parts(module, x, state, start)
+        x = _wide(x)
         r, own = _pulled_back(behind.affine, x, r)
         at, brought, mixer = norm.y, norm.affine(x) - norm.affine(jnp.zeros_like(x)), module.mixer
     assert isinstance(mixer, Mamba)

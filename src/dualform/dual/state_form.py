@@ -1,5 +1,7 @@
 """What a state is made of: the share that each token brought to what is remembered in the end."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
+from dualform.arrays import accumulator
 from dualform.dual.frozen import frozen_mix
 from dualform.dual.layer import LayerForm, blocks_of
 from dualform.errors import require
@@ -24,6 +27,9 @@ def state_shares(layer: LayerForm) -> Float[np.ndarray, " source"]:
 
     **Raises:** `InputError` where the layer is no mixer.
     """
+    require(
+        isinstance(layer, LayerForm), f"the form of a layer is needed, as of layer_form; got a {type(layer).__name__}."
+    )
     inner = layer.inner
     require(
         isinstance(inner.module, AbstractMixer),
@@ -39,13 +45,19 @@ def state_shares(layer: LayerForm) -> Float[np.ndarray, " source"]:
 @eqx.filter_jit
 def _shares(mixer, x, state, start, mask, sources) -> Array:
     checked = mixer.checked(x, state, start, mask)
-    mix, x = frozen_mix(mixer, *checked), checked[0]
+    mix, x = frozen_mix(mixer, *checked), checked[0].astype(accumulator(checked[0].dtype))
     numbers = lambda tree: [leaf for leaf in jtu.tree_leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     empty = numbers(mix(jnp.zeros_like(x))[1])
     brought = lambda other: [a - b for a, b in zip(numbers(mix(other)[1]), empty, strict=True)]
     dot = lambda a, b: sum((jnp.real(jnp.vdot(u, v)) for u, v in zip(a, b, strict=True)), jnp.zeros((), x.dtype))
     together = brought(x)
-    power = dot(together, together)
+    # Divided by the largest entry first: the square of a small number would be 0.
+    size = functools.reduce(
+        jnp.maximum, (jnp.max(jnp.abs(part), initial=0) for part in together), jnp.zeros((), x.dtype)
+    )
+    size = jnp.where(size == 0, jnp.ones_like(size), size)
+    unit = [part / size for part in together]
+    power = dot(unit, unit)
     safe = jnp.where(power == 0, jnp.ones_like(power), power)
-    alone = lambda s: dot(together, brought(jnp.zeros_like(x).at[s].set(x[s]))) / safe
+    alone = lambda s: dot(unit, brought(jnp.zeros_like(x).at[s].set(x[s]))) / size / safe
     return jax.lax.map(alone, sources, batch_size=len(sources))

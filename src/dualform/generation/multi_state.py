@@ -121,6 +121,14 @@ class MultiStateAttention(AbstractMixer):
         after = after._replace(values=values)
         return self._out(o), after if start is None else _forgotten(after)
 
+    def carried(self, context, value, start, mask):
+        """v of each head: each key-value head's for as many heads as it serves."""
+        return self.attention.carried(None, value, start, mask)
+
+    def read_out(self, context, o):
+        """The heads, joined; no bias."""
+        return self.attention.read_out(None, o)
+
     def weights(self, x, state, start, mask):
         """The softmax weights, (head, time, source), over the tokens of this call; 0 where one was dropped."""
         weights, slots, _ = self.context(x, state, start, mask)

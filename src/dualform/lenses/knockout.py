@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
-from dualform.arrays import State
+from dualform.arrays import State, accumulator
 from dualform.dual.frozen import block_parts, freeze, freeze_stages
 from dualform.dual.model_form import ModelForm, carries, first_activations, logit_direction
 from dualform.dual.projected import projected_map
@@ -65,9 +65,8 @@ def knock_out(
     place = f"{layer}.mixer.out" if isinstance(stage, Block) else f"{layer}.out"
     before = trace(model, x, record=(), state=state, start=start, mask=mask).y
     if frozen:
-        return KnockOut(
-            before + _frozen_change(model, x, state, start, mask, layer, jnp.asarray(target), -found), before, found
-        )
+        change = _frozen_change(model, x, state, start, mask, layer, jnp.asarray(target), -found)
+        return KnockOut((before.astype(change.dtype) + change).astype(before.dtype), before, found)
     without = lambda y: y.at[target].add(-found.astype(y.dtype))
     return KnockOut(trace(model, x, {place: without}, record=(), state=state, start=start, mask=mask).y, before, found)
 
@@ -82,6 +81,9 @@ def edge_effects(
 
     **Raises:** `InputError` for a layer, place or output that there is not.
     """
+    require(
+        isinstance(form, ModelForm), f"the form of a model is needed, as of model_form; got a {type(form).__name__}."
+    )
     inner = form.layer(layer).inner
     require(0 <= t < form.time, f"there is no place {t}; there are {form.time}, from 0 to {form.time - 1}.")
     direction = jnp.asarray(logit_direction(form.y.shape[1], token, against), inner.y.dtype)
@@ -109,7 +111,7 @@ def _behind(model, x, state, start, mask, layer: str):
 
     def rest(change):
         for stage in (own, *(frozen[name].affine for name in names[number + 1 :])):
-            change = stage(change.astype(x.dtype)) - stage(jnp.zeros_like(change, dtype=x.dtype))
+            change = stage(change) - stage(jnp.zeros_like(change))
         return change
 
     return (stage.mixer if isinstance(stage, Block) else stage), given, before, rest
@@ -138,11 +140,13 @@ def _removed(model, x, state, start, mask, layer, source, head) -> Float[Array, 
 def _frozen_change(model, x, state, start, mask, layer, target, change) -> Array:
     """What a change of a mixer's output at one token does to the model's output, all behind it frozen."""
     *_, rest = _behind(model, x, state, start, mask, layer)
-    return rest(jnp.zeros((len(x), len(change)), x.dtype).at[target].set(change.astype(x.dtype)))
+    wide = accumulator(x.dtype, change.dtype)
+    return rest(jnp.zeros((len(x), len(change)), wide).at[target].set(change.astype(wide)))
 
 
 @eqx.filter_jit
 def _pulled_to(model, x, state, start, mask, layer, t, direction, y) -> Array:
     """The frozen rest of the model, read backwards from an output to a layer's mixer."""
     *_, rest = _behind(model, x, state, start, mask, layer)
-    return jax.grad(lambda change: rest(change)[t] @ direction.astype(x.dtype))(jnp.zeros_like(y))
+    y = y.astype(accumulator(y.dtype))
+    return jax.grad(lambda change: rest(change)[t].astype(y.dtype) @ direction.astype(y.dtype))(jnp.zeros_like(y))

@@ -4,11 +4,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
 from dualform.arrays import State
 from dualform.dual.model_form import carries, first_activations
 from dualform.errors import require
+from dualform.models.stages import joined_states
 from dualform.models.walk import places, walk
 
 STATE = re.compile(r"(?P<stage>.+)\.state@(?P<t>\d+)")
@@ -20,12 +23,12 @@ class Trace(NamedTuple):
 
     - y: (time, d_out), what the model gives with the edits in place.
     - recorded: what went on from every place that was asked for, after its edit.
-    - states: every stage's state after the last token.
+    - state: what the model remembers after the last token, as its call returns it: it can be handed to the next one.
     """
 
     y: Float[Array, "time d_out"]
     recorded: dict[str, Any]
-    states: tuple[State, ...]
+    state: State
 
 
 def trace(
@@ -70,19 +73,25 @@ def trace(
 
     def at(place: str, value: Any) -> Any:
         if place in edits:
-            shape = getattr(value, "shape", None)
-            value = edits[place](value)
-            require(
-                shape is None or getattr(value, "shape", None) == shape,
-                f"the edit at {place!r} returned shape {getattr(value, 'shape', None)} for {shape}; it must keep it.",
-            )
+            value = _kept(place, value, edits[place](value))
         if place in wanted:
             recorded[place] = value
         return value
 
     in_order = {name: sorted(ends) for name, ends in cuts.items()}
     y, states = walk(model, x, state, start=start, mask=mask, at=at, cuts=in_order)
-    return Trace(y, recorded, states)
+    return Trace(y, recorded, joined_states(model, states))
+
+
+def _kept(place: str, before: Any, value: Any) -> Any:
+    """What an edit returned, in the dtypes of what it was given.
+
+    **Raises:** `InputError` unless it has the shapes of that, and is put together in the same way.
+    """
+    form = lambda tree: jtu.tree_map(jnp.shape, tree)
+    same = jtu.tree_structure(value) == jtu.tree_structure(before) and form(value) == form(before)
+    require(same, f"the edit at {place!r} returned shape {form(value)} for {form(before)}; it must keep it.")
+    return jtu.tree_map(lambda a, b: jnp.asarray(a).astype(b.dtype), value, before)
 
 
 def _check(place: str, model: Any, known: tuple[str, ...], time: int, cuts: dict[str, set[int]]) -> None:

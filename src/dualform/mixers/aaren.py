@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator
+from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.affine import affine, optional_array
 from dualform.mixers.heads import check_shape, each_token, into_heads, random_heads, split_width
@@ -95,6 +95,10 @@ class Aaren(AbstractMixer):
         """The running average, and its readout."""
         o, state = softmax_scan(context, value, state, start=start, mask=mask)
         return affine(o.reshape(len(o), -1), self.w_o, self.b_o), state
+
+    def read_out(self, context, o):
+        """The heads, joined; no bias."""
+        return project(o.reshape(len(o), -1), self.w_o)
 
     def weights(self, x, state, start, mask):
         """The softmax weights, (head, time, source), over the tokens of this call."""

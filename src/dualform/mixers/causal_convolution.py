@@ -75,6 +75,10 @@ class CausalConvolution(AbstractMixer):
         y, state = convolution(value, self.kernel, state, start=start, mask=mask)
         return y + self.bias.astype(y.dtype)[None], state
 
+    def read_out(self, context, o):
+        """What the maps read of each channel: the output itself."""
+        return o[:, :, 0]
+
     def weights(self, x, state, start, mask):
         """Channel by channel, the kernel's entry for how many tokens lie between, (d, time, source)."""
         time, width = len(x), len(self.kernel)

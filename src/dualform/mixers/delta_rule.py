@@ -147,6 +147,18 @@ class DeltaRule(AbstractNormedHeads):
         q, k, b, a, *_ = chosen
         return delta(q, k, v, b, memory, decay=a, start=start, mask=mask)
 
+    @property
+    def over(self):
+        """Convolved tokens: v is what the convolution makes of four tokens."""
+        return "convolved tokens"
+
+    def carried(self, context, value, start, mask):
+        """v behind its convolution and the frozen sigmoid of its silu."""
+        (*_, opened, _, _), _, _ = context
+        nothing = jnp.zeros((len(self.c_v) - 1, self.c_v.shape[1]), value.dtype)
+        c, _ = convolution(value.reshape(len(value), -1), self.c_v, nothing, start=start, mask=mask)
+        return c.reshape(value.shape) * opened
+
     def weights(self, x, state, start, mask):
         """What each head reads of each token's v, behind its convolution and silu, times the norm's scale."""
         chosen, _, scale = self.context(x, state, start, mask)

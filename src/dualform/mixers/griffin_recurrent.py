@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from dualform.arrays import project
 from dualform.errors import require
 from dualform.mixers.affine import affine, check_affine
 from dualform.mixers.mixer import AbstractMixer, visible
@@ -117,6 +118,11 @@ class GriffinRecurrent(AbstractMixer):
         u, tail = self.convolve(self.value(x), state, start, mask)
         h, remembered = self.core.forward(u, state[1], start, mask)
         return affine(self.gate(x) * h, self.w_o, self.b_o), (tail, remembered)
+
+    def read_out(self, context, o):
+        """h gated and projected; no bias."""
+        gate, _ = context
+        return project(gate * o[:, :, 0], self.w_o)
 
     def weights(self, x, state, start, mask):
         """Channel by channel, what h_t takes from W_x x_s + b_x: the RG-LRU's map after the kernel, (n, time, time)."""

@@ -98,6 +98,16 @@ class GSA(AbstractNormedHeads):
         """sigma(o) / rms(swish(o)), (time, head, d_v): times o, it is swish(o) normed."""
         return jax.nn.sigmoid(o) * self.factor(jax.nn.silu(o))
 
+    @property
+    def over(self):
+        """Values: v is the silu of a projection."""
+        return "values"
+
+    def read_out(self, context, o):
+        """The last swish, the norm and W_o, with what they make of each channel frozen."""
+        _, gate, scale = context
+        return self.joined(o, scale, gate)
+
     def weights(self, x, state, start, mask):
         """What each head reads of each token's v through the slots: before the last swish, the norm and W_o."""
         chosen, _ = self.choose(x, state, start, mask)

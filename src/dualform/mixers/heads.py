@@ -142,6 +142,11 @@ class AbstractNormedHeads(AbstractMixer):
         o, state = self.read(chosen, self.value(x), state, start, mask)
         return self.joined(o, self.scale(o), gate), state
 
+    def read_out(self, context, o):
+        """The heads, which the maps have scaled, gated and joined."""
+        _, gate, scale = context
+        return self.joined(o, jnp.ones_like(scale), gate)
+
     def weights(self, x, state, start, mask):
         """What each head reads of each token's value, times the norm's scale: before the norm's weight, the gate and W_o."""
         chosen, _, scale = self.context(x, state, start, mask)

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator
+from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.affine import affine, check_affine, optional_array, uniform_affine
 from dualform.mixers.decay_map import decay_map
@@ -158,6 +158,17 @@ class HGRN(AbstractHGRN):
     def remember(self, lam, write, value, state, start, mask) -> tuple[Array, Array]:
         """h_t = lam_t * h_{t-1} + (1 - lam_t) * c_t."""
         return diagonal(lam, write * value.astype(write.dtype), state.astype(lam.dtype), start=start, mask=mask)
+
+    @property
+    def over(self):
+        """Values: c is the silu of a projection."""
+        return "values"
+
+    def read_out(self, context, o):
+        """h normed with the frozen factor, gated and projected; no bias."""
+        _, _, gate, factor = context
+        normed = self.centred(o[:, :, 0]) * factor * self.norm_weight.astype(o.dtype)[None]
+        return project(gate * normed, self.w_o)
 
     def weights(self, x, state, start, mask):
         """Channel by channel, what h_t takes from c_s: (1 - lam_s) times the decays after s, (n, time, time)."""

@@ -103,6 +103,11 @@ class LinearAttention(AbstractMixer):
         y = y.reshape(len(y), -1)
         return y if self.w_o is None else project(y, self.w_o), state
 
+    def read_out(self, context, o):
+        """The heads, joined."""
+        o = o.reshape(len(o), -1)
+        return o if self.w_o is None else project(o, self.w_o)
+
     def weights(self, x, state, start, mask):
         """q_t . k_s for s <= t in the same document, (head, time, time)."""
         q, k = self.context(x, state, start, mask)

@@ -155,6 +155,10 @@ class Mamba(AbstractMixer):
         y, h = selective(u, delta, a, b, c, h, start=start, mask=mask)
         return (y + self.skip.astype(y.dtype)[None] * u) * gate, h
 
+    def read_out(self, context, o):
+        """What the maps read of each channel, projected."""
+        return project(o[:, :, 0], self.w_o)
+
     def weights(self, x, state, start, mask):
         """Channel by channel, what is read of each token's v: convolution, states, skip and gate, (n_channels, time, source)."""
         context = self.context(x, state, start, mask)

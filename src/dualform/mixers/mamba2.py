@@ -200,6 +200,11 @@ class Mamba2(AbstractMixer):
         o = (o + self.skip.astype(wide)[None, :, None] * u) * gate
         return o.reshape(len(o), -1), state
 
+    def read_out(self, context, o):
+        """What the maps read of each channel, which they have scaled, times the norm's weight, and projected."""
+        o = o[:, :, 0]
+        return self.joined(o, jnp.ones_like(o))
+
     def weights(self, x, state, start, mask):
         """Channel by channel, what is read of each token's v, times the norm's scale, (head * p, time, source)."""
         factor, chosen, scale = self.context(x, state, start, mask)

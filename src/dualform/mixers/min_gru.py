@@ -87,6 +87,16 @@ class MinGRU(AbstractMixer):
         h, state = diagonal(keep, write * value.astype(write.dtype), state.astype(keep.dtype), start=start, mask=mask)
         return h if self.w_o is None else project(h, self.w_o), state
 
+    @property
+    def over(self):
+        """Tokens where the candidate is linear in them, else values."""
+        return "values" if self.candidate == "positive" else "tokens"
+
+    def read_out(self, context, o):
+        """h, and its projection."""
+        h = o[:, :, 0]
+        return h if self.w_o is None else project(h, self.w_o)
+
     def weights(self, x, state, start, mask):
         """Channel by channel, what h_t takes from c_s: z_s times every later 1 - z, (n, time, time)."""
         keep, write = self.context(x, state, start, mask)

@@ -89,6 +89,16 @@ class MinLSTM(AbstractMixer):
         h, state = diagonal(keep, write * value.astype(write.dtype), state.astype(keep.dtype), start=start, mask=mask)
         return h if self.w_o is None else project(h, self.w_o), state
 
+    @property
+    def over(self):
+        """Tokens where the candidate is linear in them, else values."""
+        return "values" if self.candidate == "positive" else "tokens"
+
+    def read_out(self, context, o):
+        """h, and its projection."""
+        h = o[:, :, 0]
+        return h if self.w_o is None else project(h, self.w_o)
+
     def weights(self, x, state, start, mask):
         """Channel by channel, what h_t takes from c_s: i'_s times every later f', (n, time, time)."""
         keep, write = self.context(x, state, start, mask)

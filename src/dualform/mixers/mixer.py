@@ -7,7 +7,7 @@ A mixer writes `init_state`, `context`, `value` and `mix`. The call, the step, t
 """
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import equinox as eqx
 import jax
@@ -15,8 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact
 
 from dualform.arrays import Activations, State, TimeMask
-from dualform.errors import require
+from dualform.errors import InputError, require
 from dualform.finite import put_back, set_aside, spoiled
+
+Over: TypeAlias = Literal["tokens", "convolved tokens", "values"]
+"""What column s of a map stands for: what is linear in token s alone; what a convolution made of it and of tokens before it; or
+a nonlinear function of token s alone."""
 
 
 def visible(time: int, start: TimeMask | None, mask: TimeMask | None) -> Bool[Array, "time source"]:
@@ -84,9 +88,36 @@ class AbstractMixer(eqx.Module):
     def weights(
         self, x: Activations, state: State, start: TimeMask | None, mask: TimeMask | None
     ) -> Float[Array, "head time time"] | None:
-        """The scalar attention maps in closed form, or None where the mixer has none."""
+        """The scalar attention maps in closed form, or None where the mixer has none.
+
+        They claim that y = read_out(context, o) + what no token brought, with o[t, head] = sum_s weights[head, t, s]
+        carried[s, head]; the dual form holds them to it.
+        """
         del x, state, start, mask
         return None
+
+    @property
+    def over(self) -> Over:
+        """What the closed-form maps are over."""
+        return "tokens"
+
+    def carried(
+        self, context: Any, value: Any, start: TimeMask | None, mask: TimeMask | None
+    ) -> Float[Array, "source head width"]:
+        """What the closed-form maps multiply, linear in `value`: each head's or channel's value unless a mixer says otherwise."""
+        del context, start, mask
+        return value if value.ndim == 3 else value[:, :, None]
+
+    def read_out(self, context: Any, o: Float[Array, "time head width"]) -> Float[Array, "time d_out"]:
+        """The output made of what the closed-form maps read, linear, without biases; a mixer that has maps writes it.
+
+        **Raises:** `InputError` where it does not.
+        """
+        del context, o
+        raise InputError(
+            f"a {type(self).__name__} gives weights in closed form, and no read_out(context, o) that says how its output is made "
+            "of what they read: they cannot be held to the output. Write it, or leave weights out."
+        )
 
     def __call__(
         self,

@@ -106,6 +106,10 @@ class RGLRU(AbstractMixer):
         seen = jnp.ones_like(seen) if mask is None else jnp.where(jnp.any(mask), jnp.ones_like(seen), seen)
         return y, (h, seen)
 
+    def read_out(self, context, o):
+        """What the maps read of each channel: the output itself."""
+        return o[:, :, 0]
+
     def weights(self, x, state, start, mask):
         """Channel by channel, what h_t takes from x_s: sqrt(1 - a_s^2) i_s times every later a, (n, time, time)."""
         a, write, _ = self.context(x, state, start, mask)

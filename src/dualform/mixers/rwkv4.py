@@ -122,6 +122,21 @@ class RWKV4TimeMixing(AbstractMixer):
         """w, below 0."""
         return -jnp.exp(self.log_rate.astype(accumulator(self.log_rate.dtype)))
 
+    @property
+    def over(self):
+        """Convolved tokens: v is made of a token and the one before it."""
+        return "convolved tokens"
+
+    def carried(self, context, value, start, mask):
+        """v of each token and the one before it, channel by channel."""
+        before, _ = token_before(value, jnp.zeros(self.d_in, value.dtype), start, mask)
+        return project(token_shift(value, before, self.mu_v), self.w_v)[:, :, None]
+
+    def read_out(self, context, o):
+        """What the maps read of each channel, gated and projected."""
+        _, receptance = context
+        return project(receptance * o[:, :, 0], self.w_o)
+
     def weights(self, x, state, start, mask):
         """Channel by channel, the share of v_s in wkv_t, (n, time, source), over the tokens of this call.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator
+from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.affine import affine, optional_array
 from dualform.mixers.cache import extend, init_cache
@@ -146,6 +146,14 @@ class SoftmaxAttention(AbstractMixer):
         pack, unpack = (lambda a: a, lambda a: a) if moved is None else (moved.pack, moved.unpack)
         o = attend(pack(q), sources.keys, sources.values, sources.first, sources.last, span=self.window)
         return unpack(o), (sources.cache, following)
+
+    def carried(self, context, value, start, mask):
+        """v of each head: each key-value head's for as many heads as it serves."""
+        return jnp.repeat(value, len(self.w_q) // len(self.w_v), axis=1)
+
+    def read_out(self, context, o):
+        """The heads, joined; no bias."""
+        return project(o.reshape(len(o), -1), self.w_o)
 
     def weights(self, x, state, start, mask):
         """The softmax weights, (head, time, source), over the tokens of this call."""

@@ -15,10 +15,10 @@ from dualform.finite import token_by_token
 from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex
 from dualform.mixers.affine import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
-from dualform.models.block import Block, check_blocks, check_call, through
+from dualform.models.block import Block, check_blocks, check_call, present, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine
-from dualform.models.stepped import flag
+from dualform.models.stepped import check_activations, flag
 
 
 class LanguageModel(eqx.Module):
@@ -105,9 +105,27 @@ class LanguageModel(eqx.Module):
         tokens = checked_tokens(tokens, self.vocabulary, mask)
         state = self.init_state() if state is None else state
         check_call(len(tokens), start, mask, self, state, "language model")
-        x = self.embed(tokens, mask)
+        return self._through(self.embed(tokens, mask), state, start, mask)
+
+    def _through(self, x: Float[Array, "time d"], state: State, start, mask) -> tuple[Float[Array, "time d"], State]:
+        """What the blocks give for embedded tokens, and the state."""
         x = x if self.embedding_norm is None else token_by_token(self.embedding_norm, x, start)
         return through(_bounded(self.blocks, self.bounds), x, state, start, mask)
+
+    def from_embedded(
+        self,
+        x: Float[Array, "time d"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "time vocabulary"], State]:
+        """What a call gives for tokens that `embed` has embedded, or for others of that width; the rest as of a call."""
+        check_activations(x, self.embedding.shape[1], "this language model")
+        state = self.init_state() if state is None else state
+        check_call(len(x), start, mask, self, state, "language model")
+        x, state = self._through(present(x, mask), state, start, mask)
+        return present(token_by_token(self.logits, x, start), mask), state
 
     def embed(self, tokens: Int[Array, " time"], mask: Bool[Array, " time"] | None = None) -> Float[Array, "time d"]:
         """scale * E[token_t]: what the first of `stages` takes. Tokens are not read where mask is False."""
@@ -148,8 +166,7 @@ class LanguageModel(eqx.Module):
         **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, and as of a mixer's call.
         """
         x, state = self.read(tokens, state, start=start, mask=mask)
-        found = token_by_token(self.logits, x, start)
-        return (found if mask is None else jnp.where(mask[:, None], found, jnp.zeros_like(found))), state
+        return present(token_by_token(self.logits, x, start), mask), state
 
     def step(
         self,

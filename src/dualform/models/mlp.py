@@ -134,6 +134,12 @@ class JoinedMLP(eqx.Module):
         weights = jnp.concatenate([mlp.w_gate, mlp.w_up])
         return cls(weights, mlp.w_down, both, mlp.b_down, mlp.activation)
 
+    def split(self) -> GatedMLP:
+        """Gate and up as two matrices again."""
+        gate, up = jnp.split(self.w_both, 2)
+        b_gate, b_up = (None, None) if self.b_both is None else jnp.split(self.b_both, 2)
+        return GatedMLP(gate, up, self.w_down, b_gate, b_up, self.b_down, self.activation)
+
     @property
     def d(self) -> int:
         """Width of a token."""

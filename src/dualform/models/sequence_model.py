@@ -91,7 +91,7 @@ class SequenceModel(AbstractStepped):
         """
         blocks = tuple((f"block {i + 1}", block) for i, block in enumerate(self.blocks))
         norm = () if self.norm is None else (("norm", self.norm),)
-        pool = () if self.pool == "none" else (("pool", Pool(len(self.w_in), self.pool)),)
+        pool = () if self.pool == "none" else (("pool", Pool(len(self.w_in), self.pool, self.w_in.dtype)),)
         return (
             ("embed", Affine(self.w_in, self.b_in)),
             *blocks,

@@ -5,7 +5,7 @@ A model is, from the activations of its tokens to its outputs, a chain of named 
 state after the last token, the affine map that it is once all that chooses it is frozen at x, and what was frozen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -80,6 +80,18 @@ class Alone(eqx.Module):
         """The mixer's own, as the one of one stage."""
         return (self.mixer.init_state(),)
 
+    def __call__(
+        self,
+        x: Float[Array, "time d_in"],
+        state: State | None = None,
+        *,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> tuple[Float[Array, "time d_out"], State]:
+        """The mixer's own call."""
+        y, after = self.mixer(x, None if state is None else state[0], start=start, mask=mask)
+        return y, (after,)
+
     def stages(self) -> tuple[tuple[str, Any], ...]:
         """The mixer."""
         return (("mixer", self.mixer),)
@@ -88,23 +100,25 @@ class Alone(eqx.Module):
 class Pool(eqx.Module):
     """y_t = the mean of the document's tokens so far, or its last token so far: what a `SequenceModel` reads at each token.
 
-    **Arguments:** width: d; pool: "mean" or "last". Its state is the sum (or the last) of the tokens, and how many there were.
+    **Arguments:** width: d; pool: "mean" or "last"; dtype: of the weights around it. Its state is the sum (or the last) of the
+    tokens, in float32 or wider, and how many there were.
     """
 
     width: int = eqx.field(static=True)
     pool: str = eqx.field(default="mean", static=True)
+    dtype: Any = eqx.field(default=float, static=True)
 
     def __check_init__(self):
         require(self.pool in ("mean", "last"), f"there is no pool {self.pool!r}; there are mean and last.")
 
     def init_state(self) -> State:
         """Nothing read: 0, (d,), and 0."""
-        return jnp.zeros(self.width, accumulator(float)), jnp.zeros((), jnp.int32)
+        return jnp.zeros(self.width, accumulator(jnp.dtype(self.dtype))), jnp.zeros((), jnp.int32)
 
     def __call__(
         self, x: Float[Array, "time d"], state: State | None = None, *, start: Any = None, mask: Any = None
     ) -> tuple[Float[Array, "time d"], State]:
-        """The pooled tokens so far, (time, d), in float32 or wider, 0 where there is no token; and the state."""
+        """The pooled tokens so far, (time, d), in the dtype of the state, 0 where there is no token; and the state."""
         y, state, _, _ = self.frozen(x, state, start, mask)
         return y, state
 
@@ -113,8 +127,7 @@ class Pool(eqx.Module):
     ) -> FrozenStage:
         """See the module; nothing is frozen."""
         total, seen = self.init_state() if state is None else state
-        wide = accumulator(x.dtype)
-        total = total.astype(wide)
+        wide = total.dtype
         keep = jnp.ones((1,), wide) if self.pool == "mean" else jnp.zeros((1,), wide)
         run = lambda drive, before, keep: diagonal(keep, drive, before, start=start, mask=mask)
         ones = jnp.ones((len(x), 1), wide)
@@ -137,3 +150,9 @@ def stage_states(model: Any, state: State | None = None) -> tuple[State | None, 
         given = (*states, pooled)
     left = iter(given)
     return tuple(next(left) if hasattr(stage, "init_state") else None for stage in stages)
+
+
+def joined_states(model: Any, states: Sequence[State]) -> State:
+    """The state of a model, as its call returns it, of those of its stages: the inverse of `stage_states`."""
+    own = tuple(state for (_, stage), state in zip(model.stages(), states, strict=True) if hasattr(stage, "init_state"))
+    return (own[:-1], own[-1]) if any(isinstance(stage, Pool) for _, stage in model.stages()) else own

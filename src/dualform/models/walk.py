@@ -11,8 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dualform.arrays import State
-from dualform.mixers import AbstractMixer
-from dualform.models.bidirectional import Bidirectional
 from dualform.models.block import Block, present
 from dualform.models.stages import stage_states
 
@@ -84,10 +82,7 @@ def _in_parts(name, stage, x, state, start, mask, at: At, cuts) -> tuple[Array, 
 
 
 def run_stage(stage: Any, x, state, start, mask) -> tuple[Array, State]:
-    """One stage's own output and state."""
-    if isinstance(stage, AbstractMixer | Block | Bidirectional):
+    """One stage's own output and state: called with state and flags where it has `init_state`, else token by token."""
+    if hasattr(stage, "init_state"):
         return stage(x, state, start=start, mask=mask)
-    if hasattr(stage, "frozen"):
-        y, state, *_ = stage.frozen(x, state, start, mask)
-        return y, state
-    return stage(x), ()
+    return present(stage(present(x, mask)), mask), ()

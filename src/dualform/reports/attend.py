@@ -178,12 +178,16 @@ def _bias_share(form: ModelForm) -> float:
 
 def _layer(layer: LayerForm) -> LayerView:
     """Shares of the mixer's output, and its own maps where there are few."""
-    inner, maps, names = layer.inner, [layer.inner.shares()[0]], ["share of the output"]
-    own = inner.own_weights()
-    if own is not None and len(own) <= MOST_HEADS:
-        maps += list(own)
-        names += [f"head {i + 1}" for i in range(len(own))]
-    return LayerView(layer.name, inner.kind, inner.residual, np.asarray(maps, np.float32), tuple(names))
+    inner, own = layer.inner, layer.inner.own_map()
+    shares, residual = inner.certified_shares()
+    maps, names, over, proofs = [shares[0]], ["share of the output"], ["tokens"], [residual]
+    if own is not None and len(own[0]) <= MOST_HEADS:
+        weights, what, residual = own
+        maps += list(weights)
+        names += [f"head {i + 1}" for i in range(len(weights))]
+        over, proofs = over + [what] * len(weights), proofs + [residual] * len(weights)
+    maps = np.asarray(maps, np.float32)
+    return LayerView(layer.name, inner.kind, inner.residual, maps, tuple(names), tuple(over), tuple(proofs))
 
 
 def _whole(form: ModelForm, loaded: Loaded, x: Any, question: Question) -> tuple[LayerView, str]:
@@ -218,10 +222,11 @@ def _whole(form: ModelForm, loaded: Loaded, x: Any, question: Question) -> tuple
 
 def _residual(form: ModelForm, brought: Float[np.ndarray, "time source"], outputs, against) -> float:
     """Of the logits as sums over tokens and bias."""
-    rows = np.arange(form.time)
-    of = lambda a: np.asarray(a)[rows, outputs] - (0 if against is None else np.asarray(a)[rows, against])
-    y = of(form.y)
-    return float(np.linalg.norm(brought.sum(1) + of(form.bias) - y) / (np.linalg.norm(y) or 1.0))
+    rows = np.arange(form.time) if form.rows is None else np.flatnonzero(np.asarray(form.rows))
+    one = lambda a, outputs: np.asarray(a, np.float64)[rows, outputs[rows]]
+    of = lambda a: one(a, outputs) - (0 if against is None else one(a, against))
+    y, total = of(form.y), brought.astype(np.float64).sum(1)[rows] + of(form.bias)
+    return float(np.linalg.norm(total - y) / (np.linalg.norm(y) or 1.0))
 
 
 def _outputs(loaded: Loaded, y: Float[np.ndarray, "time output"], asked: str | None) -> np.ndarray:

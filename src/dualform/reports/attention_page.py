@@ -107,6 +107,8 @@ def summary(view: AttentionView, causal: bool) -> dict[str, Any]:
                 "kind": layer.kind,
                 "residual": _number(layer.residual),
                 "heads": list(layer.map_names),
+                "over": list(layer.over),
+                "proofs": [_number(residual) for residual in layer.map_residuals],
                 "small": [{"name": name, "peak": a.scale, "text": a.text} for name, a in small],
             }
         )

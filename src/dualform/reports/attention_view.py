@@ -19,6 +19,8 @@ class LayerView:
     - residual: relative error of the sum of what the maps summarise; nan where the method has no such sum.
     - maps: (head, time, source), float32, signed; entry [h, t, s] is what token t takes from token s.
     - map_names: one for each map, as "head 1".
+    - over: what each map is over: "tokens", "convolved tokens" or "values".  map_residuals: the relative error of what each
+      map claims, as `DualForm.map_residual`. One for each map, or none at all.
     """
 
     name: str
@@ -26,6 +28,8 @@ class LayerView:
     residual: float
     maps: Float[np.ndarray, "head time source"]
     map_names: tuple[str, ...]
+    over: tuple[str, ...] = ()
+    map_residuals: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,13 @@ class AttentionView:
             f"{name} has {shape[0]} maps but {len(layer.map_names)} names. Give each map one name.",
         )
         _check_residual(name, layer.residual)
+        for what, given in (("what they are over", layer.over), ("residuals", layer.map_residuals)):
+            require(
+                len(given) in (0, shape[0]),
+                f"{name} has {shape[0]} maps and, of {what}, {len(given)}. Give one for each map, or none.",
+            )
+        for map_name, residual in zip(layer.map_names, layer.map_residuals, strict=bool(layer.map_residuals)):
+            _check_residual(f"{map_name!r} of {name}", residual)
         for h, t, row in ((h, t, row) for h, rows in enumerate(layer.maps) for t, row in enumerate(rows)):
             if not np.isfinite(row).all():
                 s = int(np.argmin(np.isfinite(row)))

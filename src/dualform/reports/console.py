@@ -224,11 +224,13 @@ class Console:
         """The certificates of the whole and of each layer, what the last token takes most from, and where the page is."""
         self.console.print(f"[bold]{escape(view.title)}[/]: {escape(view.target)}", highlight=False)
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in ("layer", "maps", "residual", "kind"):
+        for column in ("layer", "residual", "maps", "over", "of the maps", "kind"):
             table.add_column(column, no_wrap=column != "kind", justify="right" if column == "maps" else "left")
+        number = lambda residual: "no sum" if math.isnan(residual) else f"{residual:.1e}"
         for layer in view.layers:
-            residual = "no sum" if math.isnan(layer.residual) else f"{layer.residual:.1e}"
-            table.add_row(escape(layer.name), str(len(layer.maps)), residual, layer.kind)
+            over, worst = ", ".join(dict.fromkeys(layer.over)), max(layer.map_residuals, default=math.nan)
+            own = number(worst) if layer.map_residuals else ""
+            table.add_row(escape(layer.name), number(layer.residual), str(len(layer.maps)), over, own, layer.kind)
         self.console.print(table)
         row, most = strongest(view)
         shown = ", ".join(f"{view.tokens[s]!r} at {s} ({value:+.3f})" for s, value in most)

@@ -7,14 +7,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.dual.attribution.target import Question
-from dualform.dual.model_form import chain
+from dualform.dual.model_form import chain, own_outputs
 
 STEPS = 32
 """Points on the way of integrated gradients: the error of the sum falls with their square."""
 
 
 def exact(q: Question) -> tuple[Float[np.ndarray, " source"], float, float]:
-    """What each token brings to the target in the frozen model, what no token brought, and the residual of their sum."""
+    """What each token brings to the target in the frozen model, what no token brought, and the residual of their sum.
+
+    The residual is against the target in what the model's own call gives.
+    """
     brought, bias, value = (np.asarray(part) for part in _exact(q))
     size = float(np.abs(brought).sum()) + abs(float(bias))
     return brought, float(bias), abs(float(brought.sum()) + float(bias) - float(value)) / (size or 1.0)
@@ -40,11 +43,12 @@ def occlusion(q: Question) -> Float[np.ndarray, " source"]:
 
 @eqx.filter_jit
 def _exact(q: Question) -> tuple[Array, Array, Array]:
-    frozen, affine = chain(q.model, q.x, q.state, q.start, q.mask)
-    score = lambda other: affine(other)[q.t] @ q.direction.astype(q.x.dtype)
-    gradient = jax.grad(score)(q.x)
-    value = frozen[-1].y[q.t].astype(q.x.dtype) @ q.direction
-    return jnp.sum(gradient * q.x, axis=1), score(jnp.zeros_like(q.x)), value
+    frozen, affine, x = chain(q.model, q.given, q.state, q.start, q.mask)
+    own = own_outputs(q.model, q.given, q.state, q.start, q.mask, frozen)
+    direction = q.direction.astype(x.dtype)
+    score = lambda other: affine(other)[q.t].astype(x.dtype) @ direction
+    gradient = jax.grad(score)(x)
+    return jnp.sum(gradient * x, axis=1), score(jnp.zeros_like(x)), own.y[q.t].astype(x.dtype) @ direction
 
 
 @eqx.filter_jit

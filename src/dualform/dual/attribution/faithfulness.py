@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 from dualform.arrays import State
 from dualform.dual.attribution.target import Question, Target, as_target, question
 from dualform.errors import require
-from dualform.models.walk import walk
 
 
 class Curves(NamedTuple):
@@ -79,7 +78,7 @@ def perturbation_curves(
 def _taken_away(q: Question, token, gone, ranks, least_first: bool):
     """The target's probability, and the mean squared change of the logits, with k = 0, 1, ... tokens taken away."""
     count = len(q.x) - 1
-    run = lambda x: walk(q.model, x, q.state, start=q.start, mask=q.mask, at=lambda place, value: value)[0][q.t]
+    run = lambda x: q.outputs(x)[q.t]
     whole = run(q.x)
 
     def with_gone(k):

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.dual.layer import chosen
 from dualform.dual.model_form import first_activations, logit_direction
+from dualform.dual.own_call import own_call
 from dualform.errors import require
 from dualform.models.walk import walk
 
@@ -35,20 +36,29 @@ def as_target(target: Any) -> Target:
 class Question(NamedTuple):
     """A model, what its first stage takes, and what is attributed: what every method is given.
 
-    - x: (time, d).  direction: (d_out,), what the output at place `t` is multiplied with.
+    - x: (time, d).  given: what was handed in, x or tokens by number, (time,).  direction: (d_out,), what the output at place
+      `t` is multiplied with.
     """
 
     model: Any
     x: Float[Array, "time d"]
+    given: Float[Array, "time d"] | Int[Array, " time"]
     state: Any
     start: Any
     mask: Any
     t: Int[Array, ""]
     direction: Float[Array, " d_out"]
 
-    def score(self, x: Float[Array, "time d"], at=lambda place, value: value) -> Float[Array, ""]:
-        """The attributed number at another input, places passing through `at`."""
-        y, _ = walk(self.model, x, self.state, start=self.start, mask=self.mask, at=at)
+    def outputs(self, x: Float[Array, "time d"]) -> Float[Array, "time d_out"]:
+        """What the model itself gives at another input."""
+        return own_call(self.model, x, self.state, start=self.start, mask=self.mask).y
+
+    def score(self, x: Float[Array, "time d"], at: Any = None) -> Float[Array, ""]:
+        """The attributed number at another input; where `at` is given, of a walk whose places pass through it."""
+        if at is None:
+            y = self.outputs(x)
+        else:
+            y, _ = walk(self.model, x, self.state, start=self.start, mask=self.mask, at=at)
         return y[self.t] @ self.direction.astype(y.dtype)
 
 
@@ -57,17 +67,20 @@ def question(model: Any, x: Any, target: Target | tuple, state: Any, start: Any,
 
     **Raises:** `InputError` for a place or an output that there is not.
     """
-    target = as_target(target)
+    target, given = as_target(target), x
     x, start, mask = first_activations(model, x, start, mask)
     (t,) = chosen([target.t], len(x), "place")
-    d_out = _d_out(model, x, state, start, mask)
+    rows, d_out = _outputs(model, x, state, start, mask)
+    if rows is not None:
+        # A model that pools says one thing, of all that it reads: at place t, of the tokens up to there.
+        mask = (jnp.ones(len(x), bool) if mask is None else mask) & (jnp.arange(len(x)) <= t)
     direction = jnp.asarray(logit_direction(d_out, target.token, target.against), x.dtype)
     # An array, not a number: one program serves all places.
-    return Question(model, x, state, start, mask, jnp.asarray(t), direction)
+    return Question(model, x, jnp.asarray(given), state, start, mask, jnp.asarray(t), direction)
 
 
 @eqx.filter_jit
-def _d_out(model, x, state, start, mask) -> int:
-    """The width of the output, known once the run is traced: no number of it is computed."""
-    y, _ = walk(model, x, state, start=start, mask=mask, at=lambda place, value: value)
-    return y.shape[1]
+def _outputs(model, x, state, start, mask) -> tuple[Any, int]:
+    """Which rows of the output the model gives, and its width: known once the call is traced, before any number of it is."""
+    own = own_call(model, x, state, start=start, mask=mask)
+    return own.rows, own.y.shape[1]

@@ -48,7 +48,8 @@ class LetterMap(eqx.Module):
     - logits: (phoneme, 74), of each possible phoneme at each place.
     - contributions: (phoneme, letter, 74); written: (phoneme, phoneme, 74), of those that were written before and are fed
       back; bias: (phoneme, 74), what neither brought.
-    - residual: ||contributions.sum(1) + written.sum(1) + bias - logits|| / ||logits||, the certificate.
+    - residual: ||contributions.sum(1) + written.sum(1) + bias - logits|| / ||logits||, the certificate; the logits are those
+      of the model's own call.
     """
 
     letters: tuple[str, ...] = eqx.field(static=True)
@@ -136,7 +137,7 @@ class G2P(AbstractChain):
         found = [int(i) for i in _greedy(self, jnp.pad(ids, (0, padded)), jnp.arange(len(ids) + padded) < len(ids))]
         return tuple(PHONEMES[i] for i in (found[: found.index(END)] if END in found else found))
 
-    def embed(self, letters: Int[Array, " letter"], phonemes: Int[Array, " phoneme"]) -> Float[Array, "time d_in"]:
+    def join(self, letters: Int[Array, " letter"], phonemes: Int[Array, " phoneme"]) -> Float[Array, "time d_in"]:
         """What the first stage takes of letters that are read and phonemes that are fed back, by number."""
         parts = (self.letters[letters], 0), (self.phonemes[phonemes], 1)
         marked = [jnp.concatenate([x, jnp.full((len(x), 1), flag, x.dtype)], axis=1) for x, flag in parts]
@@ -145,7 +146,7 @@ class G2P(AbstractChain):
     def encode(self, source: str) -> tuple[Float[Array, "time d_in"], tuple[str, ...]]:
         """A word's letters and the phonemes that the model itself gives it, embedded, and what they are called."""
         said = self.pronounce(source)[: MOST - 1]
-        x = self.embed(self.ids(source), jnp.asarray([BEGIN, *map(PHONEMES.index, said)], jnp.int32))
+        x = self.join(self.ids(source), jnp.asarray([BEGIN, *map(PHONEMES.index, said)], jnp.int32))
         return x, (*source.lower(), "</s>", "<s>", *said)
 
     def contributions(self, word: str) -> LetterMap:
@@ -180,11 +181,12 @@ def _greedy(model: G2P, letters: Int[Array, " letter"], mask: Bool[Array, " lett
 def _frozen_parts(
     model: G2P, x: Float[Array, "time d_in"], mask: Bool[Array, " time"]
 ) -> tuple[Array, Array, Array, Array]:
-    """The logits, each token's part of them (time, source, 74), the bias, and the residual where phonemes are written."""
+    """The model's own logits, each token's part of them (time, source, 74), the bias, and the residual where phonemes are."""
     y, _, through, _ = model.recurrence.frozen(x, mask=mask)
     _, _, read, _ = model.head.frozen(y, mask=mask)
     run = lambda x: read(through(x))
-    logits, bias = read(y), run(jnp.zeros_like(x))
+    bias = run(jnp.zeros_like(x))
+    logits = model(x, mask=mask)[0].astype(bias.dtype)
     alone = lambda s: run(jnp.zeros_like(x).at[s].set(x[s])) - bias
     parts = jnp.swapaxes(jax.lax.map(alone, jnp.arange(len(x)), batch_size=16), 0, 1)
     seen = jnp.tril(jnp.ones((len(x), len(x)), bool))  # exact zeros where rounding left 1e-17

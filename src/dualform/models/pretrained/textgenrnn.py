@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dualform.errors import FileError, require
 from dualform.mixers import LSTM, Aaren, AbstractMixer
 from dualform.models.files import read_arrays
-from dualform.models.language_model import checked_tokens
+from dualform.models.language_model import checked_tokens, embedded
 from dualform.models.pretrained.arrays import built
 from dualform.models.pretrained.chain import AbstractChain
 from dualform.models.stages import Affine
@@ -155,9 +155,9 @@ class TextGenRNN(AbstractChain):
         known = [number.get(each, 0) for each in (BEGIN, *text)][-WINDOW:]
         return jnp.asarray([0] * (WINDOW - len(known)) + known, jnp.int32)
 
-    def embed(self, ids: Int[Array, " time"]) -> Float[Array, "time d"]:
-        """What the first stage takes of characters by number."""
-        return self.embedding[checked_tokens(ids, len(self.embedding))]
+    def embed(self, ids: Int[Array, " time"], mask: Bool[Array, " time"] | None = None) -> Float[Array, "time d"]:
+        """What the first stage takes of characters by number, which are not read where mask is False."""
+        return embedded(self.embedding, checked_tokens(ids, len(self.embedding), mask), mask)
 
     def encode(self, source: str) -> tuple[Float[Array, "time d"], tuple[str, ...]]:
         """The embedded window of a text, (40, d), and its characters."""

@@ -24,6 +24,16 @@ function showLayer() {
   $("layer-kind").textContent = kind;
 }
 
+// What the map that is shown is over, and what proves it: of several, all that they are over, and the worst.
+function showMap() {
+  const { over = [], proofs = [] } = view.layers[state.layer], map = mapOf(state.layer);
+  const chosen = (all) => (typeof map === "number" ? all.slice(map, map + 1) : all);
+  const worst = (all) => (all.includes(null) ? null : Math.max(...all));
+  $("map-fact").hidden = !over.length;
+  $("map-over").textContent = `${mapName(state.layer)}, over ${[...new Set(chosen(over))].join(" and ")}`;
+  $("map-residual").textContent = proofs.length ? residualText(worst(chosen(proofs))) : "";
+}
+
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   $("theme").textContent = theme === "dark" ? "Light" : "Dark";
@@ -109,6 +119,7 @@ function start() {
   let later = 0;
   drawn(["layer", "mode", "head", "token", "r0", "c0", "n"], () => { clearTimeout(later); later = setTimeout(toAddress, 300); });
   drawn(["layer"], showLayer);
+  drawn(["layer", "mode", "head"], showMap);
   setTheme(state.theme);
   showCertificate();
   set(fromAddress());

@@ -1,0 +1,225 @@
+"""Certificates are of the module's own call: each wrong call is caught by every entry that gives one, and the right one passes.
+
+Nothing is compiled as a whole here: operations run one by one, so that the modules share them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+from dualform import dual_form
+from dualform.dual import attribute, layer_form, model_form
+from dualform.models import MLP, Bidirectional, Block, GatedMLP, LanguageModel, SequenceModel, Stack
+from dualform.models.mlp import ACTIVATIONS
+from dualform.models.pretrained.chain import AbstractChain, ReLU
+from dualform.models.stages import Affine, Alone
+from dualform.norms import rms_norm
+from tests.laws import laws
+from tests.models.families import TIME, D, block, language_model, sequence_model, shaken, tokens
+
+START, MASK = jnp.arange(TIME) == 3, jnp.arange(TIME) != 1
+X, WIDE = laws.sequence(0, TIME), laws.sequence(1, TIME, 3)
+CAUGHT, RIGHT = 1e-3, {jnp.float64: 1e-10, jnp.float32: 1e-5, jnp.bfloat16: 2.0**-5}
+"""What a wrong call exceeds by far, and what a right one keeps: rounding, in bfloat16 that of 8 bits in each part."""
+
+
+@pytest.fixture(autouse=True)
+def one_by_one() -> Iterator[None]:
+    """Every operation by itself."""
+    with jax.disable_jit():
+        yield
+
+
+def broken(module: Any, **methods: Callable) -> Any:
+    """The module with other methods, everything else as it is."""
+    kind = type(module)
+    made = object.__new__(type(kind)(f"Broken{kind.__name__}", (kind,), methods))
+    for field in dataclasses.fields(module):
+        object.__setattr__(made, field.name, getattr(module, field.name))
+    return made
+
+
+def part(module: Any, **parts: Any) -> Any:
+    """The module with other parts."""
+    made = object.__new__(type(module))
+    for field in dataclasses.fields(module):
+        object.__setattr__(made, field.name, parts.get(field.name, getattr(module, field.name)))
+    return made
+
+
+def larger(module: Any, factor: float = 3.0) -> Any:
+    """One whose call gives `factor` times as much."""
+    kind = type(module)
+    if not hasattr(module, "init_state"):
+        return broken(module, __call__=lambda self, x: factor * kind.__call__(self, x))
+
+    def call(self, x, state=None, *, start=None, mask=None):
+        y, state = kind.__call__(self, x, state, start=start, mask=mask)
+        return jnp.asarray(factor, y.dtype) * y, state
+
+    return broken(module, __call__=call)
+
+
+def ignoring(module: Any, *names: str) -> Any:
+    """One whose call takes no notice of its state, or of a flag."""
+    kind = type(module)
+
+    def call(self, x, state=None, *, start=None, mask=None):
+        given = {"state": state, "start": start, "mask": mask} | dict.fromkeys(names)
+        return kind.__call__(self, x, given["state"], start=given["start"], mask=given["mask"])
+
+    return broken(module, __call__=call)
+
+
+class Chain(AbstractChain):
+    """A chain as of a pretrained model: a linear map, a mixer, an open set, a linear map."""
+
+    inside: Affine
+    mixer: Any
+    head: Affine
+
+    @property
+    def d_in(self) -> int:
+        return self.inside.w.shape[1]
+
+    def stages(self):
+        return ("in", self.inside), ("mixer", self.mixer), ("relu", ReLU()), ("head", self.head)
+
+    def encode(self, source):
+        raise NotImplementedError
+
+
+MIXER = laws.make("min_gru")
+BLOCK = shaken(block("min_gru"))
+PLAIN = shaken(block("min_gru", mlp="gelu"))
+LANGUAGE = language_model("min_gru", softcap=2.0, scale=3.0)
+POOLED = {pool: sequence_model("min_gru", pool=pool) for pool in ("none", "mean", "last")}
+STACK = shaken(Stack.make((MIXER, laws.make("min_gru", seed=1)), 3, 2, key=jr.key(3)))
+BOTH = Bidirectional(MIXER, laws.make("min_gru", seed=1), "concatenate")
+CHAIN = Chain(Affine(jr.normal(jr.key(4), (D, 3))), MIXER, Affine(jr.normal(jr.key(5), (2, D)), jnp.ones(2)))
+GATED = shaken(GatedMLP.make(D, key=jr.key(0), hidden=3))
+
+
+def without_norm_weight(self, x):
+    return rms_norm(x, jnp.ones_like(self.weight), self.epsilon)
+
+
+def without_gate(self, x):
+    return x @ self.w_up.T @ self.w_down.T
+
+
+def with_relu(self, x):
+    return MLP(self.w_up, self.w_down, self.b_up, self.b_down, "relu")(x)
+
+
+def gated_by_sigmoid(self, x):
+    return ((ACTIVATIONS["sigmoid"](x @ self.w_gate.T) * (x @ self.w_up.T)) @ self.w_down.T).astype(x.dtype)
+
+
+def without_residual(self, x, state=None, *, start=None, mask=None):
+    y, state = Block.__call__(self, x, state, start=start, mask=mask)
+    return y - x, state
+
+
+def without_softcap(self, x):
+    return Affine(self.head)(self.norm(x))
+
+
+def mean_of_all(self, h, before, start, mask):
+    return SequenceModel._pooled(part(self, pool="mean"), h, before, start, mask)
+
+
+def without_scale(self, tokens, state=None, *, start=None, mask=None):
+    return LanguageModel.__call__(part(self, scale=1.0), tokens, state, start=start, mask=mask)
+
+
+WHOLE = {
+    "mixer": MIXER,
+    "block": BLOCK,
+    "block with an MLP": PLAIN,
+    "bidirectional": BOTH,
+    "norm": BLOCK.norm,
+    "layer norm": shaken(block("min_gru", norm="layer").norm),
+    "MLP": PLAIN.mlp,
+    "gated MLP": GATED,
+    "stack": STACK,
+    "language model": LANGUAGE,
+    "chain": CHAIN,
+    "mixer alone": Alone(MIXER),
+    **{f"sequence model, pool {pool}": model for pool, model in POOLED.items()},
+}
+"""Every kind of module that has a certificate."""
+
+BROKEN: dict[str, tuple[Any, Any]] = {
+    **{f"{name}, three times larger": (module, larger(module)) for name, module in WHOLE.items()},
+    "halved logits": (LANGUAGE, larger(LANGUAGE, 0.5)),
+    "norm without its weight": (BLOCK, part(BLOCK, norm=broken(BLOCK.norm, __call__=without_norm_weight))),
+    "final norm without its weight": (
+        LANGUAGE,
+        part(LANGUAGE, norm=broken(LANGUAGE.norm, __call__=without_norm_weight)),
+    ),
+    "gate off": (BLOCK, part(BLOCK, mlp=broken(BLOCK.mlp, __call__=without_gate))),
+    "gate of another activation": (BLOCK, part(BLOCK, mlp=broken(BLOCK.mlp, __call__=gated_by_sigmoid))),
+    "activation swapped": (PLAIN, part(PLAIN, mlp=broken(PLAIN.mlp, __call__=with_relu))),
+    "residual stream dropped": (BLOCK, broken(BLOCK, __call__=without_residual)),
+    "softcap dropped": (LANGUAGE, broken(LANGUAGE, logits=without_softcap)),
+    "embedding's scale dropped": (LANGUAGE, broken(LANGUAGE, __call__=without_scale)),
+    "mean instead of last": (POOLED["last"], broken(POOLED["last"], _pooled=mean_of_all)),
+    **{
+        f"{name}, {what} ignored": (module, ignoring(module, what))
+        for name, module in (("block", BLOCK), ("language model", LANGUAGE), ("pooled", POOLED["mean"]))
+        for what in ("state", "start", "mask")
+    },
+    "a stage of the chain": (CHAIN, part(CHAIN, mixer=larger(MIXER))),
+    "a block of the model": (LANGUAGE, part(LANGUAGE, blocks=(larger(LANGUAGE.blocks[0]),))),
+}
+"""The right module, and the same one broken."""
+
+
+def given(module: Any, dtype=jnp.float64, one_document: bool = False) -> tuple[Any, Any, Any, Any]:
+    """What a module reads: its input, a state that other tokens left, a document's beginning or none, and an absent token."""
+    if isinstance(module, LanguageModel):
+        x, other = tokens(0), tokens(7)
+    else:
+        wide = isinstance(module, Stack | SequenceModel | Chain)
+        x, other = (a.astype(dtype) for a in ((WIDE, WIDE[::-1]) if wide else (X, X[::-1])))
+    remembers = hasattr(module, "init_state") and not isinstance(module, Bidirectional)
+    return x, (module(other)[1] if remembers else None), None if one_document else START, MASK
+
+
+def residuals(module: Any, right: Any, dtype=jnp.float64, one_document: bool = False) -> dict[str, float]:
+    """The certificate of a module by every entry that gives one."""
+    x, state, start, mask = given(right, dtype, one_document)
+    flags = {"start": start, "mask": mask}
+    found = {
+        "layer_form": layer_form(module, x, state, **flags).residual,
+        "dual_form": float(dual_form(module, x, state, **flags).residual),
+    }
+    if hasattr(module, "stages"):
+        found["model_form"] = model_form(module, x, state, **flags).residual
+        found["attribute"] = attribute(module, x, (TIME - 1, 0, 1), state=state, **flags).residual
+    return found
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_wrong_call_is_caught(case):
+    """Every certificate of the broken module shows it, whichever entry it comes from."""
+    right, wrong = BROKEN[case]
+    # A state, and an absent token, say nothing to what comes after the next document's beginning.
+    one_document = case.endswith(("state ignored", "mask ignored"))
+    for entry, residual in residuals(wrong, right, one_document=one_document).items():
+        assert not residual <= CAUGHT, f"{entry} certifies it: {residual:.0e}"
+
+
+@pytest.mark.parametrize("dtype", RIGHT, ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_right_call_passes(name, dtype):
+    """The module as it is has a certificate near rounding in the dtype in which it runs, with a state and both flags."""
+    module = laws.cast(WHOLE[name], dtype)
+    for entry, residual in residuals(module, module, dtype).items():
+        assert residual <= RIGHT[dtype], f"{entry}: {residual:.0e}"
