@@ -86,7 +86,8 @@ def blocks(d: int, layers: int) -> list[Block]:
 def ours(block: Block, x: Any) -> np.ndarray:
     """The whole signed map of a block, without its certificate."""
     y, _ = _call(block, x)
-    return projected_map(block, x, None, None, None, share_functionals(y, 1), 32)[0]
+    r, size = share_functionals(y, 1)
+    return projected_map(block, x, None, None, None, r, 32)[0] / np.asarray(size)[0, :, None]
 
 
 @eqx.filter_jit
