@@ -9,6 +9,7 @@ from dualform.discover import (
     arrange,
     keep_units,
     kv_score,
+    least_power,
     merge_equivalent,
     prune,
     q_score,
@@ -48,6 +49,13 @@ def with_dead_units(rnn: GatedRNN) -> GatedRNN:
             np.pad(readout, ((0, 0), (0, 2))),
         )
     )
+
+
+def spread(rnn: GatedRNN, size: float, seed: int = 0) -> GatedRNN:
+    """Every weight off by Gaussian noise, `size` of its matrix's mean; decays stay."""
+    rng, weights = np.random.default_rng(seed), weights_of(rnn)
+    off = [w + size * np.sqrt(np.mean(w**2)) * rng.standard_normal(w.shape) for w in weights[1:]]
+    return network(Weights(weights.decay, *off))
 
 
 def rescaled(rnn: GatedRNN, seed: int = 0) -> GatedRNN:
@@ -128,6 +136,36 @@ class TestReduce:
         assert found.rnn.readout.shape[1] == 6
         assert same_function(rnn, found.rnn, 1e-14)
         assert max(found.memory_memory, found.query_query) < 1e-20
+
+    @pytest.mark.parametrize("size", [1e-5, 1e-4])
+    def test_a_noisy_student_is_reduced_without_its_teacher(self, size):
+        """Reduced to the compact counts, a student is nearer to the function than it was, and nothing was fitted."""
+        attention, rnn = constructed(form="full")
+        student, x = spread(disguised(rnn, seed=4), size), sequences()
+        loss = relative_loss(student, attention, x)
+        keep = least_power(student, attention, x, 1.1 * loss)
+        assert keep is not None
+        found = reduce(student, x, keep=keep, product_tolerance=0.1 * loss).rnn
+        split = split_decays(found)
+        assert (len(split.memory), len(split.forget), found.readout.shape[1]) == (6, 3, 6)
+        assert relative_loss(found, attention, sequences(seed=9)) < 1.1 * relative_loss(
+            student, attention, sequences(seed=9)
+        )
+
+    def test_no_rank_is_enough_where_products_of_the_past_are_needed(self):
+        """Where even all products of memory and query miss the outputs, no power is given."""
+        attention, rnn = constructed()
+        weights = weights_of(rnn)
+        u, w = weights.w_m_out.copy(), weights.w_x_out.copy()
+        u[0], w[0] = w[0], w[0]
+        assert least_power(network(weights._replace(w_m_out=u, w_x_out=w)), attention, sequences(), 1e-6) is None
+
+    def test_directions_that_no_input_shows_are_kept(self):
+        """One-hot tokens show no product of two entries; the reduction keeps them, as a part of the function."""
+        attention, rnn = constructed(form="full")
+        tokens = np.eye(3)[np.random.default_rng(0).integers(3, size=(64, 12))]
+        found = reduce(disguised(rnn, seed=4), tokens, keep=1e-12).rnn
+        assert len(found.w_m_in) == 9 and same_function(rnn, found, 1e-18)
 
     def test_gap_is_reported(self):
         """The powers along the memory axis fall by many orders after the last direction that is kept."""

@@ -119,11 +119,15 @@ def discover(
     if given.verdict != "not identified":
         _reduce(stages, attention, inputs, seed)
     final = arrange(stages.rnn)
-    moved = change(rnn, final, test, targets(attention, test)), long_run.moved(rnn, final)
+    moved = _moved(rnn, final, test, targets(attention, test)), _moved(rnn, final, *long_run)
     reduced = judged(final, attention, test, long_run, limits, moved)
     verdict, reasons = _headline(given, reduced)
     ablation = ablate(rnn, split_decays(rnn), attention, test)
     return Discovery(verdict, reasons, given, reduced, ablation, tuple(stages.done), *moved)
+
+
+def _moved(before: GatedRNN, after: GatedRNN, inputs, expected) -> float:
+    return change(outputs(before, inputs), outputs(after, inputs), expected)
 
 
 def _checked(rnn: GatedRNN, attention: LinearAttention, inputs) -> Float[np.ndarray, "sequence time d"]:
@@ -166,14 +170,18 @@ class _Stages:
     def __init__(self, rnn, attention, inputs, long_run, on_stage):
         self.rnn, self.inputs, self.long_run, self.on_stage = rnn, inputs, long_run, on_stage
         self.expected = targets(attention, inputs)
+        self.now = self._outputs(rnn)
         self.done: list[Stage] = []
 
+    def _outputs(self, rnn: GatedRNN):
+        return outputs(rnn, self.inputs), outputs(rnn, self.long_run.inputs)
+
     def add(self, name: str, rnn: GatedRNN) -> None:
-        thrown = change(self.rnn, rnn, self.inputs, self.expected)
-        at_horizon = self.long_run.moved(self.rnn, rnn)
-        loss = relative_error_power(outputs(rnn, self.inputs), self.expected)
-        self.rnn = rnn
-        self.done.append(Stage(name, thrown, at_horizon, loss, len(rnn.w_m_in), rnn.readout.shape[1]))
+        before, self.now, self.rnn = self.now, self._outputs(rnn), rnn
+        expected = self.expected, self.long_run.expected
+        moved = (change(*pair, target) for *pair, target in zip(before, self.now, expected, strict=True))
+        loss = relative_error_power(self.now[0], self.expected)
+        self.done.append(Stage(name, *moved, loss, len(rnn.w_m_in), rnn.readout.shape[1]))
         if self.on_stage is not None:
             self.on_stage(self.done[-1])
 

@@ -31,6 +31,7 @@ from dualform.discover.forms import (
 from dualform.discover.lags import decays, lag_tensors
 from dualform.errors import require
 from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
+from dualform.threads import one_blas_thread
 
 
 class Recovered(eqx.Module):
@@ -61,6 +62,7 @@ _Fewer: TypeAlias = tuple[np.ndarray, np.ndarray] | None
 """The same of a fit with fewer heads."""
 
 
+@one_blas_thread
 def recover_attention(
     rnn: GatedRNN | SideGatedRNN | Any,
     heads: int | None = 1,

@@ -20,6 +20,7 @@ from dualform.discover.products import Products, fewest_products
 from dualform.discover.units import relative_error_power, targets
 from dualform.errors import require
 from dualform.mixers import GatedRNN, LinearAttention
+from dualform.threads import one_blas_thread
 from dualform.training.second_order import Weights, network, weights_of
 
 
@@ -40,6 +41,7 @@ class Reduced(NamedTuple):
     product_error: float
 
 
+@one_blas_thread
 def reduce(
     rnn: GatedRNN,
     inputs: Float[np.ndarray, "sequence time d"],
@@ -69,11 +71,15 @@ def reduce(
         memory_axis.shape[1] > 0 and query_axis.shape[1] > 0,
         "no product of memory and query is left in this student's readout; it does not compute an attention.",
     )
-    core = np.einsum("oPQ,Pr,Qs->ors", tensor, memory_axis, query_axis, optimize=True)
     memory, query = (
-        _realise(axis, flat[units], whitener, weights.w_m_in.shape[1])
-        for axis, units, whitener in ((memory_axis, one, features.memory), (query_axis, ~one, features.query))
+        _realise(axis * np.sqrt(power[: axis.shape[1]]), flat[units], whitener, weights.w_m_in.shape[1])
+        for axis, power, units, whitener in (
+            (memory_axis, memory_power, one, features.memory),
+            (query_axis, query_power, ~one, features.query),
+        )
     )
+    memory_axis, query_axis = (np.linalg.qr(units.coordinates.T)[0] for units in (memory, query))
+    core = np.einsum("oPQ,Pr,Qs->ors", tensor, memory_axis, query_axis, optimize=True)
     in_memory, in_query = flat[one] @ features.memory.T @ memory_axis, flat[~one] @ features.query.T @ query_axis
     own = Products(
         np.concatenate([weights.readout.T, weights.readout.T]),
@@ -203,18 +209,21 @@ class _Units(NamedTuple):
 
 
 def _realise(
-    axis: Float[np.ndarray, "forms rank"],
+    directions: Float[np.ndarray, "forms rank"],
     candidates: Float[np.ndarray, "units forms"],
     whitener: Float[np.ndarray, "forms forms"],
     columns: int,
     sweeps: int = 200,
 ) -> _Units:
-    """Units, each a product of two linear functions, whose forms span a subspace.
+    """Units, each a product of two linear functions, whose forms span some directions, as well as products can.
 
     A unit's form has one positive and one negative eigenvalue at the most. The student's own units are projected on the
-    subspace and on the products in turn, until they lie in both; pivoted QR then picks independent ones.
+    directions and on the products in turn, until they lie in both; pivoted QR then picks independent ones.
+
+    **Arguments:** directions: orthogonal, each of the size that it counts for.
     """
     back, pairs, basis = np.linalg.pinv(whitener), [], form_basis(columns)
+    axis = directions / np.linalg.norm(directions, axis=0)
     for form in candidates:
         a = b = np.zeros(0)
         for _ in range(sweeps):
@@ -232,7 +241,36 @@ def _realise(
     coordinates = form_coordinates(symmetric_part(w_m, w_x)) @ whitener.T
     pivoted: Any = scipy.linalg.qr(axis.T @ coordinates.T, pivoting=True, mode="economic")
     order = pivoted[2][: axis.shape[1]]
-    return _Units(w_m[order], w_x[order], coordinates[order])
+    return _fitted(w_m[order], w_x[order], directions, whitener)
+
+
+def _fitted(
+    a: Float[np.ndarray, "units columns"],
+    b: Float[np.ndarray, "units columns"],
+    directions: Float[np.ndarray, "forms rank"],
+    whitener: Float[np.ndarray, "forms forms"],
+    sweeps: int = 50,
+) -> _Units:
+    """The units moved to where they give the directions best, large ones first: alternating least squares.
+
+    A direction of a trained student is no sum of products exactly; what it is off by must not fall on the largest.
+    """
+    basis, best, best_error = form_basis(a.shape[1]), (a, b), np.inf
+    coordinates = lambda a, b: form_coordinates(symmetric_part(a, b)) @ whitener.T
+    for _ in range(sweeps):
+        for side in range(2):
+            forms = coordinates(a, b)
+            mixture = np.linalg.lstsq(forms.T, directions, rcond=None)[0]
+            error = float(np.sum((forms.T @ mixture - directions) ** 2))
+            if side == 0:
+                if not error < 0.99 * best_error or error < 1e-28 * np.sum(directions**2):
+                    return _Units(*best, coordinates(*best))
+                best, best_error = (a, b), error
+            by_entry = np.einsum("Pf,fmn,in->iPm", whitener, basis, b if side == 0 else a, optimize=True)
+            design = np.einsum("ik,iPm->Pkim", mixture, by_entry).reshape(directions.size, -1)
+            moved = np.linalg.lstsq(design, directions.ravel(), rcond=1e-12)[0].reshape(a.shape)
+            a, b = (moved, b) if side == 0 else (a, moved)
+    return _Units(*best, coordinates(*best))
 
 
 def _nearest_product(form: Float[np.ndarray, " forms"], basis: Float[np.ndarray, "forms k k"]):

@@ -124,15 +124,12 @@ class LongRun(NamedTuple):
         )
         return [float(np.sqrt(off[tokens - 1] / max(size[tokens - 1], 1e-300))) for tokens in lengths]
 
-    def moved(self, before: GatedRNN, after: GatedRNN) -> float:
-        """Mean squared difference of two networks' outputs over the teacher's power."""
-        return change(before, after, self.inputs, self.expected)
 
-
-def change(before: GatedRNN, after: GatedRNN, inputs, expected: Float[np.ndarray, "*shape"]) -> float:
-    """Mean squared difference of two networks' outputs over the power of `expected`."""
-    difference = outputs(before, inputs) - outputs(after, inputs)
-    return float(np.mean(difference**2)) / max(float(np.mean(expected**2)), 1e-300)
+def change(
+    before: Float[np.ndarray, "*shape"], after: Float[np.ndarray, "*shape"], expected: Float[np.ndarray, "*shape"]
+) -> float:
+    """Mean squared difference of two networks' outputs over the power of `expected`, the teacher's."""
+    return float(np.mean((before - after) ** 2)) / max(float(np.mean(expected**2)), 1e-300)
 
 
 def measure(rnn: GatedRNN, attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"]) -> Evidence:
