@@ -74,6 +74,44 @@ def test_noise_is_polished_away_and_decays_reach_their_ends():
     assert np.all((decay < 1e-6) | (decay > 1 - 1e-6))
 
 
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_a_decay_leaves_the_end_that_it_does_not_belong_at(end):
+    """A unit that starts at exactly 0 or 1, and whose decay is neither, finds it; those that belong there stay."""
+    _, rnn = constructed()
+    weights = weights_of(rnn)
+    decay = weights.decay.copy()
+    decay[[0, -1]] = 0.6, 0.3
+    aim, x = weights._replace(decay=decay), sequences(count=128)
+    y = forward(aim, x.swapaxes(0, 1)).swapaxes(0, 1)
+    start = decay.copy()
+    start[[0, -1]] = end
+    found = levenberg_marquardt(
+        network(weights._replace(decay=start)),
+        lambda key: (x, y),
+        float(np.mean(y**2)),
+        SecondOrder(tolerance=1e-20),
+        seed=0,
+    )
+    assert found.relative_loss < 1e-18
+    np.testing.assert_allclose(weights_of(found.rnn).decay, decay, atol=1e-8)
+
+
+def test_weight_decay_does_not_pull_decays():
+    """With a ridge alone to follow, weights shrink and decays between 0 and 1 stay."""
+    weights = weights_of(student())
+    x = sequences(count=16)
+    y = forward(weights, x.swapaxes(0, 1)).swapaxes(0, 1)
+    free, parameters = np.arange(5), second_order._packed(weights, np.arange(5))
+    rows = second_order._Rows(x.swapaxes(0, 1), 0.9 * y.swapaxes(0, 1).reshape(-1, 2), np.arange(16 * 12), 1.0)
+    residual = rows.residual(weights)
+    stepped = second_order._damped_step(
+        weights, free, np.zeros((residual.size, parameters.size)), residual, rows, 1e-3, 1.0
+    )
+    assert stepped is not None
+    np.testing.assert_array_equal(stepped[0].decay, weights.decay)
+    assert np.linalg.norm(stepped[0].w_m_in) < np.linalg.norm(weights.w_m_in)
+
+
 def test_the_same_seed_gives_the_same_bits():
     """Polishing is a function of its arguments and its seed."""
     attention, rnn = constructed()

@@ -1,9 +1,10 @@
 """Levenberg-Marquardt for gated RNNs: the last digits that first-order training leaves, in float64.
 
 Once a student is near a teacher that it can represent, the loss is a sum of squares with zero residual, and
-Gauss-Newton steps converge quadratically. Every decay is trained with the weights, as itself, clipped to [0, 1]; one
-that reaches an end stays there. Only what first-order training uses is used: inputs, and the teacher's outputs on them,
-fresh at every iteration.
+Gauss-Newton steps converge quadratically. Every decay is trained with the weights, as itself, within [0, 1]: one that is
+at an end stays there for as long as the loss would fall beyond it, and leaves once it falls inward. Nothing else is done
+to a decay, and weight decay does not act on it. Only what first-order training uses is used: inputs, and the teacher's
+outputs on them, fresh at every iteration.
 
 It runs in NumPy on the host: accelerators have no fast float64, and the sizes of a student change from stage to stage,
 which would have to be compiled anew each time.
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dualform.errors import DivergedError
 from dualform.mixers import GatedRNN
@@ -109,12 +110,12 @@ def levenberg_marquardt(
     best, best_loss, stale, iteration = weights, np.inf, 0, 0
     for iteration in range(config.iterations):
         weights = balance(weights)
-        free = np.flatnonzero((weights.decay > 0) & (weights.decay < 1)) if config.train_decays else np.zeros(0, int)
+        free = np.arange(len(weights.decay)) if config.train_decays else np.zeros(0, int)
         x, y = _draw(sample, keys[iteration])
         outputs = y.shape[-1]
         y = y.reshape(-1, outputs)
-        parameters = _packed(weights, free)
-        rows = min(len(y), int(config.residuals * parameters.size / outputs) + 64)
+        count = free.size + sum(a.size for a in weights[1:])
+        rows = min(len(y), int(config.residuals * count / outputs) + 64)
         picked = np.sort(rng.choice(len(y), rows, replace=False))
         y, scale = y[picked], 1 / np.sqrt(rows * outputs * power)
         found, jacobian = _jacobian(weights, x, free, picked)
@@ -130,12 +131,19 @@ def levenberg_marquardt(
         if loss < config.tolerance or not np.isfinite(loss) or stale >= config.patience:
             break
         jacobian = jacobian.reshape(residual.size, -1) * scale
+        held = _held_at_an_end(weights.decay[free], residual @ jacobian[:, : free.size])
+        free, jacobian = free[~held], np.delete(jacobian, np.flatnonzero(held), axis=1)
         data = _Rows(x, y, picked, float(scale))
-        stepped = _damped_step(weights, parameters, free, jacobian, residual, data, config.ridge, damping)
+        stepped = _damped_step(weights, free, jacobian, residual, data, config.ridge, damping)
         if stepped is None:
             break
         weights, damping = stepped
     return Polished(network(best), best_loss, iteration)
+
+
+def _held_at_an_end(decay: Float[np.ndarray, " free"], slope: Float[np.ndarray, " free"]) -> Bool[np.ndarray, " free"]:
+    """Which decays lie at 0 or 1 while the loss falls beyond."""
+    return ((decay <= 0) & (slope >= 0)) | ((decay >= 1) & (slope <= 0))
 
 
 def _draw(sample, key) -> tuple[Float[np.ndarray, "time batch d"], Float[np.ndarray, "time batch d_out"]]:
@@ -159,25 +167,27 @@ class _Rows(NamedTuple):
         return (found - self.y).ravel() * self.scale
 
 
-def _damped_step(weights, parameters, free, jacobian, residual, rows: _Rows, ridge, damping):
+def _damped_step(weights, free, jacobian, residual, rows: _Rows, ridge, damping):
     """The first damped Gauss-Newton step that lowers the loss, and the next damping; None where none does."""
-    loss = residual @ residual
+    loss, parameters = residual @ residual, _packed(weights, free)
     curvature, slope = jacobian.T @ jacobian, jacobian.T @ residual
-    shrink = ridge * loss / max(float(parameters @ parameters), 1e-200)
+    shrunk = np.where(np.arange(parameters.size) < free.size, 0.0, parameters)  # weights are, decays are not
+    shrink = ridge * loss / max(float(shrunk @ shrunk), 1e-200)
     own = np.diag(curvature)
     scale = (0.9 * own + (0.1 + 1e-9) * own.mean()) if own.any() else np.ones_like(own)
-    before = loss + shrink * (parameters @ parameters)
+    before = loss + shrink * (shrunk @ shrunk)
     for _ in range(8):
         damped = curvature.copy()
-        damped.flat[:: parameters.size + 1] += shrink + damping * scale
+        damped.flat[:: parameters.size + 1] += damping * scale
+        damped.flat[free.size * (parameters.size + 1) :: parameters.size + 1] += shrink
         try:
             factor = scipy.linalg.cho_factor(damped, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             damping *= 10
             continue
-        step = scipy.linalg.cho_solve(factor, slope + shrink * parameters, check_finite=False)
+        step = scipy.linalg.cho_solve(factor, slope + shrink * shrunk, check_finite=False)
         new = _unpacked(parameters - step, weights, free)
-        after, packed = rows.residual(new), _packed(new, free)
+        after, packed = rows.residual(new), _packed(new, free)[free.size :]
         gain = before - after @ after - shrink * (packed @ packed)
         if gain > 0:
             return new, max(damping * (0.2 if gain > 0.5 * loss else 0.5), 1e-14)
