@@ -37,6 +37,7 @@ NAMES = {
         *(
             "save_weights",
             "select_units",
+            "silence_units",
             "sweep",
             "trainable",
             "write_atomically",

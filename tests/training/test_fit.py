@@ -28,6 +28,7 @@ from dualform.training import (
     mean_squared_error,
     restarted,
     select_units,
+    silence_units,
     trainable,
 )
 from dualform.training.config import learning_rate_at, weight_decay_at
@@ -65,6 +66,10 @@ def test_weight_decay_schedule():
         expected = 0.1 + 0.4 * 0.5 * (1 + math.cos(math.pi * s / 39))
         np.testing.assert_allclose(at(weight_decay_at, s, config), expected, rtol=1e-12)
     assert at(weight_decay_at, 0) == 0.5 and abs(at(weight_decay_at, 39)) < 1e-15
+    config = dataclasses.replace(config, weight_decay_until=0.5)
+    for s in range(40):
+        expected = 0.1 + 0.4 * 0.5 * (1 + math.cos(math.pi * min(s / 19, 1)))
+        np.testing.assert_allclose(at(weight_decay_at, s, config), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("clip", [0.5, float("inf")])
@@ -246,6 +251,20 @@ def test_select_units_of_a_network(getkey):
     np.testing.assert_allclose(batched(cut, x), batched(silent, x), rtol=1e-10, atol=1e-12)
     side = SideGatedRNN.make(2, key=getkey(), n=4)
     np.testing.assert_allclose(batched(select_units(side, np.array([2, 3, 1, 0])), x), batched(side, x), rtol=1e-10)
+
+
+def test_silent_units_stay_silent_and_the_others_train_as_without_them():
+    """Every weight of a silenced unit is 0, stays 0, and the rest is trained as if the unit had been taken out."""
+    chunk, state = make_chunk(task().sample, CONFIG), lambda: initial_state(student(), CONFIG)
+    hidden, readout = np.array([1, 3]), np.array([0])
+    quiet = silence_units(state(), hidden, readout)
+    rest = np.setdiff1d(np.arange(5), hidden), np.setdiff1d(np.arange(4), readout)
+    small = select_units(state(), *rest)
+    quiet, small = chunk(quiet)[0].model, chunk(small)[0].model
+    for weights, axis, index in ((quiet.w_m_in, 0, hidden), (quiet.w_x_out, 1, hidden), (quiet.readout, 1, readout)):
+        assert not np.take(np.asarray(weights), index, axis).any()
+    for found, expected in zip(jax.tree.leaves(select_units(quiet, *rest)), jax.tree.leaves(small), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_select_units_of_a_state():

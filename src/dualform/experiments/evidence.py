@@ -35,6 +35,13 @@ MEANING = {
     "readout_units": Meaning("pre-readout units", "products of memory and query; the paper's 13 act as 11"),
 }
 
+COLUMNS = {
+    "trained": "AdamW alone, as it ended",
+    "reduced": "the same, reduced by algebra, no teacher used",
+    "polished": "a second stage: Levenberg-Marquardt from the trained network",
+}
+"""The three networks of a run, each with a verdict of its own in `result.json`. The headline rests on the first two."""
+
 UNKNOWNS = (
     ("input distribution", "standard normal for a Gaussian teacher; windows of the real activations for a real head"),
     (

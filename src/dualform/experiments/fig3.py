@@ -1,6 +1,5 @@
 """Fig. 3: how many units a student needs to find its teacher: full rank (A), low rank (B), and regression (C)."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from dualform.discover import relative_loss
 from dualform.errors import DivergedError
 from dualform.experiments.architectures import Training, make_teacher, train, training_from
 from dualform.experiments.evidence import UNKNOWNS
-from dualform.experiments.identification import Identification, polish
+from dualform.experiments.identification import polish
 from dualform.experiments.reproduction import (
     Experiment,
     Findings,
@@ -55,32 +54,26 @@ def job(config: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Students of one size, one for each seed, trained at once and polished in one round, never larger than they began."""
     training = training_from(config, architecture="gated_rnn", d=D, learning_rate=1e-2, weight_decay=0.1)
     students, rows = train(training)
-    base = Identification(
-        n=training.width,
-        m=training.readout or training.width,
-        rounds=1,
-        second_order=SecondOrder(iterations=40, patience=8),
-    )
+    second = SecondOrder(iterations=40, patience=8)
     found = []
     for student, row in zip(students, rows, strict=True):
         found.append(
             {"seed": row["seed"], "first_loss": row["validation_loss"]}
-            | _polished(student, row["seed"], training, base, folder)
+            | _polished(student, row["seed"], training, second, folder)
         )
     return found
 
 
 @one_blas_thread
-def _polished(student: GatedRNN, seed: int, training: Training, base: Identification, folder: Path) -> dict[str, Any]:
+def _polished(student: GatedRNN, seed: int, training: Training, second: SecondOrder, folder: Path) -> dict[str, Any]:
     """The loss after polishing, and whether that is identification; a student that breaks down is not identified."""
     teacher, run = make_teacher(training, seed), Run(folder)
     task = TeacherStudent(teacher)
-    inputs = np.asarray(TeacherStudent(teacher, batch=512).inputs(jr.key(seed)), np.float64)
+    ablate = np.asarray(TeacherStudent(teacher, batch=512).inputs(jr.key(seed + 2**21)), np.float64)
     held_out = np.asarray(TeacherStudent(teacher, batch=512).inputs(jr.key(seed + 2**20)), np.float64)
     run.keep_metrics("polish", 0)
     try:
-        power = task.target_power(jr.key(seed))
-        rnn = polish(student, replace(base, seed=seed), task, power, inputs, run, lambda moment: None)
+        rnn = polish(student, task, ablate, second, run, seed=seed)
     except DivergedError:
         return {"polished_loss": float("inf"), "identified": False}
     loss = relative_loss(rnn, teacher.attention, held_out)

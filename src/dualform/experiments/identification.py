@@ -1,11 +1,11 @@
 """The main job: a gated RNN is trained on an attention head, and reverse-engineered.
 
-    train     AdamW in float32, weight decay strong and annealed, units that die cut away
-    polish    Levenberg-Marquardt in float64, decays trained too, until the loss is gone or stays
-    discover  judge; merge, prune, split, reduce, and judge again (`dualform.discover`)
+    train     AdamW in float32, weight decay annealed to 0; units that do nothing are cut away
+    reduce    the trained network judged as it is, then reduced by algebra and judged again (`dualform.discover`)
+    polish    a second stage, apart: Levenberg-Marquardt in float64 at the size that training left, judged in turn
 
-All of it is a function of the config: a run that was killed goes on from its last checkpoint and ends with the same
-numbers.
+The verdict rests on the first two: on gradient descent alone. All of it is a function of the config: a run that was killed
+goes on from its last checkpoint and ends with the same numbers.
 """
 
 import hashlib
@@ -23,31 +23,25 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.construct import build
-from dualform.discover import (
-    Stage,
-    discover,
-    measure,
-    prune,
-    relative_loss,
-    saliency,
-    split_decays,
-)
-from dualform.discover.units import grow, least_salient
-from dualform.errors import require
+from dualform.discover import Stage, discover, measure, prune, relative_loss, saliency, split_decays
+from dualform.discover.units import least_salient
+from dualform.errors import InputError, require
 from dualform.mixers import GatedRNN
 from dualform.tasks import Teacher, TeacherStudent
 from dualform.training import (
     FitConfig,
     Fitted,
-    Polished,
     Progress,
     Run,
     SecondOrder,
     TrainState,
+    batched,
     fit,
     levenberg_marquardt,
+    mean_squared_error,
     save_weights,
     select_units,
+    silence_units,
 )
 
 
@@ -59,8 +53,11 @@ class Identification:
     - d, rank: of a Gaussian teacher; rank is W_V's, full if None.
     - n, m: hidden and pre-readout units to begin with.
     - time, batch: tokens of a training sequence, sequences of a step.
-    - fit: first-order training.  shrink: units are cut away while that costs less than this share of the loss.
-    - second_order: polishing.  rounds: of polishing, at most.
+    - fit: first-order training.
+    - by_position: each position's squared error is divided by that position's target power; else all by their mean.
+    - shrink: while training, units that together carry no more than this share of the output's power are cut away.
+    - second_order: polishing.
+    - horizon: for how many tokens the verdict is to hold.
     - seed: of everything; teacher_seed: of a Gaussian teacher, `seed` if None.
     """
 
@@ -73,25 +70,28 @@ class Identification:
     batch: int = 64
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
-            steps=4000,
+            steps=40_000,
             chunk=250,
-            warmup=200,
-            learning_rate=1e-2,
-            final_learning_rate=1e-5,
+            warmup=500,
+            learning_rate=3e-2,
+            final_learning_rate=1e-6,
             decay_rate=3.0,
-            weight_decay=0.3,
+            weight_decay=0.03,
+            weight_decay_until=0.7,
         )
     )
-    shrink: float = 0.02
-    second_order: SecondOrder = SecondOrder()
-    rounds: int = 4
+    by_position: bool = True
+    shrink: float = 3e-7
+    second_order: SecondOrder = SecondOrder(iterations=20, patience=5)
+    horizon: int = 256
     seed: int = 0
     teacher_seed: int | None = None
 
     def __post_init__(self):
-        for name in ("n", "m", "rounds"):
+        for name in ("n", "m"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1.")
         require(self.fit.steps >= 1, f"steps is {self.fit.steps}; a student needs at least one step of training.")
+        require(0 <= self.shrink < 1, f"shrink is {self.shrink}; it is a share of the output's power, from 0 to 1.")
 
 
 class Moment(NamedTuple):
@@ -108,8 +108,8 @@ def preset(name: str) -> Identification:
     default = Identification()
     return {
         "default": default,
-        "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=2000)),
-        "paper": replace(default, teacher="gaussian", n=100, m=100, fit=replace(default.fit, weight_decay=0.6)),
+        "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=15_000)),
+        "paper": replace(default, teacher="gaussian", n=100, m=100),
     }[name]
 
 
@@ -125,7 +125,55 @@ def recipe_of_the_paper(config: Identification) -> Identification:
         final_weight_decay=1e-4,
         clip=float("inf"),
     )
-    return replace(config, fit=fit, shrink=0.0)
+    return replace(config, fit=fit, by_position=False, shrink=0.0)
+
+
+class Data(NamedTuple):
+    """Three kinds of data that have no token in common.
+
+    - train: what the student is trained on, and the only thing that it sees.
+    - ablate: held-out sequences, (512, time, d), on which ablations show what a unit is worth.
+    - test: other held-out sequences, the same shape, on which the evidence is measured.
+    """
+
+    train: TeacherStudent
+    ablate: Float[np.ndarray, "sequence time d"]
+    test: Float[np.ndarray, "sequence time d"]
+
+
+def data_of(teacher: Teacher, config: Identification) -> Data:
+    """Training and held-out data: fresh draws where the teacher has no inputs, else parts of its own sequences.
+
+    The last sequence is held out, its first half for ablations and its second for the test (the last two, where it is too
+    short for that); of a single sequence, its last two fifths are.
+
+    **Raises:** `InputError` where the teacher's inputs are too few for three windows of `time` tokens apart.
+    """
+    parts = (None, None, None) if teacher.inputs is None else _parts(teacher.inputs, config.time)
+    with_inputs = lambda part: eqx.tree_at(lambda t: t.inputs, teacher, part, is_leaf=lambda leaf: leaf is None)
+    train, *held_out = (
+        TeacherStudent(with_inputs(part), time=config.time, batch=batch)
+        for part, batch in zip(parts, (config.batch, 512, 512), strict=True)
+    )
+    draw = lambda task, key: np.asarray(task.inputs(jr.key(key)), np.float64)
+    ablate, test = (draw(task, config.seed + (2 + i) * 2**20) for i, task in enumerate(held_out))
+    return Data(train, ablate, test)
+
+
+def _parts(inputs: Float[Array, "sequence time d"], time: int):
+    """Inputs for training, for ablations and for the test, without a token in common."""
+    count, length = inputs.shape[:2]
+    if count == 1 and length >= 5 * time:
+        first, second = length - 2 * (length // 5), length - length // 5
+        return inputs[:, :first], inputs[:, first:second], inputs[:, second:]
+    if count > 1 and length >= 2 * time:
+        return inputs[:-1], inputs[-1:, : length // 2], inputs[-1:, length // 2 :]
+    if count > 2 and length >= time:
+        return inputs[:-2], inputs[-2:-1], inputs[-1:]
+    raise InputError(
+        f"the teacher's inputs are {count} sequence(s) of {length} tokens: too few to train on some windows of {time} tokens "
+        f"and to test on others. Give one sequence of {5 * time} tokens, two of {2 * time}, three of {time}, or more."
+    )
 
 
 def identify(
@@ -135,7 +183,7 @@ def identify(
     paper_recipe: bool = False,
     on_progress: Callable[[Moment], None] | None = None,
 ) -> dict[str, Any]:
-    """Train, polish and reverse-engineer one student, in a run folder.
+    """Train and reverse-engineer one student in a run folder, then polish it, apart.
 
     **Arguments:**
 
@@ -143,52 +191,55 @@ def identify(
     - paper_recipe: also train the student by the paper's recipe, for as many steps, and measure it.
     - on_progress: called as stages go on.
 
-    **Returns:** what `result.json` holds.
+    **Returns:** what `result.json` holds. The verdict and the numbers at its top are those of the trained network and its
+    reduction; "trained", "reduced" and "polished" hold each network's own verdict, reasons and numbers.
 
     **Raises:** `InputError` and `FileError` for a teacher or folder that cannot be used, `DivergedError` for training that
     diverges.
     """
     show = on_progress or (lambda moment: None)
     teacher = Teacher.find(config.teacher, d=config.d, rank=config.rank, seed=_teacher_seed(config))
-    train, test = _tasks(teacher, config)
+    data = data_of(teacher, config)
     run = Run.create(folder, {"identification": config, "paper_recipe": paper_recipe, "teacher": _digest(teacher)})
     if (finished := run.read_json("result.json")) is not None:
         return finished
     teacher.save(folder / "teacher.safetensors")
-    inputs = np.asarray(
-        TeacherStudent(train.teacher, time=config.time, batch=512).inputs(jr.key(config.seed)), np.float64
-    )
-    held_out = np.asarray(test.inputs(jr.key(config.seed + 2**20)), np.float64)
-    power = train.target_power(jr.key(config.seed))
-    fitted = _train(config, train, power, run, "train", show)
+    fitted = train_student(config, data.train, run, on_progress=show)
     trained = time.perf_counter()
-    first = measure(fitted.model, teacher.attention, held_out)
     save_weights(folder / "student.safetensors", fitted.model)
-    run.keep_metrics("polish", 0)  # polishing is done again as a whole after an interruption
-    student = polish(fitted.model, config, train, power, inputs, run, show)
-    save_weights(folder / "polished.safetensors", student)
+    judge = lambda rnn, on_stage: discover(
+        rnn, teacher.attention, data.ablate, test=data.test, horizon=config.horizon, seed=config.seed, on_stage=on_stage
+    )
     done: list[Stage] = []
 
     def stage(one: Stage) -> None:
         done.append(one)
         show(Moment("reduce", len(done), 5, f"{one.name}: {one.hidden_units} units, loss {one.relative_loss:.1e}"))
 
-    found = discover(student, teacher.attention, inputs, test=held_out, seed=config.seed, on_stage=stage)
+    found = judge(fitted.model, stage)
     save_weights(folder / "weights.safetensors", found.reduced.network)
     save_weights(folder / "recovered.safetensors", found.reduced.recovered.attention)
+    run.keep_metrics("polish", 0)  # polishing is done again as a whole after an interruption
+    second = polish(fitted.model, data.train, data.ablate, config.second_order, run, seed=config.seed, on_progress=show)
+    polished = judge(second, None)
+    save_weights(folder / "polished.safetensors", polished.given.network)
+    result = found.result()
     result = {
-        **found.result(),
-        "first_order": asdict(first),
+        **result,
+        "trained": result.pop("given"),
+        "polished": polished.given.result(),
         "construction": _smallest_construction(teacher),
         "steps": fitted.steps,
         "seed": config.seed,
         "teacher": teacher.name,
-        # A wall clock: the one number that an interrupted run does not share with an unbroken one.
+        # Wall clocks: the numbers that an interrupted run does not share with an unbroken one.
+        "training_seconds": fitted.seconds,
         "seconds": fitted.seconds + time.perf_counter() - trained,
     }
     if paper_recipe:
-        plain = _train(recipe_of_the_paper(config), train, power, run, "paper recipe", show)
-        result["paper_recipe"] = {**asdict(measure(plain.model, teacher.attention, held_out)), "seconds": plain.seconds}
+        plain = train_student(recipe_of_the_paper(config), data.train, run, "paper recipe", on_progress=show)
+        evidence = asdict(measure(plain.model, teacher.attention, data.test))
+        result["paper_recipe"] = {**evidence, "seconds": plain.seconds}
     run.write_json("result.json", result)
     return result
 
@@ -211,53 +262,63 @@ def _teacher_seed(config: Identification) -> int:
     return config.seed if config.teacher_seed is None else config.teacher_seed
 
 
-def _tasks(teacher: Teacher, config: Identification) -> tuple[TeacherStudent, TeacherStudent]:
-    """Training and test data. Of several real sequences the last is kept for the test; of one, both are windows."""
-    with_inputs = lambda inputs: eqx.tree_at(lambda t: t.inputs, teacher, inputs, is_leaf=lambda leaf: leaf is None)
-    seen, unseen = teacher, teacher
-    if teacher.inputs is not None and len(teacher.inputs) > 1:
-        seen, unseen = with_inputs(teacher.inputs[:-1]), with_inputs(teacher.inputs[-1:])
-    return (
-        TeacherStudent(seen, time=config.time, batch=config.batch),
-        TeacherStudent(unseen, time=config.time, batch=512),
-    )
+def array_sizes(units: int) -> tuple[int, ...]:
+    """The few sizes that arrays take while units are cut away: `units`, halved again and again, and one step between.
 
-
-def array_sizes(units: int, d: int) -> tuple[int, ...]:
-    """The few sizes that arrays take while units die: 1.7 and 3.4 times the compact construction's hidden units, and all.
-
-    Every size is compiled once; between two of them, dead units stay.
+    Every size is compiled once; between two of them, idle units stay. Nothing is known here of what the student must end
+    with.
     """
-    few = int(np.ceil(1.7 * (d * (d + 1) // 2 + d)))
-    return tuple(sorted({min(few, units), min(2 * few, units), units}))
+    sizes, k = {units}, 1
+    while (size := int(np.ceil(units / 2 ** (k / 2)))) > 4:
+        sizes.add(size)
+        k += 1
+    return tuple(sorted(sizes))
 
 
-def _train(
-    config: Identification, task: TeacherStudent, power: float, run: Run, stage: str, show: Callable[[Moment], None]
+def loss_by_position(powers: Float[np.ndarray, " time"]) -> Callable[[Any, Array, Array], Array]:
+    """The mean over positions of the squared error over that position's target power.
+
+    The state of an attention grows with every token, and so do its outputs: the plain mean hardly sees the first ones,
+    which tell the instantaneous map.
+    """
+    weight = jnp.asarray(1 / np.maximum(powers, 1e-30), jnp.float32)[None, :, None]
+    return lambda model, x, y: jnp.mean(jnp.square(batched(model, x) - y) * weight)
+
+
+def train_student(
+    config: Identification,
+    task: TeacherStudent,
+    run: Run,
+    stage: str = "train",
+    *,
+    on_progress: Callable[[Moment], None] | None = None,
 ) -> Fitted:
-    """First-order training, units that die cut away between chunks."""
+    """First-order training of a fresh student; units that do nothing are cut away between chunks.
+
+    **Arguments:** task: what it is trained on.  run: gets checkpoints and metrics, under the name `stage`.
+    """
+    show = on_progress or (lambda moment: None)
     keys = jr.split(jr.key(config.seed))
     attention = task.teacher.attention
     make = lambda key: GatedRNN.make(
         attention.d_in, key=key, n=config.n, m=config.m, d_out=attention.d_out, dtype=jnp.float32
     )
     student, draw = eqx.filter_jit(make)(keys[0]), eqx.filter_jit(task.inputs)
-    sizes = array_sizes(max(config.n, config.m), attention.d_in)
+    sizes, powers = array_sizes(max(config.n, config.m)), np.asarray(task.target_powers(jr.key(config.seed)))
 
     def cut(state: TrainState) -> TrainState:
         x = np.asarray(draw(jr.fold_in(keys[1], int(state.step))), np.float64)
         assert isinstance(state.model, GatedRNN)
-        matters, loss = saliency(state.model, x), relative_loss(state.model, attention, x)
-        alive = max(len(s) - len(least_salient(s, config.shrink * loss)) for s in matters)
-        now = max(len(s) for s in matters)
-        size = next((size for size in sizes if size >= alive), now)
-        if size >= now:
+        matters = saliency(state.model, x)
+        idle = [least_salient(s, config.shrink) for s in matters]
+        size = next(size for size in sizes if size >= max(len(s) - len(i) for s, i in zip(matters, idle, strict=True)))
+        state = silence_units(state, *idle)
+        if size >= max(map(len, matters)):
             return state
-        hidden, readout = (np.sort(np.argsort(-s, kind="stable")[:size]) for s in matters)
-        return select_units(state, hidden, readout)
+        return select_units(state, *(np.sort(np.argsort(-s, kind="stable")[:size]) for s in matters))
 
     def on_chunk(progress: Progress) -> None:
-        split = split_decays(progress.model)
+        split = split_decays(without_silent(progress.model))
         note = f"loss {progress.loss:.1e}   at 1 {len(split.memory)}, at 0 {len(split.forget)}, between {len(split.between)}"
         show(Moment(stage, progress.step, progress.steps, note))
 
@@ -265,7 +326,8 @@ def _train(
         student,
         task.sample,
         replace(config.fit, seed=config.seed),
-        scale=power,
+        loss=loss_by_position(powers) if config.by_position else mean_squared_error,
+        scale=1.0 if config.by_position else float(np.mean(powers)),
         run=run,
         stage=stage,
         reshape=cut if config.shrink else None,
@@ -273,46 +335,43 @@ def _train(
     )
     if fitted.status == "interrupted":
         raise KeyboardInterrupt
-    return fitted
+    return fitted._replace(model=without_silent(fitted.model))
+
+
+def without_silent(rnn: GatedRNN) -> GatedRNN:
+    """The same function without the units that `training.silence_units` has silenced."""
+    alive = lambda weights, axis: np.flatnonzero(np.any(np.asarray(weights) != 0, axis=axis))
+    return select_units(rnn, alive(rnn.w_m_in, 1), alive(rnn.readout, 0))
 
 
 def polish(
     rnn: GatedRNN,
-    config: Identification,
     task: TeacherStudent,
-    power: float,
-    inputs: Float[np.ndarray, "sequence time d"],
+    ablate: Float[np.ndarray, "sequence time d"],
+    config: SecondOrder,
     run: Run,
-    show: Callable[[Moment], None],
+    *,
+    seed: int,
+    on_progress: Callable[[Moment], None] | None = None,
 ) -> GatedRNN:
-    """Second-order training in rounds: fill up to a working size, polish, prune.
+    """Second-order training of what first-order training left, on fresh data of the same kind.
 
-    A round that stalls gets four more units of each kind than the one before, never more than the student began with.
+    Units that an ablation does not miss go first (a tenth of the loss, together), since the cost grows with the cube of
+    the parameters. Nothing is added and nothing is forced: decays move in [0, 1] as the loss has it.
+
+    **Arguments:** ablate: held-out sequences (sequence, time, d).  run: gets the losses as metrics of the stage "polish".
     """
-    teacher, data = task.teacher, _in_float64(task)
-    second = config.second_order
-    rnn = prune(rnn, inputs, 1e-3 * relative_loss(rnn, teacher.attention, inputs))
-    few, total, done = array_sizes(10**6, teacher.attention.d_in)[0], config.rounds * second.iterations, 0
+    rnn = prune(rnn, ablate, 0.1 * relative_loss(rnn, task.teacher.attention, ablate))
+    show = on_progress or (lambda moment: None)
 
     def iteration(i: int, loss: float) -> None:
-        run.append_metrics({"stage": "polish", "step": done + i + 1, "loss": loss})
-        show(Moment("polish", done + i, total, f"loss {loss:.1e}"))
+        run.append_metrics({"stage": "polish", "step": i + 1, "loss": loss})
+        show(Moment("polish", i, config.iterations, f"loss {loss:.1e}"))
 
-    def polished(rnn: GatedRNN, seed: int) -> Polished:
-        return levenberg_marquardt(rnn, data, power, second, seed=seed, on_iteration=iteration)
-
-    loss = np.inf
-    for turn in range(config.rounds):
-        target = few + 4 * turn
-        hidden = max(0, min(target, config.n) - len(rnn.w_m_in))
-        readout = max(0, min(target, config.m) - rnn.readout.shape[1])
-        found = polished(grow(rnn, hidden, readout, inputs, config.seed + turn), config.seed + turn)
-        rnn, loss, done = found.rnn, found.relative_loss, done + second.iterations
-        if loss < second.tolerance:
-            break
-        rnn = prune(rnn, inputs, 1e-2 * loss)
-    show(Moment("polish", total, total, f"loss {loss:.1e}"))
-    return rnn
+    power = task.target_power(jr.key(seed))
+    found = levenberg_marquardt(rnn, _in_float64(task), power, config, seed=seed, on_iteration=iteration)
+    show(Moment("polish", config.iterations, config.iterations, f"loss {found.relative_loss:.1e}"))
+    return found.rnn
 
 
 def _in_float64(task: TeacherStudent) -> Callable[[Array], tuple[Array, Array]]:

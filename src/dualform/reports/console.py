@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dualform.construct import Construction, StackConstruction
-from dualform.experiments.evidence import MEANING, PAPER, construction_sentence, count, number
+from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, construction_sentence, count, number
 from dualform.experiments.identification import Moment
 from dualform.experiments.memory import Row
 from dualform.generation import Perplexity
@@ -66,23 +66,26 @@ class Console:
         title = f"[bold {style}]{result['verdict']}[/]"
         self.console.print(Panel(reasons, title=title, title_align="left", border_style=style))
         self.console.print(self._evidence(result))
+        for name, what in COLUMNS.items():
+            self.console.print(f"  {name}: {what}", highlight=False)
         self.console.print(construction_sentence(result))
         self.console.print(
             f"attention weights read back give the teacher's outputs to {number(result['recovered_error'])} (relative); "
-            f"{result['steps']} training steps, {result['seconds']:.0f} s in all"
+            f"{result['steps']} training steps in {result['training_seconds']:.0f} s, {result['seconds']:.0f} s in all"
         )
         self.console.print(f"report: {page}   (dualform view {page.parent})", highlight=False)
 
     def _evidence(self, result: Mapping[str, Any]) -> Table:
         recipe = result.get("paper_recipe")
         table = Table("evidence", title_justify="left")
-        for name in ("first order", "polished", "reduced", "paper", *(["paper's recipe here"] if recipe else [])):
+        for name in (*COLUMNS, "paper", *(["paper's recipe here"] if recipe else [])):
             table.add_column(name, justify="right")
+        table.add_row("verdict of its own", *(result[name]["verdict"] for name in COLUMNS))
         for key, meaning in MEANING.items():
             shown = count if isinstance(PAPER[key], int) else number
             row = [
                 meaning.name,
-                *(shown(column[key]) for column in (result["first_order"], result["given"], result, PAPER)),
+                *(shown(column[key]) for column in (*(result[name] for name in COLUMNS), PAPER)),
             ]
             table.add_row(*row, *([shown(recipe[key])] if recipe else []))
         return table

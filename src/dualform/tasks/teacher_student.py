@@ -59,9 +59,13 @@ class TeacherStudent(eqx.Module):
 
         It depends on nothing but the key and the task.
         """
+        return float(jnp.mean(self.target_powers(key, batches)))
+
+    def target_powers(self, key: Array, batches: int = 64) -> Float[Array, " time"]:
+        """The same for each position: what is remembered grows, and the outputs with it."""
 
         @eqx.filter_jit
         def powers(task: "TeacherStudent", keys: Array) -> Array:
-            return jax.lax.map(lambda key: jnp.mean(jnp.square(task.sample(key)[1])), keys)
+            return jax.lax.map(lambda key: jnp.mean(jnp.square(task.sample(key)[1]), axis=(0, 2)), keys)
 
-        return float(jnp.mean(powers(self, jr.split(key, batches))))
+        return jnp.mean(powers(self, jr.split(key, batches)), axis=0)

@@ -10,7 +10,15 @@ from dualform.training.ensemble import FittedEnsemble, fit_ensemble
 from dualform.training.fit import Fitted, Progress, fit, resume
 from dualform.training.run import Run
 from dualform.training.second_order import Polished, SecondOrder, levenberg_marquardt
-from dualform.training.state import TrainState, decayed, initial_state, restarted, select_units, trainable
+from dualform.training.state import (
+    TrainState,
+    decayed,
+    initial_state,
+    restarted,
+    select_units,
+    silence_units,
+    trainable,
+)
 from dualform.training.step import make_chunk
 from dualform.training.sweep import Job, Row, run_job, sweep
 
@@ -42,6 +50,7 @@ __all__ = [
     "run_job",
     "save_weights",
     "select_units",
+    "silence_units",
     "sweep",
     "trainable",
     "write_atomically",

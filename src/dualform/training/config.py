@@ -21,7 +21,8 @@ class FitConfig:
     - warmup: steps over which the learning rate rises linearly from 0 to `learning_rate`; it then falls as a half cosine to
       `final_learning_rate`, which the last step has.
     - decay_rate: the learning rate of the decays (`nu`), in units of the others'.
-    - weight_decay, final_weight_decay: at the first and at the last step, a half cosine between them; no warm-up.
+    - weight_decay, final_weight_decay: at the first step and from the share `weight_decay_until` of the steps on, a half
+      cosine between them; no warm-up.
     - clip: largest global norm of the gradient; infinity for none.
     - b1, b2, epsilon: Adam's.
     - seed: of the data.
@@ -37,6 +38,7 @@ class FitConfig:
     decay_rate: float = 1.0
     weight_decay: float = 0.1
     final_weight_decay: float = 0.0
+    weight_decay_until: float = 1.0
     clip: float = 1.0
     b1: float = 0.9
     b2: float = 0.999
@@ -55,6 +57,10 @@ class FitConfig:
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative.")
         for name in ("b1", "b2"):
             require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        require(
+            0 < self.weight_decay_until <= 1,
+            f"weight_decay_until is {self.weight_decay_until}; it is a share of the steps, above 0 and at most 1.",
+        )
         for name in ("clip", "epsilon"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0.")
         require(
@@ -74,7 +80,8 @@ def learning_rate_at(config: FitConfig, step: Int[Array, ""]) -> Float[Array, ""
 
 def weight_decay_at(config: FitConfig, step: Int[Array, ""]) -> Float[Array, ""]:
     """The weight decay of the step with this number, counted from 0, before it is multiplied by the learning rate."""
-    return _cosine(config.weight_decay, config.final_weight_decay, step, config.steps)
+    until = math.ceil(config.weight_decay_until * config.steps)
+    return _cosine(config.weight_decay, config.final_weight_decay, step, until)
 
 
 def _cosine(first: float, last: float, step: Int[Array, ""], steps: int) -> Float[Array, ""]:

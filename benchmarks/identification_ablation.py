@@ -1,0 +1,206 @@
+"""What each lever of our training is worth: students with and without it, seed by seed.
+
+    python -m benchmarks.identification_ablation [--presets default paper] [--seeds 10] [--runs FOLDER] [--write FILE.md]
+
+Every student is trained by first-order steps alone and judged twice: as it ended, and after its reduction. Rows that say so
+are polished first. `--runs` is a sweep's folder: stopped at any moment, the same command runs what is missing.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+
+from benchmarks.alternate import keep, write
+from dualform.discover import discover
+from dualform.experiments.evidence import number
+from dualform.experiments.identification import (
+    Identification,
+    data_of,
+    polish,
+    preset,
+    recipe_of_the_paper,
+    train_student,
+)
+from dualform.experiments.reproduction import rate_interval
+from dualform.tasks import Teacher
+from dualform.training import Job, Row, Run, sweep
+
+TARGETS = {"default": (1e-6, 1e-3), "quick": (1e-6, 1e-3), "paper": (5e-8, 4e-4)}
+"""Relative loss and polynomial distance that AdamW alone is to reach, by preset: the paper's for Gaussian teachers."""
+
+
+def _fit(**changes: float) -> Callable[[Identification], Identification]:
+    return lambda config: replace(config, fit=replace(config.fit, **changes))
+
+
+VARIANTS: dict[str, tuple[str, Callable[[Identification], Identification]]] = {
+    "ours": ("AdamW, ours", lambda config: config),
+    "recipe": ("AdamW, the paper's recipe, as many steps", recipe_of_the_paper),
+    "constant": (
+        "without annealing the weight decay",
+        lambda config: _fit(final_weight_decay=config.fit.weight_decay)(config),
+    ),
+    "none": ("without weight decay", _fit(weight_decay=0.0)),
+    "rate": ("without the decays' own rate", _fit(decay_rate=1.0)),
+    "uncut": ("without cutting while training", lambda config: replace(config, shrink=0.0)),
+    "plain": ("with the plain mean of squares", lambda config: replace(config, by_position=False)),
+    "step": ("one step of AdamW", _fit(steps=1, warmup=1)),
+}
+"""What is varied, in words and as a change of a preset's config. Each but the second and the last takes away one lever."""
+
+
+def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """One student of one variant: what was found as it ended, after its reduction and, where asked, after polishing."""
+    base = replace(preset(config["preset"]), seed=config["seed"])
+    varied = VARIANTS[config["variant"]][1](base)
+    teacher = Teacher.find(varied.teacher, d=varied.d, seed=varied.seed)
+    data, run = data_of(teacher, varied), Run(folder)
+    judge = lambda rnn: discover(
+        rnn, teacher.attention, data.ablate, test=data.test, horizon=varied.horizon, seed=varied.seed
+    )
+    with jax.enable_x64(False):
+        fitted = train_student(varied, data.train, run)
+        found = {"seed": varied.seed, "seconds": fitted.seconds}
+        if config["judged"]:
+            result = judge(fitted.model).result()
+            found |= {"trained": result["given"], "reduced": result["reduced"], "verdict": result["verdict"]}
+        if config["polished"]:
+            begin = time.perf_counter()
+            run.keep_metrics("polish", 0)
+            second = polish(fitted.model, data.train, data.ablate, varied.second_order, run, seed=varied.seed)
+            result = judge(second).result()
+            found["polished"] = {"trained": result["given"], "reduced": result["reduced"], "verdict": result["verdict"]}
+            found["polishing_seconds"] = time.perf_counter() - begin
+    return found
+
+
+def jobs(presets: Sequence[str], variants: Sequence[str], seeds: int) -> list[Job]:
+    """A job for each preset, variant and seed. The step alone is not judged: only what polishing makes of it is asked."""
+    return [
+        Job(
+            f"{name}-{variant}-{seed}",
+            "benchmarks.identification_ablation:job",
+            {
+                "preset": name,
+                "variant": variant,
+                "seed": seed,
+                "judged": variant != "step",
+                "polished": variant in ("ours", "step"),
+            },
+        )
+        for name in presets
+        for variant in variants
+        for seed in range(seeds)
+    ]
+
+
+def table(rows: Sequence[Row], name: str) -> str:
+    """One preset's table: a line for each variant, rates with Wilson intervals, medians over seeds."""
+    loss, distance = TARGETS[name]
+    head = [
+        "training",
+        f"loss <= {loss:g}, distance <= {distance:g}, no unit between missed",
+        "identified as trained",
+        "identified after reduction",
+        "loss",
+        "polynomial distance",
+        "units at 1 / at 0 / between as trained",
+        "after reduction",
+        "seconds of training",
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for variant, (what, _) in VARIANTS.items():
+        done = [
+            row for row in rows if (row.config["preset"], row.config["variant"], row.status) == (name, variant, "done")
+        ]
+        results = [row.results[0] for row in done]
+        if judged := [result for result in results if "trained" in result]:
+            lines.append(_line(what, judged, loss, distance, [result["seconds"] for result in judged]))
+        if polished := [result["polished"] for result in results if "polished" in result]:
+            seconds = [result["seconds"] + result["polishing_seconds"] for result in results]
+            lines.append(_line(f"{what}, then polished", polished, loss, distance, seconds))
+    return "\n".join(lines)
+
+
+def met(result: Mapping[str, Any], loss: float, distance: float) -> bool:
+    """Whether the network as it ended is at the target, and an ablation misses none of its units between."""
+    trained = result["trained"]
+    return (
+        trained["relative_loss"] <= loss
+        and trained["polynomial_distance"] <= distance
+        and result["reduced"]["other_units"] == 0
+    )
+
+
+def _line(what: str, results: Sequence[Mapping[str, Any]], loss: float, distance: float, seconds: Sequence[float]):
+    def share(good: Callable[[Mapping[str, Any]], bool]) -> str:
+        count = sum(map(good, results))
+        low, high = rate_interval(count, len(results))
+        return f"{count} of {len(results)} ({low:.0%} to {high:.0%})"
+
+    def middle(key: str) -> str:
+        values = sorted(result["trained"][key] for result in results)
+        return f"{number(median(values))} ({number(values[0])} to {number(values[-1])})"
+
+    def counts(part: str) -> str:
+        names = ("memory_units", "forget_units", "other_units")
+        return " / ".join(f"{median(result[part][name] for result in results):g}" for name in names)
+
+    cells = [
+        what,
+        share(lambda result: met(result, loss, distance)),
+        share(lambda result: result["trained"]["verdict"] == "identified"),
+        share(lambda result: result["reduced"]["verdict"] == "identified"),
+        middle("relative_loss"),
+        middle("polynomial_distance"),
+        counts("trained"),
+        counts("reduced"),
+        f"{median(seconds):.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Run what is missing and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["default", "paper"], choices=list(TARGETS))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=Path("runs/identification_ablation"))
+    parser.add_argument("--write", default=None)
+    options = parser.parse_args()
+    backend = "here" if options.workers == 1 else "processes"
+    rows = sweep(
+        jobs(options.presets, options.variants, options.seeds), options.runs, workers=options.workers, backend=backend
+    )
+    paragraphs = [
+        "Every number is measured on held-out tokens, by `discover` over a horizon of "
+        f"{Identification().horizon} tokens. Rates have 95% Wilson intervals; other cells are medians over seeds, losses and "
+        "distances with the least and the most, of the network before its reduction. A seed is that of the student, the "
+        "data and a Gaussian teacher. Polishing starts from the network that training left, adds no unit and forces no "
+        f"decay: {Identification().second_order.iterations} iterations of Levenberg-Marquardt at the most."
+    ]
+    for name in options.presets:
+        config = preset(name)
+        paragraphs.append(
+            f"## Preset {name}\n\nTeacher {config.teacher}, n = {config.n}, m = {config.m}, {config.fit.steps:,} steps.\n\n"
+            + table(rows, name)
+        )
+    failed = [f"- {row.name}: {row.reason}" for row in rows if row.status != "done"]
+    if failed:
+        paragraphs.append("## Failed\n\n" + "\n".join(failed))
+    command = "python -m benchmarks.identification_ablation --presets " + " ".join(options.presets)
+    command += f" --variants {' '.join(options.variants)} --seeds {options.seeds}"
+    print(write(options.write, "What each lever of training is worth", command, paragraphs))
+    keep(options.write, {"rows": [{"name": row.name, "results": row.results, "reason": row.reason} for row in rows]})
+
+
+if __name__ == "__main__":
+    main()
