@@ -71,17 +71,17 @@ class Identification:
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
             steps=40_000,
-            chunk=250,
+            chunk=500,
             warmup=500,
-            learning_rate=3e-2,
+            learning_rate=2.5e-2,
             final_learning_rate=1e-6,
             decay_rate=3.0,
-            weight_decay=0.03,
-            weight_decay_until=0.7,
+            weight_decay=0.015,
+            weight_decay_until=0.5,
         )
     )
     by_position: bool = True
-    shrink: float = 3e-7
+    shrink: float = 2e-8
     second_order: SecondOrder = SecondOrder(iterations=20, patience=5)
     horizon: int = 256
     seed: int = 0
@@ -106,10 +106,11 @@ class Moment(NamedTuple):
 def preset(name: str) -> Identification:
     """The configs by name: "default" (a real head), "quick" (the same, smaller), "paper" (Gaussian, n = m = 100)."""
     default = Identification()
+    wide = replace(default.fit, steps=25_000, learning_rate=3e-2, weight_decay=0.03, weight_decay_until=0.7)
     return {
         "default": default,
         "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=15_000)),
-        "paper": replace(default, teacher="gaussian", n=100, m=100),
+        "paper": replace(default, teacher="gaussian", n=100, m=100, fit=wide, shrink=3e-7),
     }[name]
 
 
