@@ -9,7 +9,7 @@ import pytest
 
 from dualform.discover import Limits, discover, discovery, verdict
 from dualform.discover.lags import LengthError
-from dualform.discover.verdict import _judge
+from dualform.discover.verdict import Moved, _judge
 from dualform.errors import InputError
 from dualform.mixers import GatedRNN
 from dualform.training.second_order import network, weights_of
@@ -59,7 +59,7 @@ def test_every_failing_is_a_reason():
     found = discover(rnn, attention, sequences(), horizon=64).reduced
     bad = replace(found.evidence, kv_score=0.5, q_score=0.5, polynomial_distance=0.5)
     lengths = (LengthError(64, 0.5),)
-    said, reasons = _judge(bad, lengths, 0, found.recovered, 0.5, 0.5, Limits(), (0.5, 0.5))
+    said, reasons = _judge(bad, lengths, 0, found.recovered, 0.5, 0.5, Limits(), Moved(0.5, 0.5, 0.5))
     assert said == "function only" and len(reasons) == 6
 
 

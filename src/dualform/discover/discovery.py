@@ -9,10 +9,11 @@ from jaxtyping import Float
 
 from dualform.discover.arrange import arrange
 from dualform.discover.decays import Ablation, ablate, set_decays, split_decays
+from dualform.discover.lags import change_of_function
 from dualform.discover.merge import merge_equivalent
 from dualform.discover.reduce import least_power, reduce
 from dualform.discover.units import outputs, prune, relative_error_power, relative_loss, remove_idle, targets
-from dualform.discover.verdict import Judged, Limits, LongRun, Verdict, change, judged
+from dualform.discover.verdict import Judged, Limits, LongRun, Moved, Verdict, change, judged
 from dualform.errors import require
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.threads import one_blas_thread
@@ -46,7 +47,8 @@ class Discovery:
     - ablation: relative losses of the *given* network without groups of its units.
     - stages: what was done, in order, and what each step cost; none where the network does not compute the function.
     - moved, moved_at_horizon: mean squared difference between the outputs of the two, over the target's power, on
-      held-out sequences and in the long run.
+      held-out sequences and in the long run.  moved_function: the squared difference of the two functions over all pairs of
+      lags, over the teacher's, the largest over 2, 4, 8, ... and as many tokens as the horizon.
     """
 
     verdict: Verdict
@@ -57,6 +59,7 @@ class Discovery:
     stages: tuple[Stage, ...]
     moved: float
     moved_at_horizon: float
+    moved_function: float
 
     def result(self) -> dict[str, Any]:
         """The numbers for `result.json`: those of the reduced network at the top, both networks' beside them."""
@@ -66,6 +69,7 @@ class Discovery:
             "reasons": list(self.reasons),
             "moved": self.moved,
             "moved_at_horizon": self.moved_at_horizon,
+            "moved_function": self.moved_function,
             "given": self.given.result(),
             "reduced": self.reduced.result(),
             "ablation": self.ablation._asdict(),
@@ -119,7 +123,11 @@ def discover(
     if given.verdict != "not identified":
         _reduce(stages, attention, inputs, seed)
     final = arrange(stages.rnn)
-    moved = _moved(rnn, final, test, targets(attention, test)), _moved(rnn, final, *long_run)
+    moved = Moved(
+        _moved(rnn, final, test, targets(attention, test)),
+        _moved(rnn, final, *long_run),
+        change_of_function(rnn, final, attention, horizon) ** 2,
+    )
     reduced = judged(final, attention, test, long_run, limits, moved)
     verdict, reasons = _headline(given, reduced)
     ablation = ablate(rnn, split_decays(rnn), attention, test)

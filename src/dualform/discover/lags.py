@@ -14,6 +14,7 @@ inputs whose second moment is not 0) grows faster in a run than in this norm: `v
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float
 
 from dualform.discover.forms import (
@@ -27,6 +28,7 @@ from dualform.discover.forms import (
 )
 from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
 from dualform.mixers.circuits import circuits
+from dualform.training.second_order import Weights, network, weights_of
 
 
 class LagTensors(NamedTuple):
@@ -126,12 +128,41 @@ def errors_by_length(rnn: GatedRNN | SideGatedRNN, attention: LinearAttention, h
 
     **Returns:** relative errors, the shortest length first; absolute ones where the attention gives 0.
     """
-    lengths = [2**i for i in range(1, horizon.bit_length()) if 2**i < horizon] + [horizon]
     expected = attention_tensor(attention)
-    return tuple(LengthError(tokens, _error(lag_tensors(rnn, tokens), expected)) for tokens in lengths)
+
+    def error(found: LagTensors) -> float:
+        present, past_present = found.present - expected, found.past_present - expected
+        return found._replace(present=present, past_present=past_present).size() / _size(expected, found.lags)
+
+    return tuple(LengthError(tokens, error(lag_tensors(rnn, tokens))) for tokens in _lengths(horizon))
 
 
-def _error(found: LagTensors, expected: Float[np.ndarray, "d_out forms forms"]) -> float:
-    size = found._replace(past_present=expected, present=expected, spread=0.0, past_past=0.0).size()
-    off = found._replace(past_present=found.past_present - expected, present=found.present - expected).size()
-    return off / (size or 1.0)
+def change_of_function(before: GatedRNN, after: GatedRNN, attention: LinearAttention, horizon: int) -> float:
+    """||before - after|| / ||attention|| over all pairs of lags, the largest over 2, 4, 8, ... and `horizon` tokens."""
+    apart, expected = difference(before, after), attention_tensor(attention)
+    changes = (lag_tensors(apart, tokens).size() / _size(expected, tokens - 1) for tokens in _lengths(horizon))
+    return max(changes)
+
+
+def difference(first: GatedRNN, second: GatedRNN) -> GatedRNN:
+    """The network whose output is that of `first` less that of `second`: the units of both, side by side."""
+    a, b = weights_of(first), weights_of(second)
+    gates = (scipy.linalg.block_diag(u, v) for u, v in ((a.w_m_out, b.w_m_out), (a.w_x_out, b.w_x_out)))
+    return network(
+        Weights(
+            np.concatenate([a.decay, b.decay]),
+            np.concatenate([a.w_m_in, b.w_m_in]),
+            np.concatenate([a.w_x_in, b.w_x_in]),
+            *gates,
+            np.concatenate([a.readout, -b.readout], axis=1),
+        )
+    )
+
+
+def _lengths(horizon: int) -> list[int]:
+    return [2**i for i in range(1, horizon.bit_length()) if 2**i < horizon] + [horizon]
+
+
+def _size(attention: Float[np.ndarray, "d_out forms forms"], lags: int) -> float:
+    """The norm of an attention's function over all pairs of lags; 1 where it gives 0."""
+    return LagTensors(attention, 0.0, 0.0, attention, lags).size() or 1.0

@@ -28,7 +28,7 @@ class Limits:
     - relative_loss: on held-out sequences. Above it the network does not compute the function.
     - function: over all pairs of lags, at 2, 4, 8, ... tokens and at the horizon.  long_run: of the outputs, at the horizon.
     - score: KV and Q score.  distance: polynomial.  recovered: error of the attention read back.
-    - moved: how far a reduction may change the outputs, on held-out sequences and in the long run.
+    - moved: how far a reduction may be from its network, on held-out sequences, in the long run and as a function.
     """
 
     relative_loss: float = 1e-4
@@ -125,6 +125,18 @@ class LongRun(NamedTuple):
         return [float(np.sqrt(off[tokens - 1] / max(size[tokens - 1], 1e-300))) for tokens in lengths]
 
 
+class Moved(NamedTuple):
+    """How far a reduction is from its network, as shares of the teacher's power.
+
+    - outputs: on held-out sequences.  at_horizon: in the long run.
+    - function: over all pairs of lags, exactly, the largest over 2, 4, 8, ... and as many tokens as the horizon.
+    """
+
+    outputs: float
+    at_horizon: float
+    function: float
+
+
 def change(
     before: Float[np.ndarray, "*shape"], after: Float[np.ndarray, "*shape"], expected: Float[np.ndarray, "*shape"]
 ) -> float:
@@ -157,14 +169,14 @@ def judged(
     inputs: Float[np.ndarray, "sequence time d"],
     long_run: LongRun,
     limits: Limits,
-    moved: tuple[float, float] | None = None,
+    moved: Moved | None = None,
 ) -> Judged:
     """One network against its teacher.
 
     **Arguments:**
 
     - inputs: held-out sequences (sequence, time, d).  long_run: of as many tokens as the verdict is to hold for.
-    - moved: of a reduction, how far it changed the outputs on `inputs` and in the long run.
+    - moved: of a reduction, how far it is from the network that it was made of.
     """
     evidence, horizon = measure(rnn, attention, inputs), long_run.inputs.shape[1]
     lengths = errors_by_length(rnn, attention, horizon)
@@ -205,7 +217,7 @@ def _judge(
     recovered_error: float,
     horizon_error: float,
     limits: Limits,
-    moved: tuple[float, float] | None,
+    moved: Moved | None,
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict, and its reasons: all that speaks against it, or all that is shown."""
     if not evidence.relative_loss <= limits.relative_loss:
@@ -235,8 +247,9 @@ def _judge(
         )
     if moved is not None and not max(moved) <= limits.moved:
         against.append(
-            f"It is another network's function: the reduction moved the outputs by {moved[0]:.1e} of their power on "
-            f"held-out sequences and by {moved[1]:.1e} in runs of {horizon:,} tokens."
+            f"It is another network's function: the reduction moved the outputs by {moved.outputs:.1e} of their power on "
+            f"held-out sequences and by {moved.at_horizon:.1e} in runs of {horizon:,} tokens, and the function by "
+            f"{moved.function:.1e} over some number of them (limit {limits.moved:g})."
         )
     if against:
         return "function only", tuple(against)
