@@ -56,6 +56,7 @@ class Identification:
     - fit: first-order training.
     - by_position: each position's squared error is divided by that position's target power; else all by their mean.
     - shrink: while training, units that together carry no more than this share of the output's power are cut away.
+      shrink_from: the share of the steps from which on that is done; before, an idle unit may yet find something to do.
     - second_order: polishing.
     - horizon: for how many tokens the verdict is to hold.
     - seed: of everything; teacher_seed: of a Gaussian teacher, `seed` if None.
@@ -81,7 +82,8 @@ class Identification:
         )
     )
     by_position: bool = True
-    shrink: float = 2e-8
+    shrink: float = 1e-7
+    shrink_from: float = 0.6
     second_order: SecondOrder = SecondOrder(iterations=20, patience=5)
     horizon: int = 256
     seed: int = 0
@@ -91,7 +93,8 @@ class Identification:
         for name in ("n", "m"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1.")
         require(self.fit.steps >= 1, f"steps is {self.fit.steps}; a student needs at least one step of training.")
-        require(0 <= self.shrink < 1, f"shrink is {self.shrink}; it is a share of the output's power, from 0 to 1.")
+        for name, of in (("shrink", "the output's power"), ("shrink_from", "the steps")):
+            require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; it is a share of {of}, below 1.")
 
 
 class Moment(NamedTuple):
@@ -110,7 +113,7 @@ def preset(name: str) -> Identification:
     return {
         "default": default,
         "quick": replace(default, n=24, m=24, fit=replace(default.fit, steps=15_000)),
-        "paper": replace(default, teacher="gaussian", n=100, m=100, fit=wide, shrink=3e-7),
+        "paper": replace(default, teacher="gaussian", n=100, m=100, fit=wide, shrink=3e-7, shrink_from=0.0),
     }[name]
 
 
@@ -308,6 +311,8 @@ def train_student(
     sizes, powers = array_sizes(max(config.n, config.m)), np.asarray(task.target_powers(jr.key(config.seed)))
 
     def cut(state: TrainState) -> TrainState:
+        if int(state.step) < config.shrink_from * config.fit.steps:
+            return state
         x = np.asarray(draw(jr.fold_in(keys[1], int(state.step))), np.float64)
         assert isinstance(state.model, GatedRNN)
         matters = saliency(state.model, x)
