@@ -24,7 +24,6 @@ from jaxtyping import Array
 
 from benchmarks.alternate import keep, write
 from dualform.errors import InputError
-from dualform.experiments.embedded_models import decayed
 from dualform.experiments.memory import MODES, Row, Turn, contender, rows_of
 from dualform.mixers import (
     GLA,
@@ -97,7 +96,7 @@ def trained(model: LanguageModel, tasks: dict[str, TokenMemory], steps: int, rat
         weight_decay=0.1, b2=0.99, seed=seed,
     )  # fmt: skip
     said = lambda p: print(f"  step {p[0]} of {p[1]}: loss {p[2]:.3f}, {p[3]:.0f} s", flush=True)
-    return fit(model, sample, config, loss=cross_entropy, decayed=decayed, on_chunk=said)
+    return fit(model, sample, config, loss=cross_entropy, on_chunk=said)
 
 
 @eqx.filter_jit

@@ -114,12 +114,12 @@ def oracles() -> dict[str, list[str]]:
 
 
 def models_table() -> str:
-    """One row for each published model: its parameters as published and as they are here, and whose sizes it has."""
-    rows = ["| name | published | here | difference | sizes of |", "|---|---:|---:|---|---|"]
+    """One row for each published model: its parameters as published and as they are counted here, and whose sizes it has."""
+    rows = ["| name | published | here | sizes of |", "|---|---:|---:|---|"]
     for name, entry in published().items():
         # Shapes alone: nothing is allocated.
         own = eqx.filter_eval_shape(lambda make=entry.make: make(key=jr.key(0))).parameters()
-        rows.append(f"| `{name}` | {entry.published:,} | {own:,} | {entry.difference} | {entry.source} |")
+        rows.append(f"| `{name}` | {entry.published:,} | {own:,} | {entry.source} |")
     return "\n".join(rows)
 
 

@@ -14,7 +14,7 @@ NAMES = {
         *("AbstractMixer", "LinearAttention", "GatedRNN", "DenseGatedRNN", "SideGatedRNN"),
         *("LRU", "LRUOut", "LRUInOut", "LRUInSkip", "LSTM", "GRU", "TanhRNN"),
         *("HGRN", "HGRNComplex", "MinGRU", "MinLSTM", "RGLRU", "GriffinRecurrent"),
-        *("GLA", "HGRN2", "RetNet", "DeltaRule", "GSA", "WaveRNN", "PGN", "CausalConvolution"),
+        *("GLA", "HGRN2", "RetNet", "DeltaRule", "GSA", "WaveRNN", "PGN", "CausalConvolution", "Constant"),
         *("Aaren", "SoftmaxAttention", "Mamba", "Mamba2", "RWKV4TimeMixing", "RWKV4ChannelMixing", "registry"),
     },
     "models": {
@@ -87,7 +87,7 @@ def test_public_names_exist(module):
 def test_dual_form_fields():
     """A DualForm's fields are what the design names, in order."""
     names = list(DualForm.__dataclass_fields__)
-    assert names == ["contributions", "bias", "weights", "residual", "y", "kind"]
+    assert names == ["contributions", "bias", "weights", "residual", "map_residual", "y", "kind", "over"]
 
 
 def test_unknown_name():

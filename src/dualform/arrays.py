@@ -59,7 +59,7 @@ def append_one(x: Float[Array, "*time d"]) -> Float[Array, "*time d+1"]:
 
 
 def count_parameters(module: PyTree) -> int:
-    """How many numbers a module holds in its real arrays."""
+    """How many numbers a module learns: those of its real arrays, no constants."""
     return sum(leaf.size for leaf in jax.tree_util.tree_leaves(module) if jnp.issubdtype(leaf.dtype, jnp.floating))
 
 

@@ -39,7 +39,7 @@ def test_contract_is_named():
     """The table of the contract names all that a mixer must write, and nothing that is not there."""
     table = TEXT[TEXT.index("| name | gives | rule |") : TEXT.index("`x` is (time, d).")]
     named = {name.split("(")[0] for name in re.findall(r"^\| `([^`]+)`", table, flags=re.M)}
-    assert named == {*AbstractMixer.__abstractmethods__, "linear_given_gates", "make"}
+    assert named == {*AbstractMixer.__abstractmethods__, "linear_given_gates", "weight_decayed", "make"}
     assert named - {"make"} <= set(dir(AbstractMixer)) | set(AbstractMixer.__annotations__)
     assert mixer.AbstractMixer is AbstractMixer
 

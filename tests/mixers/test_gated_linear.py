@@ -319,4 +319,4 @@ def test_shapes_that_make_gives():
     assert RetNet.make(6, key=key).w_q.shape == (2, 4, 6) and retnet.w_v.shape == (2, 6, 12)
     np.testing.assert_array_equal(np.asarray(retnet.gamma), [1 - 2.0**-5, 1 - 2.0**-6])
     assert gsa.w_f.shape == (2, 6, 12) and GSA.make(12, key=key, slots=64).init_state()[0].shape == (2, 6, 64)
-    assert hgrn2.w_q.shape == (2, 6, 12) and bool(jnp.all(hgrn2.gamma == 0.25))
+    assert hgrn2.w_q.shape == (2, 6, 12) and bool(jnp.all(hgrn2.gamma.value == 0.25))

@@ -16,10 +16,6 @@ from dualform.mixers import Mamba, Mamba2
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.models import preset, published
 
-DIFFERENCES = {
-    "retnet-1.3b": 24 * 8,  # a decay for each of 8 heads
-}
-
 
 def shapes(name: str) -> Any:
     """The model with shapes for arrays: nothing is allocated."""
@@ -28,10 +24,8 @@ def shapes(name: str) -> Any:
 
 @pytest.mark.parametrize("name", published())
 def test_parameter_counts_are_as_published(name):
-    """As many parameters as the public code counts, or fewer or more for a reason that the preset gives, exactly."""
-    entry = published()[name]
-    assert shapes(name).parameters() == entry.published + DIFFERENCES.get(name, 0)
-    assert bool(entry.difference) == (name in DIFFERENCES)
+    """As many parameters as the public code counts, exactly."""
+    assert shapes(name).parameters() == published()[name].published
 
 
 def test_counts_by_hand():

@@ -115,7 +115,7 @@ def test_given_decays_are_not_trained():
     """A decay that was given stays to the bit; all else is trained."""
     rnn = student()
     fixed = GatedRNN(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, decay=rnn.decay)
-    assert not trainable(fixed).given_decay and not decayed(fixed).given_decay and decayed(rnn).nu is False
+    assert not trainable(fixed).given_decay.bits and not decayed(fixed).given_decay.bits and decayed(rnn).nu is False
     after = fit(fixed, task().sample, CONFIG).model
     np.testing.assert_array_equal(after.given_decay, fixed.given_decay)
     assert not np.any(np.isclose(after.w_m_in, fixed.w_m_in, rtol=1e-6))

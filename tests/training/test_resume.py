@@ -210,7 +210,7 @@ def test_other_config_or_model(small):
     fixed = GatedRNN(
         student.w_m_in, student.w_x_in, student.w_m_out, student.w_x_out, student.readout, decay=jnp.ones(3)
     )
-    with pytest.raises(InputError, match="the checkpoint is of another model: model.given_decay, model.nu"):
+    with pytest.raises(InputError, match="the checkpoint is of another model: model.given_decay.bits, model.nu"):
         resume(run, fixed, config)
     single = jax.tree_util.tree_map(lambda leaf: leaf.astype(jnp.float32), student)
     with pytest.raises(InputError, match="is float64 with 2 axes there, float32 with 2 here. Is float64 enabled"):

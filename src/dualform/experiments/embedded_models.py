@@ -114,9 +114,7 @@ def characters(config: Characters) -> Measured:
         hidden = jr.bernoulli(for_unknown, config.unknown, (config.batch, config.length))
         return jnp.where(hidden, jnp.asarray(tokens.unknown, rows.dtype), rows[:, :-1]), rows[:, 1:]
 
-    fitted = fit(
-        character_model(config, tokens.size), sample, config.fit, loss=cross_entropy, decayed=decayed, on_chunk=_told()
-    )
+    fitted = fit(character_model(config, tokens.size), sample, config.fit, loss=cross_entropy, on_chunk=_told())
     model = rounded(fitted.model)
     loss = held_out_loss(model, held_out)
     return Measured(model, {"held_out_loss": loss, "steps": fitted.steps, "seconds": fitted.seconds})
@@ -139,7 +137,7 @@ def recall(config: Recall) -> Measured:
     **Returns:** the model, rounded to float16, and the share of 4,096 fresh sequences' questions that it answers.
     """
     task = TokenRecall(config.pairs, config.pairs, config.batch)
-    fitted = fit(recall_model(config), task.sample, config.fit, loss=cross_entropy, decayed=decayed, on_chunk=_told())
+    fitted = fit(recall_model(config), task.sample, config.fit, loss=cross_entropy, on_chunk=_told())
     model = rounded(fitted.model)
     tokens, targets = dataclasses.replace(task, batch=4096).sample(jr.key(config.seed + 2**21))
     logits = eqx.filter_jit(jax.vmap(lambda row: widened(model)(row)[0]))(tokens)
@@ -162,14 +160,6 @@ def _language_model(mixers: tuple[Any, ...], vocabulary: int, hidden: int | None
     blocks = tuple(Block.make(m, key=k, hidden=hidden, **given) for m, k in zip(mixers, keys[1:], strict=False))
     norm = RMSNorm.make(blocks[0].d_in, dtype=jnp.float32)
     return LanguageModel.make(blocks, vocabulary, key=keys[0], norm=norm, tied=True, dtype=jnp.float32)
-
-
-def decayed(model: Any) -> Any:
-    """True where weight decay acts: on matrices, but not on those of decays."""
-    name = lambda path: str(getattr(path[-1], "name", ""))
-    return jtu.tree_map_with_path(
-        lambda path, a: eqx.is_inexact_array(a) and a.ndim >= 2 and name(path) != "a_log", model
-    )
 
 
 def held_out_loss(model: LanguageModel, ids: Int[np.ndarray, " time"], length: int = 1024) -> float:

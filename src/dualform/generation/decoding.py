@@ -65,6 +65,7 @@ class JoinedAttention(AbstractMixer):
     states: int = eqx.field(static=True)
     rerotate: bool = eqx.field(default=False, static=True)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w", "w_o")
 
     def __check_init__(self):
         rows = self._ends()[2]

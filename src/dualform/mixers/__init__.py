@@ -2,6 +2,7 @@
 
 from dualform.mixers.aaren import Aaren
 from dualform.mixers.causal_convolution import CausalConvolution
+from dualform.mixers.constant import Constant
 from dualform.mixers.delta_rule import DeltaRule
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
@@ -37,6 +38,7 @@ __all__ = [
     "SoftmaxAttention",
     "Aaren",
     "CausalConvolution",
+    "Constant",
     "PGN",
     "WaveRNN",
     "GSA",

@@ -39,6 +39,7 @@ class Aaren(AbstractMixer):
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
     b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_k", "w_v", "w_o")
 
     def __check_init__(self):
         require(

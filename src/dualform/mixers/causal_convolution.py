@@ -29,6 +29,7 @@ class CausalConvolution(AbstractMixer):
     kernel: Float[Array, "width d"] = eqx.field(converter=jnp.asarray)
     bias: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("kernel",)
 
     def __check_init__(self):
         require(

@@ -60,6 +60,7 @@ class DeltaRule(AbstractNormedHeads):
     a_bias: Float[Array, " head"] | None = eqx.field(default=None, converter=_maybe)
     w_g: Float[Array, "head d_v d"] | None = eqx.field(default=None, converter=_maybe)
     epsilon: float = eqx.field(default=1e-5, static=True)
+    weight_decayed = ("w_q", "w_k", "w_v", "c_q", "c_k", "c_v", "w_b", "w_o", "w_a", "w_g")
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_k, self.w_v, self.w_o)

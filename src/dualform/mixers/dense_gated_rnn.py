@@ -35,6 +35,7 @@ class DenseGatedRNN(AbstractMixer):
     w_x_out: Float[Array, "m n"] = eqx.field(converter=jnp.asarray)
     readout: Float[Array, "d_out m"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("transition", "w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout")
 
     def __check_init__(self):
         n = check_gates(self.w_m_in, self.w_x_in, self.readout)

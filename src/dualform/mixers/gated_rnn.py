@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, append_one, project
 from dualform.errors import require
+from dualform.mixers.constant import Constant
 from dualform.mixers.mixer import AbstractMixer
 from dualform.recurrences.diagonal import diagonal
 
@@ -17,8 +18,8 @@ from dualform.recurrences.diagonal import diagonal
 class GatedRNN(AbstractMixer):
     """h_t = lam * h_{t-1} + g_in(x_t, 1),  y_t = D g_out(h_t),  with g(x) = (W_m x) * (W_x x).
 
-    lam lies in [0, 1]: trained as exp(-exp(nu)), or given. h is updated with x_t *before* it is read (the paper's Eq. 2
-    prints it one step late). 1 is appended to x, nothing to h; there are no biases.
+    lam lies in [0, 1]: trained as exp(-exp(nu)), or given, a `Constant`. h is updated with x_t *before* it is read (the
+    paper's Eq. 2 prints it one step late). 1 is appended to x, nothing to h; there are no biases.
 
     The output is quadratic in h, so the dual form carries one factor of each product and freezes the other. The product
     of units i and j is credited to i with the share (1 + lam_i - lam_j) / 2: half each between equals, all of it to a
@@ -41,15 +42,16 @@ class GatedRNN(AbstractMixer):
     w_x_out: Float[Array, "m n"]
     readout: Float[Array, "d_out m"]
     nu: Float[Array, " n"] | None
-    given_decay: Float[Array, " n"] | None
+    given_decay: Constant | None
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout")
 
     def __init__(self, w_m_in, w_x_in, w_m_out, w_x_out, readout, *, nu=None, decay=None):
         require((nu is None) != (decay is None), "give exactly one of nu (trained decays) and decay (fixed ones).")
         self.w_m_in, self.w_x_in = jnp.asarray(w_m_in), jnp.asarray(w_x_in)
         self.w_m_out, self.w_x_out, self.readout = jnp.asarray(w_m_out), jnp.asarray(w_x_out), jnp.asarray(readout)
         self.nu = None if nu is None else jnp.asarray(nu)
-        self.given_decay = None if decay is None else checked_decay(jnp.asarray(decay))
+        self.given_decay = None if decay is None else checked_decay(Constant.of(decay))
         n = check_gates(self.w_m_in, self.w_x_in, self.readout, self.nu, self.given_decay)
         require(
             self.w_m_out.shape == self.w_x_out.shape == (self.readout.shape[1], n),
@@ -121,25 +123,26 @@ class GatedRNN(AbstractMixer):
         return project(project(h, self.w_m_out) * project(h, self.w_x_out), self.readout), state
 
 
-def decay_of(nu: Float[Array, " n"] | None, given: Float[Array, " n"] | None) -> Float[Array, " n"]:
+def decay_of(nu: Float[Array, " n"] | None, given: Constant | None) -> Float[Array, " n"]:
     """exp(-exp(nu)), or the decays as given, in float32 or wider."""
     if given is not None:
         wide = accumulator(given.dtype)  # a float64 network keeps its decays where JAX's default is float32, too
-        return given if given.dtype == wide else given.astype(wide)
+        return given.value if given.dtype == wide else given.astype(wide)
     assert nu is not None
     # exp(-exp(10)) is already 0; beyond, exp(nu) overflows and its gradient would be infinity times 0.
     return jnp.exp(-jnp.exp(jnp.minimum(nu.astype(accumulator(nu.dtype)), 10.0)))
 
 
-def checked_decay(decay: Float[Array, " n"]) -> Float[Array, " n"]:
+def checked_decay(decay: Constant) -> Constant:
     """`decay`, unless an entry lies outside [0, 1] (seen only where the values are known, not under jit)."""
-    if not isinstance(decay, Tracer):
-        outside = np.flatnonzero(~((np.asarray(decay) >= 0) & (np.asarray(decay) <= 1)))
+    if not isinstance(decay.bits, Tracer):
+        values = np.asarray(decay).astype(np.float64)
+        outside = np.flatnonzero(~((values >= 0) & (values <= 1)))
         require(
             len(outside) == 0,
             ""
             if len(outside) == 0
-            else f"lambda has an entry of {float(decay[outside[0]]):g} at unit {outside[0]}; a gated RNN's decays lie in "
+            else f"lambda has an entry of {values[outside[0]]:g} at unit {outside[0]}; a gated RNN's decays lie in "
             "[0, 1]. Clip them, or train with exp(-exp(nu)).",
         )
     return decay

@@ -46,6 +46,7 @@ class GLA(AbstractNormedHeads):
     norm: Float[Array, "*heads d_v"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
     epsilon: float = eqx.field(default=1e-5, static=True)
+    weight_decayed = ("w_q", "w_k", "w_v", "a_1", "a_2", "w_g", "w_o")
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_k, self.w_v, self.w_o)

@@ -41,6 +41,7 @@ class GriffinRecurrent(AbstractMixer):
     w_o: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
     b_o: Float[Array, " d_out"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_y", "w_x", "kernel", "w_o")
 
     def __check_init__(self):
         n = self.core.d_in

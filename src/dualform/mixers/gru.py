@@ -39,6 +39,7 @@ class GRU(AbstractMixer):
     b: Float[Array, "3 n"] = eqx.field(converter=jnp.asarray)
     b_h: Float[Array, " n"] | None = eqx.field(default=None, converter=lambda a: None if a is None else jnp.asarray(a))
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("u", "v")
 
     def __check_init__(self):
         n = self.u.shape[1] if self.u.ndim == 3 else 0

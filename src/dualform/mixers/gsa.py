@@ -49,6 +49,7 @@ class GSA(AbstractNormedHeads):
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
     normaliser: float = eqx.field(default=8.0, static=True)
     epsilon: float = eqx.field(default=1e-5, static=True)
+    weight_decayed = ("w_q", "w_k", "w_v", "w_f", "w_o")
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_k, self.w_v, self.w_o)

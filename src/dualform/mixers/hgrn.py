@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.affine import affine, check_affine, optional_array, uniform_affine
+from dualform.mixers.constant import Constant
 from dualform.mixers.decay_map import decay_map
 from dualform.mixers.mixer import AbstractMixer
 from dualform.norms import rms_factor
@@ -45,7 +46,7 @@ class AbstractHGRN(AbstractMixer):
     w_g: eqx.AbstractVar[Float[Array, "width d"]]
     w_o: eqx.AbstractVar[Float[Array, "d_out width"]]
     norm_weight: eqx.AbstractVar[Float[Array, " width"]]
-    gamma: eqx.AbstractVar[Float[Array, " n"]]
+    gamma: eqx.AbstractVar[Constant]
     b_c: eqx.AbstractVar[Float[Array, "..."] | None]
     b_f: eqx.AbstractVar[Float[Array, " n"] | None]
     b_g: eqx.AbstractVar[Float[Array, " width"] | None]
@@ -110,7 +111,8 @@ class HGRN(AbstractHGRN):
     a layer norm where `norm_bias` is given. The dual form freezes its factor.
 
     **Arguments:** w_c, w_f, w_g (n, d); w_o (d_out, n); norm_weight (n,); gamma (n,): the lower bound of the decay, in
-    [0, 1), from `hgrn_lower_bounds`; b_c, b_f, b_g, norm_bias (n,) and b_o (d_out,), each optional.
+    [0, 1), a `Constant`: what learns it is a model's `bounds`, by `hgrn_lower_bounds`; b_c, b_f, b_g, norm_bias (n,) and b_o
+    (d_out,), each optional.
 
     **Raises:** `InputError` where the shapes do not fit or gamma lies outside [0, 1).
 
@@ -124,13 +126,14 @@ class HGRN(AbstractHGRN):
     w_g: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
     norm_weight: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    gamma: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    gamma: Constant = eqx.field(converter=Constant.of)
     b_c: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_f: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_g: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
     norm_bias: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_c", "w_f", "w_g", "w_o")
 
     def __check_init__(self):
         n, d = _check_shapes(self, 1)
@@ -184,7 +187,7 @@ class HGRNComplex(AbstractHGRN):
     factor.
 
     **Arguments:** w_c (2, n, d): real and imaginary part; w_f (n, d); w_g (2 n, d); w_o (d_out, 2 n); norm_weight (2 n,);
-    gamma (n,): the lower bound of the decay, in [0, 1), from `hgrn_lower_bounds`; theta (n,), in radians for each token;
+    gamma (n,): the lower bound of the decay, in [0, 1), a `Constant`, as of `HGRN`; theta (n,), in radians for each token;
     b_c (2, n), b_f (n,), b_g, norm_bias (2 n,) and b_o (d_out,), each optional.
 
     **Raises:** `InputError` where the shapes do not fit or gamma lies outside [0, 1).
@@ -198,7 +201,7 @@ class HGRNComplex(AbstractHGRN):
     w_g: Float[Array, "2*n d"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out 2*n"] = eqx.field(converter=jnp.asarray)
     norm_weight: Float[Array, " 2*n"] = eqx.field(converter=jnp.asarray)
-    gamma: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    gamma: Constant = eqx.field(converter=Constant.of)
     theta: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
     b_c: Float[Array, "2 n"] | None = eqx.field(default=None, converter=optional_array)
     b_f: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
@@ -206,6 +209,7 @@ class HGRNComplex(AbstractHGRN):
     b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
     norm_bias: Float[Array, " 2*n"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_c", "w_f", "w_g", "w_o")
 
     def __check_init__(self):
         n, d = _check_shapes(self, 2)
@@ -270,7 +274,7 @@ def _check_shapes(mixer: AbstractHGRN, parts: int) -> tuple[int, int]:
     require(
         mixer.gamma.shape == (n,), f"gamma has shape {mixer.gamma.shape}; it must be ({n},), one bound for each decay."
     )
-    if not isinstance(mixer.gamma, Tracer):
+    if not isinstance(mixer.gamma.bits, Tracer):
         gamma = np.asarray(mixer.gamma, np.float64)
         outside = np.flatnonzero(~((gamma >= 0) & (gamma < 1)))
         require(

@@ -7,6 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
+from dualform.mixers.constant import Constant
 from dualform.mixers.heads import (
     AbstractNormedHeads,
     check_heads,
@@ -27,8 +28,9 @@ class HGRN2(AbstractNormedHeads):
     For each head: f = gamma + (1 - gamma) sigma(W_f x), the forget gate, never below its layer's bound gamma; i = W_v x, the
     input; q = swish(W_q x), the output gate. It is GLA with k = 1 - f.
 
-    **Arguments:** w_q, w_f (head, d_k, d); w_v (head, d_v, d); gamma (head, d_k), in [0, 1) (`hgrn_lower_bounds` gives those of
-    all layers); norm (d_v,), or (head, d_v) for a norm over all heads at once; w_o (d_out, head * d_v); epsilon: of the norm.
+    **Arguments:** w_q, w_f (head, d_k, d); w_v (head, d_v, d); gamma (head, d_k), in [0, 1), a `Constant`: what learns it is a
+    model's `bounds`, by `hgrn_lower_bounds`; norm (d_v,), or (head, d_v) for a norm over all heads at once; w_o (d_out, head
+    * d_v); epsilon: of the norm.
 
     **Raises:** `InputError` where the shapes do not fit, or gamma is out of range.
 
@@ -41,16 +43,17 @@ class HGRN2(AbstractNormedHeads):
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
     w_f: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
     w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    gamma: Float[Array, "head d_k"] = eqx.field(converter=jnp.asarray)
+    gamma: Constant = eqx.field(converter=Constant.of)
     norm: Float[Array, "*heads d_v"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
     epsilon: float = eqx.field(default=1e-5, static=True)
+    weight_decayed = ("w_q", "w_f", "w_v", "w_o")
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_f, self.w_v, self.w_o)
-        check_shape("gamma", self.gamma, self.w_q.shape[:2])
+        check_shape("gamma", self.gamma.value, self.w_q.shape[:2])
         check_norm(self.norm, self.w_v)
-        check_decays("gamma", self.gamma, below_one=True)
+        check_decays("gamma", self.gamma.value, below_one=True)
 
     @classmethod
     def make(

@@ -42,6 +42,7 @@ class LinearAttention(AbstractMixer):
     w_q: Float[Array, "head d_k d"]
     w_o: Float[Array, "d_out head*d_v"] | None
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_v", "w_k", "w_q", "w_o")
 
     def __init__(self, w_v, w_k, w_q, w_o=None):
         weights = {"w_v": w_v, "w_k": w_k, "w_q": w_q}

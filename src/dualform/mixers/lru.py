@@ -34,6 +34,7 @@ class LRU(AbstractMixer):
     c_im: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
     skip: Float[Array, "..."] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("b_re", "b_im", "c_re", "c_im")
 
     def __check_init__(self):
         n = len(self.nu) if self.nu.ndim == 1 else -1
@@ -177,6 +178,7 @@ class LRUOut(AbstractGatedLRU):
     w_m_out: Float[Array, "d_out columns"] = eqx.field(converter=jnp.asarray)
     w_x_out: Float[Array, "d_out columns"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_m_out", "w_x_out")
 
     def __check_init__(self):
         _check_pair("out", self.w_m_out, self.w_x_out, self.core.d_out, self.core.d_out)
@@ -225,6 +227,7 @@ class LRUInOut(AbstractGatedLRU):
     w_m_out: Float[Array, "d_out columns_out"] = eqx.field(converter=jnp.asarray)
     w_x_out: Float[Array, "d_out columns_out"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_m_in", "w_x_in", "w_m_out", "w_x_out")
 
     def __check_init__(self):
         _check_pair("in", self.w_m_in, self.w_x_in, self.d_in, self.d_in)
@@ -276,6 +279,7 @@ class LRUInSkip(AbstractGatedLRU):
     w_m_out: Float[Array, "d_out columns"] = eqx.field(converter=jnp.asarray)
     w_x_out: Float[Array, "d_out columns_out"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_m_in", "w_x_in", "w_m_out", "w_x_out")
 
     def __check_init__(self):
         _check_pair("in", self.w_m_in, self.w_x_in, self.d_in, self.d_in)

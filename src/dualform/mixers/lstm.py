@@ -42,6 +42,7 @@ class LSTM(AbstractMixer):
         default=None, converter=lambda a: None if a is None else jnp.asarray(a)
     )
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("u", "v")
 
     def __check_init__(self):
         n = self.u.shape[1] if self.u.ndim == 3 else 0

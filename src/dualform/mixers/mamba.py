@@ -48,6 +48,7 @@ class Mamba(AbstractMixer):
     skip: Float[Array, " n_channels"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out n_channels"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_u", "w_z", "kernel", "w_b", "w_c", "w_1", "w_2", "w_o")
 
     def __check_init__(self):
         require(

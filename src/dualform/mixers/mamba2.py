@@ -53,6 +53,7 @@ class Mamba2(AbstractMixer):
     w_o: Float[Array, "d_out head*p"] = eqx.field(converter=jnp.asarray)
     epsilon: float = eqx.field(default=1e-5, static=True)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_v", "w_z", "w_b", "w_c", "w_delta", "kernel", "w_o")
 
     def __check_init__(self):
         require(

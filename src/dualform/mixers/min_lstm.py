@@ -41,6 +41,7 @@ class MinLSTM(AbstractMixer):
     b_h: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     candidate: str = eqx.field(default="linear", static=True)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_f", "w_i", "w_h", "w_o")
 
     def __check_init__(self):
         check_projection("f", self.w_f, self.w_o)

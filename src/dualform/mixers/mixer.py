@@ -50,6 +50,9 @@ class AbstractMixer(eqx.Module):
         linear_given_gates: eqx.AbstractClassVar[bool]
     """True where freezing the context leaves the layer's own linear map; False where a nonlinearity is frozen with it."""
 
+    weight_decayed: ClassVar[tuple[str, ...] | None] = None
+    """The fields that weight decay acts on, its matrices; None where a class does not say: then all with two axes or more."""
+
     @property
     @abc.abstractmethod
     def d_in(self) -> int:

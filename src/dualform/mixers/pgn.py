@@ -41,6 +41,7 @@ class PGN(AbstractMixer):
     w_t: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
     b_t: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_h", "w_g", "w_t")
 
     def __check_init__(self):
         require(

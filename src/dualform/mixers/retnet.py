@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.mixers.constant import Constant
 from dualform.mixers.heads import AbstractNormedHeads, check_heads, check_shape, into_heads, random_heads, split_width
 from dualform.mixers.ranges import check_decays
 from dualform.mixers.rotary import positions, rotate
@@ -20,7 +21,8 @@ class RetNet(AbstractNormedHeads):
     For each head: q, k = W_q x / sqrt(d_k), W_k x, each turned by the token's place in its document (rotary), v = W_v x, and
     gamma a constant.
 
-    **Arguments:** w_q, w_k (head, d_k, d), d_k even; w_v, w_g (head, d_v, d); gamma (head,), in [0, 1]; norm (d_v,); w_o (d_out,
+    **Arguments:** w_q, w_k (head, d_k, d), d_k even; w_v, w_g (head, d_v, d); gamma (head,), in [0, 1], a
+    `Constant`; norm (d_v,); w_o (d_out,
     head * d_v); base: of the rotary angles; epsilon: of the norm.
 
     **Raises:** `InputError` where the shapes do not fit, or gamma is out of range.
@@ -33,20 +35,21 @@ class RetNet(AbstractNormedHeads):
     w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
     w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
     w_g: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    gamma: Float[Array, " head"] = eqx.field(converter=jnp.asarray)
+    gamma: Constant = eqx.field(converter=Constant.of)
     norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
     base: float = eqx.field(default=10000.0, static=True)
     epsilon: float = eqx.field(default=1e-5, static=True)
+    weight_decayed = ("w_q", "w_k", "w_v", "w_g", "w_o")
 
     def __check_init__(self):
         check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
         check_shape("w_g", self.w_g, self.w_v.shape)
-        check_shape("gamma", self.gamma, self.w_q.shape[:1])
+        check_shape("gamma", self.gamma.value, self.w_q.shape[:1])
         check_shape("norm", self.norm, self.w_v.shape[1:2])
         d_k = self.w_q.shape[1]
         require(d_k % 2 == 0, f"keys have {d_k} channels; they are turned in pairs, so they must be even in number.")
-        check_decays("gamma", self.gamma)
+        check_decays("gamma", self.gamma.value)
 
     @classmethod
     def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "RetNet":
@@ -55,7 +58,7 @@ class RetNet(AbstractNormedHeads):
         d_k = d_v + d_v % 2
         sizes = ((keys[0], d_k), (keys[1], d_k), (keys[2], d_v), (keys[3], d_v))
         w_q, w_k, w_v, w_g = (random_heads(each, heads, rows, d, dtype) for each, rows in sizes)
-        gamma = (1 - 2.0 ** (-5 - jnp.arange(heads, dtype=float))).astype(dtype)
+        gamma = retention(heads, dtype)
         return cls(w_q, w_k, w_v, w_g, gamma, jnp.ones(d_v, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
 
     def init_state(self):
@@ -77,3 +80,8 @@ class RetNet(AbstractNormedHeads):
         before = None if state is None else state[0]
         o, after = outer(q, k, value, before, decay=decay, start=start, mask=mask)
         return o, (after, following)
+
+
+def retention(heads: int, dtype) -> Float[Array, " head"]:
+    """gamma = 1 - 2^(-5 - h) of each head, in float32 or wider: from the fifth head on bfloat16 would make 1 of it."""
+    return (1 - 2.0 ** (-5 - jnp.arange(heads, dtype=float))).astype(accumulator(dtype))

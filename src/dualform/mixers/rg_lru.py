@@ -42,6 +42,7 @@ class RGLRU(AbstractMixer):
     b_x: Float[Array, "head block"] = eqx.field(converter=jnp.asarray)
     lam: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_a", "w_x")
 
     def __check_init__(self):
         shape = self.w_a.shape

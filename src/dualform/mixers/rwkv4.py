@@ -47,6 +47,7 @@ class RWKV4TimeMixing(AbstractMixer):
     u: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
     w_o: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_k", "w_v", "w_r", "w_o")
 
     def __check_init__(self):
         check_matrix("w_k", self.w_k, "(n, d)")
@@ -182,6 +183,7 @@ class RWKV4ChannelMixing(AbstractMixer):
     w_r: Float[Array, "d_out d"] = eqx.field(converter=jnp.asarray)
     w_v: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("w_k", "w_r", "w_v")
 
     def __check_init__(self):
         check_matrix("w_k", self.w_k, "(n, d)")

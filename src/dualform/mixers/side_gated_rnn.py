@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
 from dualform.errors import require
+from dualform.mixers.constant import Constant
 from dualform.mixers.gated_rnn import check_gates, checked_decay, decay_of
 from dualform.mixers.mixer import AbstractMixer
 from dualform.recurrences.diagonal import diagonal
@@ -16,7 +17,7 @@ from dualform.recurrences.diagonal import diagonal
 class SideGatedRNN(AbstractMixer):
     """h_t = lam * h_{t-1} + (W_m x_t) * (W_x x_t),  y_t = D (h_t * W x_t).
 
-    lam is trained as exp(-exp(nu)), or given, or 1 (a plain sum, no parameter) where neither nu nor decay is given.
+    lam is trained as exp(-exp(nu)), or given, a `Constant`, or 1 (a plain sum, no parameter) where neither nu nor decay is given.
 
     **Arguments:**
 
@@ -34,15 +35,16 @@ class SideGatedRNN(AbstractMixer):
     w_side: Float[Array, "n d"]
     readout: Float[Array, "d_out n"]
     nu: Float[Array, " n"] | None
-    given_decay: Float[Array, " n"] | None
+    given_decay: Constant | None
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_m_in", "w_x_in", "w_side", "readout")
 
     def __init__(self, w_m_in, w_x_in, w_side, readout, *, nu=None, decay=None):
         require(nu is None or decay is None, "give at most one of nu (trained decays) and decay (fixed ones).")
         self.w_m_in, self.w_x_in, self.w_side = jnp.asarray(w_m_in), jnp.asarray(w_x_in), jnp.asarray(w_side)
         self.readout = jnp.asarray(readout)
         self.nu = None if nu is None else jnp.asarray(nu)
-        self.given_decay = None if decay is None else checked_decay(jnp.asarray(decay))
+        self.given_decay = None if decay is None else checked_decay(Constant.of(decay))
         n = check_gates(self.w_m_in, self.w_x_in, self.readout, self.nu, self.given_decay)
         require(
             self.w_side.shape == self.w_m_in.shape and self.readout.shape[1] == n,

@@ -50,6 +50,7 @@ class SoftmaxAttention(AbstractMixer):
     b_k: Float[Array, "kv_head d_k"] | None = eqx.field(default=None, converter=optional_array)
     b_v: Float[Array, "kv_head d_v"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = True
+    weight_decayed = ("w_q", "w_k", "w_v", "w_o")
 
     def __check_init__(self):
         shapes = f"w_q {self.w_q.shape}, w_k {self.w_k.shape}, w_v {self.w_v.shape}"

@@ -33,6 +33,7 @@ class TanhRNN(AbstractMixer):
     v: Float[Array, "n n"] = eqx.field(converter=jnp.asarray)
     b: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("u", "v")
 
     def __check_init__(self):
         n = len(self.b) if self.b.ndim == 1 else 0

@@ -39,6 +39,7 @@ class WaveRNN(AbstractMixer):
     w_o: Float[Array, "d_out units"] = eqx.field(converter=jnp.asarray)
     b_o: Float[Array, " d_out"] = eqx.field(converter=jnp.asarray)
     linear_given_gates: ClassVar[bool] = False
+    weight_decayed = ("u", "v", "w_o")
 
     def __check_init__(self):
         c, n = self.v.shape[:2] if self.v.ndim == 3 else (0, 0)

@@ -1,6 +1,6 @@
 """Language models: tokens embedded, residual blocks, a final norm, and logits over the vocabulary."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ class LanguageModel(eqx.Module):
     scale: float = eqx.field(default=1.0, static=True)
     softcap: float | None = eqx.field(default=None, static=True)
     embedding_norm: RMSNorm | LayerNorm | None = None
+    weight_decayed: ClassVar[tuple[str, ...]] = ("embedding", "head")
 
     def __check_init__(self):
         shape = self.embedding.shape
@@ -181,9 +182,8 @@ class LanguageModel(eqx.Module):
         return found[0], state
 
     def parameters(self) -> int:
-        """How many numbers it learns; not the bounds of mixers that are made from `bounds`."""
-        made = 0 if self.bounds is None else self.bounds.size
-        return count_parameters(self) - made
+        """How many numbers it learns; `bounds` are among them, the mixers' own lower bounds, constants, are not."""
+        return count_parameters(self)
 
 
 def embedded(

@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from dualform.mixers import GLA, GSA, HGRN, HGRN2, AbstractMixer, DeltaRule, RetNet
 from dualform.mixers.heads import random_heads, split_width
+from dualform.mixers.retnet import retention
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
 from dualform.models.norm import RMSNorm
@@ -155,8 +156,8 @@ def retnet(
         q, k, v, g = (
             random_heads(k, heads, rows, d, dtype) for k, rows in zip(keys, (d_k, d_k, d_v, d_v), strict=False)
         )
-        gamma = (1 - 2.0 ** (-5 - jnp.arange(heads, dtype=float))).astype(real)
-        return RetNet(q, k, v, g, gamma, jnp.ones(d_v, real), jr.normal(keys[4], (d, 2 * d), real) / (2 * d) ** 0.5)
+        w_o = jr.normal(keys[4], (d, 2 * d), real) / (2 * d) ** 0.5
+        return RetNet(q, k, v, g, retention(heads, real), jnp.ones(d_v, real), w_o)
 
     hidden = hidden or swiglu_width(d, 2)
     return _linear_model(mixer, vocabulary=vocabulary, layers=layers, hidden=hidden, std=std, key=key, dtype=dtype)

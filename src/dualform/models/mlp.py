@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -35,6 +36,7 @@ class MLP(eqx.Module):
     b_up: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_down: Float[Array, " d"] | None = eqx.field(default=None, converter=optional_array)
     activation: str = eqx.field(default="gelu", static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ("w_up", "w_down")
 
     def __check_init__(self):
         _check(self)
@@ -77,6 +79,7 @@ class GatedMLP(eqx.Module):
     b_up: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_down: Float[Array, " d"] | None = eqx.field(default=None, converter=optional_array)
     activation: str = eqx.field(default="silu", static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ("w_gate", "w_up", "w_down")
 
     def __check_init__(self):
         _check(self)
@@ -117,6 +120,7 @@ class JoinedMLP(eqx.Module):
     b_both: Float[Array, " 2*n"] | None = eqx.field(default=None, converter=optional_array)
     b_down: Float[Array, " d"] | None = eqx.field(default=None, converter=optional_array)
     activation: str = eqx.field(default="silu", static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ("w_both", "w_down")
 
     def __check_init__(self):
         d, n = self.w_down.shape

@@ -1,5 +1,7 @@
 """Norms over the width of a token, with their weights."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,7 +16,7 @@ class RMSNorm(eqx.Module):
     """x / sqrt(mean(x^2) + epsilon) * weight, or * (1 + weight) where `plus_one` is set.
 
     **Arguments:** weight (d,); epsilon: what is added to the mean square; plus_one: the weight is kept as its distance from
-    1, so that weight decay pulls the norm towards 1 and a fresh norm is all zeros.
+    1, so that a fresh norm is all zeros.
 
     **Raises:** `InputError` where the weight is no vector.
 
@@ -24,6 +26,7 @@ class RMSNorm(eqx.Module):
     weight: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
     epsilon: float = eqx.field(default=1e-6, static=True)
     plus_one: bool = eqx.field(default=False, static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ()
 
     def __check_init__(self):
         check_vector("weight", self.weight)
@@ -58,6 +61,7 @@ class LayerNorm(eqx.Module):
     weight: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
     bias: Float[Array, " d"] | None = eqx.field(default=None, converter=optional_array)
     epsilon: float = eqx.field(default=1e-5, static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ()
 
     def __check_init__(self):
         check_vector("weight", self.weight)

@@ -22,13 +22,11 @@ class Preset(NamedTuple):
     - make: (key=..., dtype=...) -> `LanguageModel`.
     - published: how many parameters the public code counts.
     - source: whose sizes these are.
-    - difference: in words, where the count here is another one; else empty.
     """
 
     make: Callable[..., LanguageModel]
     published: int
     source: str
-    difference: str = ""
 
 
 _FLA = "flash-linear-attention 0.6.0"
@@ -39,7 +37,7 @@ _PRESETS: dict[str, Preset] = {
     "gla-1.3b": Preset(gla, 1_365_514_240, _FLA),
     "hgrn-1.3b": Preset(hgrn, 1_364_396_032, _FLA),
     "hgrn2-1.3b": Preset(hgrn2, 1_364_396_032, _FLA),
-    "retnet-1.3b": Preset(retnet, 1_351_727_104, _FLA, "the decays, which are no parameters in the code"),
+    "retnet-1.3b": Preset(retnet, 1_351_727_104, _FLA),
     "deltanet-1.3b": Preset(delta_net, 1_365_677_056, _FLA),
     "gated-deltanet-1.3b": Preset(gated_delta_net, 1_387_348_732, _FLA),
     "gsa-1.3b": Preset(gsa, 1_376_929_792, _FLA),

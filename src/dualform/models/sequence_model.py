@@ -1,6 +1,6 @@
 """Regressors and classifiers of sequences: a linear map in, residual blocks, and a linear map out."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ class SequenceModel(AbstractStepped):
     b_out: Float[Array, " d_out"] | None = eqx.field(converter=optional_array)
     norm: RMSNorm | LayerNorm | None = None
     pool: str = eqx.field(default="none", static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ("w_in", "w_out")
 
     def __check_init__(self):
         require(

@@ -1,6 +1,6 @@
 """Mixers one above the other, between a linear embedding and a linear readout."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ class Stack(AbstractStepped):
     embedding: Float[Array, "d_1 columns_in"] = eqx.field(converter=jnp.asarray)
     layers: tuple[AbstractMixer, ...] = eqx.field(converter=tuple)
     readout: Float[Array, "d_out columns_out"] = eqx.field(converter=jnp.asarray)
+    weight_decayed: ClassVar[tuple[str, ...]] = ("embedding", "readout")
 
     def __check_init__(self):
         require(len(self.layers) >= 1, "a stack needs at least one layer.")

@@ -6,7 +6,7 @@ state after the last token, the affine map that it is once all that chooses it i
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ class Affine(eqx.Module):
     w: Float[Array, "d_out d_in"] = eqx.field(converter=jnp.asarray)
     b: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
     softcap: float | None = eqx.field(default=None, static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ("w",)
 
     def __check_init__(self):
         require(self.w.ndim == 2, f"w has shape {self.w.shape}; it must be (d_out, d_in).")

@@ -1,5 +1,7 @@
 """TPGN: a forecaster that folds a series into rows of one period, and reads columns and rows apart."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,7 @@ class TPGN(eqx.Module):
     w_o: Float[Array, "future_rows both"] = eqx.field(converter=jnp.asarray)
     b_o: Float[Array, " future_rows"] = eqx.field(converter=jnp.asarray)
     normalise: bool = eqx.field(default=True, static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ("w_long", "w_row", "w_column", "w_o")
 
     def __check_init__(self):
         n, width = self.core.d_out, self.core.d_in

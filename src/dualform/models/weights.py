@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dualform.errors import FileError, InputError
+from dualform.mixers import Constant
 from dualform.mixers.registry import classes
 from dualform.tensor_file import read_tensors, write_tensors
 
@@ -44,7 +45,9 @@ def _taken_apart(module: eqx.Module, prefix: str, arrays: dict[str, Any]) -> dic
     structure: dict[str, Any] = {"class": type(module).__name__, "parts": {}, "settings": {}}
     for field in dataclasses.fields(module):
         value, name = getattr(module, field.name), _RENAMED.get(field.name, field.name)
-        if isinstance(value, eqx.Module):
+        if isinstance(value, Constant):
+            arrays[prefix + name] = value.value
+        elif isinstance(value, eqx.Module):
             structure["parts"][name] = _taken_apart(value, f"{prefix}{name}.", arrays)
         elif isinstance(value, tuple):
             taken = [_taken_apart(part, f"{prefix}{name}.{i}.", arrays) for i, part in enumerate(value)]

@@ -86,8 +86,8 @@ def fit(
 
     - sample: key -> (x, y), pure; it is compiled.
     - loss: (model, x, y) -> a scalar; divided by `scale`, for which the target's power is a good choice.
-    - trainable, decayed: model -> flags, of what is trained and of what weight decay acts on. By default everything, and
-      everything but `nu`; a decay that was given, not trained, stays.
+    - trainable, decayed: model -> flags, of what is trained and of what weight decay acts on. By default every real array,
+      and the matrices that each mixer and module names in `weight_decayed`; what is given, a `Constant`, stays.
     - reshape: called after each chunk, before its checkpoint; it may return a state with smaller arrays (see
       `select_units`), for which the loop is then compiled anew. A pure function of the state, or resuming is not exact.
     - on_chunk: told of progress after each chunk.

@@ -1,6 +1,7 @@
 """The state of a training run, which of its parameters are trained and decayed, and how units are taken out of it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -40,10 +41,6 @@ _UNITS: dict[type, dict[str, tuple[str | None, ...]]] = {
 """Which axis of which weight belongs to which units."""
 
 
-RECURRENT = ("nu", "theta", "gamma")
-"""Parameters of a recurrence itself: decays, phases and normalisers."""
-
-
 class TrainState(eqx.Module):
     """All that a training run remembers between steps.
 
@@ -58,15 +55,34 @@ class TrainState(eqx.Module):
 
 
 def trainable(model: PyTree) -> PyTree:
-    """True where a leaf is trained: every real array but a decay that was given, not trained."""
-    return jtu.tree_map_with_path(
-        lambda path, leaf: eqx.is_inexact_array(leaf) and name_of(path) != "given_decay", model
-    )
+    """True where a leaf is trained: every real array. What is given is a `Constant`, which is none."""
+    return jtu.tree_map(eqx.is_inexact_array, model)
 
 
 def decayed(model: PyTree) -> PyTree:
-    """True where weight decay acts: every trained weight but those of the recurrence itself, as in the paper."""
-    return jtu.tree_map_with_path(lambda path, leaf: bool(leaf) and name_of(path) not in RECURRENT, trainable(model))
+    """True where weight decay acts: on the fields that the class they belong to names in `weight_decayed`.
+
+    Of a class that names none, and of arrays that belong to no class, on matrices: all with two axes or more.
+    """
+
+    def acts(path: Sequence[Any], leaf: Any) -> bool:
+        if not eqx.is_inexact_array(leaf):
+            return False
+        owner, name = _owner(model, path)
+        named = getattr(owner, "weight_decayed", None)
+        return leaf.ndim >= 2 if named is None else name in named
+
+    return jtu.tree_map_with_path(acts, model)
+
+
+def _owner(tree: PyTree, path: Sequence[Any]) -> tuple[Any, str]:
+    """The innermost module on the way to a leaf, and the name of its field that the way goes through."""
+    owner, name = None, ""
+    for key in path:
+        if isinstance(tree, eqx.Module):
+            owner, name = tree, str(getattr(key, "name", ""))
+        tree = getattr(tree, key.name) if hasattr(key, "name") else tree[key.idx if hasattr(key, "idx") else key.key]
+    return owner, name
 
 
 def name_of(path: Sequence[Any]) -> str:
@@ -123,12 +139,15 @@ def select_units(
         f"a {kind.__name__} has no pre-readout units of its own; select hidden ones.",
     )
 
-    def cut(name: str, leaf: Array) -> Array:
+    def cut(name: str, leaf: Any) -> Any:
         for axis, belongs in enumerate(units[name]):
             index = chosen.get(belongs or "")
             if index is not None:
-                _check_index(np.asarray(index), leaf.shape[axis], belongs)
-                leaf = jnp.take(leaf, jnp.asarray(np.asarray(index, np.int32)), axis=axis)
+                for a in jtu.tree_leaves(leaf):
+                    _check_index(np.asarray(index), a.shape[axis], belongs)
+                rows = jnp.asarray(np.asarray(index, np.int32))
+                take = partial(jnp.take, indices=rows, axis=axis)
+                leaf = jtu.tree_map(take, leaf)  # an array, or the bits of a constant
         return leaf
 
     present = [name for name in units if getattr(tree, name) is not None]

@@ -1,7 +1,7 @@
 """g2p-en: how an English word is pronounced, phoneme by phoneme, and which letters each phoneme comes from."""
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -85,6 +85,7 @@ class G2P(AbstractChain):
     phonemes: Float[Array, "phoneme d"] = eqx.field(converter=jnp.asarray)
     recurrence: EncoderDecoder
     head: Affine
+    weight_decayed: ClassVar[tuple[str, ...]] = ("letters", "phonemes")
 
     def __check_init__(self):
         d = self.recurrence.encoder.d_in

@@ -1,7 +1,7 @@
 """Silero VAD: where in a sound there is speech."""
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.errors import require
-from dualform.mixers import LSTM
+from dualform.mixers import LSTM, Constant
 from dualform.models.block import present
 from dualform.models.files import read_arrays
 from dualform.models.pretrained.arrays import built
@@ -30,15 +30,16 @@ class FrameEncoder(eqx.Module):
 
     Frozen, each frequency keeps its phase (|z| is then Re(z) cos + Im(z) sin), and each ReLU its open set.
 
-    **Arguments:** fourier (2 * frequencies, samples): real parts of the basis, then imaginary ones; kernels (out, in, 3) and
-    biases (out,) of the convolutions.
+    **Arguments:** fourier (2 * frequencies, samples), a `Constant`: real parts of the basis, then imaginary ones; kernels
+    (out, in, 3) and biases (out,) of the convolutions.
 
     **Raises:** `InputError` where they do not follow one another.
     """
 
-    fourier: Float[Array, "basis samples"] = eqx.field(converter=jnp.asarray)
+    fourier: Constant = eqx.field(converter=Constant.of)
     kernels: tuple[Array, ...]
     biases: tuple[Array, ...]
+    weight_decayed: ClassVar[tuple[str, ...]] = ("kernels",)
 
     def __check_init__(self):
         channels = len(self.fourier) // 2
@@ -61,7 +62,7 @@ class FrameEncoder(eqx.Module):
 
     def _through(self, x: Float[Array, "time samples"], gates: Any) -> tuple[Float[Array, "time d"], Any]:
         """The output, and the phases and open sets: those of x where none are given."""
-        wide = wide_of(x, self.fourier)
+        wide = wide_of(x, self.fourier.value)
         x, n = x.astype(wide), self.fourier.shape[1]
         x = jnp.concatenate([x, x[:, -2 : -2 - AFTER : -1]], axis=1)
         windows = jnp.stack([x[:, i : i + n] for i in range(0, x.shape[1] - n + 1, HOP)], axis=1)

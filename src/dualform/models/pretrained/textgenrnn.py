@@ -96,6 +96,7 @@ class TextGenRNN(AbstractChain):
     attention: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
     head: Affine
     characters: tuple[str, ...] = eqx.field(static=True)
+    weight_decayed: ClassVar[tuple[str, ...]] = ("embedding",)
 
     def __check_init__(self):
         vocabulary, width = self.embedding.shape
