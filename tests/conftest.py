@@ -1,9 +1,11 @@
 """Every test runs in float64, with strict dtypes and ranks, with warnings as errors, and with compilations kept on disk."""
 
+import ctypes
 import functools
 import gc
 import itertools
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,13 +54,38 @@ def pytest_configure(config: pytest.Config) -> None:
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 20_000
 """Linux gives a process 65,530 maps of memory; each compiled program takes some, and without the next one jax crashes."""
+STATM = Path("/proc/self/statm")
+MOST_PAGES = 350_000
+"""Of 4 KiB, 1.4 GB: what is compiled stays, and a process should not take more than 3 GB at its worst moment."""
+most_pages = MOST_PAGES
 
 
 def pytest_runtest_teardown() -> None:
-    """Let compiled programs go before they take all the maps of memory that a process may have."""
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+    """Let compiled programs go before they take all the maps of memory that a process may have, or too much memory."""
+    global most_pages
+    if not MAPS.exists():
+        return
+    pages = lambda: int(STATM.read_bytes().split()[1])
+    if pages() > most_pages or MAPS.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        most_pages = max(MOST_PAGES, pages() + MOST_PAGES // 3)  # not at every test, where it does not help
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a file's tests, and all the laws of a mixer, to one process: what they share is compiled once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByProgram(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            of_mixer = file.startswith("tests/laws/") and not file.endswith("test_broken.py")
+            mixer = re.search(r"\[(\w+)", test) if of_mixer or file.endswith("mixers/test_registry.py") else None
+            return f"laws of {mixer.group(1)}" if mixer else file
+
+    return ByProgram(config, log)
 
 
 @pytest.fixture

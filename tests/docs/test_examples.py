@@ -5,16 +5,15 @@ import contextlib
 import doctest
 import functools
 import io
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import pytest
+
+from dualform.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,18 +63,37 @@ def commands(page: Path) -> list[list[str]]:
 
 @functools.cache
 def help_text(*words: str) -> str:
-    """What `dualform WORDS --help` prints, as the console script would run it."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from dualform.cli import main; sys.exit(main())", *words, "--help"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "300", "NO_COLOR": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What `dualform WORDS --help` prints, in lines wide enough for every sentence."""
+    shown = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+        patch.setenv("COLUMNS", "300")
+        patch.setenv("NO_COLOR", "1")
+        with contextlib.suppress(SystemExit):
+            main([*words, "--help"])
+    return shown.getvalue()
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
+QUICK = ["README.md", "index.md", "errors.md"]
+"""Pages whose examples run every time; the thorough tier runs all."""
+
+
+def tiered(items: list, quick: Callable[[Any], bool]) -> list:
+    """The items as parameters, those that are not quick for the thorough tier only."""
+    return [pytest.param(item, marks=() if quick(item) else pytest.mark.slow) for item in items]
+
+
+def runnable() -> list:
+    """The pages that hold Python."""
+    return tiered([p for p in PAGES if blocks(p, "python")], lambda page: page.name in QUICK)
+
+
+def quick_docstrings() -> list:
+    """Every docstring's example; those of few modules run every time."""
+    few = ("dual/form.py", "discover/recover.py", "construct/scale.py")
+    return tiered(docstring_examples(), lambda example: any(name in example.name for name in few))
+
+
+@pytest.mark.parametrize("page", runnable(), ids=lambda p: p.name)
 def test_python_blocks_run(page: Path):
     """A page's Python blocks run in order, as one program, at JAX's defaults."""
     namespace: dict[str, object] = {"__name__": page.stem}
@@ -85,7 +103,7 @@ def test_python_blocks_run(page: Path):
             exec(compile(padded, str(page), "exec"), namespace)
 
 
-@pytest.mark.parametrize("example", docstring_examples(), ids=lambda example: example.name)
+@pytest.mark.parametrize("example", quick_docstrings(), ids=lambda example: example.name)
 def test_docstring_examples_run(example: doctest.DocTest):
     """A docstring's example runs alone, at JAX's defaults, and gives what it shows."""
     report = io.StringIO()

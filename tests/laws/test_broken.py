@@ -63,9 +63,9 @@ late_start = lambda mixer: laws.a_start_at_an_absent_token_is_ignored(
 )
 batching = lambda mixer: laws.batching_is_a_loop(mixer, batch(), flags(START), flags(MASK))
 ensemble = lambda mixer: laws.an_ensemble_is_a_loop([mixer, type(mixer)(laws.make("side_gated_rnn", seed=1))], x())
-precision = lambda mixer: laws.low_precision_stays_close(mixer, laws.sequence(0, 512), "bfloat16")
-drift = lambda mixer: laws.long_sequences_do_not_drift(mixer, laws.sequence(0, 65536))
-through = lambda mixer: laws.gradients_pass_through_the_state(mixer, x(), state(), 4)
+precision = lambda mixer: laws.low_precision_stays_close(mixer, laws.sequence(0, 4 * laws.LONG), "bfloat16")
+drift = lambda mixer: laws.long_sequences_do_not_drift(lambda mixer, x: mixer(x), (mixer, laws.sequence(0, 65536)))
+through = lambda mixer: laws.gradients_pass_through_the_state(mixer, x(), state(), split=4)
 tiny = lambda mixer: laws.extremes_stay_finite(mixer, jnp.zeros((6, 4)))
 decays = lambda mixer: laws.extremes_stay_finite(tiny_decays(type(mixer)), laws.sequence(0, 150).astype(jnp.float32))
 

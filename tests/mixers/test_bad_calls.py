@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import re
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
@@ -49,37 +51,54 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+def traced(name: str) -> Any:
+    """The registered mixer, its weights in shapes alone: what is wrong with a call is said while it is traced."""
+    return eqx.filter_eval_shape(registry()[name], 4, key=jr.key(0))
+
+
+def message_of(function: Any, *arguments: Any) -> str:
+    """What the `InputError` says that the call of a mixer raises as it is traced."""
+    with pytest.raises(InputError) as caught:
+        eqx.filter_eval_shape(function, *arguments)
+    assert isinstance(caught.value, ValueError) and isinstance(caught.value, DualformError)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("name", registry())
-def test_bad_calls(unchecked, name, case):
+def test_bad_calls(unchecked, name):
     """The call and the dual form both name the mixer, what is wrong, the value, and the cure."""
-    mixer, (changed, message) = laws.make(name), BAD[case]
-    given = {"x": X} | changed
+    mixer = traced(name)
+    for case, (changed, message) in BAD.items():
+        given = {"x": X} | changed
+        for face in (lambda mixer: mixer(**given), lambda mixer: dual_form(mixer, **given)):  # noqa: B023 - called at once
+            said = message_of(face, mixer)
+            assert re.search(message, said), f"{case}: {said}"
+            assert type(mixer).__name__ in said or "one boolean" in message
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_calls_without_jit(unchecked, case):
+    """The same messages come in a plain call, of a mixer as of its dual form."""
+    mixer, (changed, message) = laws.make("gated_rnn"), BAD[case]
     for face in (mixer, lambda x, **rest: dual_form(mixer, x, **rest)):
-        with pytest.raises(InputError, match=message) as caught:
-            face(**given)
-        assert isinstance(caught.value, ValueError) and isinstance(caught.value, DualformError)
-        assert type(mixer).__name__ in str(caught.value) or "one boolean" in message
+        with pytest.raises(InputError, match=message):
+            face(**{"x": X} | changed)
 
 
 @pytest.mark.parametrize("name", registry())
 def test_a_step_with_a_sequence(unchecked, name):
     """A whole sequence given to `step` is refused; so is a flag for each of several tokens."""
-    mixer = laws.make(name)
-    with pytest.raises(InputError, match=r"takes one sequence, \(time, 4\); got shape \(1, 6, 4\)"):
-        mixer.step(X, mixer.init_state())
-    with pytest.raises(InputError, match=r"mask must be an array of one boolean for each of the 1 tokens"):
-        mixer.step(X[0], mixer.init_state(), mask=jnp.ones(2, bool))
+    one, several = (lambda m: m.step(X, m.init_state())), (lambda m: m.step(X[0], m.init_state(), mask=X[:2, 0] > 0))
+    assert re.search(r"takes one sequence, \(time, 4\); got shape \(1, 6, 4\)", message_of(one, traced(name)))
+    assert "mask must be an array of one boolean for each of the 1 tokens" in message_of(several, traced(name))
 
 
 @pytest.mark.parametrize("name", registry())
 def test_bad_calls_under_jit_and_vmap(unchecked, name):
     """The same messages come at trace time under jit and vmap."""
-    mixer = laws.make(name)
-    with pytest.raises(InputError, match="takes tokens of width 4; got 6"):
-        jax.jit(lambda x: mixer(x))(X.T)
-    with pytest.raises(InputError, match=r"got shape \(4,\)"):
-        jax.vmap(lambda x: mixer(x))(X)
+    mixer = traced(name)
+    assert "takes tokens of width 4; got 6" in message_of(lambda m: jax.jit(lambda x: m(x))(X.T), mixer)
+    assert "got shape (4,)" in message_of(lambda m: jax.vmap(lambda x: m(x))(X), mixer)
 
 
 HEADED = [name for name, make in registry().items() if "heads" in inspect.signature(make).parameters]
@@ -122,7 +141,18 @@ def test_a_decay_above_one(unchecked, name):
 
 @pytest.mark.parametrize("name", registry())
 def test_numpy_arrays_are_welcome(unchecked, name):
-    """NumPy inputs, flags and states give what JAX arrays give."""
+    """NumPy inputs, flags and states give what JAX arrays give, also while the call is traced."""
+    x, flags = np.asarray(X), (np.arange(6) == 2, np.arange(6) != 3)
+    state = eqx.filter_eval_shape(lambda mixer: mixer.init_state(), traced(name))
+    as_numpy = jax.tree_util.tree_map(lambda leaf: np.ones(leaf.shape, leaf.dtype), state)
+    call = lambda mixer, x, state, start, mask: mixer(x, state, start=start, mask=mask)
+    found = eqx.filter_eval_shape(lambda mixer: call(mixer, x, as_numpy, *flags), traced(name))
+    assert found == eqx.filter_eval_shape(call, traced(name), x, state, *flags)
+
+
+@pytest.mark.parametrize("name", ["gated_rnn", "mamba"])
+def test_numpy_arrays_give_the_same_numbers(unchecked, name):
+    """NumPy inputs, flags and states give the numbers that JAX arrays give."""
     mixer, x = laws.make(name), laws.sequence(0, 6)
     start, mask = jnp.arange(6) == 2, jnp.arange(6) != 3
     state = laws.some_state(mixer, 0)
