@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from dualform.mixers import HGRN, RGLRU, GriffinRecurrent, HGRNComplex, MinGRU, MinLSTM
-from tests.oracles.held import Held, error
+from tests.oracles.held import TIERS, Held, error
 
 FLOAT32 = 1e-6  # relative: what the peer computes in float32
 CANCELLED = 1e-8  # relative: the peer subtracts a^2 from 1, and loses digits where a nears 1; here that is an expm1
@@ -128,7 +128,8 @@ HELD = {
 }
 
 
+@TIERS
 @pytest.mark.parametrize("stem", HELD)
-def test_the_oracle_agrees(stem):
+def test_the_oracle_agrees(stem, gradients):
     """Outputs, final states, and the gradients of input, state and every weight are those of the peer."""
-    assert error(stem, HELD[stem]) <= HELD[stem].tolerance
+    assert error(stem, HELD[stem], gradients) <= HELD[stem].tolerance

@@ -9,7 +9,7 @@ import pytest
 from dualform.mixers import GLA, GSA, HGRN2, DeltaRule, LinearAttention, RetNet
 from dualform.recurrences.delta import delta
 from dualform.recurrences.outer import outer
-from tests.oracles.held import Held, error
+from tests.oracles.held import TIERS, Held, error
 
 HEADS = 2
 
@@ -138,7 +138,8 @@ HELD = {
 }
 
 
+@TIERS
 @pytest.mark.parametrize("stem", HELD)
-def test_the_oracle_agrees(stem):
+def test_the_oracle_agrees(stem, gradients):
     """Outputs, final states, and the gradients of input, state and every weight are those of the peer."""
-    assert error(stem, HELD[stem]) <= HELD[stem].tolerance
+    assert error(stem, HELD[stem], gradients) <= HELD[stem].tolerance

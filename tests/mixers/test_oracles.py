@@ -16,7 +16,7 @@ from dualform.mixers import (
     SideGatedRNN,
     TanhRNN,
 )
-from tests.oracles.held import Held, error
+from tests.oracles.held import TIERS, Held, error
 
 CORE = ("nu", "theta", "gamma", "b_re", "b_im", "c_re", "c_im", "skip")
 
@@ -98,7 +98,8 @@ HELD = {
 }
 
 
+@TIERS
 @pytest.mark.parametrize("stem", HELD)
-def test_the_oracle_agrees(stem):
+def test_the_oracle_agrees(stem, gradients):
     """Outputs and the gradients of the input and of every weight are those that PyTorch gives."""
-    assert error(stem, HELD[stem]) <= HELD[stem].tolerance
+    assert error(stem, HELD[stem], gradients) <= HELD[stem].tolerance

@@ -3,7 +3,7 @@
 import pytest
 
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
-from tests.oracles.held import Held, error
+from tests.oracles.held import TIERS, Held, error
 
 TRANSFORMERS = "transformers 5.23.0"
 SUMS = ("numerator", "denominator", "largest")
@@ -38,7 +38,8 @@ HELD = {
 }
 
 
+@TIERS
 @pytest.mark.parametrize("stem", HELD)
-def test_the_oracle_agrees(stem):
+def test_the_oracle_agrees(stem, gradients):
     """Outputs, final states, and the gradients of input, state and every weight are those of the peer."""
-    assert error(stem, HELD[stem]) <= HELD[stem].tolerance
+    assert error(stem, HELD[stem], gradients) <= HELD[stem].tolerance

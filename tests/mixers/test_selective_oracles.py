@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from dualform.mixers import Mamba, Mamba2
-from tests.oracles.held import Held, error
+from tests.oracles.held import TIERS, Held, error
 
 TRANSFORMERS = "transformers 5.23.0"
 
@@ -52,7 +52,8 @@ HELD = {
 }
 
 
+@TIERS
 @pytest.mark.parametrize("stem", HELD)
-def test_the_oracle_agrees(stem):
+def test_the_oracle_agrees(stem, gradients):
     """Outputs, and the gradients of the input and every weight, are those of the peer."""
-    assert error(stem, HELD[stem]) <= HELD[stem].tolerance
+    assert error(stem, HELD[stem], gradients) <= HELD[stem].tolerance

@@ -3,7 +3,7 @@
 import pytest
 
 from dualform.mixers import Aaren, SoftmaxAttention
-from tests.oracles.held import Held, error
+from tests.oracles.held import TIERS, Held, error
 
 TORCH, TRANSFORMERS = "torch 2.13.0", "transformers 5.23.0"
 
@@ -56,7 +56,8 @@ HELD = {
 }
 
 
+@TIERS
 @pytest.mark.parametrize("stem", HELD)
-def test_the_oracle_agrees(stem):
+def test_the_oracle_agrees(stem, gradients):
     """Outputs, and the gradients of the input and every weight, are those of the peer."""
-    assert error(stem, HELD[stem]) <= HELD[stem].tolerance
+    assert error(stem, HELD[stem], gradients) <= HELD[stem].tolerance

@@ -6,7 +6,7 @@ import pytest
 
 from dualform.mixers import PGN, WaveRNN
 from dualform.models.tpgn import TPGN
-from tests.oracles.held import Held, error
+from tests.oracles.held import TIERS, Held, error
 
 WAVE, PEER = "Wave_RNNs 2630b88", "TPGN 4bbe2be"
 
@@ -65,7 +65,8 @@ HELD = {
 """TPGN is a model, and in no registry."""
 
 
+@TIERS
 @pytest.mark.parametrize("stem", HELD)
-def test_the_oracle_agrees(stem):
+def test_the_oracle_agrees(stem, gradients):
     """Outputs, and the gradients of input and every weight, are those of the peer."""
-    assert error(stem, HELD[stem]) <= HELD[stem].tolerance
+    assert error(stem, HELD[stem], gradients) <= HELD[stem].tolerance

@@ -200,12 +200,15 @@ def _inverted_jvp(primals, tangents):
 
 
 def _halved(a):
-    """Of [[A, 0], [C, B]] the inverse is [[A^-1, 0], [-B^-1 C A^-1, B^-1]]."""
-    time = a.shape[-1]
-    if time == 1:
-        return jnp.ones_like(a)
-    half = time // 2
-    upper, lower = _halved(a[..., :half, :half]), _halved(a[..., half:, half:])
-    across = -lower @ a[..., half:, :half] @ upper
-    zeros = jnp.zeros_like(across)
-    return jnp.concatenate([jnp.concatenate([upper, zeros], -1), jnp.concatenate([across, lower], -1)], -2)
+    """Of [[A, 0], [C, B]] the inverse is [[A^-1, 0], [-B^-1 C A^-1, B^-1]]: of blocks of 1, of all of 2, of all of 4, ..."""
+    *batch, time, _ = a.shape
+    inverse, size = jnp.ones((*batch, time, 1, 1), a.dtype), 1
+    while size < time:
+        count = time // (2 * size)
+        blocks = jnp.diagonal(a.reshape(*batch, count, 2 * size, count, 2 * size), axis1=-4, axis2=-2)
+        below = jnp.moveaxis(blocks, -1, -3)[..., size:, :size]
+        upper, lower = inverse[..., ::2, :, :], inverse[..., 1::2, :, :]
+        across = -lower @ below @ upper
+        rows = jnp.concatenate([upper, jnp.zeros_like(across)], -1), jnp.concatenate([across, lower], -1)
+        inverse, size = jnp.concatenate(rows, -2), 2 * size
+    return inverse[..., 0, :, :]
