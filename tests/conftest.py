@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Most programs of the suite are compiled to run a few times on a few numbers: compiled as they are written, they are there
-# in half the time. Set before jax is imported; what is set already stays.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+from tests.xla import xla_flags
+
+# Most programs of the suite are compiled to run a few times on a few numbers: compiled as they are written, and by the plainer
+# of XLA's two emitters, they are there in a fifth of the time. Set before jax is imported; what is set already stays.
+os.environ.setdefault("XLA_FLAGS", xla_flags())
 
 import hypothesis
 import jax

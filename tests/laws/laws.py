@@ -211,11 +211,13 @@ def nothing_comes_from_the_future(mixer: Any, x, t: Any, seed: int, question: An
     assert moved[here].all(), f"the output at {t[here][~moved[here]]} does not depend on its own token"
 
 
-def contributions_sum_to_the_output(mixer: Any, x=None, state=None, start=None, mask=None) -> None:
+def contributions_sum_to_the_output(
+    mixer: Any, x=None, state=None, start=None, mask=None, question: Any = programs.dual_form
+) -> None:
     """Law 4: contributions and bias sum to the output; what cannot contribute is exactly 0; shares sum to 1 - the bias's."""
     asked = _asked(mixer, x, state, start, mask)
     y, _ = ask(programs.call, asked)
-    y_form, contributions, bias, weights, residual, shares = ask(programs.dual_form, asked)
+    y_form, contributions, bias, weights, residual, shares = ask(question, asked)
     check_each_close(y_form, y, ROUNDING, "the dual form's own output")
     check_each_close(contributions.sum(2) + bias, y, EXACT, "the sum of contributions and bias")
     assert residual.max() <= EXACT, f"residual {residual.max():.1e}"
@@ -364,7 +366,8 @@ def batching_is_a_loop(mixer: Any, x, start=None, mask=None) -> None:
 
 def an_ensemble_is_a_loop(mixers: list[Any], x) -> None:
     """Law 5f: vmap over mixers of one kind (a sweep over seeds) gives what a loop over them gives."""
-    batching_is_a_loop(mixers, x[None])
+    asked = cases(mixers, np.stack([x] * len(mixers)))
+    check_each_close(programs.ensemble(asked), ask(programs.call, asked), EXACT, "vmap over mixers")
 
 
 def cast(tree: Any, dtype: Any) -> Any:
@@ -372,13 +375,19 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jtu.tree_map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, tree)
 
 
+def rounded_to(dtype: str, tree: Any) -> Any:
+    """`cast` in NumPy, which compiles nothing: every floating-point leaf in `dtype`."""
+    real = lambda leaf: hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jtu.tree_map(lambda leaf: np.asarray(leaf).astype(jnp.dtype(dtype)) if real(leaf) else leaf, tree)
+
+
 def low_precision_stays_close(mixer: AbstractMixer, x, dtype: str) -> None:
     """Law 6a: float32 and bfloat16 stay within `BOUNDS` of float64; outputs keep x's dtype, states float32 or wider.
 
     x is read in calls of at most `LONG` tokens, each of which goes on from the state of the one before.
     """
-    rounded = cast((mixer, x), jnp.dtype(dtype))
-    exact = _in_pieces(*cast(rounded, jnp.float64))
+    rounded = rounded_to(dtype, (mixer, x))
+    exact = _in_pieces(*rounded_to("float64", rounded))
     y, state = _in_pieces(*rounded)
     assert y.dtype == jnp.dtype(dtype), f"the output is {y.dtype} where x is {dtype}"
     for leaf in jtu.tree_leaves(state):
@@ -386,12 +395,7 @@ def low_precision_stays_close(mixer: AbstractMixer, x, dtype: str) -> None:
         assert counts or leaf.dtype in (jnp.float32, jnp.complex64), (
             f"the state is {leaf.dtype} where weights and x are {dtype}"
         )
-    check_close(
-        cast((jnp.asarray(y), jtu.tree_map(jnp.asarray, state)), jnp.float64),
-        exact,
-        BOUNDS[dtype],
-        f"{dtype} over {len(x)} tokens",
-    )
+    check_close(rounded_to("float64", (y, state)), exact, BOUNDS[dtype], f"{dtype} over {len(x)} tokens")
 
 
 def _in_pieces(mixer: AbstractMixer, x) -> tuple[np.ndarray, Any]:

@@ -58,14 +58,18 @@ def _is_data(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def _array(leaf: Any) -> Any:
     """A NumPy array, which costs nothing to cut and stack; a random key stays what it is."""
-    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf)
+    return leaf if _is_key(leaf) else np.asarray(leaf)
 
 
 def stack(trees: Any) -> Any:
     """One tree with a leading axis from several of one structure."""
-    return jtu.tree_map(lambda *leaves: (np if _array(leaves[0]) is not leaves[0] else jnp).stack(leaves), *trees)
+    return jtu.tree_map(lambda *leaves: (jnp if _is_key(leaves[0]) else np).stack(leaves), *trees)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -117,10 +121,15 @@ def plain_steps(mixer, x, state, start, mask):
     return jax.lax.scan(step, state, x)[::-1]
 
 
-def dual_form(mixer, x, state, start, mask):
-    """The dual form, in blocks of 4 source tokens, and the rows of its `aggregate()`."""
-    form = dualform.dual_form(mixer, x, state, start=start, mask=mask, block=4)
+def dual_form_in_blocks(mixer, x, state, start, mask, block=32):
+    """The dual form, in blocks of source tokens, the last of them shorter; and the rows of its `aggregate()`."""
+    form = dualform.dual_form(mixer, x, state, start=start, mask=mask, block=block)
     return form.y, form.contributions, form.bias, form.weights, form.residual, form.aggregate()[0]
+
+
+def dual_form(mixer, x, state, start, mask):
+    """The dual form, in two blocks of source tokens, and the rows of its `aggregate()`."""
+    return dual_form_in_blocks(mixer, x, state, start, mask, len(x) // 2)
 
 
 def pull_back(mixer, x, state, start, mask, cotangents):
@@ -162,3 +171,13 @@ def _batched(static, weights, x, state, start, mask):
 def batched(asked: Cases, weights: Any) -> Any:
     """Every mixer of these weights on every one of these calls, by vmap over sequences inside vmap over mixers."""
     return jtu.tree_map(_array, _batched(asked.static, weights, *asked[2:]))
+
+
+@partial(jax.jit, static_argnums=0)
+def _ensemble(static, weights, *given):
+    return jax.vmap(lambda weights, *each: call(eqx.combine(weights, static), *each))(weights, *given)
+
+
+def ensemble(asked: Cases) -> Any:
+    """All of these calls at once, by vmap over mixers, each with its own tokens."""
+    return jtu.tree_map(_array, _ensemble(*asked))

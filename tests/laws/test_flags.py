@@ -40,3 +40,13 @@ def test_batching_is_a_loop(name):
     """vmap over sequences, each with its own flags, and over mixers of several seeds, is a loop over them."""
     asked = laws.table(name).take([9, 27, 53])
     laws.batching_is_a_loop([laws.make(name, seed=seed) for seed in range(3)], asked.x, asked.start, asked.mask)
+
+
+FEW = ["gated_rnn", "lru", "mamba"]
+REST = [pytest.param(name, marks=pytest.mark.slow) for name in registry() if name not in FEW]
+
+
+@pytest.mark.parametrize("name", [*FEW, *REST])
+def test_an_ensemble_is_a_loop(name):
+    """vmap over mixers of several seeds alone is a loop over them; in every run the law above has it with sequences inside."""
+    laws.an_ensemble_is_a_loop([laws.make(name, seed=seed) for seed in range(3)], laws.sequence(0, laws.TIME))
