@@ -1,5 +1,6 @@
 """Attribution: the exact sum is exact, heuristics are what they are said to be, and perturbation tells right from wrong."""
 
+import functools
 from typing import Any
 
 import jax
@@ -17,8 +18,8 @@ from tests.laws import laws
 from tests.models.families import language_model, tokens
 
 X = tokens(0)
-MODEL = language_model("gla", "hgrn")
-FORM = model_form(MODEL, X)
+MODEL = functools.cache(lambda: language_model("gla", "hgrn"))
+FORM = functools.cache(lambda: model_form(MODEL(), X))
 TARGET = (5, 3, 2)
 READER: Any = Stack(
     jnp.concatenate([jnp.eye(4), jnp.zeros((4, 1))], 1),
@@ -40,19 +41,19 @@ def test_every_method_on_a_known_source(method):
 
 def test_the_exact_sum():
     """Scores and bias add up to the difference of the logits, and are those of the model's form."""
-    found, logits = attribute(MODEL, X, TARGET), np.asarray(laws.call(MODEL, X)[0])
+    found, logits = attribute(MODEL(), X, TARGET), np.asarray(laws.call(MODEL(), X)[0])
     assert found.scores.sum() + found.bias == pytest.approx(logits[5, 3] - logits[5, 2], abs=1e-10)
-    laws.check_close(found.scores, FORM.logit(*TARGET).contributions, laws.EXACT, "the form's")
+    laws.check_close(found.scores, FORM().logit(*TARGET).contributions, laws.EXACT, "the form's")
     assert found.residual is not None and found.residual <= laws.EXACT
 
 
 def test_raw_and_rollout_are_made_of_the_layers_maps():
     """The mean of the normalised maps, and the product of (I + A) / 2."""
-    a, b = (normalised(layer) for layer in FORM.layers)
-    laws.check_close(attribute(MODEL, X, TARGET, "raw").scores, (a[5] + b[5]) / 2, laws.EXACT, "raw")
+    a, b = (normalised(layer) for layer in FORM().layers)
+    laws.check_close(attribute(MODEL(), X, TARGET, "raw").scores, (a[5] + b[5]) / 2, laws.EXACT, "raw")
     eye = np.eye(6)
     laws.check_close(
-        attribute(MODEL, X, TARGET, "rollout").scores, ((eye + b) @ (eye + a) / 4)[5], laws.EXACT, "rollout"
+        attribute(MODEL(), X, TARGET, "rollout").scores, ((eye + b) @ (eye + a) / 4)[5], laws.EXACT, "rollout"
     )
 
 
@@ -66,10 +67,10 @@ def test_gradient_weighted_on_one_layer():
 
 def test_gradients():
     """gradient . x is the derivative along x; integrated gradients sum to the change from an input of zeros."""
-    x = MODEL.embed(X)
+    x = MODEL().embed(X)
     score = lambda x: model_form_free(x)[5, 3] - model_form_free(x)[5, 2]
     slope = (score(x * (1 + 1e-6)) - score(x * (1 - 1e-6))) / 2e-6
-    assert attribute(MODEL, X, TARGET, "gradient").scores.sum() == pytest.approx(float(slope), rel=1e-5)
+    assert attribute(MODEL(), X, TARGET, "gradient").scores.sum() == pytest.approx(float(slope), rel=1e-5)
     cubic = attribute(READER, PAIRS, (3, 0), "integrated gradients").scores.sum()
     assert cubic == pytest.approx(float(laws.call(READER, PAIRS)[0][3, 0]), rel=2e-3)
 
@@ -77,9 +78,9 @@ def test_gradients():
 def model_form_free(x: jax.Array) -> jax.Array:
     """The model's logits from embedded tokens."""
     h = x
-    for block in MODEL.blocks:
+    for block in MODEL().blocks:
         h, _ = laws.call(block, h)
-    return MODEL.logits(h)
+    return MODEL().logits(h)
 
 
 def test_perturbation_tells_right_from_wrong():
@@ -95,15 +96,18 @@ def test_perturbation_tells_right_from_wrong():
 
 
 BAD = {
-    "method": (lambda: attribute(MODEL, X, TARGET, "best"), "there is no method 'best'; there are exact, raw, rollout"),
-    "place": (lambda: attribute(MODEL, X, (6, 0)), "place 6 does not exist"),
-    "output": (lambda: attribute(MODEL, X, (0, 9)), "there is no output 9; there are 7"),
+    "method": (
+        lambda: attribute(MODEL(), X, TARGET, "best"),
+        "there is no method 'best'; there are exact, raw, rollout",
+    ),
+    "place": (lambda: attribute(MODEL(), X, (6, 0)), "place 6 does not exist"),
+    "output": (lambda: attribute(MODEL(), X, (0, 9)), "there is no output 9; there are 7"),
     "target": (
-        lambda: attribute(MODEL, X, (1,)),
+        lambda: attribute(MODEL(), X, (1,)),
         r"a target is \(t, token\) or \(t, token, against\), whole numbers; got",
     ),
-    "scores": (lambda: perturbation_curves(MODEL, X, (5, 0), np.zeros(3)), r"scores have shape \(3,\); there are 6"),
-    "one token": (lambda: perturbation_curves(MODEL, X[:1], (0, 0), np.zeros(1)), "at least one token besides"),
+    "scores": (lambda: perturbation_curves(MODEL(), X, (5, 0), np.zeros(3)), r"scores have shape \(3,\); there are 6"),
+    "one token": (lambda: perturbation_curves(MODEL(), X[:1], (0, 0), np.zeros(1)), "at least one token besides"),
 }
 
 

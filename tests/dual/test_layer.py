@@ -1,5 +1,7 @@
 """A layer's form on demand: blocks, rows, channels, shares and lengths are those of the whole."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,25 +16,26 @@ from tests.models.families import block
 X = laws.sequence(0, 7)
 START = jnp.arange(7) == 3
 MIXER = laws.make("gla")
-FORM, WHOLE = layer_form(MIXER, X, start=START, block=3), dual_form(MIXER, X, start=START)
+FORM = functools.cache(lambda: layer_form(MIXER, X, start=START, block=3))
+WHOLE = functools.cache(lambda: dual_form(MIXER, X, start=START))
 
 
 def test_a_mixers_form_is_its_dual_form():
     """Contributions, bias, shares and weights of a mixer are those of `dual_form`, three source tokens at a time."""
-    laws.check_close(FORM.contributions(), np.asarray(WHOLE.contributions), laws.EXACT, "contributions")
-    laws.check_close(FORM.bias, WHOLE.bias, laws.EXACT, "bias")
-    laws.check_close(FORM.shares(heads=2), np.asarray(WHOLE.aggregate(2)), laws.EXACT, "shares")
-    laws.check_close(FORM.norms(), np.asarray(jnp.linalg.norm(WHOLE.contributions, axis=2)), laws.EXACT, "lengths")
-    laws.check_close(FORM.weights, np.asarray(WHOLE.weights), laws.EXACT, "weights")
-    assert FORM.check() <= laws.EXACT and FORM.residual <= laws.EXACT and FORM.kind == WHOLE.kind
+    laws.check_close(FORM().contributions(), np.asarray(WHOLE().contributions), laws.EXACT, "contributions")
+    laws.check_close(FORM().bias, WHOLE().bias, laws.EXACT, "bias")
+    laws.check_close(FORM().shares(heads=2), np.asarray(WHOLE().aggregate(2)), laws.EXACT, "shares")
+    laws.check_close(FORM().norms(), np.asarray(jnp.linalg.norm(WHOLE().contributions, axis=2)), laws.EXACT, "lengths")
+    laws.check_close(FORM().weights, np.asarray(WHOLE().weights), laws.EXACT, "weights")
+    assert FORM().check() <= laws.EXACT and FORM().residual <= laws.EXACT and FORM().kind == WHOLE().kind
 
 
 def test_rows_come_from_the_transpose():
     """A few rows and channels, by backward passes, are those of the whole, by forward passes."""
     rows, channels = [5, -1], [2]
-    expected = np.asarray(WHOLE.contributions)[rows][:, :, channels]
-    laws.check_close(FORM.contributions(rows, channels), expected, laws.EXACT, "contributions")
-    laws.check_close(FORM.shares([6]), np.asarray(WHOLE.aggregate())[:, [6]], laws.EXACT, "shares")
+    expected = np.asarray(WHOLE().contributions)[rows][:, :, channels]
+    laws.check_close(FORM().contributions(rows, channels), expected, laws.EXACT, "contributions")
+    laws.check_close(FORM().shares([6]), np.asarray(WHOLE().aggregate())[:, [6]], laws.EXACT, "shares")
 
 
 def test_a_mambas_block_in_closed_form():
@@ -65,11 +68,11 @@ def test_more_maps_than_can_be_seen():
     ("call", "message"),
     [
         (lambda: layer_form(MIXER, X, block=0), "block is 0; it must be at least 1 token"),
-        (lambda: FORM.contributions([7]), "row 7 does not exist; there are 7, from 0 to 6"),
-        (lambda: FORM.contributions([0], [4]), "channel 4 does not exist; there are 4"),
-        (lambda: FORM.contributions(np.zeros(2)), "rows must be whole numbers in one list; got float64"),
-        (lambda: FORM.shares(heads=3), "3 heads do not divide the output width of 4"),
-        (lambda: to_circuitsvis(FORM, ["a"]), "1 tokens are given; the form has 7"),
+        (lambda: FORM().contributions([7]), "row 7 does not exist; there are 7, from 0 to 6"),
+        (lambda: FORM().contributions([0], [4]), "channel 4 does not exist; there are 4"),
+        (lambda: FORM().contributions(np.zeros(2)), "rows must be whole numbers in one list; got float64"),
+        (lambda: FORM().shares(heads=3), "3 heads do not divide the output width of 4"),
+        (lambda: to_circuitsvis(FORM(), ["a"]), "1 tokens are given; the form has 7"),
     ],
 )
 def test_bad_input(unchecked, call, message):

@@ -1,5 +1,6 @@
 """A whole model is an exact sum over its input tokens: layer by layer, and through all of them."""
 
+import functools
 import importlib
 from typing import Any
 
@@ -18,28 +19,28 @@ from tests.models.families import VOCABULARY, D, language_model, sequence_model,
 model_form_module: Any = importlib.import_module("dualform.dual.model_form")
 X = tokens(0)
 START, MASK = jnp.arange(6) == 2, jnp.arange(6) != 1
-MODEL = language_model("gla", "griffin_recurrent", scale=2.0, softcap=5.0)
-FORM = model_form(MODEL, X, block=4)
+MODEL = functools.cache(lambda: language_model("gla", "griffin_recurrent", scale=2.0, softcap=5.0))
+FORM = functools.cache(lambda: model_form(MODEL(), X, block=4))
 
 
 def test_layers_and_their_product():
     """Every residual is small, and contributions to the logits sum to what the model gives."""
-    y, _ = laws.call(MODEL, X)
-    laws.check_close(FORM.y, y, laws.EXACT, "the output")
-    assert [layer.name for layer in FORM.layers] == ["block 1", "block 2"] and FORM.names[-1] == "head"
-    assert max(FORM.residual, *(layer.residual for layer in FORM.layers)) <= laws.EXACT
-    total = FORM.total()
+    y, _ = laws.call(MODEL(), X)
+    laws.check_close(FORM().y, y, laws.EXACT, "the output")
+    assert [layer.name for layer in FORM().layers] == ["block 1", "block 2"] and FORM().names[-1] == "head"
+    assert max(FORM().residual, *(layer.residual for layer in FORM().layers)) <= laws.EXACT
+    total = FORM().total()
     assert total.shape == (6, 6, VOCABULARY)
-    laws.check_close(total.sum(1) + np.asarray(FORM.bias), np.asarray(y), laws.EXACT, "the sum over input tokens")
+    laws.check_close(total.sum(1) + np.asarray(FORM().bias), np.asarray(y), laws.EXACT, "the sum over input tokens")
     assert np.abs(total[np.triu_indices(6, 1)]).max() < laws.EXACT * np.abs(total).max()
 
 
 def test_a_logit_is_a_sum():
     """One backward pass gives the contributions to a logit, and to a difference of two, that the whole product has."""
-    total = FORM.total([4, 5])
+    total = FORM().total([4, 5])
     for found, expected in (
-        (FORM.logit(5, 3), total[1, :, 3]),
-        (FORM.logit(4, 3, 2), total[0, :, 3] - total[0, :, 2]),
+        (FORM().logit(5, 3), total[1, :, 3]),
+        (FORM().logit(4, 3, 2), total[0, :, 3] - total[0, :, 2]),
     ):
         laws.check_close(found.contributions, expected, laws.EXACT, "contributions")
         assert found.residual <= laws.EXACT
@@ -48,8 +49,8 @@ def test_a_logit_is_a_sum():
 
 def test_rows_of_a_long_text_read_what_they_need(monkeypatch):
     """Rows that are read on the first quarters of a text alone are the same, with a state and flags too."""
-    _, state = laws.call(MODEL, X)
-    form = model_form(MODEL, X, state, start=START, mask=MASK, block=2)
+    _, state = laws.call(MODEL(), X)
+    form = model_form(MODEL(), X, state, start=START, mask=MASK, block=2)
     rows, asked = np.array([0, 2, 3, 5, 4]), np.array([1, 0, 3, 2, 1])
     logits, shares = form.logits(rows, asked), form.shares(rows)
     lengths = []
@@ -82,11 +83,11 @@ def test_rollout_is_compared_with_the_exact_product():
     one = model_form(language_model("gla"), X)
     found = one.agreement(one.rollout())
     assert found.relative_error <= laws.EXACT and found.correlation == pytest.approx(1)
-    off = FORM.agreement(FORM.rollout())
+    off = FORM().agreement(FORM().rollout())
     assert off.relative_error > 1e-3 and off.correlation < 1
-    lengths = FORM.rollout("norms")
+    lengths = FORM().rollout("norms")
     laws.check_close(lengths.sum(1), np.ones(6), laws.EXACT, "rows of the rollout of lengths")
-    assert FORM.agreement(FORM.rollout()[[3]], [3]).relative_error > 0
+    assert FORM().agreement(FORM().rollout()[[3]], [3]).relative_error > 0
 
 
 def test_states_flags_and_pools():
@@ -116,31 +117,31 @@ def test_stacks_of_every_kind(kinds):
 def test_other_viewers():
     """Shapes for CircuitsVis and BertViz, and a picture with the certificate in its title."""
     words = [f"<b>${i}</b>" for i in range(6)]
-    shown = to_circuitsvis(FORM.layers[0], words)
+    shown = to_circuitsvis(FORM().layers[0], words)
     assert shown["tokens"] == words and shown["attention"].shape == (2, 6, 6)
-    viewed = to_bertviz(FORM, words)
-    assert [a.shape for a in viewed["attention"]] == [(1, *layer.weights.shape) for layer in FORM.layers]
+    viewed = to_bertviz(FORM(), words)
+    assert [a.shape for a in viewed["attention"]] == [(1, *layer.weights.shape) for layer in FORM().layers]
     laws.check_close(viewed["attention"][0].sum(-1), np.ones((1, 2, 6), np.float32), 1e-6, "rows")
-    signed = to_bertviz(FORM, words, magnitudes=False)["attention"][0][0]
-    laws.check_same_bits(signed, FORM.layers[0].weights.astype(np.float32), "signed weights")
-    figure = FORM.plot(words)
+    signed = to_bertviz(FORM(), words, magnitudes=False)["attention"][0][0]
+    laws.check_same_bits(signed, FORM().layers[0].weights.astype(np.float32), "signed weights")
+    figure = FORM().plot(words)
     assert "residual" in figure.axes[0].get_title() and len(figure.axes) == 2 * 4
     figure.canvas.draw()
 
 
 BAD = {
     "no such stage": (
-        lambda: FORM.total([0], to="block 3"),
+        lambda: FORM().total([0], to="block 3"),
         "no stage 'block 3'; there are block 1, block 2, norm, head",
     ),
-    "no such layer": (lambda: FORM.layer("head"), "there is no layer 'head'; there are block 1, block 2"),
-    "no such output": (lambda: FORM.logit(0, 7), "there is no output 7; there are 7, from 0 to 6"),
-    "no such place": (lambda: FORM.logit(6, 0), "place 6 does not exist; there are 6, from 0 to 5"),
-    "no such rollout": (lambda: FORM.rollout("sums"), "there is no rollout of 'sums'; there are shares and norms"),  # pyright: ignore
-    "another map": (lambda: FORM.agreement(np.zeros((2, 6))), r"the map has shape \(2, 6\); .* must be \(6, 6\)"),
+    "no such layer": (lambda: FORM().layer("head"), "there is no layer 'head'; there are block 1, block 2"),
+    "no such output": (lambda: FORM().logit(0, 7), "there is no output 7; there are 7, from 0 to 6"),
+    "no such place": (lambda: FORM().logit(6, 0), "place 6 does not exist; there are 6, from 0 to 5"),
+    "no such rollout": (lambda: FORM().rollout("sums"), "there is no rollout of 'sums'; there are shares and norms"),  # pyright: ignore
+    "another map": (lambda: FORM().agreement(np.zeros((2, 6))), r"the map has shape \(2, 6\); .* must be \(6, 6\)"),
     "no stages": (lambda: model_form(laws.make("gla"), X), r"a GLA has no stages\(\); for a single mixer or block use"),
-    "no token": (lambda: model_form(MODEL, jnp.array([7])), "token 0 is 7; this vocabulary goes from 0 to 6"),
-    "no block": (lambda: model_form(MODEL, X, block=0), "block is 0; it must be at least 1 token"),
+    "no token": (lambda: model_form(MODEL(), jnp.array([7])), "token 0 is 7; this vocabulary goes from 0 to 6"),
+    "no block": (lambda: model_form(MODEL(), X, block=0), "block is 0; it must be at least 1 token"),
     "integers": (lambda: model_form(sequence_model("min_gru"), X), "a SequenceModel takes real tokens"),
 }
 

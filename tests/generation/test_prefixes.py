@@ -1,5 +1,6 @@
 """A store reads what texts share once, keeps to its budget, and changes no bit of what is read."""
 
+import functools
 import os
 import threading
 
@@ -12,17 +13,18 @@ from dualform.generation import PrefixStore, Session
 from dualform.generation.prefixes import Counts
 from tests.generation.texts import CHUNK, TEXT, check_same, llama, model, session
 
-ENTRY = {}
-for _name in ("tova", "mamba"):
-    _one = session(_name)
-    _one.read(TEXT[:CHUNK])
-    ENTRY[_name] = _one.snapshot().nbytes
-"""Bytes of a first chunk's state; a later one has more tokens, and calls."""
+
+@functools.cache
+def entry(name: str) -> int:
+    """Bytes of a first chunk's state; a later one has more tokens, and calls."""
+    one = session(name)
+    one.read(TEXT[:CHUNK])
+    return one.snapshot().nbytes
 
 
 def later(name: str, chunk: int) -> int:
     """Bytes of the state after so many chunks."""
-    return ENTRY[name] + 4 * (CHUNK + 1) * (chunk - 1)
+    return entry(name) + 4 * (CHUNK + 1) * (chunk - 1)
 
 
 def store(budget: int = 1 << 20) -> PrefixStore:
@@ -52,7 +54,7 @@ def test_bytes_are_counted():
     kept.read(model("tova"), TEXT[:50])
     assert len(kept) == 3 and kept.nbytes == sum(later("tova", i) for i in (1, 2, 3))
     kept.read(model("mamba"), TEXT[:20])
-    assert len(kept) == 4 and kept.nbytes == sum(later("tova", i) for i in (1, 2, 3)) + ENTRY["mamba"]
+    assert len(kept) == 4 and kept.nbytes == sum(later("tova", i) for i in (1, 2, 3)) + entry("mamba")
     kept.clear()
     assert len(kept) == kept.nbytes == 0
 
@@ -69,21 +71,21 @@ def found(kept: PrefixStore, text) -> bool:
 
 def test_what_was_used_longest_ago_goes():
     """Places for three: a use renews; the fourth takes the place of the one that was used longest ago."""
-    kept, (a, b, c, d, e) = store(3 * ENTRY["mamba"]), starts(5)
+    kept, (a, b, c, d, e) = store(3 * entry("mamba")), starts(5)
     assert [found(kept, each) for each in (a, b, c)] == [False] * 3 and len(kept) == 3
     assert found(kept, a) and not found(kept, d) and len(kept) == 3
     assert found(kept, a) and found(kept, c) and found(kept, d)
-    assert not found(kept, e) and kept.nbytes == 3 * ENTRY["mamba"]
+    assert not found(kept, e) and kept.nbytes == 3 * entry("mamba")
     assert not found(kept, b) and found(kept, d) and found(kept, e) and found(kept, b) and not found(kept, a)
 
 
 def test_what_is_too_large_is_read_all_the_same():
     """An entry beyond the budget is not kept, and drives nothing out; with no budget nothing ever is."""
-    kept = store(ENTRY["tova"])
+    kept = store(entry("tova"))
     kept.read(model("tova"), TEXT[:20])
     alone = session("mamba")
     alone.read(TEXT[:20])
-    assert ENTRY["mamba"] > ENTRY["tova"]
+    assert entry("mamba") > entry("tova")
     check_same(kept.read(model("mamba"), TEXT[:20]), alone)
     kept.read(model("tova"), TEXT[:19])
     assert len(kept) == 1 and kept.counts.hits == 1

@@ -4,7 +4,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 
 from dualform.mixers import registry
 from dualform.models import Block, LanguageModel, RMSNorm, SequenceModel
@@ -16,12 +18,9 @@ FAMILIES = ("linear_attention", "griffin_recurrent")
 
 def shaken(module, seed: int = 9):
     """The module with every real entry moved a little, so that no bias is 0 and no scale is 1."""
-    leaves, tree = jax.tree_util.tree_flatten(module)
-    keys = jr.split(jr.key(seed), len(leaves))
-    move = lambda leaf, key: (
-        leaf + 0.1 * jr.uniform(key, leaf.shape, leaf.dtype) if eqx.is_inexact_array(leaf) else leaf
-    )
-    return tree.unflatten([move(leaf, key) for leaf, key in zip(leaves, keys, strict=True)])
+    random = np.random.default_rng(seed)  # NumPy's, which compiles nothing for each shape
+    move = lambda leaf: jnp.asarray(np.asarray(leaf) + 0.1 * random.uniform(size=leaf.shape), leaf.dtype)
+    return jax.tree_util.tree_map(lambda leaf: move(leaf) if eqx.is_inexact_array(leaf) else leaf, module)
 
 
 def block(name: str, seed: int = 0, dtype=None, **options) -> Any:
