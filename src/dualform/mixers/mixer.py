@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
 from dualform.arrays import Activations, State, TimeMask
+from dualform.compiled import compiled
 from dualform.errors import InputError, require
 from dualform.finite import put_back, set_aside, spoiled
 
@@ -122,6 +124,7 @@ class AbstractMixer(eqx.Module):
             "of what they read: they cannot be held to the output. Write it, or leave weights out."
         )
 
+    @compiled
     def __call__(
         self,
         x: Float[Array, "time d_in"],
@@ -161,9 +164,7 @@ class AbstractMixer(eqx.Module):
         mask: Bool[Array, ""] | bool | None = None,
     ) -> tuple[Float[Array, " d_out"], State]:
         """One token, (d_in,) -> (d_out,), in constant memory; start and mask are the token's own flags."""
-        flag = lambda value: None if value is None else jnp.asarray(value, bool)[None]
-        y, state = self(x_t[None], state, start=flag(start), mask=flag(mask))
-        return y[0], state
+        return one_step(self, x_t, state, flag_of(start), flag_of(mask))
 
     def checked(self, x: Any, state: Any, start: Any, mask: Any) -> tuple[Inexact[Array, "time d_in"], State, Any, Any]:
         """The arguments of a call, checked and made uniform: absent tokens are zeros, and no document starts there.
@@ -208,3 +209,16 @@ class AbstractMixer(eqx.Module):
         if start is not None:
             x, state = set_aside(x, state, self.init_state(), spoiled(x, state, start, mask))
         return x, state, start, mask
+
+
+@compiled
+def one_step(model: Any, x_t: Any, state: State, start: Any, mask: Any) -> tuple[Array, State]:
+    """A call of one token, whose own flags are start and mask: its output, of a model that pools all of it, and the state."""
+    flag = lambda value: None if value is None else jnp.asarray(value)[None]
+    y, state = model(x_t[None], state, start=flag(start), mask=flag(mask))
+    return (y[0] if y.ndim == 2 else y), state
+
+
+def flag_of(value: Bool[Array, ""] | bool | None) -> Any:
+    """A step's own flag as an array: a Python boolean would be a part of the program."""
+    return value if value is None or isinstance(value, jax.Array) else np.asarray(value, bool)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, count_parameters
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 
@@ -57,6 +58,7 @@ class Bidirectional(eqx.Module):
         """Nothing: a sequence is read as a whole."""
         return ()
 
+    @compiled
     def __call__(
         self,
         x: Float[Array, "time d_in"],

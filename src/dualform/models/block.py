@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.finite import token_by_token
 from dualform.mixers import AbstractMixer
@@ -101,6 +102,7 @@ class Block(AbstractStepped):
         """The mixer's."""
         return self.mixer.init_state()
 
+    @compiled
     def __call__(
         self,
         x: Float[Array, "time d"],

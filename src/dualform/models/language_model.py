@@ -10,15 +10,17 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State, count_parameters
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.finite import token_by_token
 from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex
 from dualform.mixers.affine import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
+from dualform.mixers.mixer import flag_of, one_step
 from dualform.models.block import Block, check_blocks, check_call, present, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine
-from dualform.models.stepped import check_activations, flag
+from dualform.models.stepped import check_activations
 
 
 class LanguageModel(eqx.Module):
@@ -103,7 +105,10 @@ class LanguageModel(eqx.Module):
         mask: Bool[Array, " time"] | None = None,
     ) -> tuple[Float[Array, "time d"], State]:
         """What the blocks give for each token, before the final norm, and the state; arguments as of a call."""
-        tokens = checked_tokens(tokens, self.vocabulary, mask)
+        return self._read(checked_tokens(tokens, self.vocabulary, mask), state, start, mask)
+
+    @compiled
+    def _read(self, tokens: Int[Array, " time"], state: Any, start: Any, mask: Any) -> tuple[Array, State]:
         state = self.init_state() if state is None else state
         check_call(len(tokens), start, mask, self, state, "language model")
         return self._through(self.embed(tokens, mask), state, start, mask)
@@ -113,6 +118,7 @@ class LanguageModel(eqx.Module):
         x = x if self.embedding_norm is None else token_by_token(self.embedding_norm, x, start)
         return through(_bounded(self.blocks, self.bounds), x, state, start, mask)
 
+    @compiled
     def from_embedded(
         self,
         x: Float[Array, "time d"],
@@ -166,6 +172,10 @@ class LanguageModel(eqx.Module):
 
         **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, and as of a mixer's call.
         """
+        return self._called(checked_tokens(tokens, self.vocabulary, mask), state, start, mask)
+
+    @compiled
+    def _called(self, tokens: Int[Array, " time"], state: Any, start: Any, mask: Any) -> tuple[Array, State]:
         x, state = self.read(tokens, state, start=start, mask=mask)
         return present(token_by_token(self.logits, x, start), mask), state
 
@@ -178,8 +188,10 @@ class LanguageModel(eqx.Module):
         mask: Bool[Array, ""] | bool | None = None,
     ) -> tuple[Float[Array, " vocabulary"], State]:
         """One token, and the logits of the next, in constant memory."""
-        found, state = self(jnp.asarray(token)[None], state, start=flag(start), mask=flag(mask))
-        return found[0], state
+        token = token if isinstance(token, Tracer) else np.asarray(token)
+        start, mask = flag_of(start), flag_of(mask)
+        checked_tokens(token[None], self.vocabulary, None if mask is None else mask[None])
+        return one_step(self, token, state, start, mask)
 
     def parameters(self) -> int:
         """How many numbers it learns; `bounds` are among them, the mixers' own lower bounds, constants, are not."""

@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.finite import token_by_token
 from dualform.mixers.affine import affine, check_affine, optional_array
@@ -108,6 +109,7 @@ class SequenceModel(AbstractStepped):
             return states
         return states, (jnp.zeros(len(self.w_in), accumulator(self.w_in.dtype)), jnp.zeros((), jnp.int32))
 
+    @compiled
     def __call__(
         self,
         x: Float[Array, "time d_in"],

@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, append_one, project
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.finite import token_by_token
 from dualform.mixers import AbstractMixer
@@ -79,6 +80,7 @@ class Stack(AbstractStepped):
         with_bias = lambda w: Affine(w[:, :-1], w[:, -1])
         return (("embed", with_bias(self.embedding)), *layers, ("readout", with_bias(self.readout)))
 
+    @compiled
     def __call__(
         self,
         x: Float[Array, "time d_in"],

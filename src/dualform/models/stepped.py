@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, count_parameters
 from dualform.errors import require
+from dualform.mixers.mixer import flag_of, one_step
 
 
 class AbstractStepped(eqx.Module):
@@ -22,18 +23,11 @@ class AbstractStepped(eqx.Module):
         mask: Bool[Array, ""] | bool | None = None,
     ) -> tuple[Float[Array, " d_out"], State]:
         """One token, (d_in,) -> (d_out,), in constant memory; of a model that pools, the output of all that was read so far."""
-        call: Any = self
-        y, state = call(x_t[None], state, start=flag(start), mask=flag(mask))
-        return (y[0] if y.ndim == 2 else y), state
+        return one_step(self, x_t, state, flag_of(start), flag_of(mask))
 
     def parameters(self) -> int:
         """How many numbers it learns."""
         return count_parameters(self)
-
-
-def flag(value: Bool[Array, ""] | bool | None) -> Bool[Array, " 1"] | None:
-    """A step's own flag as that of a sequence of one token."""
-    return None if value is None else jnp.asarray(value, bool)[None]
 
 
 def check_activations(x: Any, d_in: int, what: str) -> None:

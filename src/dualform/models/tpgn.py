@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, count_parameters
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.mixers.affine import affine, check_affine, uniform_affine
 from dualform.mixers.pgn import PGN
@@ -118,6 +119,7 @@ class TPGN(eqx.Module):
         """Steps that it forecasts."""
         return len(self.w_o) * self.period
 
+    @compiled
     def __call__(self, x: Float[Array, " past"], marks: Float[Array, "past marks"] | None = None) -> Array:
         """The future of one series, (future,), in the dtype of x.
 
