@@ -14,26 +14,26 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
+def compiled(function: Callable[P, R], *, before: Callable[..., None] | None = None) -> Callable[P, R]:
     """`function`, run as one program that is compiled once for each structure, shapes and dtypes of its arguments.
 
     Arguments and results are pytrees, modules among them; leaves that are no arrays are constants of the program, told apart
     by type and value. What is being traced already (under `jax.jit`, in the body of a loop) takes the function as it is
     written; under an eager `jax.grad` or `jax.vmap`, the program is what is differentiated or batched.
 
-    **Arguments:** function: pure, and defined once, not anew in each call of another one.
+    **Arguments:** function: pure, and defined once, not anew in each call of another one; before: called first with the same
+    arguments, outside of the program: what is to be checked of arrays' values.
 
-    **Raises:** what `function` raises while it is traced, which no array's values can tell.
+    **Raises:** what `function` raises while it is traced, which no array's values can tell, and what `before` raises.
     """
 
     @functools.wraps(function)
-    def program(constants: "_Constants", arrays: list[Array]) -> tuple[list[Array], "_Constants"]:
+    def program(constants: "_Constants", arrays: list[Any]) -> tuple[list[Any], "_Constants"]:
         args, kwargs = _joined(arrays, constants)
         return _split(function(*args, **kwargs))
 
@@ -48,6 +48,8 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
             hash(constants)
         except TypeError:  # nothing by which the program would be found again
             return function(*args, **kwargs)
+        if before is not None:
+            before(*args, **kwargs)
         return _joined(*jitted(constants, arrays))
 
     return call
@@ -62,7 +64,7 @@ class _Constants:
     leaves: tuple[tuple[type, Any] | None, ...]
 
 
-def _split(tree: Any) -> tuple[list[Array], _Constants]:
+def _split(tree: Any) -> tuple[list[Any], _Constants]:
     leaves, structure = jtu.tree_flatten(tree)
     known = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
     arrays = [leaf for leaf, is_array in zip(leaves, known, strict=True) if is_array]
@@ -71,7 +73,7 @@ def _split(tree: Any) -> tuple[list[Array], _Constants]:
     return arrays, _Constants(structure, tuple(rest))
 
 
-def _joined(arrays: list[Array], constants: _Constants) -> Any:
+def _joined(arrays: list[Any], constants: _Constants) -> Any:
     left = iter(arrays)
     return constants.structure.unflatten([next(left) if leaf is None else leaf[1] for leaf in constants.leaves])
 

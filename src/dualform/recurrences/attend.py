@@ -5,10 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 
 
+@compiled
 def attend(
     queries: Float[Array, "time head d_k"],
     keys: Float[Array, "source kv_head d_k"],

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, PyTree
 
+from dualform.compiled import compiled
 from dualform.recurrences.flags import check_flags, check_time
 
 
+@compiled
 def cell(
     step: Callable[[Any, Any], tuple[Any, Any]],
     inputs: PyTree[Array],

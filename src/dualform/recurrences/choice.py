@@ -42,7 +42,7 @@ def choose(recurrence: str, forms: Sequence[str], forced: str | None, *, time: i
     - forced: the form that the caller asks for, or None.
     - time: tokens; a single one needs no chunks and takes "naive".
 
-    **Returns:** one of `forms`; the choice is logged at level DEBUG.
+    **Returns:** one of `forms`; the choice is logged at level DEBUG, once for each program that is compiled.
 
     **Raises:** `InputError` where `forced` is none of `forms`.
     """

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.compaction import compact
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
 
+@compiled
 def naive(
     x: Float[Array, "time d"],
     kernel: Float[Array, "width d"],
@@ -30,6 +32,7 @@ def naive(
     return y, tail
 
 
+@compiled
 def convolution(
     x: Float[Array, "time d"],
     kernel: Float[Array, "width d"],

@@ -12,6 +12,7 @@ then the state is carried from chunk to chunk.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeAlias
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.chunks import BATCH, CHUNK, GROUP, in_groups, products
@@ -27,6 +29,7 @@ from dualform.recurrences.flags import check_decay, check_flags, check_state, ch
 Form: TypeAlias = Literal["chunked", "parallel", "naive"]
 
 
+@compiled
 def naive(
     queries: Float[Array, "time d_k"],
     keys: Float[Array, "time d_k"],
@@ -49,6 +52,12 @@ def naive(
     return y, state
 
 
+def _check_values(*given, decay=None, **options) -> None:
+    del given, options
+    check_decay("decay", decay)
+
+
+@partial(compiled, before=_check_values)
 def delta(
     queries: Float[Array, "time *head d_k"],
     keys: Float[Array, "time *head d_k"],

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator, project
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
 
+@compiled
 def dense(
     transition: Float[Array, "n n"],
     drive: Float[Array, "time n"],

@@ -9,6 +9,7 @@ so that nothing but h is kept from the forward pass. It can be differentiated ag
 `jax.jacfwd`, `jax.hessian`) has no written rule, and takes `form="naive"`.
 """
 
+from functools import partial
 from typing import Literal, TypeAlias
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact
 
 from dualform.arrays import accumulator, promote
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
@@ -23,6 +25,7 @@ from dualform.recurrences.flags import check_decay, check_flags, check_state, ch
 Form: TypeAlias = Literal["naive", "scan", "associative"]
 
 
+@compiled
 def naive(
     decay: Inexact[Array, "time *units"], drive: Inexact[Array, "time *units"], h0: Inexact[Array, "*units"]
 ) -> tuple[Inexact[Array, "time *units"], Inexact[Array, "*units"]]:
@@ -42,6 +45,12 @@ def naive(
     return h, final
 
 
+def _check_values(decay, *rest, **options) -> None:
+    del rest, options
+    check_decay("decay", decay, signed=True)
+
+
+@partial(compiled, before=_check_values)
 def diagonal(
     decay: Inexact[Array, "..."],
     drive: Inexact[Array, "time *units"],

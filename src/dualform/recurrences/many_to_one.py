@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.flags import check_time
@@ -18,6 +19,7 @@ Each: TypeAlias = tuple[Array, Array, Array]
 Form: TypeAlias = Literal["blocks", "associative", "naive"]
 
 
+@compiled
 def many_to_one(
     scores: Float[Array, "source head"],
     values: Float[Array, "source head d_v"],

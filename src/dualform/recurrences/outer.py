@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.chunks import (
@@ -33,6 +34,7 @@ from dualform.recurrences.flags import check_decay, check_flags, check_state, ch
 Form: TypeAlias = Literal["chunked", "parallel", "naive"]
 
 
+@compiled
 def naive(
     queries: Float[Array, "time d_k"],
     keys: Float[Array, "time d_k"],
@@ -54,6 +56,13 @@ def naive(
     return y, state
 
 
+def _check_values(*given, decay=None, value_decay=None, **options) -> None:
+    del given, options
+    check_decay("decay", decay)
+    check_decay("value_decay", value_decay)
+
+
+@partial(compiled, before=_check_values)
 def outer(
     queries: Float[Array, "time *head d_k"],
     keys: Float[Array, "time *head d_k"],

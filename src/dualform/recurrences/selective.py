@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.flags import check_flags, check_state, check_time
@@ -22,6 +23,7 @@ CHUNK = 16
 """Tokens between two states that are kept for the gradient."""
 
 
+@compiled
 def naive(
     x: Float[Array, "time d"],
     delta: Float[Array, "time d"],
@@ -44,6 +46,7 @@ def naive(
     return y, state
 
 
+@compiled
 def selective(
     x: Float[Array, "time d"],
     delta: Float[Array, "time d"],

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 
 BLOCK = 64
 """Channels worked on at once: their states for 512 tokens fit into a core's cache."""
 
 
+@compiled
 def naive(q, w, delta, a, b, c) -> Float[Array, "head time source"]:
     """The specification: one channel map after the other, token by token of a written 1; arguments as of `selective_map`."""
     time, taps = len(delta), len(w)
@@ -36,6 +38,7 @@ def naive(q, w, delta, a, b, c) -> Float[Array, "head time source"]:
     return total
 
 
+@compiled
 def selective_map(
     q: Float[Array, "head time d"],
     w: Float[Array, "tap time d"],

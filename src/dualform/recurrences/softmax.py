@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.flags import check_flags, check_time
@@ -35,6 +36,7 @@ def join(left: State, right: State) -> State:
     return m, e_l * u_l + e_r * u_r, e_l[..., None] * w_l + e_r[..., None] * w_r
 
 
+@compiled
 def softmax_scan(
     scores: Float[Array, "time head"],
     values: Float[Array, "time head d_v"],

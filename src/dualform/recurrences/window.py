@@ -5,12 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.compaction import compact
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
 
+@compiled
 def naive(
     x: Float[Array, "time d"], tail: Float[Array, "width d"], start: Bool[Array, " time"], mask: Bool[Array, " time"]
 ) -> tuple[Float[Array, "time width d"], Float[Array, "width d"]]:
@@ -26,6 +28,7 @@ def naive(
     return before, tail
 
 
+@compiled
 def window(
     x: Float[Array, "time d"],
     width: int,

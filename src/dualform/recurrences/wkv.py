@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import accumulator
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.flags import check_flags, check_time
@@ -35,6 +36,7 @@ def empty_state(n: int, dtype) -> State:
     return jnp.zeros(n, dtype), jnp.zeros(n, dtype), jnp.full(n, LOWEST, dtype)
 
 
+@compiled
 def wkv(
     w: Float[Array, " n"],
     u: Float[Array, " n"],
