@@ -151,7 +151,7 @@ RECURRENCES: dict[str, Callable[[int], Any]] = {
     "cell": lambda seed: recurrences.cell(_added, normal(seed, TIME, D), jnp.zeros(D), start=flags(seed)[0]),
     "cell, without flags": lambda seed: recurrences.cell(_added, normal(seed, TIME, D), jnp.zeros(D)),
     "attend": lambda seed: recurrences.attend(
-        *(normal(seed + i, TIME, 2, D) for i in range(3)), jnp.zeros(TIME, int), jnp.arange(TIME), span=TIME
+        *(normal(seed + i, TIME, 2, D) for i in range(3)), jnp.zeros(TIME, jnp.int32), jnp.arange(TIME, dtype=jnp.int32), span=TIME
     ),
     **{
         f"many to one, {form}": lambda seed, form=form: recurrences.many_to_one(
@@ -355,12 +355,12 @@ def bounded(seed: int) -> models.LanguageModel:
 
 def _generate(seed):
     model = language_model(seed)
-    found, state = generation.generate(model, tokens(seed), 3, key=jr.key(seed), top_k=2 + seed)
+    found, state = generation.generate(model, tokens(seed), 3, key=jr.key(seed), top_k=2)
     return found, generation.generate(model, found[-1:], 3, state=state, temperature=0)
 
 
 def _stream(seed):
-    ids = generation.stream(language_model(seed), tokens(seed), key=jr.key(seed), temperature=0.5 + seed)
+    ids = generation.stream(language_model(seed), tokens(seed), key=jr.key(seed), temperature=0.5)
     return [next(ids) for _ in range(3)]
 
 
@@ -374,7 +374,7 @@ def _session(seed):
 
 
 def _batch(seed):
-    prompts = [tokens(seed), tokens(seed + 1, TIME - seed)]
+    prompts = [tokens(seed), tokens(seed + 1, TIME - 2)]
     return [text.tokens for text in generation.generate_batch(language_model(seed), prompts, 3, key=jr.key(seed))]
 
 

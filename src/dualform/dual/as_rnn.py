@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.mixers import SoftmaxAttention
 from dualform.mixers.affine import affine
 from dualform.recurrences.many_to_one import Form, many_to_one
 
 
+@compiled
 def attention_as_rnn(
     attention: SoftmaxAttention, x: Float[Array, "time d"], *, form: Form | None = None, block: int = 64
 ) -> Float[Array, "time d_out"]:

@@ -63,9 +63,10 @@ class TeacherStudent(eqx.Module):
 
     def target_powers(self, key: Array, batches: int = 64) -> Float[Array, " time"]:
         """The same for each position: what is remembered grows, and the outputs with it."""
+        return jnp.mean(_powers(self, jr.split(key, batches)), axis=0)
 
-        @eqx.filter_jit
-        def powers(task: "TeacherStudent", keys: Array) -> Array:
-            return jax.lax.map(lambda key: jnp.mean(jnp.square(task.sample(key)[1]), axis=(0, 2)), keys)
 
-        return jnp.mean(powers(self, jr.split(key, batches)), axis=0)
+@eqx.filter_jit
+def _powers(task: TeacherStudent, keys: Array) -> Float[Array, "sample time"]:
+    """The mean square of the teacher's output at each position of each sample."""
+    return jax.lax.map(lambda key: jnp.mean(jnp.square(task.sample(key)[1]), axis=(0, 2)), keys)
