@@ -151,7 +151,10 @@ RECURRENCES: dict[str, Callable[[int], Any]] = {
     "cell": lambda seed: recurrences.cell(_added, normal(seed, TIME, D), jnp.zeros(D), start=flags(seed)[0]),
     "cell, without flags": lambda seed: recurrences.cell(_added, normal(seed, TIME, D), jnp.zeros(D)),
     "attend": lambda seed: recurrences.attend(
-        *(normal(seed + i, TIME, 2, D) for i in range(3)), jnp.zeros(TIME, jnp.int32), jnp.arange(TIME, dtype=jnp.int32), span=TIME
+        *(normal(seed + i, TIME, 2, D) for i in range(3)),
+        jnp.zeros(TIME, jnp.int32),
+        jnp.arange(TIME, dtype=jnp.int32),
+        span=TIME,
     ),
     **{
         f"many to one, {form}": lambda seed, form=form: recurrences.many_to_one(
@@ -323,11 +326,15 @@ def _doubled(y):
     return 2 * y
 
 
-def _lenses(seed):
+def _knock_outs(seed):
     model, read = language_model(seed), tokens(seed)
-    traced = lenses.trace(model, read, {"block 1.mixer.out": _doubled}, record=["block 2.out", "block 1.state@3"])
     whole = lenses.knock_out(model, read, "block 1", 1, seed)
-    return traced.y, traced.recorded, whole, lenses.knock_out(model, read, "block 1", 1, 4, frozen=True, head=0)
+    return whole, lenses.knock_out(model, read, "block 1", 1, 4, frozen=True, head=0)
+
+
+def _trace(seed):
+    edits = {"block 1.mixer.out": _doubled}
+    return lenses.trace(language_model(seed), tokens(seed), edits, record=["block 2.out", "block 1.state@3"])
 
 
 DUAL = {
@@ -337,11 +344,17 @@ DUAL = {
     "model form": _model_form,
     "attribution": _attribution,
     "attention as a recurrent network": _attention_as_rnn,
-    "lenses": _lenses,
+    "knock-outs": _knock_outs,
+    "trace": _trace,
 }
 
 
-@pytest.mark.parametrize("name", DUAL)
+def long(*names: str, table: dict[str, Any]) -> list[Any]:
+    """The entries of a table, of which these take long to compile the first time, and belong to the thorough tier."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in names else name for name in table]
+
+
+@pytest.mark.parametrize("name", long("layer form", "model form", "attribution", "knock-outs", table=DUAL))
 def test_dual_forms_and_lenses(name):
     """Dual forms of mixers, blocks and models, what is read from them, attribution and interventions."""
     compiles_once(DUAL[name])
@@ -399,7 +412,7 @@ GENERATION = {
 }
 
 
-@pytest.mark.parametrize("name", GENERATION)
+@pytest.mark.parametrize("name", long("generate", "session", "batch", "perplexity", "bounded", table=GENERATION))
 def test_generation(name):
     """Text, sessions, perplexity and bounded models."""
     compiles_once(GENERATION[name])

@@ -215,7 +215,7 @@ class AbstractMixer(eqx.Module):
 def one_step(model: Any, x_t: Any, state: State, start: Any, mask: Any) -> tuple[Array, State]:
     """A call of one token, whose own flags are start and mask: its output, of a model that pools all of it, and the state."""
     flag = lambda value: None if value is None else jnp.asarray(value)[None]
-    y, state = model(x_t[None], state, start=flag(start), mask=flag(mask))
+    y, state = model(jnp.asarray(x_t)[None], state, start=flag(start), mask=flag(mask))
     return (y[0] if y.ndim == 2 else y), state
 
 
