@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator, relative_error
+from dualform.compiled import compiled
 from dualform.dual.frozen import LINEAR, NONLINEAR, Kind, check_module, freeze, sees_only_the_past
 from dualform.dual.own_call import embedded, own_call
 from dualform.dual.shares import aggregate, shares_residual
@@ -90,10 +91,13 @@ def dual_form(
     """
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
     check_module(module)
-    of = _of_mixer if isinstance(module, AbstractMixer) else _of_frozen
-    return of(module, x, state, start, mask, block)
+    if isinstance(module, AbstractMixer):
+        return _of_mixer(module, x, state, start, mask, block)
+    embedded(module, x, mask)  # tokens are looked at here: in a program their numbers are not known
+    return _of_frozen(module, x, state, start, mask, block)
 
 
+@compiled
 def _of_mixer(mixer: AbstractMixer, x, state, start, mask, block: int) -> DualForm:
     """The context frozen, and each token's value alone."""
     own = own_call(mixer, x, state, start=start, mask=mask)
@@ -116,6 +120,7 @@ def _of_mixer(mixer: AbstractMixer, x, state, start, mask, block: int) -> DualFo
     return DualForm(contributions, bias, weights, residual, certified, y, kind, over)
 
 
+@compiled
 def _of_frozen(module: Any, x, state, start, mask, block: int) -> DualForm:
     """All that chooses frozen, and each token alone."""
     y, _, affine, kind, rows = freeze(module, x, state, start=start, mask=mask)

@@ -26,6 +26,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator
+from dualform.compiled import compiled
 from dualform.dual.own_call import embedded, own_call
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
@@ -133,7 +134,7 @@ def frozen_mix(mixer: AbstractMixer, x, state, start, mask) -> Callable[[Array],
 
     **Arguments:** as `AbstractMixer.checked` gives them.
     """
-    context, wide = mixer.context(x, state, start, mask), x.astype(accumulator(x.dtype))
+    context, wide = _context(mixer, x, state, start, mask), x.astype(accumulator(x.dtype))
     value, moved = jax.jvp(mixer.value, (wide,), (wide,))
     # Divided by its largest entry first: the square of a small token would be 0.
     size = jnp.max(jnp.abs(wide), axis=1, keepdims=True)
@@ -149,7 +150,17 @@ def frozen_mix(mixer: AbstractMixer, x, state, start, mask) -> Callable[[Array],
         own = lambda v, j, a: a + (v - j) * part.astype(v.dtype).reshape(-1, *[1] * (v.ndim - 1))
         return jtu.tree_map(own, value, moved, along)
 
-    return lambda other: mixer.mix(context, values(present(other, mask)), state, start, mask)
+    return lambda other: _mixed(mixer, context, values(present(other, mask)), state, start, mask)
+
+
+@compiled
+def _context(mixer: AbstractMixer, x, state, start, mask) -> Any:
+    return mixer.context(x, state, start, mask)
+
+
+@compiled
+def _mixed(mixer: AbstractMixer, context, value, state, start, mask) -> tuple[Array, State]:
+    return mixer.mix(context, value, state, start, mask)
 
 
 def _bidirectional(module: Bidirectional, x, start, mask) -> Affine:
