@@ -29,7 +29,7 @@ LIMIT = 1e-6
 
 FITS: dict[str, dict[str, Any]] = {
     "quick": {"starts": 3, "steps": 1500, "widths": (16,)},
-    "full": {"starts": 10, "steps": 4000, "widths": (16,)},
+    "full": {"starts": 5, "steps": 4000, "widths": (16,)},
 }
 KINDS = (("gru", 1), ("gru", 2), ("lstm", 1), ("lru_out", 2), ("lru_in_out", 1), ("gated_rnn", 1))
 
