@@ -247,15 +247,14 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     }
     steps = GRIDS[preset]["steps"]
     edges = [*_at_an_edge(teacher, "A"), *_at_an_edge(regression, "B")]
+    found = (
+        f"worse ones on both sides, but for {', '.join(edges)}" if edges else "worse ones on both sides of every one"
+    )
     why = (
         "A is the loss over the target's power on fresh sequences. B is the training distribution's loss; on tasks of twice "
-        f"the variance a linear map's loss doubles. A is trained for {steps['teacher']:,} steps, where the paper has 781,250, and "
-        f"B for {steps['regression']:,} of 300,000: what is slow to train has not arrived. Learning rates are those of short runs, with "
-        + (
-            f"worse ones on both sides, but for {', '.join(edges)}."
-            if edges
-            else "worse ones on both sides of every one."
-        )
+        f"the variance a linear map's loss doubles. A is trained for {steps['teacher']:,} steps, where the paper has 781,250, "
+        f"and B for {steps['regression']:,} of 300,000: what is slow to train has not arrived. Learning rates are those of "
+        f"short runs, with {found}."
     )
     return Findings(_numbers(teacher, regression, optimal), data, GRIDS[preset]["seeds"], why, [*failed, *more])
 
