@@ -232,6 +232,30 @@ def test_half_width():
     assert fig3.half_width(rows, 4) == 14 and fig3.half_width(rows, 2) == float("inf")
 
 
+def _sized(rank: int, size: int, identified: int, seeds: int = 10) -> dict:
+    low, high = rate_interval(identified, seeds)
+    return {"rank": rank, "size": size, "identified": identified, "seeds": seeds, "low": low, "high": high}
+
+
+def test_fig_3_has_margins():
+    """Half from 24 to 32 units on is about twice 14, above and below it is not; a share is judged by its interval's lower end."""
+    gaps = [{"size": 8, "gaps": [1e-3, 5e-2, 5e-2]}, {"size": 12, "gaps": [1e-3, 1e-3, 5e-2]}]
+    rows = lambda first, last=10: [_sized(4, first - 4, 1), _sized(4, first, 6), _sized(4, 40, last), _sized(1, 8, 9)]
+    found = lambda *args: {n.name.split(":")[0].split(",")[0]: n for n in fig3._numbers(rows(*args), gaps)}
+    full, share = "full rank", "share of seeds identified at n = m = 40"
+    assert [found(first)[full].outcome for first in (20, 24, 28, 32, 38)] == ["differs", "met", "met", "met", "differs"]
+    assert found(28)["rank 1"].outcome == "met" and found(8)["rank 1"].outcome == "differs"
+    assert found(28, 10)[share].outcome == "met" and found(28, 8)[share].outcome == "differs"
+    # Nothing identified at full rank: no lower rank is lower than that.
+    none = [row | {"identified": 0} if row["rank"] == 4 else row for row in rows(28)]
+    assert {n.outcome for n in fig3._numbers(none, gaps) if n.name.startswith(("full", "rank"))} == {"differs"}
+    # The median, not the best of the seeds.
+    assert (
+        found(28)["regression"].ours == 12
+        and "the worst seed from inf on, the best from 8" in found(28)["regression"].rule
+    )
+
+
 def test_best_and_steps():
     """The lowest mean over widths and layers, diverged runs left out; the first chunk below a level."""
     rows = [

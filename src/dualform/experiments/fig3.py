@@ -22,6 +22,7 @@ from dualform.experiments.reproduction import (
     ours_alone,
     rate_interval,
     results_of,
+    within,
 )
 from dualform.mixers import GatedRNN
 from dualform.tasks import InContextRegression, Teacher, TeacherStudent
@@ -37,7 +38,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     "full": {
         "seeds": 10,
         "steps": 2500,
-        "widths": {4: (10, 14, 17, 20, 24, 28), 3: (16, 20, 24, 28), 2: (8, 12, 16, 20, 24), 1: (5, 8, 11, 14, 18, 22)},
+        "widths": {4: (10, 14, 20, 24, 28, 32, 38), 2: (8, 12, 16, 20, 24), 1: (5, 8, 11, 14, 18)},
         "readouts": (8, 10, 14),
         "sparse": (10, 14, 20),
     },
@@ -187,16 +188,24 @@ def _regression_rows(found) -> list[dict[str, Any]]:
     return [{"size": size, "gaps": gaps} for size, gaps in sorted(groups.items())]
 
 
+ABOUT = 0.5
+"""What "about twice" leaves open, in units of the construction's width."""
+
+NEAR = 2e-3
+"""The distance to one optimal step's loss at which a student of the regression task has found it."""
+
+
 def _numbers(rows: list[dict[str, Any]], regression: list[dict[str, Any]]) -> list[Number]:
     numbers = []
     full = half_width(rows, D)
+    tried = ", ".join(str(row["size"]) for row in rows if row["rank"] == D)
     numbers.append(
-        at_most(
-            "full rank: width / units of the construction, where half of the seeds are identified",
+        within(
+            "full rank: width / units of the construction, from which half of the seeds are identified",
             2.0,
             full / construction_units(D),
-            2.0,
-            "the paper says about twice",
+            ABOUT,
+            f"the paper says about twice; widths {tried}",
         )
     )
     for rank in sorted({row["rank"] for row in rows} - {D}):
@@ -205,34 +214,42 @@ def _numbers(rows: list[dict[str, Any]], regression: list[dict[str, Any]]) -> li
                 f"rank {rank}: that width, beside {full:g} at full rank",
                 None,
                 half_width(rows, rank),
-                full - 1e-9,
+                full - 1 if np.isfinite(full) else -np.inf,
                 "lower than at full rank",
             )
         )
     top = max((row["size"] for row in rows if row["rank"] == D), default=0)
     widest = next((row for row in rows if row["size"] == top and row["rank"] == D), None)
     if widest is not None:
+        share = f"{widest['identified']} of {widest['seeds']}, 95% up to {widest['high']:.0%}"
         numbers.append(
             at_least(
-                f"share of seeds identified at n = m = {top}",
+                f"share of seeds identified at n = m = {top}, the lower end of its interval",
                 None,
-                widest["identified"] / widest["seeds"],
-                0.8,
-                f"95% interval {widest['low']:.0%} to {widest['high']:.0%}",
+                widest["low"],
+                0.5,
+                f"more than half, with 95% confidence; {share}",
             )
         )
-    small = [row["size"] for row in regression if min(row["gaps"]) < 2e-3]
-    numbers.append(
-        at_most(
-            "regression, d = 6: smallest width within 2e-3 of one optimal GD step",
-            None,
-            float(min(small, default=float("inf"))),
-            27,
-            "fewer units than full attention's smallest construction has (27 for d = 6)",
-        )
-    )
-    numbers.append(ours_alone("loss of one optimal GD step", InContextRegression().one_step_loss(), "closed form"))
+    numbers.append(_regression_number(regression))
+    step = InContextRegression().one_step_loss()
+    numbers.append(ours_alone("loss of one optimal GD step", step, "closed form"))
     return numbers
+
+
+def _regression_number(regression: list[dict[str, Any]]) -> Number:
+    """The smallest width at which the median seed is near one step; where the worst and the best are is said beside it."""
+    smallest = lambda measure: float(
+        min((row["size"] for row in regression if measure(row["gaps"]) < NEAR), default=float("inf"))
+    )
+    return at_most(
+        f"regression, d = 6: smallest width whose median seed is within {NEAR:g} of one optimal GD step",
+        None,
+        smallest(np.median),
+        26.0,
+        "fewer units than full attention's smallest construction has (27 for d = 6); "
+        f"the worst seed from {smallest(max):g} on, the best from {smallest(min):g}",
+    )
 
 
 FIG3 = Experiment(
