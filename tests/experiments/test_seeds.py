@@ -72,7 +72,7 @@ def test_one_bad_seed_of_table_2_decides(measure, place):
     assert sum(outcome == "differs" for outcome in bad.values()) == (3 if measure == "coefficients" else 1)
 
 
-_COLUMN = {
+_COLUMN: dict[str, Any] = {
     "verdict": "identified",
     "relative_loss": 1e-8,
     "kv_score": 1e-9,
@@ -83,14 +83,14 @@ _COLUMN = {
     "other_units": 0,
     "readout_units": 10,
 }
-GOOD_RUN = {column: _COLUMN for column in table1.COLUMNS} | {"verdict": "identified"}
+GOOD_RUN: dict[str, Any] = {column: _COLUMN for column in table1.COLUMNS} | {"verdict": "identified"}
 
 
 @pytest.mark.parametrize("column", ["trained", "reduced"])
 @pytest.mark.parametrize("name", [*table1.SCORES, *table1.COUNTS])
 def test_one_bad_seed_of_table_1_decides(column, name):
     """The worst seed is what stands beside the paper, of the network after AdamW and of its reduction alike."""
-    results = {seed: GOOD_RUN for seed in range(10)}
+    results: dict[int, Any] = {seed: GOOD_RUN for seed in range(10)}
     good = outcomes(table1._run(Stored(results=results), "full"))
     assert "differs" not in good.values()
     # Better is only what was made as the paper's was: by gradient descent alone, and not by algebra behind it.

@@ -24,12 +24,10 @@ def scores(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     axes = figure.subplots()
     for place, name in enumerate(SCORES):
         first = place == 0
-        for shift, column, look in (
-            (-0.15, "trained", {"facecolors": "none", "edgecolors": STUDENT}),
-            (0.15, "reduced", {}),
-        ):
+        for shift, column, fill in ((-0.15, "trained", "none"), (0.15, "reduced", STUDENT)):
             found, label = [row[column][name] for row in rows], f"{column}, each seed" if first else None
-            beside(axes, place + shift, found, marker="o", s=22, label=label, **(look or {"color": STUDENT}))
+            look = {"facecolors": fill, "edgecolors": STUDENT, "marker": "o", "s": 22, "label": label}
+            beside(axes, place + shift, found, smallest=1e-18, **look)
         paper = "paper" if first else None
         axes.plot([place - 0.4, place + 0.4], [PAPER[name]] * 2, color=TEACHER, lw=2.5, label=paper)
     axes.set_yscale("log")
