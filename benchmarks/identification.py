@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.alternate import keep, write
-from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, count, number
+from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, count, number, recipe_name
 from dualform.experiments.reproduction import rate_interval
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     ]
     if options.recipe:
         paragraphs.append(
-            "## The paper's recipe, for as many steps\n\nAdamW, 1e-3 to 1e-6, weight decay 1e-4, all units kept, nothing "
+            f"## The {recipe_name(results[0]['steps'])}\n\nAdamW, 1e-3 to 1e-6, weight decay 1e-4, all units kept, nothing "
             "done afterwards.\n\n" + rows(results, "paper_recipe")
         )
     command = f"python -m benchmarks.identification --preset {options.preset} --seeds {options.seeds}"

@@ -41,7 +41,7 @@ def _fit(**changes: float) -> Callable[[Identification], Identification]:
 
 VARIANTS: dict[str, tuple[str, Callable[[Identification], Identification]]] = {
     "ours": ("AdamW, ours", lambda config: config),
-    "recipe": ("AdamW, the paper's recipe, as many steps", recipe_of_the_paper),
+    "recipe": ("AdamW, the paper's recipe, as many steps as ours (the paper: 781,250)", recipe_of_the_paper),
     "constant": (
         "without annealing the weight decay",
         lambda config: _fit(final_weight_decay=config.fit.weight_decay)(config),

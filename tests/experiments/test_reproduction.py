@@ -2,6 +2,8 @@
 
 import json
 
+import equinox as eqx
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from dualform.experiments.architectures import (
     train,
     training_from,
 )
+from dualform.experiments.evidence import PAPER_STEPS, recipe_name
+from dualform.experiments.identification import smallest_construction
 from dualform.experiments.protocol import changed_since
 from dualform.experiments.reproduction import (
     Experiment,
@@ -34,6 +38,7 @@ from dualform.experiments.reproduction import (
     within,
 )
 from dualform.experiments.scaling import _needed, _steps_to
+from dualform.tasks import Teacher
 from dualform.training import Job, Row
 from tests.experiments.test_protocol import planted
 
@@ -269,6 +274,22 @@ def test_best_and_steps():
     widths = [{"d": 2, "width": width, "loss": loss} for width, loss in ((5, 0.1), (8, 0.009), (10, 0.001))]
     assert _needed(widths, 2, 0.01) == 8 and _needed(widths, 3, 0.01) == _needed(widths, 2, 1e-9) == "none of them"
     assert _steps_to([1.0, 0.5, 0.05, 0.01], 0.1, 400) == 300 and _steps_to([1.0], 0.1, 100) is None
+
+
+def test_the_papers_recipe_says_how_much_of_it_was_run():
+    """Its steps stand beside the paper's, wherever it is shown."""
+    assert recipe_name(4000) == "paper's recipe, 4,000 of its 781,250 steps" and 1000 * 50_000 / 64 == PAPER_STEPS
+
+
+@pytest.mark.parametrize(("least", "counts"), [(1e-4, (10, 4, 10)), (1e-9, (9, 4, 9))])
+def test_what_a_weak_teacher_needs(least, counts):
+    """A direction of a ten-thousandth is the teacher's and is built; what float32 cannot tell from 0 is not."""
+    teacher = Teacher.gaussian(4, key=jr.key(0))
+    left, _, right = np.linalg.svd(np.asarray(teacher.attention.w_v[0], np.float64))
+    w_v = left @ np.diag([1.0, 0.7, 0.5, least]) @ right
+    weak = eqx.tree_at(lambda t: t.attention.w_v, teacher, jnp.asarray(w_v, teacher.attention.w_v.dtype)[None])
+    names = ("memory_units", "forget_units", "readout_units")
+    assert tuple(smallest_construction(weak)[name] for name in names) == counts
 
 
 def test_constructions_known_sizes():

@@ -17,6 +17,15 @@ PAPER: dict[str, float | int] = {
 last three act as one."""
 
 
+PAPER_STEPS = 781_250
+"""Steps of the paper's training: 1,000 epochs of 50,000 sequences in batches of 64 (App. B)."""
+
+
+def recipe_name(steps: int) -> str:
+    """What a training by the paper's recipe is called: with how much of it was run."""
+    return f"paper's recipe, {steps:,} of its {PAPER_STEPS:,} steps"
+
+
 class Meaning(NamedTuple):
     """A number's name, and what it is."""
 

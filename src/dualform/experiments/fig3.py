@@ -6,12 +6,11 @@ from typing import Any
 import jax.random as jr
 import numpy as np
 
-from dualform.construct import build
 from dualform.discover import relative_loss
 from dualform.errors import DivergedError
 from dualform.experiments.architectures import Training, make_teacher, train, training_from
 from dualform.experiments.evidence import UNKNOWNS
-from dualform.experiments.identification import polish
+from dualform.experiments.identification import polish, smallest_construction
 from dualform.experiments.reproduction import (
     Experiment,
     Findings,
@@ -118,8 +117,8 @@ def regression_jobs(preset: str) -> list[Job]:
 
 def construction_units(rank: int) -> int:
     """Hidden units of the smallest construction of a teacher whose W_V has this rank."""
-    certificate = build(Teacher.gaussian(D, key=jr.key(0), rank=rank).attention, "low_rank", tolerance=1e-6).certificate
-    return certificate.memory_units + certificate.forget_units
+    counts = smallest_construction(Teacher.gaussian(D, key=jr.key(0), rank=rank))
+    return counts["memory_units"] + counts["forget_units"]
 
 
 def _rates(done: list[tuple[dict[str, Any], dict[str, Any]]], size: str) -> list[dict[str, Any]]:

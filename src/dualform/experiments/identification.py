@@ -232,7 +232,7 @@ def identify(
         **result,
         "trained": result.pop("given"),
         "polished": polished.given.result(),
-        "construction": _smallest_construction(teacher),
+        "construction": smallest_construction(teacher),
         "steps": fitted.steps,
         "seed": config.seed,
         "teacher": teacher.name,
@@ -248,7 +248,7 @@ def identify(
     return result
 
 
-def _smallest_construction(teacher: Teacher) -> dict[str, int]:
+def smallest_construction(teacher: Teacher) -> dict[str, int]:
     """The counts of the smallest construction that we have for this teacher: what a student can be reduced to."""
     certificate = build(teacher.attention, "low_rank", tolerance=1e-6).certificate  # the weights are float32
     return {name: getattr(certificate, name) for name in ("memory_units", "forget_units", "readout_units")}

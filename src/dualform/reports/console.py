@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dualform.construct import Construction, StackConstruction
-from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, construction_sentence, count, number
+from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, construction_sentence, count, number, recipe_name
 from dualform.experiments.identification import Moment
 from dualform.experiments.memory import Row
 from dualform.generation import Perplexity
@@ -78,7 +78,7 @@ class Console:
     def _evidence(self, result: Mapping[str, Any]) -> Table:
         recipe = result.get("paper_recipe")
         table = Table("evidence", title_justify="left")
-        for name in (*COLUMNS, "paper", *(["paper's recipe here"] if recipe else [])):
+        for name in (*COLUMNS, "paper", *([recipe_name(result["steps"])] if recipe else [])):
             table.add_column(name, justify="right")
         table.add_row("verdict of its own", *(result[name]["verdict"] for name in COLUMNS))
         for key, meaning in MEANING.items():

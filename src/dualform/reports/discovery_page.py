@@ -13,7 +13,16 @@ from jaxtyping import Float
 from dualform import dual_form
 from dualform.discover import monomial_names, output_kernels, polynomial, saliency, split_decays
 from dualform.errors import FileError
-from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, UNKNOWNS, construction_sentence, count, number
+from dualform.experiments.evidence import (
+    COLUMNS,
+    MEANING,
+    PAPER,
+    UNKNOWNS,
+    construction_sentence,
+    count,
+    number,
+    recipe_name,
+)
 from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention
 from dualform.reports import figures
 from dualform.reports.page import Section, Table, picture, render
@@ -96,7 +105,7 @@ def _evidence(result: Mapping[str, Any]) -> Section:
         ["recovered weights", *(number(result[name]["recovered_error"]) for name in COLUMNS), "", *beside]
         + ["relative error of the outputs of the attention read back from the network"]
     )
-    head = ["number", *COLUMNS, "paper", *(["paper's recipe"] if baseline else []), "what it is"]
+    head = ["number", *COLUMNS, "paper", *([recipe_name(result["steps"])] if baseline else []), "what it is"]
     return Section(
         "The evidence",
         [
