@@ -53,6 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave real models, which are not there until they are got, to the thorough tier."""
+    for item in items:
+        if "real_model" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 20_000
 """Linux gives a process 65,530 maps of memory; each compiled program takes some, and without the next one jax crashes."""

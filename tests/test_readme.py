@@ -38,6 +38,16 @@ def test_checks_run_the_readmes_command():
     subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
 
 
+def test_checks_run_the_thorough_tier():
+    """After the README's command `.ci/run` runs its last part again with `-m slow`: exactly the tests that it left out."""
+    script = (ROOT / ".ci" / "run").read_text()
+    assert 'thorough="${command##* && } -m slow"\n' in script
+    assert script.index('-c "$command"') < script.index("models get all") < script.index('-c "$thorough"')
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert "-m 'not slow'" in options["addopts"]
+    assert quick_start()[1].split(" && ")[-1].endswith("/python -m pytest -n 2")
+
+
 def test_installed_extras_exist():
     """Every extra that a command of the docs installs is one of the package's."""
     for text in (ROOT / name for name in ("README.md", "CONTRIBUTING.md", ".ci/run", "docs/benchmarks.md")):

@@ -65,7 +65,8 @@ def unbroken(folder: Path) -> float:
     return time.monotonic() - begin
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 20])
 def test_kill_at_any_moment_changes_nothing(kills, tmp_path):
     """Killed at random moments, the same command ends with the same result, weights and metrics, to the bit."""
     seconds = unbroken(tmp_path / "whole")
@@ -75,6 +76,7 @@ def test_kill_at_any_moment_changes_nothing(kills, tmp_path):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_interrupt_ends_cleanly_and_goes_on(tmp_path):
     """Ctrl-C once ends with exit code 130 and says how to go on; the same command then finishes."""
     folder = tmp_path / "run"

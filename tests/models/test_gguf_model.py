@@ -163,6 +163,7 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, case):
         models.load(write(tmp_path / "a.gguf", **fields))
 
 
+@pytest.mark.slow
 def test_smollm2_is_the_real_model(monkeypatch):
     """The weights of the package, dequantised here, give transformers' logits and know a capital; digits stand alone."""
     monkeypatch.delenv("DUALFORM_CACHE")

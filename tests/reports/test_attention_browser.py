@@ -14,6 +14,7 @@ from dualform.reports.attention_page import AttentionView, write_attention_page
 from tests.reports.test_serve import served
 from tests.reports.views import HOSTILE, kept, view
 
+pytestmark = pytest.mark.slow
 TOKENS = ("The", " cat", " sat", "\n", " on", " the", " mat", ".")
 
 

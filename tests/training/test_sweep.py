@@ -78,6 +78,7 @@ def test_processes(tmp_path):
     assert [row.status for row in rows] == ["done", "failed", "done"] and "its process died" in rows[1].reason
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra: pip install 'dualform[ray]'")
 @pytest.mark.filterwarnings("ignore")
 def test_ray(tmp_path):
