@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def table(seconds: Mapping[str, Sequence[float]], per: float, unit: str, base: s
 
 def machine() -> str:
     """Where and with what it was measured."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("dualform", "jax", "jaxlib", "torch"))
+    named = ("dualform", "jax", "jaxlib", *(["torch"] if find_spec("torch") else []))
+    packages = ", ".join(f"{name} {version(name)}" for name in named)
     return f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {packages}."
 
 

@@ -31,6 +31,9 @@ from dualform.experiments.reproduction import rate_interval
 from dualform.tasks import Teacher
 from dualform.training import Job, Row, Run, sweep
 
+FRESH = {"default": 8, "quick": 8, "paper": 4}
+"""The first seed that had no part in choosing a preset's schedule."""
+
 TARGETS = {"default": (1e-6, 1e-3), "quick": (1e-6, 1e-3), "paper": (5e-8, 4e-4)}
 """Relative loss and polynomial distance that AdamW alone is to reach, by preset: the paper's for Gaussian teachers."""
 
@@ -127,6 +130,11 @@ def table(rows: Sequence[Row], name: str) -> str:
             row for row in rows if (row.config["preset"], row.config["variant"], row.status) == (name, variant, "done")
         ]
         results = [row.results[0] for row in done]
+        fresh = [result for result in results if result["seed"] >= FRESH[name] and variant == "ours"]
+        if fresh:
+            lines.append(
+                _line(f"{what}, fresh seeds alone", fresh, loss, distance, [result["seconds"] for result in fresh])
+            )
         if judged := [result for result in results if "trained" in result]:
             lines.append(_line(what, judged, loss, distance, [result["seconds"] for result in judged]))
         if polished := [result["polished"] for result in results if "polished" in result]:
@@ -182,22 +190,23 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/identification_ablation"))
+    parser.add_argument("--done", action="store_true", help="train nothing: the table of what is there")
     parser.add_argument("--write", default=None)
     options = parser.parse_args()
     backend = "here" if options.workers == 1 else "processes"
-    rows = sweep(
-        jobs(options.presets, options.variants, range(options.first, options.first + options.seeds)),
-        options.runs,
-        workers=options.workers,
-        backend=backend,
-    )
+    asked = jobs(options.presets, options.variants, range(options.first, options.first + options.seeds))
+    if options.done:
+        asked = [one for one in asked if (options.runs / one.name / "result.json").exists()]
+    rows = sweep(asked, options.runs, workers=options.workers, backend=backend)
     paragraphs = [
-        "Every number is measured on held-out tokens, by `discover` over a horizon of "
-        f"{Identification().horizon} tokens. Rates have 95% Wilson intervals; other cells are medians over seeds, losses and "
-        "distances with the least and the most, of the network before its reduction. A seed is that of the student, the "
-        "data and a Gaussian teacher. CPU seconds are those of training (and of polishing, in its rows), compilation included. "
-        "Polishing starts from the network that training left, adds no unit and forces no "
-        f"decay: {Identification().second_order.iterations} iterations of Levenberg-Marquardt at the most."
+        f"Every number is measured on held-out tokens, by `discover` over a horizon of {Identification().horizon} tokens. The "
+        "real head of the preset default is linearised, without rotary angles, on four whitened directions of the model's "
+        "activations. A seed is that of the student, the data and a Gaussian teacher. Fresh seeds had no part in choosing the "
+        f"schedule: from {FRESH['default']} on for the real head, from {FRESH['paper']} on for Gaussian teachers.",
+        "Rates have 95% Wilson intervals. Other cells are medians over seeds, losses and distances with the least and the "
+        "most, of the network before its reduction. CPU seconds are those of training, and of polishing in its rows, "
+        "compilation included. Polishing starts from the network that training left, adds no unit and forces no decay: "
+        f"{Identification().second_order.iterations} iterations of Levenberg-Marquardt at the most.",
     ]
     for name in options.presets:
         config = preset(name)
