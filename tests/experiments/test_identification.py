@@ -198,8 +198,9 @@ def test_too_few_units_are_not_identified(tmp_path):
 @pytest.mark.slow
 def test_a_rank_deficient_teacher_gives_fewer_units(tmp_path):
     """W_V of rank 1 at d = 2: 2 memory forms instead of 3, by gradient descent and its reduction."""
-    quick = preset("quick")
-    config = replace(quick, teacher="gaussian", d=2, rank=1, fit=replace(quick.fit, steps=10_000))
+    paper = preset("paper")
+    fit = replace(paper.fit, steps=15_000, weight_decay=0.1)
+    config = replace(paper, d=2, rank=1, n=24, m=24, fit=fit, horizon=64)
     with jax.enable_x64(False):
         found = identify(config, tmp_path / "run")
     assert found["verdict"] == "identified", found["reasons"]
