@@ -135,7 +135,7 @@ def test_evidence_is_measured_on_tokens_that_training_never_saw(own, short, tmp_
 
     And the headline is of training alone: were the polished network another altogether, nothing at the top would change.
     """
-    seen, judged, tops = [], [], []
+    seen, judged, results = [], [], []
     fit, discover = identification.fit, identification.discover
 
     def watched_fit(model, sample, config, **rest):
@@ -155,12 +155,12 @@ def test_evidence_is_measured_on_tokens_that_training_never_saw(own, short, tmp_
         config = replace(short, teacher=str(tmp_path / "own.safetensors"))
     for name in ("run", "otherwise polished"):
         with jax.enable_x64(False):
-            found = identify(config, tmp_path / name)
-        tops.append({key: found[key] for key in set(found) - {"polished", "seconds", "training_seconds"}})
-        if name == "run":
-            first = found
-            monkeypatch.setattr(identification, "polish", lambda *a, **k: GatedRNN.make(2, key=jr.key(9), n=3, m=3))
-    assert tops[0] == tops[1]
+            results.append(identify(config, tmp_path / name))
+        monkeypatch.setattr(identification, "polish", lambda *a, **k: GatedRNN.make(2, key=jr.key(9), n=3, m=3))
+    first, second = results
+    top = set(first) - {"polished", "seconds", "training_seconds"}
+    assert {name: first[name] for name in top} == {name: second[name] for name in top}
+    assert first["polished"] != second["polished"]
     (trained, ablate, test), (polished, *others) = judged[:2]
     assert all(np.array_equal(a, b) for a, b in zip(others, (ablate, test), strict=True))
     drawn = set().union(*map(tokens_of, seen))
