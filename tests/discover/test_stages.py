@@ -152,13 +152,16 @@ class TestReduce:
             student, attention, sequences(seed=9)
         )
 
-    def test_no_rank_is_enough_where_products_of_the_past_are_needed(self):
+    def test_no_rank_is_enough_where_a_product_is_missing(self):
         """Where even all products of memory and query miss the outputs, no power is given."""
         attention, rnn = constructed()
         weights = weights_of(rnn)
         u, w = weights.w_m_out.copy(), weights.w_x_out.copy()
         u[0], w[0] = w[0], w[0]
-        assert least_power(network(weights._replace(w_m_out=u, w_x_out=w)), attention, sequences(), 1e-6) is None
+        student = network(weights._replace(w_m_out=u, w_x_out=w))
+        assert least_power(student, attention, sequences(), 1e-6) is None
+        assert least_power(student, attention, sequences(), 1e-6, spare=1e-4) is None
+        assert least_power(student, attention, sequences(), 1e-6, spare=10.0) is not None
 
     def test_directions_that_no_input_shows_are_kept(self):
         """One-hot tokens show no product of two entries; the reduction keeps them, as a part of the function."""

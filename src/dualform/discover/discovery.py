@@ -121,7 +121,7 @@ def discover(
     inputs = _with_probes(inputs, seed)
     stages = _Stages(rnn, attention, inputs, LongRun.of(attention, inputs, horizon, seed + 1), on_stage)
     if given.verdict != "not identified":
-        _reduce(stages, attention, inputs, seed)
+        _reduce(stages, attention, inputs, seed, 0.01 * limits.moved)
     final = arrange(stages.rnn)
     moved = Moved(
         _moved(rnn, final, test, targets(attention, test)),
@@ -194,8 +194,13 @@ class _Stages:
             self.on_stage(self.done[-1])
 
 
-def _reduce(stages: _Stages, attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"], seed: int):
-    """Merge, prune, split, reduce. What an ablation may cost: a tenth of the loss of the network as it was given."""
+def _reduce(
+    stages: _Stages, attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"], seed: int, spare: float
+):
+    """Merge, prune, split, reduce. What an ablation may cost: a tenth of the loss of the network as it was given.
+
+    **Arguments:** spare: what it may cost to leave out the products that attention has no place for.
+    """
     loss = relative_loss(stages.rnn, attention, inputs)
     most = 1.1 * loss + ROUNDING
     stages.add("merge", merge_equivalent(stages.rnn).rnn)
@@ -207,7 +212,7 @@ def _reduce(stages: _Stages, attention: LinearAttention, inputs: Float[np.ndarra
     if len(split.between) or not len(split.memory) or not len(split.forget):
         return
     most = 1.1 * relative_loss(stages.rnn, attention, inputs) + ROUNDING
-    keep = least_power(stages.rnn, attention, inputs, most)
+    keep = least_power(stages.rnn, attention, inputs, most, spare)
     if keep is not None:
         found = reduce(stages.rnn, inputs, keep=keep, product_tolerance=max(1e-16, 0.1 * most), seed=seed)
         stages.add("reduce", found.rnn)
