@@ -131,14 +131,14 @@ def step_row(name: str, width: int, rounds: int) -> str:
     first = seconds_of(lambda: mixer.step(x, state))
     ours = loop(mixer.step, x, state)
     sides: dict[str, Callable[[], Any]] = {"ours": lambda: jax.block_until_ready(ours())}
-    if name in PEERS:
-        peer = PEERS[name](mixer)
+    peer = PEERS[name](mixer) if name in PEERS else None
+    if peer is not None:
         theirs = loop(peer.step, tensor(x), peer.state)
         sides |= {f"{threads}": with_threads(threads, theirs) for threads in (1, 2)}
     found = alternate(sides, rounds)
     of = lambda side: 1e6 * median(found[side]) / LOOP
     start = f"| {name} | {1e3 * first:.0f} | {of('ours'):.0f} |"
-    if name not in PEERS:
+    if peer is None:
         return f"{start} | | | |"
     best = min(("1", "2"), key=of)
     y, y_peer = np.asarray(ours()), sides[best]().numpy()

@@ -5,7 +5,7 @@ Each entry is a function of a seed. It makes all that it needs from that seed an
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ D, TIME = 4, 6
 _compiled = [0]
 
 
-def _count(event: str, seconds: float, **_: Any) -> None:
-    del seconds
+def _count(event: str, duration_secs: float, **kwargs: Any) -> None:
+    del duration_secs, kwargs
     _compiled[0] += event == "/jax/core/compile/backend_compile_duration"
 
 
@@ -57,6 +57,11 @@ def flags(seed: int, time: int = TIME) -> tuple[jax.Array, jax.Array]:
     return places == 1 + seed % 2, places != 3 + seed % 2
 
 
+def brief(table: Iterable[str], *names: str) -> list[Any]:
+    """The entries of a table; all but these belong to the thorough tier, since their first calls take long to compile."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in table]
+
+
 def test_a_compilation_is_counted():
     """The counter sees what is compiled: a loop made anew at each call, which JAX cannot find again."""
     x = normal(0, 3)
@@ -70,7 +75,9 @@ def test_a_compilation_is_counted():
         compiles_once(loop)
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize(
+    "name", brief(registry(), "gla", "lstm", "gated_delta_rule", "lru", "softmax_attention", "mamba")
+)
 def test_calls_and_steps_of_mixers(name):
     """A loop of steps, and a call whose documents begin and whose tokens are absent anywhere."""
 
@@ -151,7 +158,9 @@ RECURRENCES: dict[str, Callable[[int], Any]] = {
     "cell": lambda seed: recurrences.cell(_added, normal(seed, TIME, D), jnp.zeros(D), start=flags(seed)[0]),
     "cell, without flags": lambda seed: recurrences.cell(_added, normal(seed, TIME, D), jnp.zeros(D)),
     "attend": lambda seed: recurrences.attend(
-        *(normal(seed + i, TIME, 2, D) for i in range(3)),
+        normal(seed, TIME, 2, D),
+        normal(seed + 1, TIME, 2, D),
+        normal(seed + 2, TIME, 2, D),
         jnp.zeros(TIME, jnp.int32),
         jnp.arange(TIME, dtype=jnp.int32),
         span=TIME,
@@ -200,7 +209,11 @@ RECURRENCES: dict[str, Callable[[int], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", RECURRENCES)
+def _short(name: str) -> bool:
+    return not any(form in name for form in ("associative", "parallel", "fused", "blocks", "map"))
+
+
+@pytest.mark.parametrize("name", brief(RECURRENCES, *filter(_short, RECURRENCES)))
 def test_recurrences(name):
     """Every recurrence in each of its forms."""
     compiles_once(RECURRENCES[name])
@@ -261,7 +274,7 @@ def _stack(seed):
 
 
 def _bidirectional(seed):
-    pair = models.Bidirectional(*(mixers.GRU.make(D, key=jr.key(seed + i)) for i in range(2)))
+    pair = models.Bidirectional(mixers.GRU.make(D, key=jr.key(seed)), mixers.GRU.make(D, key=jr.key(seed + 1)))
     return pair(normal(seed, TIME, D), start=flags(seed)[0], mask=flags(seed)[1])
 
 
@@ -349,12 +362,7 @@ DUAL = {
 }
 
 
-def long(*names: str, table: dict[str, Any]) -> list[Any]:
-    """The entries of a table, of which these take long to compile the first time, and belong to the thorough tier."""
-    return [pytest.param(name, marks=pytest.mark.slow) if name in names else name for name in table]
-
-
-@pytest.mark.parametrize("name", long("layer form", "model form", "attribution", "knock-outs", table=DUAL))
+@pytest.mark.parametrize("name", brief(DUAL, "dual form", "frozen", "attention as a recurrent network", "trace"))
 def test_dual_forms_and_lenses(name):
     """Dual forms of mixers, blocks and models, what is read from them, attribution and interventions."""
     compiles_once(DUAL[name])
@@ -362,7 +370,15 @@ def test_dual_forms_and_lenses(name):
 
 def bounded(seed: int) -> models.LanguageModel:
     """A transformer that keeps three states."""
-    sizes = {"vocabulary": 7, "d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 64}
+    sizes: dict[str, Any] = {
+        "vocabulary": 7,
+        "d": 8,
+        "layers": 1,
+        "heads": 2,
+        "kv_heads": 1,
+        "hidden": 8,
+        "context": 64,
+    }
     return generation.bounded(models.llama(key=jr.key(seed), **sizes), "tova", 3)
 
 
@@ -412,7 +428,7 @@ GENERATION = {
 }
 
 
-@pytest.mark.parametrize("name", long("generate", "session", "batch", "perplexity", "bounded", table=GENERATION))
+@pytest.mark.parametrize("name", brief(GENERATION, "stream"))
 def test_generation(name):
     """Text, sessions, perplexity and bounded models."""
     compiles_once(GENERATION[name])
@@ -436,7 +452,7 @@ def _construct(seed):
 OTHERS = {"teacher and student": _teacher_student, "samplers": _samplers, "construct": _construct}
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", brief(OTHERS, "teacher and student", "construct"))
 def test_tasks_and_constructions(name):
     """What tasks draw, and what a construction's certificate measures."""
     compiles_once(OTHERS[name])
@@ -449,7 +465,7 @@ def test_a_long_loop_of_steps_needs_no_more_memory():
     if not maps.exists():
         pytest.skip("this system does not list a process's maps of memory in /proc")
     mixer, x = mixers.LSTM.make(D, key=jr.key(0)), normal(0, D)
-    _, state = mixer.step(x, mixer.init_state())
+    y, state = mixer.step(x, mixer.init_state())
     gc.collect()
     before = maps.read_bytes().count(b"\n")
     for _ in range(3000):

@@ -35,7 +35,8 @@ def compiled(function: Callable[P, R], *, before: Callable[..., None] | None = N
     @functools.wraps(function)
     def program(constants: "_Constants", arrays: list[Any]) -> tuple[list[Any], "_Constants"]:
         args, kwargs = _joined(arrays, constants)
-        return _split(function(*args, **kwargs))
+        given: Callable[..., R] = function
+        return _split(given(*args, **kwargs))
 
     jitted = jax.jit(program, static_argnums=0)
 

@@ -188,10 +188,10 @@ class LanguageModel(eqx.Module):
         mask: Bool[Array, ""] | bool | None = None,
     ) -> tuple[Float[Array, " vocabulary"], State]:
         """One token, and the logits of the next, in constant memory."""
-        token = token if isinstance(token, Tracer) else np.asarray(token)
-        start, mask = flag_of(start), flag_of(mask)
-        checked_tokens(token[None], self.vocabulary, None if mask is None else mask[None])
-        return one_step(self, token, state, start, mask)
+        given: Any = token if isinstance(token, Tracer) else np.asarray(token)
+        there = flag_of(mask)
+        checked_tokens(given[None], self.vocabulary, None if there is None else there[None])
+        return one_step(self, given, state, flag_of(start), there)
 
     def parameters(self) -> int:
         """How many numbers it learns; `bounds` are among them, the mixers' own lower bounds, constants, are not."""
