@@ -12,6 +12,7 @@ from dualform.reports.figures import svg
 from dualform.reports.paper_figures import DRAWINGS, figures_of
 from dualform.reports.reproduction_page import (
     duration,
+    numbers_table,
     read_record,
     reproduction_page,
     shown,
@@ -110,11 +111,27 @@ def test_page_says_everything():
         assert text in made, text
 
 
-@pytest.mark.parametrize("verdict", ["reproduced", "better", "differs"])
+@pytest.mark.parametrize("verdict", ["reproduced", "better", "differs", "ours alone"])
 def test_each_verdict_has_its_style(verdict: str):
     """The verdict's class is one that the style sheet knows."""
-    made = reproduction_page(record("none") | {"verdict": verdict})
-    assert f'class="verdict {verdict}"' in made and f".{verdict} {{" in made
+    made, style = reproduction_page(record("none") | {"verdict": verdict}), verdict.replace(" ", "-")
+    assert f'class="verdict {style}"' in made and f".{style} {{" in made
+
+
+def test_a_formula_is_not_the_papers():
+    """What a formula of ours gives has a column of its own, where there is one; the paper's stays empty."""
+    number = {"name": "rate", "paper": None, "expected": 0.5, "ours": 0.51, "rule": "within 0.1", "outcome": "met"}
+    table = numbers_table(record("none") | {"numbers": [number]})
+    assert table.head[1:4] == ["paper", "by formula", "ours"] and table.rows[0][1:4] == ["", "0.5", "0.51"]
+    assert "by formula" not in numbers_table(record("none")).head
+
+
+def test_what_is_ours_alone_says_nothing_of_the_others():
+    """A summary of it alone says so; beside another result, that one decides."""
+    alone = record("scaling") | {"verdict": "ours alone"}
+    assert 'class="verdict ours-alone"' in summary_page([alone])
+    both = summary_page([alone, record("fig4")])
+    assert 'class="verdict reproduced"' in both and "Of 2 results: 1 reproduced, 1 ours alone." in both
 
 
 def test_numbers_for_people():
