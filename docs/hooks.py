@@ -172,8 +172,8 @@ def refusal(name: str, record: Mapping[str, Any], changed: Sequence[str]) -> str
     return "\n\n".join(
         [
             f"## {escaped(record['title'])} {{ #{name} }}",
-            f"**Stale.** The stored result is not shown: since it was made, this has changed: {escaped(', '.join(changed))}. "
-            "Make it anew with",
+            "**Stale.** The stored result is not shown: this version's code is not the code that made it "
+            f"({escaped(', '.join(changed))}). Make it anew with",
             f"<code>{escaped(record['command'])} --store docs/reproductions</code>",
         ]
     )

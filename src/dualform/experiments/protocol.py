@@ -68,7 +68,7 @@ def changed_since(record: Mapping[str, Any]) -> list[str]:
     """
     made = record.get("protocol")
     if not isinstance(made, Mapping) or not {"functions", "modules"} <= set(made):
-        return ["what made it, which it does not say"]
+        return ["it does not say which did"]
     now, then = protocol(*made["functions"]), made["modules"]
     return sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
 
