@@ -1,4 +1,4 @@
-"""The laws of states and of training: each catches what breaks it, and lets the unbroken pass."""
+"""The laws of infinities, of states and of training: each catches what breaks it, and lets the unbroken pass."""
 
 from typing import Any
 
@@ -6,12 +6,55 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import pytest
 
-from dualform.mixers import LRU, RetNet
+from dualform.mixers import LRU, AbstractMixer, RetNet
 from dualform.models import Stack
-from tests.laws import laws, states, trained
+from tests.laws import infinities, laws, states, trained
 from tests.laws.broken import Around
+from tests.laws.programs import Cases, cases
+
+
+class ReadsWhatIsNotFinite(Around):
+    """Leaves NaN to the recurrence, where a decay of 0 does not forget it."""
+
+    def checked(self, x, state, start, mask):
+        x, state, _, mask = super().checked(x, state, None, mask)
+        return x, state, start if start is None or mask is None else start & mask, mask
+
+
+class CarriesWhatIsNotFinite(Around):
+    """Sets tokens aside, and goes on from any state."""
+
+    def checked(self, x, state, start, mask):
+        x, _, start, mask = super().checked(x, state, start, mask)
+        return x, state, start, mask
+
+
+class HidesWhatIsNotFinite(Around):
+    """Gives a number where none can be known: it takes the token for one of zeros."""
+
+    def __call__(self, x, state=None, *, start=None, mask=None) -> Any:
+        return super().__call__(jnp.nan_to_num(x, posinf=0.0, neginf=0.0), state, start=start, mask=mask)
+
+
+def documents(mixer: AbstractMixer) -> Cases:
+    """Every packing of six tokens, after another sequence."""
+    x = np.stack([laws.sequence(row % 8, laws.TIME) for row in range(64)])
+    start = (np.arange(64)[:, None] >> np.arange(laws.TIME)) % 2 == 1
+    mask = np.ones_like(start)
+    mask[5::7, 2] = False
+    left = jax.tree_util.tree_map(lambda leaf: np.stack([leaf] * 64), laws.some_state(mixer, 0))
+    return cases([mixer] * 64, x, left, start, mask)
+
+
+@pytest.mark.parametrize("breaks", [ReadsWhatIsNotFinite, CarriesWhatIsNotFinite, HidesWhatIsNotFinite])
+def test_crossing_a_start_is_caught(breaks):
+    """Law 5g passes on the mixer and fails on the same mixer broken."""
+    infinities.they_stay_in_their_document(documents(Around(laws.make("lru"))))
+    with pytest.raises(AssertionError):
+        infinities.they_stay_in_their_document(documents(breaks(laws.make("lru"))))
 
 
 class CountsInTheDefaultInteger(Around):
