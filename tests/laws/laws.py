@@ -217,10 +217,10 @@ def contributions_sum_to_the_output(
     """Law 4: contributions and bias sum to the output; what cannot contribute is exactly 0; shares sum to 1 - the bias's."""
     asked = _asked(mixer, x, state, start, mask)
     y, _ = ask(programs.call, asked)
-    y_form, contributions, bias, weights, residual, shares = ask(question, asked)
+    y_form, contributions, bias, weights, residuals, shares = ask(question, asked)
     check_each_close(y_form, y, ROUNDING, "the dual form's own output")
     check_each_close(contributions.sum(2) + bias, y, EXACT, "the sum of contributions and bias")
-    assert residual.max() <= EXACT, f"residual {residual.max():.1e}"
+    assert residuals.max() <= EXACT, f"residual {residuals[:, 0].max():.1e}, of the map {residuals[:, 1].max():.1e}"
     seen = np.stack([_may_take(*flags) for flags in zip(asked.start, asked.mask, strict=True)])
     assert not contributions[~seen].any(), "a token takes from one that it cannot see"
     assert not np.moveaxis(weights, 1, -1)[~seen].any(), "a weight lies where nothing can be seen"

@@ -124,7 +124,8 @@ def plain_steps(mixer, x, state, start, mask):
 def dual_form_in_blocks(mixer, x, state, start, mask, block=32):
     """The dual form, in blocks of source tokens, the last of them shorter; and the rows of its `aggregate()`."""
     form = dualform.dual_form(mixer, x, state, start=start, mask=mask, block=block)
-    return form.y, form.contributions, form.bias, form.weights, form.residual, form.aggregate()[0]
+    residuals = jnp.stack([form.residual, form.map_residual])
+    return form.y, form.contributions, form.bias, form.weights, residuals, form.aggregate()[0]
 
 
 def dual_form(mixer, x, state, start, mask):

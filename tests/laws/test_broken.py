@@ -77,7 +77,7 @@ CAUGHT = {
     "dropped bias": (sums, broken.DropsBias),
     "state dropped from the bias": (sums_with_state, broken.ForgetsTheStateInMix),
     "not affine": (sums, broken.NotAffine),
-    "acausal weights": (sums, broken.AcausalWeights),
+    "acausal weights": (sums, lambda _: broken.AcausalWeights(laws.make("linear_attention"))),
     "ignored mask": (gaps, broken.IgnoresMask),
     "ignored mask, at the end": (right, broken.IgnoresMask),
     "moved state": (absent, broken.MovesTheState),
