@@ -3,8 +3,7 @@
 Nothing is compiled as a whole here: operations run one by one, so that the modules share them.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from dualform.models.mlp import ACTIVATIONS
 from dualform.models.pretrained.chain import AbstractChain, ReLU
 from dualform.models.stages import Affine, Alone
 from dualform.norms import rms_norm
+from tests.dual.broken import broken, ignoring, larger, part
 from tests.laws import laws
 from tests.models.families import TIME, D, block, language_model, sequence_model, shaken, tokens
 
@@ -33,47 +33,6 @@ def one_by_one() -> Iterator[None]:
     """Every operation by itself."""
     with jax.disable_jit():
         yield
-
-
-def broken(module: Any, **methods: Callable) -> Any:
-    """The module with other methods, everything else as it is."""
-    kind = type(module)
-    made = object.__new__(type(kind)(f"Broken{kind.__name__}", (kind,), methods))
-    for field in dataclasses.fields(module):
-        object.__setattr__(made, field.name, getattr(module, field.name))
-    return made
-
-
-def part(module: Any, **parts: Any) -> Any:
-    """The module with other parts."""
-    made = object.__new__(type(module))
-    for field in dataclasses.fields(module):
-        object.__setattr__(made, field.name, parts.get(field.name, getattr(module, field.name)))
-    return made
-
-
-def larger(module: Any, factor: float = 3.0) -> Any:
-    """One whose call gives `factor` times as much."""
-    kind = type(module)
-    if not hasattr(module, "init_state"):
-        return broken(module, __call__=lambda self, x: factor * kind.__call__(self, x))
-
-    def call(self, x, state=None, *, start=None, mask=None):
-        y, state = kind.__call__(self, x, state, start=start, mask=mask)
-        return jnp.asarray(factor, y.dtype) * y, state
-
-    return broken(module, __call__=call)
-
-
-def ignoring(module: Any, *names: str) -> Any:
-    """One whose call takes no notice of its state, or of a flag."""
-    kind = type(module)
-
-    def call(self, x, state=None, *, start=None, mask=None):
-        given = {"state": state, "start": start, "mask": mask} | dict.fromkeys(names)
-        return kind.__call__(self, x, given["state"], start=given["start"], mask=given["mask"])
-
-    return broken(module, __call__=call)
 
 
 class Chain(AbstractChain):
@@ -216,8 +175,15 @@ def test_a_wrong_call_is_caught(case):
         assert not residual <= CAUGHT, f"{entry} certifies it: {residual:.0e}"
 
 
-@pytest.mark.parametrize("dtype", RIGHT, ids=lambda dtype: dtype.__name__)
-@pytest.mark.parametrize("name", WHOLE)
+NARROW = ("block", "language model", "sequence model, pool last")
+PASS = [
+    pytest.param(name, dtype, id=f"{name}-{dtype.__name__}", marks=[] if usual or name in NARROW else pytest.mark.slow)
+    for name in WHOLE
+    for dtype, usual in ((jnp.float64, True), (jnp.float32, False), (jnp.bfloat16, False))
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), PASS)
 def test_a_right_call_passes(name, dtype):
     """The module as it is has a certificate near rounding in the dtype in which it runs, with a state and both flags."""
     module = laws.cast(WHOLE[name], dtype)

@@ -21,6 +21,7 @@ from dualform.models.tokens import CharacterTokens, notes
 from dualform.reports.attend import Bound, Question, attend, strongest, write_view
 from dualform.reports.attention_page import summary
 from dualform.reports.kept_figure import kept_figure, over_time, write_kept_figure
+from tests.dual.broken import broken
 from tests.reports import views
 
 TEXT = "abcaab"
@@ -49,11 +50,24 @@ def test_the_logits_are_sums_over_tokens(loaded):
     assert [layer.name for layer in view.layers] == ["whole model", "block 1", "block 2"] and view.tokens == tuple(TEXT)
     assert view.layers[0].residual < 1e-10 and view.residual < 1e-10
     assert view.layers[1].residual < 1e-10 and view.layers[1].map_names == ("share of the output", "head 1", "head 2")
+    assert view.layers[1].over == ("tokens",) * 3 and max(view.layers[1].map_residuals) < 1e-10 and view.bound == 1e-5
     a, b = (attend(loaded, TEXT, Question(output=letter)).layers[0].maps[0] for letter in "ab")
     difference = attend(loaded, TEXT, Question(output="a", against="b")).layers[0].maps[0]
     np.testing.assert_allclose(difference, a - b, atol=1e-6)
     top = np.argmax(logits(loaded), axis=1)
     np.testing.assert_array_equal(view.layers[0].maps[0][top == 0], a[top == 0])
+
+
+def test_a_wrong_call_is_on_the_page(loaded):
+    """A model whose logits are halved in its call alone does not add up, as a whole and in the logits that are asked for."""
+    kind = type(loaded.model)
+
+    def halved(self, *args, **flags):
+        logits, state = kind.__call__(self, *args, **flags)
+        return logits / 2, state
+
+    view = attend(loaded._replace(model=broken(loaded.model, __call__=halved)), TEXT)
+    assert view.residual > 0.1 and view.layers[0].residual > 0.1 and view.layers[1].residual < 1e-10
 
 
 def test_the_shares_of_the_output(loaded):

@@ -127,6 +127,9 @@ def test_heads_layers_and_tokens_by_keys(show):
     assert same(numbers(page, "gives", "0/1/2"), maps[1][:, 2])
     page.keyboard.press("ArrowDown")
     until(page, "document.querySelector('#layer-kind').textContent === 'frozen nonlinearity'")
+    assert page.text_content("#map-over").endswith("over convolved tokens") and "e" in page.text_content(
+        "#map-residual"
+    )
     assert page.locator(".tile[aria-pressed=true]").count() == 1
     page.keyboard.press("?")
     assert page.locator("#help").is_visible() and "token before, after" in page.inner_text("#help")

@@ -145,6 +145,23 @@ def test_a_residual_that_does_not_exist_is_null():
     assert content["residual"] is None and content["layers"][0]["residual"] is None
 
 
+def test_each_map_says_what_it_is_over():
+    """Beside each map stand what it is over and its own residual; a view that says neither shows neither."""
+    first, second = embedded(attention_page(view()))[0]["layers"]
+    assert first["over"] == ["tokens", "tokens"] and first["proofs"] == [2e-16, 4e-16]
+    assert second["over"] == ["convolved tokens"]
+    made = view()
+    made = replace(made, layers=(replace(made.layers[0], over=(), map_residuals=()),))
+    (plain,) = embedded(attention_page(made))[0]["layers"]
+    assert plain["over"] == plain["proofs"] == []
+
+
+def test_the_bound_of_rounding_is_the_views():
+    """What counts as rounding depends on the dtype in which the model ran, and is on the page."""
+    assert embedded(attention_page(view()))[0]["bound"] == 1e-5
+    assert embedded(attention_page(view(bound=2.0**-5)))[0]["bound"] == 2.0**-5
+
+
 def test_a_page_that_would_be_too_large(tmp_path):
     """Too large a page is not written; the message says what to do instead."""
     with pytest.raises(
@@ -168,6 +185,14 @@ def test_bad_views_are_refused(unchecked):
         (replace(good, residual=-1.0), "residual of the view is -1.0"),
         (replace(good, tokens=tuple("abc")), r"'block 1' has maps of shape \(2, 8, 8\); for 3 tokens"),
         (replace(good, layers=(replace(layer, map_names=("a",)),)), "has 2 maps but 1 names"),
+        (
+            replace(good, layers=(replace(layer, over=("tokens",)),)),
+            "2 maps and, of what they are over, 1. Give one for each",
+        ),
+        (
+            replace(good, layers=(replace(layer, map_residuals=(1e-16, -1.0)),)),
+            "the residual of 'head 2' of layer 'block 1' is",
+        ),
         (replace(good, layers=(replace(layer, maps=bad),)), "has inf in 'head 2' at token 3, source 2"),
     ]:
         with pytest.raises(InputError, match=message):

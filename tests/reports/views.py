@@ -35,6 +35,8 @@ def view(tokens=tuple("abcdefgh"), heads=(2, 1), causal: bool = True, **changed)
             3e-16 * (i + 1),
             maps(h, len(tokens), i, causal),
             tuple(f"head {k + 1}" for k in range(h)),
+            ("convolved tokens" if i else "tokens",) * h,
+            tuple(2e-16 * (k + 1) for k in range(h)),
         )
         for i, h in enumerate(heads)
     )

@@ -75,8 +75,11 @@ def freeze(module: Any, x: Any, state: State | None = None, *, start=None, mask=
     **Raises:** `InputError` for a module of another kind, and as the module's call does.
     """
     check_module(module)
-    own = own_call(module, x, state, start=start, mask=mask)
-    x = embedded(module, x, mask)
+    given, x = (
+        x,
+        x if isinstance(module, AbstractMixer) else embedded(module, x, mask),
+    )  # a mixer checks what it is given
+    own = own_call(module, given, state, start=start, mask=mask)
     affine, kind = _affine(module, x, state, start, mask)
     y = own.y if own.rows is None else jnp.where(own.rows[:, None], own.y, affine(x).astype(own.y.dtype))
     return Frozen(y, own.state, affine, kind, own.rows)

@@ -68,6 +68,8 @@ def embedded(module: Any, x: Any, mask=None) -> Array:
         jnp.issubdtype(x.dtype, jnp.floating),
         f"{name} takes real floating-point activations; got {x.dtype}. Embed token ids first, or cast.",
     )
+    width = getattr(module, "d_in", getattr(module, "d", x.shape[1]))
+    require(x.shape[1] == width, f"{name} takes tokens of width {width}; got {x.shape[1]}.")
     return x
 
 

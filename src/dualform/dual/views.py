@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def to_circuitsvis(form: "LayerForm", tokens: Sequence[str]) -> dict[str, Any]:
     """The arguments of CircuitsVis's `attention.attention_patterns`: tokens, and attention (head, destination, source).
 
-    **Raises:** `InputError` unless there is one string for each token.
+    **Raises:** `InputError` unless there is one string for each token, and for what is no layer's form.
     """
+    _check_form(form, "weights", "a layer's form, as of layer_form")
     return {"tokens": checked_tokens(tokens, form.time), "attention": np.asarray(form.weights, np.float32)}
 
 
@@ -26,8 +27,9 @@ def to_bertviz(form: "ModelForm", tokens: Sequence[str], *, magnitudes: bool = T
     BertViz draws weights from 0 to 1: magnitudes are given, each row brought to a sum of 1, unless told otherwise. It takes
     torch tensors: `torch.from_numpy` makes them of these arrays.
 
-    **Raises:** `InputError` unless there is one string for each token.
+    **Raises:** `InputError` unless there is one string for each token, and for what is no model's form.
     """
+    _check_form(form, "layers", "a model's form, as of model_form")
 
     def of_layer(weights: np.ndarray) -> np.ndarray:
         if magnitudes:
@@ -70,6 +72,13 @@ def plot(layers: Sequence["LayerForm"], tokens: Sequence[str] | None = None, *, 
                 axis.set_xticks(range(len(shown)), shown, rotation=90, fontsize=6)
                 axis.set_yticks(range(len(shown)), shown, fontsize=6)
     return figure
+
+
+def _check_form(form: Any, field: str, what: str) -> None:
+    require(
+        not isinstance(form, type) and hasattr(form, field) and hasattr(form, "time"),
+        f"{what}, is needed; got {form.__name__ if isinstance(form, type) else f'a {type(form).__name__}'}.",
+    )
 
 
 def checked_tokens(tokens: Sequence[str], time: int) -> list[str]:

@@ -149,6 +149,11 @@ def check_call(time: int, start, mask, model: Any, state: Any, what: str) -> Non
     """Raise `InputError` unless flags and state belong to a call of `model`, called `what`, on `time` tokens."""
     check_time(time)
     check_flags(time, start, mask)
+    check_state(model, state, what)
+
+
+def check_state(model: Any, state: Any, what: str) -> None:
+    """Raise `InputError` unless the state has the structure and the shapes of the model's own."""
     initial = jax.eval_shape(model.init_state)
     shapes = lambda tree: [jnp.shape(leaf) for leaf in jax.tree_util.tree_leaves(tree)]
     require(

@@ -17,7 +17,7 @@ from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.mixers.affine import affine, check_affine, optional_array
 from dualform.mixers.freezing import tanh_slope
-from dualform.models.block import present
+from dualform.models.block import check_state, present
 from dualform.recurrences.diagonal import diagonal
 
 LINEAR, NONLINEAR = "linear given its gates", "frozen nonlinearity"
@@ -143,7 +143,11 @@ def stage_states(model: Any, state: State | None = None) -> tuple[State | None, 
     """The state of each of a model's stages, of the model's own; None for a stage that remembers nothing.
 
     **Arguments:** state: as `model.init_state()` gives it, which is taken if none is given.
+
+    **Raises:** `InputError` for a state of another structure.
     """
+    if state is not None:
+        check_state(model, state, "model")
     given: Any = model.init_state() if state is None else state
     stages = [stage for _, stage in model.stages()]
     if any(isinstance(stage, Pool) for stage in stages):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -29,6 +30,10 @@ MOST_TOKENS = 16_384
 
 MOST_HEADS = 32
 """Maps of heads that are shown of a layer beside its shares."""
+
+
+ROUNDING = {True: 1e-5, False: 2.0**-5}
+"""Residuals up to which a sum is exact to rounding: of a model that runs in float32 or wider, and in bfloat16 or float16."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ def attend(
             **{key: str(value) for key, value in loaded.record.items() if key in ("licence", "package")},
         },
         kept=_kept(loaded.model, x, names),
+        bound=ROUNDING[jnp.finfo(form.x.dtype).bits >= 32],
     )
 
 

@@ -116,6 +116,7 @@ def summary(view: AttentionView, causal: bool) -> dict[str, Any]:
         "title": view.title,
         "tokens": list(view.tokens),
         "residual": _number(view.residual),
+        "bound": view.bound,
         "method": view.method,
         "target": view.target,
         "details": [[str(key), str(value)] for key, value in view.details.items()],

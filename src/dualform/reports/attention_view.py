@@ -73,6 +73,7 @@ class AttentionView:
     - method: how the maps were made, as "contributions".  target: of what, as "token".
     - details: what else a reader should know, shown as it is.
     - kept: what a bounded model keeps; None for any other.
+    - bound: the residual up to which a sum is called exact to rounding, in the dtype in which the model ran.
     """
 
     title: str
@@ -83,6 +84,7 @@ class AttentionView:
     target: str
     details: Mapping[str, str] = field(default_factory=dict)
     kept: KeptView | None = None
+    bound: float = 1e-5
 
     @property
     def causal(self) -> bool:

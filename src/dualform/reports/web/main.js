@@ -3,8 +3,8 @@
 const MODES = ["mean", "max", "head"];
 
 function showCertificate() {
-  const { residual } = view, badge = $("verdict");
-  const [words, mark] = residual === null ? ["no certificate", "warn"] : residual <= 1e-5 ? ["\u2713 exact to rounding", "good"] : ["\u2717 does not add up", "bad"];
+  const { residual, bound = 1e-5 } = view, badge = $("verdict");
+  const [words, mark] = residual === null ? ["no certificate", "warn"] : residual <= bound ? ["\u2713 exact to rounding", "good"] : ["\u2717 does not add up", "bad"];
   badge.textContent = words;
   badge.classList.add(mark);
   $("residual").textContent = residualText(residual);

@@ -1,0 +1,114 @@
+"""What is handed the wrong kind of thing says what it needs: never an AttributeError."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+from dualform import dual_form, lenses
+from dualform.dual import (
+    attention_as_rnn,
+    attribute,
+    freeze,
+    layer_form,
+    model_form,
+    perturbation_curves,
+    state_shares,
+    to_bertviz,
+    to_circuitsvis,
+)
+from dualform.errors import InputError
+from dualform.mixers import GLA
+from dualform.models import TPGN, LanguageModel
+from tests.laws import laws
+from tests.models.families import block, language_model, sequence_model, tokens
+
+X = laws.sequence(0, 3)
+
+
+class Foreign:
+    """A module of another library."""
+
+    def __call__(self, x):
+        return x
+
+
+OBJECTS: dict[str, tuple[Any, str]] = {
+    "a class": (GLA, r"GLA is a class; give one of its instances, such as GLA\.make"),
+    "a model's class": (LanguageModel, "LanguageModel is a class; give one of its instances"),
+    "a function": (laws.make, "the function make cannot be frozen: it is no mixer, block, norm or MLP"),
+    "a foreign module": (Foreign(), "a Foreign cannot be frozen: it is no mixer, block, norm or MLP"),
+    "a module without a map": (eqx.nn.Linear(4, 4, key=jr.key(0)), "a Linear cannot be frozen"),
+    "a forecaster": (TPGN.make(48, 24, key=jr.key(0)), "a TPGN cannot be frozen"),
+    "an array": (jnp.ones(3), "an array cannot be frozen"),
+    "nothing": (None, "a NoneType cannot be frozen"),
+}
+MODULES: dict[str, Any] = {
+    "dual_form": dual_form,
+    "layer_form": layer_form,
+    "freeze": freeze,
+    "model_form": model_form,
+    "attribute": lambda it, x: attribute(it, x, (0, 0)),
+    "perturbation_curves": lambda it, x: perturbation_curves(it, x, (0, 0), jnp.ones(3)),
+    "trace": lenses.trace,
+    "knock_out": lambda it, x: lenses.knock_out(it, x, "block 1", 0, 0),
+}
+
+
+@pytest.mark.parametrize("entry", MODULES)
+@pytest.mark.parametrize("what", OBJECTS)
+def test_what_is_no_module(unchecked, what, entry):
+    """Every entry that takes a module or a model names what it was given."""
+    it, message = OBJECTS[what]
+    with pytest.raises(InputError, match=message):
+        MODULES[entry](it, X)
+
+
+BATCH, TOKENS = jnp.ones((2, 3, 4)), jnp.zeros((2, 3), jnp.int32)
+INPUTS: dict[str, tuple[Any, Any, str]] = {
+    "a mixer, a batch": (laws.make("gla"), BATCH, "For a batch use jax.vmap"),
+    "a block, a batch": (block("gla"), BATCH, "For a batch use jax.vmap"),
+    "a norm, a batch": (block("gla").norm, BATCH, "For a batch use jax.vmap"),
+    "a norm, another width": (block("gla").norm, X[:, :2], "RMSNorm takes tokens of width 4; got 2"),
+    "a block, another width": (block("gla"), X[:, :2], "Block takes tokens of width 4; got 2"),
+    "a block, a list": (block("gla"), [[1.0]], "Block takes an array; got list. Wrap it in jnp.asarray"),
+    "a block, tokens": (block("gla"), tokens(0), "a Block takes real tokens"),
+    "a block, another state": ((block("gla"), jnp.ones(7)), X, "the state does not belong to this GLA"),
+    "a model, a batch": (language_model("gla"), TOKENS, "For a batch use jax.vmap"),
+    "a model, another vocabulary": (
+        language_model("gla"),
+        jnp.array([1, 7]),
+        "token 1 is 7; this vocabulary goes from 0",
+    ),
+    "a model, another state": ((language_model("gla"), ()), tokens(0), "the state does not belong to this"),
+    "a pooling model, another state": ((sequence_model("gla", pool="last"), ()), X[:, :3], "the state does not belong"),
+}
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_what_is_no_input(unchecked, case):
+    """Whatever takes a module says what is wrong with the input or the state: a batch, a list, a width, a token."""
+    module, x, message = INPUTS[case]
+    module, state = module if isinstance(module, tuple) else (module, None)
+    entries = [dual_form, layer_form, freeze, *([model_form, lenses.trace] if hasattr(module, "stages") else [])]
+    with jax.disable_jit():
+        for entry in entries:
+            with pytest.raises(InputError, match=message):
+                entry(module, x, state=state)
+
+
+def test_what_is_no_form(unchecked):
+    """Entries that take a form name what they were given."""
+    with pytest.raises(InputError, match="the form of a layer is needed, as of layer_form; got a GLA"):
+        state_shares(laws.make("gla"))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="the form of a model is needed, as of model_form; got a GLA"):
+        lenses.edge_effects(laws.make("gla"), "block 1", 0, 0)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="a layer's form, as of layer_form, is needed; got a GLA"):
+        to_circuitsvis(laws.make("gla"), ["a"])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="a model's form, as of model_form, is needed; got GLA"):
+        to_bertviz(GLA, ["a"])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="a GLA has no queries of its own; give softmax attention"):
+        attention_as_rnn(laws.make("gla"), X)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,50 @@
+"""States that a form or a trace gives fit back into the call."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import pytest
+
+from dualform.dual import freeze, model_form
+from dualform.dual.frozen import freeze_stages
+from dualform.lenses import trace
+from dualform.models.stages import joined_states
+from tests.dual.test_broken_models import WHOLE, given
+from tests.laws import laws
+
+REMEMBER = [name for name, module in WHOLE.items() if hasattr(module, "init_state")]
+
+
+def form(state: Any) -> Any:
+    """How a state is put together, and the shape and dtype of each of its arrays."""
+    return jtu.tree_structure(state), [(leaf.shape, leaf.dtype) for leaf in jtu.tree_leaves(state)]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("name", REMEMBER)
+def test_states_fit_back(name, dtype):
+    """Each is of the form of `init_state()`, also where 64 bits are enabled and the model has fewer; each is the call's own.
+
+    With it the call goes on, and so does what gave it.
+    """
+    with jax.disable_jit():
+        module = laws.cast(WHOLE[name], dtype)
+        x, state, start, mask = given(module, dtype)
+        flags = {"start": start, "mask": mask}
+        _, own = module(x, state, **flags)
+        found = {"freeze": freeze(module, x, state, **flags).state}
+        if hasattr(module, "stages"):
+            stages = freeze_stages(module, x, state, **flags)
+            for (_, frozen), (_, stage) in zip(stages, module.stages(), strict=True):
+                assert form(frozen.state) == form(stage.init_state() if hasattr(stage, "init_state") else ())
+            found["freeze_stages"] = joined_states(module, [frozen.state for _, frozen in stages])
+            found["trace"] = trace(module, x, record=(), state=state, **flags).state
+            found["model_form"] = model_form(module, x, state, **flags).after
+        for entry, after in found.items():
+            assert form(after) == form(module.init_state()) == form(own), entry
+            laws.check_close(after, own, 2.0**-7 if dtype == jnp.bfloat16 else 1e-5, entry)
+        module(x, found["freeze"], **flags)
+        if hasattr(module, "stages"):
+            trace(module, x, record=(), state=found["trace"], **flags)
