@@ -155,9 +155,11 @@ def residuals(module: Any, right: Any, dtype=jnp.float64, one_document: bool = F
     """The certificate of a module by every entry that gives one."""
     x, state, start, mask = given(right, dtype, one_document)
     flags = {"start": start, "mask": mask}
+    form = dual_form(module, x, state, **flags)
     found = {
         "layer_form": layer_form(module, x, state, **flags).residual,
-        "dual_form": float(dual_form(module, x, state, **flags).residual),
+        "dual_form": float(form.residual),
+        "the map": float(form.map_residual),
     }
     if hasattr(module, "stages"):
         found["model_form"] = model_form(module, x, state, **flags).residual

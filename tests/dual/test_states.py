@@ -33,14 +33,16 @@ def test_states_fit_back(name, dtype):
         module = laws.cast(WHOLE[name], dtype)
         x, state, start, mask = given(module, dtype)
         flags = {"start": start, "mask": mask}
-        _, own = module(x, state, **flags)
+        y, own = module(x, state, **flags)
         found = {"freeze": freeze(module, x, state, **flags).state}
         if hasattr(module, "stages"):
             stages = freeze_stages(module, x, state, **flags)
             for (_, frozen), (_, stage) in zip(stages, module.stages(), strict=True):
                 assert form(frozen.state) == form(stage.init_state() if hasattr(stage, "init_state") else ())
             found["freeze_stages"] = joined_states(module, [frozen.state for _, frozen in stages])
-            found["trace"] = trace(module, x, record=(), state=state, **flags).state
+            traced = trace(module, x, record=(), state=state, **flags)
+            assert traced.y.dtype == y.dtype and (y.ndim == 1 or traced.y.shape == y.shape)
+            found["trace"] = traced.state
             found["model_form"] = model_form(module, x, state, **flags).after
         for entry, after in found.items():
             assert form(after) == form(module.init_state()) == form(own), entry

@@ -134,11 +134,8 @@ def _of_frozen(module: Any, x, state, start, mask, block: int) -> DualForm:
         contributions = jnp.where(seen, contributions, jnp.zeros_like(contributions))
     total, y = contributions.sum(1) + bias, y.astype(bias.dtype)
     weights = aggregate(contributions, y)
-    residuals = (
-        relative_error(present(total, rows), present(y, rows)),
-        shares_residual(weights, present(bias, rows), present(y, rows)),
-    )
-    return DualForm(contributions, bias, weights, *residuals, y, kind)
+    residual = relative_error(present(total, rows), present(y, rows))
+    return DualForm(contributions, bias, weights, residual, shares_residual(weights, bias, y), y, kind)
 
 
 def map_residual(mixer: AbstractMixer, weights, context, value, bias, y, start, mask) -> Float[Array, ""]:

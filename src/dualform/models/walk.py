@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import State
 from dualform.models.block import Block, present
+from dualform.models.language_model import LanguageModel
 from dualform.models.stages import stage_states
 
 At = Callable[[str, Any], Any]
@@ -35,14 +36,16 @@ def walk(
 
     **Returns:** the last stage's output, and every stage's state.
     """
-    states = []
-    for (name, stage), before in zip(model.stages(), stage_states(model, state), strict=True):
-        dtype, x = x.dtype, at(f"{name}.in", present(x, mask))
+    states, dtype, stages = [], x.dtype, model.stages()
+    for number, ((name, stage), before) in enumerate(zip(stages, stage_states(model, state), strict=True)):
+        x = at(f"{name}.in", present(x, mask))
         if isinstance(stage, Block):
             x, after = _block(name, stage, x, before, start, mask, at, (cuts or {}).get(name, ()))
         else:
             x, after = _in_parts(name, stage, x, before, start, mask, at, (cuts or {}).get(name, ()))
-        x = at(f"{name}.out", present(x, mask).astype(dtype))
+        # Each stage reads what the one before it gives in the dtype of x; only a language model's logits stay wider.
+        logits = number == len(stages) - 1 and isinstance(model, LanguageModel)
+        x = at(f"{name}.out", present(x if logits else x.astype(dtype), mask))
         states.append(after)
     return x, tuple(states)
 
