@@ -13,7 +13,7 @@ from dualform.dual import freeze, layer_form
 from dualform.errors import InputError
 from dualform.mixers import registry
 from dualform.models import MLP, Bidirectional, Block, GatedMLP, LayerNorm, RMSNorm
-from dualform.models.mlp import ACTIVATIONS
+from dualform.models.mlp import ACTIVATIONS, JoinedMLP
 from tests.laws import laws
 from tests.models.families import block, shaken
 
@@ -70,6 +70,7 @@ PARTS: dict[str, Any] = {
     "rms, plus one": shaken(RMSNorm.make(D, plus_one=True)),
     "layer": shaken(LayerNorm.make(D)),
     "gated": shaken(GatedMLP.make(D, key=jr.key(0), hidden=3, bias=True)),
+    "joined": shaken(JoinedMLP.of(GatedMLP.make(D, key=jr.key(0), hidden=3, bias=True))),
     **{name: shaken(MLP.make(D, key=jr.key(0), hidden=3, activation=name)) for name in ACTIVATIONS},
 }
 
@@ -109,14 +110,27 @@ def test_kinds():
 
 
 def test_a_module_of_ones_own():
-    """Any module with a method `frozen` takes part."""
+    """Any module with a method `frozen` and a call takes part; the output is the call's, whatever `frozen` says it is."""
 
-    class Doubled(eqx.Module):
+    class Uncalled(eqx.Module):
         def frozen(self, x, state, start, mask):
             return 2 * x, (), lambda other: 2 * other, "linear given its gates"
 
+    class Doubled(Uncalled):
+        def __call__(self, x):
+            return 2 * x
+
+    class Tripled(Uncalled):
+        def __call__(self, x):
+            return 3 * x
+
     form = layer_form(Doubled(), laws.sequence(0, 3))
     assert form.residual == 0 and form.kind == "linear given its gates" and form.name == "Doubled"
+    assert layer_form(Tripled(), laws.sequence(0, 3)).residual == pytest.approx(1 / 3)
+    with pytest.raises(
+        InputError, match="a Uncalled cannot be called, and a certificate compares with the module's own call"
+    ):
+        layer_form(Uncalled(), laws.sequence(0, 3))
 
 
 def test_what_cannot_be_frozen(unchecked):
