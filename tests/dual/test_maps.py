@@ -9,7 +9,7 @@ import pytest
 
 from dualform import dual_form
 from dualform.dual import layer_form, model_form, state_shares
-from dualform.dual.form import aggregate
+from dualform.dual.form import aggregate, map_residual
 from dualform.errors import InputError
 from dualform.mixers import GRU, LinearAttention, SoftmaxAttention, registry
 from dualform.models import Stack
@@ -48,15 +48,17 @@ WRONG: dict[str, Any] = {
 def test_a_wrong_map_is_caught_where_it_is_made(name):
     """The sum does not see a wrong closed form; the map's own residual does, in `dual_form` and in `layer_form`."""
     mixer = laws.make(name)
-    kind = type(mixer)
+    call = mixer.checked(X, None, None, None)
     with jax.disable_jit():
-        form = dual_form(mixer, X)
+        form, weights, context, value = dual_form(mixer, X), mixer.weights(*call), mixer.context(*call), mixer.value(X)
         assert form.over == OVER.get(name, "tokens") and float(form.map_residual) <= laws.EXACT
         for what, change in WRONG.items():
-            made = broken(mixer, weights=lambda self, *call, change=change: change(kind.weights(self, *call)))
-            assert float(dual_form(made, X).map_residual) > 1e-3, what
+            residual = map_residual(mixer, change(weights), context, value, form.bias, form.y, None, None)
+            assert float(residual) > 1e-3, what
+        made = broken(mixer, weights=lambda self, *call: 1.01 * weights)
         wrong = layer_form(made, X)
-    assert wrong.map_residual > 1e-3 and wrong.residual <= laws.EXACT and wrong.over == form.over
+        assert wrong.map_residual > 1e-3 and wrong.residual <= laws.EXACT and wrong.over == form.over
+        assert float(dual_form(made, X).map_residual) > 1e-3
 
 
 def test_a_map_that_says_nothing_of_the_output_is_refused():

@@ -22,8 +22,15 @@ def form(state: Any) -> Any:
     return jtu.tree_structure(state), [(leaf.shape, leaf.dtype) for leaf in jtu.tree_leaves(state)]
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=lambda dtype: dtype.__name__)
-@pytest.mark.parametrize("name", REMEMBER)
+USUAL = ("block", "language model", "sequence model, pool mean", "chain")
+CASES = [
+    pytest.param(name, dtype, id=f"{name}-{dtype.__name__}", marks=[] if usual and name in USUAL else pytest.mark.slow)
+    for name in REMEMBER
+    for dtype, usual in ((jnp.float32, True), (jnp.bfloat16, False))
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_states_fit_back(name, dtype):
     """Each is of the form of `init_state()`, also where 64 bits are enabled and the model has fewer; each is the call's own.
 
