@@ -168,7 +168,22 @@ def residuals(module: Any, right: Any, dtype=jnp.float64, one_document: bool = F
     return found
 
 
-@pytest.mark.parametrize("case", BROKEN)
+SIBLINGS = (
+    "layer norm",
+    "gated MLP",
+    "mixer alone",
+    "stack",
+    "sequence model, pool none",
+    "block, s",
+    "block, m",
+    "pooled, s",
+)
+"""Cases that have a sibling of the same kind: for the thorough tier."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case.startswith(SIBLINGS) else []) for case in BROKEN]
+)
 def test_a_wrong_call_is_caught(case):
     """Every certificate of the broken module shows it, whichever entry it comes from."""
     right, wrong = BROKEN[case]

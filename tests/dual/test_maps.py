@@ -43,7 +43,14 @@ WRONG: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    "name", ["linear_attention", "delta_rule", "hgrn", "multi_query_attention", "griffin_recurrent"]
+    "name",
+    [
+        *("linear_attention", "delta_rule", "hgrn"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("multi_query_attention", "griffin_recurrent", "rwkv4")
+        ),
+    ],
 )
 def test_a_wrong_map_is_caught_where_it_is_made(name):
     """The sum does not see a wrong closed form; the map's own residual does, in `dual_form` and in `layer_form`."""
