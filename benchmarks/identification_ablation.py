@@ -194,10 +194,11 @@ def main() -> None:
     parser.add_argument("--write", default=None)
     options = parser.parse_args()
     backend = "here" if options.workers == 1 else "processes"
-    asked = jobs(options.presets, options.variants, range(options.first, options.first + options.seeds))
+    asked = every = jobs(options.presets, options.variants, range(options.first, options.first + options.seeds))
     if options.done:
-        asked = [one for one in asked if (options.runs / one.name / "result.json").exists()]
+        asked = [one for one in every if (options.runs / one.name / "result.json").exists()]
     rows = sweep(asked, options.runs, workers=options.workers, backend=backend)
+    missing = len(every) - len(asked)
     paragraphs = [
         f"Every number is measured on held-out tokens, by `discover` over a horizon of {Identification().horizon} tokens. The "
         "real head of the preset default is linearised, without rotary angles, on four whitened directions of the model's "
@@ -208,6 +209,10 @@ def main() -> None:
         "compilation included. Polishing starts from the network that training left, adds no unit and forces no decay: "
         f"{Identification().second_order.iterations} iterations of Levenberg-Marquardt at the most.",
     ]
+    if missing:
+        paragraphs.insert(
+            0, f"**Not complete**: {len(asked)} of {len(every)} students are trained; rates say of how many."
+        )
     for name in options.presets:
         config = preset(name)
         paragraphs.append(
