@@ -6,11 +6,17 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
 
+LARGE = 1e15
+"""Entries above it are divided by the largest of them before they are squared, which float32 does not hold from 1e19 on."""
+
 
 def rms_factor(x: Float[Array, "*shape d"], epsilon: float = 1e-6) -> Float[Array, "*shape 1"]:
     """1 / sqrt(mean(x^2) + epsilon): times x, it is x of root mean square 1; what a dual form freezes of a norm."""
     x = x.astype(accumulator(x.dtype))
-    return jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
+    scale = jnp.where(largest > LARGE, 1 / jnp.maximum(largest, LARGE), jnp.ones_like(largest))
+    x = x * scale
+    return scale * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon * scale * scale)
 
 
 def rms_norm(
