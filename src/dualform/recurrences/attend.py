@@ -8,6 +8,7 @@ from dualform.arrays import accumulator
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
+from dualform.recurrences.contained import all_finite, rows
 
 
 @compiled
@@ -50,14 +51,19 @@ def attend(
     # Sources a block may read: those of its own queries, and `span` before them.
     width = min(block + span, source + padding)
     pad = lambda a, before, after: jnp.pad(a, ((before, after), *[(0, 0)] * (a.ndim - 1)))
+    # Weights of 0 do not keep NaN and infinity out: they are left out of the sums, and who sees one of them is NaN.
+    sound, asking = all_finite((keys, values), 1), all_finite((queries,), 1)
+    queries = jnp.where(rows(asking, queries), queries, jnp.zeros_like(queries))
+    keys, values = (jnp.where(rows(sound, a), a, jnp.zeros_like(a)) for a in (keys, values))
     keys, values = (pad(a.astype(wide), 0, padding) for a in (keys, values))
+    unsound, silent = jnp.pad(~sound, (0, padding)), jnp.pad(~asking, (0, padding)).reshape(-1, block)
     q = pad(queries.astype(wide), 0, padding).reshape(-1, block, kv_heads, heads // kv_heads, queries.shape[2])
     first = jnp.pad(first, (0, padding), constant_values=1).reshape(-1, block)
     last = jnp.pad(last, (0, padding), constant_values=0).reshape(-1, block)
 
     @jax.checkpoint
     def one(inputs):
-        q, first, last, number = inputs
+        q, first, last, number, silent = inputs
         begin = jnp.clip(source - time + (number + 1) * block - width, 0, source + padding - width)
         k, v = (jax.lax.dynamic_slice_in_dim(a, begin, width) for a in (keys, values))
         place = begin + jnp.arange(width, dtype=jnp.int32)
@@ -69,7 +75,9 @@ def attend(
         total = weights.sum(-1)
         y = jnp.einsum("grts,sgv->tgrv", weights, v)
         total = jnp.where(total == 0, jnp.ones_like(total), total)
-        return y / jnp.moveaxis(total, 2, 0)[..., None]
+        y = y / jnp.moveaxis(total, 2, 0)[..., None]
+        spoiled = jnp.any(seen & jax.lax.dynamic_slice_in_dim(unsound, begin, width)[None], axis=1) | silent
+        return jnp.where(rows(spoiled, y), jnp.full_like(y, jnp.nan), y)
 
-    y = jax.lax.map(one, (q, first, last, jnp.arange(len(q), dtype=jnp.int32)))
+    y = jax.lax.map(one, (q, first, last, jnp.arange(len(q), dtype=jnp.int32), silent))
     return y.reshape(time + padding, heads, -1)[:time]

@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, PyTree
 
 from dualform.compiled import compiled
+from dualform.recurrences.contained import all_finite
 from dualform.recurrences.flags import check_flags, check_time
 
 
@@ -30,6 +31,8 @@ def cell(
     - start: (time,), True where a document begins: the state is 0 before it.
     - mask: (time,), False where there is no token: the state stays as it is, to the bit; a `start` there is ignored.
 
+    Where there are flags, a step of which the state or the inputs are not finite gives NaN.
+
     **Returns:** the outputs, (time, ...), and the last state.
 
     **Raises:** `InputError` where a flag's shape does not fit, or there is no time step.
@@ -47,8 +50,17 @@ def cell(
     def flagged(state, inputs_t):
         inputs_t, start_t, mask_t = inputs_t
         past = choose(start_t, jtu.tree_map(jnp.zeros_like, state), state)
-        after, out = step(past, inputs_t)
+        # What is not finite, in an absent token too, would reach the gradients of the step.
+        sound = all_finite(_inexact((past, inputs_t)), 0)
+        after, out = step(*jtu.tree_map(lambda a: jnp.where(sound, a, jnp.zeros_like(a)), (past, inputs_t)))
+        mark = lambda a: jnp.where(sound, a, jnp.full_like(a, jnp.nan)) if _inexact(a) else a
+        after, out = jtu.tree_map(mark, (after, out))
         return choose(mask_t, after, state), out
 
     final, outputs = jax.lax.scan(flagged, state, (inputs, start, mask))
     return outputs, final
+
+
+def _inexact(tree) -> list[Array]:
+    """The real and complex arrays of a pytree."""
+    return [leaf for leaf in jtu.tree_leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]

@@ -84,9 +84,21 @@ def convolution(
 
 def _convolve(x, kernel, tail, start):
     """y, and the tokens with the tail before them."""
-    time, width = len(x), len(kernel)
     extended = jnp.concatenate([tail, x])
-    y = x * kernel[-1][None]
+    if start is None:
+        return _summed(extended, kernel, start), extended
+    # What is not finite would reach the kernel's gradient from the documents that do not use it.
+    sound = jnp.isfinite(extended)
+    y = _summed(jnp.where(sound, extended, jnp.zeros_like(extended)), kernel, start)
+    spoiled = _summed((~sound).astype(y.dtype), jnp.ones_like(kernel), start) > 0
+    return jnp.where(spoiled, jnp.full_like(y, jnp.nan), y), extended
+
+
+def _summed(extended, kernel, start):
+    """y alone, of the tokens with the tail before them."""
+    width = len(kernel)
+    time = len(extended) - width + 1
+    y = extended[width - 1 :] * kernel[-1][None]
     for back in range(1, width):
         before = extended[width - 1 - back : width - 1 - back + time]
         if start is not None:
@@ -94,7 +106,7 @@ def _convolve(x, kernel, tail, start):
             same = document[width - 1 :] == document[width - 1 - back : width - 1 - back + time]
             before = jnp.where(same[:, None], before, jnp.zeros_like(before))
         y = y + before * kernel[width - 1 - back][None]
-    return y, extended
+    return y
 
 
 def _documents(start, width):

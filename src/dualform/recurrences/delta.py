@@ -24,6 +24,7 @@ from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
 from dualform.recurrences.chunks import BATCH, CHUNK, GROUP, in_groups, products
+from dualform.recurrences.contained import contain, rows
 from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["chunked", "parallel", "naive"]
@@ -107,13 +108,16 @@ def delta(
     queries, keys, values, beta = (turn(a).astype(wide) for a in (queries, keys, values, beta))
     decay = jnp.ones_like(beta) if decay is None else turn(decay).astype(wide)
     start, mask = (None if a is None else turn(a) for a in (start, mask))
-    rows = lambda flags, a: flags.reshape(-1, *[1] * (a.ndim - 1))
-    if start is not None:
-        decay = jnp.where(rows(start, decay), jnp.zeros_like(decay), decay)
     if mask is not None:
         given = queries, keys, values, beta
         queries, keys, values, beta = (jnp.where(rows(mask, a), a, jnp.zeros_like(a)) for a in given)
         decay = jnp.where(rows(mask, decay), decay, jnp.ones_like(decay))
+    kept = None
+    if start is not None:
+        start = start if mask is None else start & mask
+        kept = contain((queries, keys, values, beta, decay), state, jnp.zeros_like(state), start, mask)
+        (queries, keys, values, beta, decay), state = kept.tokens, kept.state
+        decay = jnp.where(rows(start, decay), jnp.zeros_like(decay), decay)
     chosen = choose("delta", ("chunked", "parallel", "naive"), form, time=time)
     if chosen == "naive":
         present = jnp.ones(time, bool) if mask is None else mask
@@ -123,6 +127,8 @@ def delta(
         y, final = _by_chunks(queries, keys, values, beta, state, decay, chunk, parallel=chosen == "parallel")
         if mask is not None:
             y, final = jnp.where(rows(mask, y), y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, state)
+    if kept is not None:
+        y, final = kept.mark(y, mask), kept.mark_state(final)
     return (turn(y[:, 0]), final[0]) if alone else (turn(y), final)
 
 

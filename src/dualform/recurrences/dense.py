@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import accumulator, project
 from dualform.compiled import compiled
 from dualform.errors import require
+from dualform.recurrences.contained import all_finite
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
 
@@ -36,13 +37,18 @@ def dense(
     check_flags(time, start, mask)
     wide = accumulator(transition.dtype, drive.dtype)
     h0 = jnp.zeros(n, wide) if h0 is None else h0.astype(wide)
+    drive = drive if mask is None else jnp.where(mask[:, None], drive, jnp.zeros_like(drive))
     start = jnp.zeros(time, bool) if start is None else start
     mask = jnp.ones(time, bool) if mask is None else mask
 
     def step(h, inputs):
         drive_t, start_t, mask_t = inputs
         past = jnp.where(start_t, jnp.zeros_like(h), h)
-        h = jnp.where(mask_t, project(past, transition).astype(wide) + drive_t, h)
+        # What is not finite passes over to all units, but not to the gradient of the transition.
+        sound = all_finite((past, drive_t), 0)
+        past, drive_t = (jnp.where(sound, a, jnp.zeros_like(a)) for a in (past, drive_t))
+        after = jnp.where(sound, project(past, transition).astype(wide) + drive_t, jnp.full_like(h, jnp.nan))
+        h = jnp.where(mask_t, after, h)
         return h, h
 
     final, h = jax.lax.scan(step, h0, (drive.astype(wide), start, mask))

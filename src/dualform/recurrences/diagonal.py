@@ -20,6 +20,7 @@ from dualform.arrays import accumulator, promote
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
+from dualform.recurrences.contained import product
 from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["naive", "scan", "associative"]
@@ -90,10 +91,11 @@ def diagonal(
     h0 = jnp.zeros(drive.shape[1:], wide) if h0 is None else h0.astype(wide)
     decay, drive = _with_flags(decay, drive, start, mask, varies)
     chosen = choose("diagonal", ("scan", "associative", "naive"), form, time=time)
+    apart = start is not None
     if chosen == "naive":
-        h, final = _naive(decay, drive, h0, reverse)
+        h, final = _naive(decay, drive, h0, reverse, apart)
     else:
-        h = _diagonal(chosen, reverse, decay, drive, h0)
+        h = _diagonal(chosen, reverse, apart, decay, drive, h0)
         final = h[0 if reverse else -1]
     return h.astype(dtype), final
 
@@ -135,46 +137,69 @@ def _with_flags(decay, drive, start, mask, varies):
     return decay, drive
 
 
-def _naive(decay, drive, h0, reverse):
+def _naive(decay, drive, h0, reverse, apart):
     decay = jnp.broadcast_to(decay, drive.shape)
+    run = _naive_apart if apart else naive
     if not reverse:
-        return naive(decay, drive, h0)
-    h, final = naive(decay[::-1], drive[::-1], h0)
+        return run(decay, drive, h0)
+    h, final = run(decay[::-1], drive[::-1], h0)
     return h[::-1], final
 
 
-def _forward(form, reverse, decay, drive, h0) -> Array:
-    """Every h_t; decay has the shape of drive, or of one step of it where it does not change."""
-    varies = decay.ndim == drive.ndim
+def _naive_apart(decay, drive, h0):
+    """`naive` where a decay of 0 forgets NaN and infinity, too, and no gradient passes through them."""
+
+    def step(h, inputs):
+        decay_t, drive_t = inputs
+        h = jnp.where(decay_t == 0, jnp.zeros_like(h), h)
+        sound = jnp.isfinite(h) & jnp.isfinite(decay_t) & jnp.isfinite(drive_t)
+        clean = lambda a: jnp.where(sound, a, jnp.zeros_like(a))
+        unsound = jax.lax.stop_gradient(decay_t * h + drive_t)
+        h = jnp.where(sound, clean(decay_t) * clean(h) + clean(drive_t), unsound)
+        return h, h
+
+    final, h = jax.lax.scan(step, h0, (decay, drive))
+    return h, final
+
+
+def _forward(form, reverse, apart, decay, drive, h0) -> Array:
+    """Every h_t; decay has the shape of drive, or of one step of it where it does not change.
+
+    apart: a decay of 0 forgets NaN and infinity, too.
+    """
+    varies, times = decay.ndim == drive.ndim, product if apart else jnp.multiply
     if form == "associative":
         decay = jnp.broadcast_to(decay, drive.shape)
         first = -1 if reverse else 0
-        drive = drive.at[first].add(decay[first] * h0)
+        drive = drive.at[first].add(times(decay[first], h0))
 
         def join(left, right):
-            return left[0] * right[0], right[0] * left[1] + right[1]
+            return times(right[0], left[0]), times(right[0], left[1]) + right[1]
 
         return jax.lax.associative_scan(join, (decay, drive), reverse=reverse)[1]
 
     def step(h, inputs):
         decay_t, drive_t = inputs if varies else (decay, inputs)
-        h = decay_t * h + drive_t
+        h = times(decay_t, h) + drive_t
         return h, h
 
     return jax.lax.scan(step, h0, (decay, drive) if varies else drive, reverse=reverse)[1]
 
 
-_diagonal = jax.custom_vjp(_forward, nondiff_argnums=(0, 1))
+_diagonal = jax.custom_vjp(_forward, nondiff_argnums=(0, 1, 2))
 
 
-def _diagonal_fwd(form, reverse, decay, drive, h0):
-    h = _forward(form, reverse, decay, drive, h0)
+def _diagonal_fwd(form, reverse, apart, decay, drive, h0):
+    h = _forward(form, reverse, apart, decay, drive, h0)
     return h, (decay, h0, h)
 
 
-def _diagonal_bwd(form, reverse, saved, dh):
+def _diagonal_bwd(form, reverse, apart, saved, dh):
     decay, h0, h = saved
     zero = jnp.zeros_like(h0)
+    times = product if apart else jnp.multiply
+    if apart:  # nothing comes back through what is not finite
+        decay = jnp.where(jnp.isfinite(decay), decay, jnp.zeros_like(decay))
     if form == "scan" and decay.ndim < h.ndim:
         return _constant_bwd(reverse, decay, h0, h, dh)
     if form == "scan":
@@ -188,12 +213,12 @@ def _diagonal_bwd(form, reverse, saved, dh):
     else:
         decays, last = jnp.broadcast_to(decay, h.shape), jnp.zeros_like(h[:1])
         following = jnp.concatenate([last, decays[:-1]] if reverse else [decays[1:], last])
-        drive_bar = _forward(form, not reverse, following, dh, zero)
+        drive_bar = _forward(form, not reverse, apart, following, dh, zero)
         h0_bar = decays[-1 if reverse else 0] * drive_bar[-1 if reverse else 0]
     if reverse:
-        decay_bar = jnp.concatenate([drive_bar[:-1] * h[1:], drive_bar[-1:] * h0[None]])
+        decay_bar = jnp.concatenate([times(drive_bar[:-1], h[1:]), times(drive_bar[-1:], h0[None])])
     else:
-        decay_bar = jnp.concatenate([drive_bar[:1] * h0[None], drive_bar[1:] * h[:-1]])
+        decay_bar = jnp.concatenate([times(drive_bar[:1], h0[None]), times(drive_bar[1:], h[:-1])])
     return decay_bar if decay.ndim == h.ndim else decay_bar.sum(axis=0), drive_bar, h0_bar
 
 

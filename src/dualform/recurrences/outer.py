@@ -28,6 +28,7 @@ from dualform.recurrences.chunks import (
     in_groups,
     without_decay,
 )
+from dualform.recurrences.contained import contain, rows
 from dualform.recurrences.diagonal import diagonal
 from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 
@@ -114,6 +115,17 @@ def outer(
     decay, start, mask = (None if a is None else turn(a) for a in (decay, start, mask))
     queries, keys, values = (turn(a).astype(wide) for a in (queries, keys, values))
     decay = None if decay is None else decay.astype(wide)
+    if mask is not None:
+        # Queries too, or what they hold where there is no token, NaN included, would reach the keys' gradients.
+        queries, keys, values = (jnp.where(rows(mask, a), a, jnp.zeros_like(a)) for a in (queries, keys, values))
+        decay = None if decay is None else jnp.where(rows(mask, decay), decay, jnp.ones_like(decay))
+    kept = None
+    if start is not None:
+        start = start if mask is None else start & mask
+        tokens = (queries, keys, values, *(() if decay is None else (decay,)))
+        kept = contain(tokens, state, jnp.zeros_like(state), start, mask)
+        (queries, keys, values, *decays), state = kept.tokens, kept.state
+        decay = decays[0] if decays else None
     chosen = choose("outer", ("chunked", "parallel", "naive"), form, time=time)
     if chosen == "naive":
         decay = jnp.ones((time, heads), wide) if decay is None else decay
@@ -121,11 +133,13 @@ def outer(
         nothing = jnp.zeros(time, bool)
         start, mask = nothing if start is None else start, ~nothing if mask is None else mask
         each = jax.vmap(naive, in_axes=(1, 1, 1, 0, 1, None, None), out_axes=(1, 0))
-        y, final = each(queries, keys, values, state, shaped, start & mask, mask)
+        y, final = each(queries, keys, values, state, shaped, start, mask)
     else:
         y, final = _by_chunks(
             queries, keys, values, state, decay, on_values, start, mask, chunk, parallel=chosen == "parallel"
         )
+    if kept is not None:
+        y, final = kept.mark(y, mask), kept.mark_state(final)
     return (turn(y[:, 0]), final[0]) if alone else (turn(y), final)
 
 
@@ -166,14 +180,8 @@ def _by_chunks(queries, keys, values, state, decay, on_values, start, mask, chun
     time, heads, _ = queries.shape
     if start is not None and decay is None:
         decay = jnp.ones((time, heads), queries.dtype)
-    rows = lambda flags, a: flags.reshape(-1, *[1] * (a.ndim - 1))
     if start is not None:
-        start = start if mask is None else start & mask
         decay = jnp.where(rows(start, decay), jnp.zeros_like(decay), decay)
-    if mask is not None:
-        # Queries too, or what they hold where there is no token, NaN included, would reach the keys' gradients.
-        queries, keys, values = (jnp.where(rows(mask, a), a, jnp.zeros_like(a)) for a in (queries, keys, values))
-        decay = None if decay is None else jnp.where(rows(mask, decay), decay, jnp.ones_like(decay))
     if decay is None:
         forms, parts = (without_decay,), (queries, keys, values)
     else:

@@ -15,6 +15,7 @@ from dualform.arrays import accumulator
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
+from dualform.recurrences.contained import contain
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["fused", "naive"]
@@ -102,6 +103,10 @@ def selective(
         # A step of 0 keeps the state to the bit; NaN where there is no token would reach the gradients.
         x, delta, b, c = (jnp.where(mask[:, None], values, jnp.zeros_like(values)) for values in (x, delta, b, c))
         start = None if start is None else start & mask
+    kept = None
+    if start is not None:
+        kept = contain((x, delta, b, c), state, jnp.zeros_like(state), start, mask)
+        (x, delta, b, c), state = kept.tokens, kept.state
     if choose("selective", ("fused", "naive"), form, time=time) == "naive":
         nothing = jnp.zeros(time, bool)
         y, state = naive(
@@ -120,6 +125,8 @@ def selective(
         y, state = y.reshape(-1, y.shape[-1])[:time], jnp.transpose(h)
     if mask is not None:
         y = jnp.where(mask[:, None], y, jnp.zeros_like(y))
+    if kept is not None:
+        y, state = kept.mark(y, mask), kept.mark_state(state)
     return turn(y), state
 
 

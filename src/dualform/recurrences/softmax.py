@@ -14,6 +14,7 @@ from dualform.arrays import accumulator
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
+from dualform.recurrences.contained import contain
 from dualform.recurrences.flags import check_flags, check_time
 
 Form: TypeAlias = Literal["associative", "naive"]
@@ -84,11 +85,17 @@ def softmax_scan(
         values = jnp.where(mask[:, None, None], values, jnp.zeros_like(values))
         start = None if start is None else start & mask
     m, u, w = (part.astype(wide) for part in state)
-    state = m, u, w
+    state, kept = (m, u, w), None
+    if start is not None:
+        nothing = jnp.full_like(m, LOWEST), jnp.zeros_like(u), jnp.zeros_like(w)
+        kept = contain((scores, values), state, nothing, start, mask)
+        (scores, values), state = kept.tokens, kept.state
     if choose("softmax_scan", ("naive", "associative"), form, time=time) == "naive":
         y, final = _naive(scores, values, state, start, mask)
     else:
         y, final = _associative(scores, values, state, start, mask)
+    if kept is not None:
+        y, final = kept.mark(y, mask), kept.mark_state(final)
     return turn(y), final
 
 

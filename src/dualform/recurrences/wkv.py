@@ -14,6 +14,7 @@ from dualform.arrays import accumulator
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.recurrences.choice import choose
+from dualform.recurrences.contained import contain
 from dualform.recurrences.flags import check_flags, check_time
 from dualform.recurrences.softmax import LOWEST
 
@@ -89,8 +90,14 @@ def wkv(
         k, v = (jnp.where(mask[:, None], each, jnp.zeros_like(each)) for each in (k, v))
         start = None if start is None else start & mask
     a, b, m = (part.astype(wide) for part in state)
+    state, kept = (a, b, m), None
+    if start is not None:
+        kept = contain((k, v), state, empty_state(n, wide), start, mask)
+        (k, v), state = kept.tokens, kept.state
     run = _naive if choose("wkv", ("naive", "associative"), form, time=time) == "naive" else _associative
-    y, final = run(w.astype(wide), u.astype(wide), k, v, (a, b, m), start, mask)
+    y, final = run(w.astype(wide), u.astype(wide), k, v, state, start, mask)
+    if kept is not None:
+        y, final = kept.mark(y, mask), kept.mark_state(final)
     return turn(y), final
 
 
