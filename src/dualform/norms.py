@@ -6,8 +6,9 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
 
-LARGE = 1e15
-"""Entries above it are divided by the largest of them before they are squared, which float32 does not hold from 1e19 on."""
+LARGE = 1e10
+"""Entries above it are divided by the largest of them before they are squared: float32 holds no square from 1e19 on, and no
+cube of 1 / x, which the gradient needs, from 1e12 on."""
 
 
 def rms_factor(x: Float[Array, "*shape d"], epsilon: float = 1e-6) -> Float[Array, "*shape 1"]:

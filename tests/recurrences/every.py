@@ -15,10 +15,11 @@ from dualform.recurrences.cell import cell
 
 
 class Numbers(NamedTuple):
-    """An array of what may be any number, or of shares: decays, steps and the like, in [0, 1]."""
+    """An array of what may be any number; of shares: decays, steps and the like, in [0, 1]; or of vectors of length 1 at most."""
 
     shape: tuple[int, ...]
     share: bool = False
+    short: bool = False
 
 
 free = lambda *shape: Numbers(shape)
@@ -55,7 +56,6 @@ def _outer(form, name, shared, tokens, state, start, mask):
 
 def _delta(form, shared, tokens, state, start, mask):
     q, k, v, b, a = tokens
-    k = k / jnp.sqrt(1 + jnp.sum(k * k, axis=-1, keepdims=True))
     return delta(q, k, v, b, state[0], decay=a, start=start, mask=mask, form=form)
 
 
@@ -123,7 +123,9 @@ RECURRENCES: dict[str, Recurrence] = {
         for form in ("chunked", "parallel", "naive")
     },
     **{
-        f"delta {form}": Recurrence(partial(_delta, form), (), (*_QKV, share(), share()), (free(2, 2),))
+        f"delta {form}": Recurrence(
+            partial(_delta, form), (), (free(2), Numbers((2,), short=True), free(2), share(), share()), (free(2, 2),)
+        )
         for form in ("chunked", "parallel", "naive")
     },
     **{
@@ -158,10 +160,10 @@ def specification(name: str) -> Recurrence:
     return RECURRENCES.get(naive, RECURRENCES[name])
 
 
-def numbers(name: str, time: int, draw: Callable[[tuple[int, ...], bool], np.ndarray]) -> tuple[Any, Any, Any]:
-    """What all tokens share, the tokens and the state, each array drawn by its shape and whether it is of shares."""
+def numbers(name: str, time: int, draw: Callable[[tuple[int, ...], Numbers], np.ndarray]) -> tuple[Any, Any, Any]:
+    """What all tokens share, the tokens and the state, each array drawn by its shape and what it is of."""
     recurrence = RECURRENCES[name]
-    each = lambda parts, *axes: tuple(draw((*axes, *part.shape), part.share) for part in parts)
+    each = lambda parts, *axes: tuple(draw((*axes, *part.shape), part) for part in parts)
     return each(recurrence.shared), each(recurrence.tokens, time), each(recurrence.state)
 
 

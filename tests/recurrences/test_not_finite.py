@@ -20,7 +20,7 @@ TIME, START, ABSENT = 7, 4, (2, 5)
 def given(name: str) -> Any:
     """Numbers in (0.1, 0.9), which serve as shares, too."""
     random = np.random.default_rng(0)
-    return numbers(name, TIME, lambda shape, share: jnp.asarray(random.uniform(0.1, 0.9, shape)))
+    return numbers(name, TIME, lambda shape, part: jnp.asarray(random.uniform(0.1, 0.9, shape)))
 
 
 @pytest.mark.parametrize("name", RECURRENCES)

@@ -1,0 +1,41 @@
+"""Recurrences with known faults, which the law must find."""
+
+import jax
+import jax.numpy as jnp
+
+from dualform.recurrences import chunks
+from dualform.recurrences.outer import outer
+from tests.precision import of_recurrences
+from tests.precision.measure import Case, measure
+
+
+def squared(shared, tokens, state):
+    """Rows of the outer product by quotients whose gradient holds 1 / before^2, at any decay: what float32 cannot hold."""
+    (q, k, v, decay), size = tokens, 64
+
+    def inside(q, k, v, decay):
+        before = jnp.cumprod(decay, axis=1)
+        left = jnp.tril(jnp.einsum("ctk,csk->cts", q * before, k / before))
+        return left @ v
+
+    del state
+    cut = lambda a: jnp.pad(a, ((0, -len(a) % size), (0, 0)), constant_values=1).reshape(-1, size, a.shape[1])
+    return inside(*(cut(a) for a in (q, k, v, decay))).reshape(-1, v.shape[1])[: len(q)]
+
+
+def wrong(name: str, dtype: str, time: int) -> list[str]:
+    """What the law says about a broken form: "squared", or "neighbours", which asks whether a whole batch is moderate."""
+    given = of_recurrences.case("outer rows chunked", time)
+    if name == "squared":
+        good = lambda low, wide: outer(*low[1][:3], jnp.zeros_like(wide[0]), decay=low[1][3], form="naive")[0][:64]
+        bad = lambda low, wide: squared(*low, wide)[:64]
+        return measure(Case(bad, good, given.low, given.wide), dtype)
+    judged = jax.custom_batching.custom_vmap(chunks.moderate)
+    judged.def_vmap(lambda size, batched, decay: (chunks.moderate(decay), False))
+    of_all = lambda first, second, decay, *a: jax.lax.cond(judged(decay), first, second, *a)
+    kept, outer_module = chunks.by_moderation, __import__("sys").modules["dualform.recurrences.outer"]
+    try:
+        outer_module.by_moderation = of_all
+        return measure(given, dtype)
+    finally:
+        outer_module.by_moderation = kept

@@ -1,0 +1,50 @@
+"""Values and gradients as users run them: float32 and bfloat16, XLA's optimiser on, 64 bits off, in a process of its own.
+
+The law is `measure.measure`: finite, within rounding of float64 on naive recurrences, and independent of the rest of a batch.
+The recurrences that divide or halve are held to it at the length at which they begin to.
+"""
+
+import pytest
+
+from tests.precision.measured import wrong_in
+from tests.recurrences.every import RECURRENCES, specification
+
+FAST = ("outer head chunked", "outer columns chunked", "delta chunked", "diagonal scan", "selective fused")
+
+
+def holds(dtype: str, time: int, cases: list[str]) -> None:
+    """Nothing is wrong with any of the cases."""
+    wrong = wrong_in(dtype, time, cases)
+    assert list(wrong) == cases
+    lines = [f"{case}: {line}" for case, found in wrong.items() for line in found]
+    assert not lines, f"{dtype}, {time} tokens:\n" + "\n".join(lines[:40])
+
+
+def test_decays_of_a_half_in_float32():
+    """The outer product over 65 tokens, and a fresh HGRN2's first backward pass; quotients that float32 cannot hold are found."""
+    outer, model, squared = wrong_in(
+        "float32", 65, ["recurrence:outer rows chunked", "model:hgrn2-1.3b", "broken:squared"]
+    ).values()
+    assert not outer and not model, (outer, model)
+    assert any("gradient" in line and "variant 1: not finite" in line for line in squared), squared
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_fast_recurrences(dtype):
+    """The written gradients and the chunked forms, over 65 tokens."""
+    holds(dtype, 65, [f"recurrence:{name}" for name in FAST])
+
+
+@pytest.mark.slow
+def test_a_choice_for_a_whole_batch_is_found():
+    """One choice of form for all sequences of a batch changes the bits of those beside which it changes."""
+    (neighbours,) = wrong_in("float32", 65, ["broken:neighbours"]).values()
+    assert any("variant 3: depends on neighbours" in line for line in neighbours), neighbours
+
+
+def test_every_recurrence_has_a_specification():
+    """Of every recurrence there is a naive form in the table, or only one form."""
+    naive = [name for name in RECURRENCES if name.endswith(" naive")]
+    for name in RECURRENCES:
+        assert specification(name) in [RECURRENCES[each] for each in (*naive, name)]
