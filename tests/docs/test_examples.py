@@ -42,6 +42,7 @@ def user_defaults() -> Iterator[None]:
         yield
 
 
+@functools.cache
 def docstring_examples() -> list[doctest.DocTest]:
     """Every docstring with a prompt in it, in a module of its own: an example imports all that it uses."""
     found, parser = [], doctest.DocTestParser()
