@@ -65,8 +65,8 @@ MAPS = Path("/proc/self/maps")
 MOST_MAPS = 20_000
 """Linux gives a process 65,530 maps of memory; each compiled program takes some, and without the next one jax crashes."""
 STATM = Path("/proc/self/statm")
-MOST_PAGES = 350_000
-"""Of 4 KiB, 1.4 GB: what is compiled stays, and a process should not take more than 3 GB at its worst moment."""
+MOST_PAGES = 450_000
+"""Of 4 KiB, 1.8 GB: what is compiled stays, and a process should not take more than 3 GB at its worst moment."""
 most_pages = MOST_PAGES
 
 
