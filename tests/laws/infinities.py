@@ -70,11 +70,11 @@ def they_stay_in_their_document(asked: Cases) -> None:
     kept = lambda tree: jtu.tree_map(lambda a: a[untouched], tree)
     laws.check_same_bits(kept(answers["call"][1]), kept(spoilt.state), "a state after no token")
 
-    maps = []
-    for each in (spoilt, asked):
+    maps: dict[str, tuple[np.ndarray, ...]] = {}
+    for what, each in {"found": spoilt, "expected": asked}.items():
         _, contributions, bias, weights, *_ = ask(programs.dual_form, each)
-        maps.append(tuple(map(known, (contributions, bias, np.moveaxis(weights, 1, -1)))))
-    laws.check_each_close(*maps, laws.ROUNDING, "the dual form")
+        maps[what] = tuple(map(known, (contributions, bias, np.moveaxis(weights, 1, -1))))
+    laws.check_each_close(maps["found"], maps["expected"], laws.ROUNDING, "the dual form")
 
     random = np.random.default_rng(0)
     zero = lambda a: np.where(

@@ -51,7 +51,7 @@ def test_a_cast_of_the_weights_passes_it_by():
     rnn = given(jnp.full(6, 1 - 2.0**-12))
     cast = jax.tree_util.tree_map(lambda a: a.astype(jnp.bfloat16) if eqx.is_inexact_array(a) else a, rnn)
     assert cast.readout.dtype == jnp.bfloat16 and (cast.decay == 1 - 2.0**-12).all()
-    everything = jax.tree_util.tree_map(lambda a: a.astype(jnp.bfloat16), rnn)
+    everything: Any = jax.tree_util.tree_map(lambda a: a.astype(jnp.bfloat16), rnn)
     with pytest.raises(InputError, match="bits of a constant are bfloat16, .* only the leaves that equinox.is_inexact"):
         _ = everything.decay
 
@@ -59,7 +59,7 @@ def test_a_cast_of_the_weights_passes_it_by():
 def test_each_member_of_an_ensemble_has_its_own():
     """Stacked and mapped over, every network keeps the decays that it was given."""
     networks = [given(jnp.full(6, decay)) for decay in (0.0, 0.5, 1.0)]
-    stacked = jax.tree_util.tree_map(lambda *a: jnp.stack(a), *networks)
+    stacked: Any = jax.tree_util.tree_map(lambda *a: jnp.stack(a), *networks)
     found = eqx.filter_jit(eqx.filter_vmap(lambda rnn: rnn.decay))(stacked)
     np.testing.assert_array_equal(found, np.repeat([[0.0], [0.5], [1.0]], 6, axis=1))
 
@@ -67,7 +67,7 @@ def test_each_member_of_an_ensemble_has_its_own():
 def test_no_gradient_reaches_what_made_it():
     """What a constant was made of gets a gradient of 0; one in a mixer has none."""
     assert float(jax.grad(lambda a: jnp.sum(Constant.of(a[None]).value))(jnp.asarray(0.5))) == 0
-    gradient = eqx.filter_grad(lambda rnn: jnp.sum(rnn.decay * rnn.readout[0, :6]))(given(jnp.full(6, 0.5)))
+    gradient: Any = eqx.filter_grad(lambda rnn: jnp.sum(rnn.decay * rnn.readout[0, :6]))(given(jnp.full(6, 0.5)))
     assert gradient.given_decay.bits is None and (gradient.readout[0] == 0.5).all()
 
 
@@ -85,7 +85,7 @@ def test_files_and_checkpoints_hold_it(tmp_path):
 def test_units_are_taken_out_with_their_decays():
     """A network, and a training state, of fewer units has the decays of those."""
     rnn = given(jnp.asarray([0.0, 0.1, 0.2, 0.3, 0.4, 0.5]))
-    state = select_units(initial_state(rnn, FitConfig(steps=1, warmup=0)), np.asarray([4, 1]))
+    state: Any = select_units(initial_state(rnn, FitConfig(steps=1, warmup=0)), np.asarray([4, 1]))
     np.testing.assert_array_equal(state.model.decay, [0.4, 0.1])
     assert state.moments.mu.given_decay.bits is None
     with pytest.raises(InputError, match="there is no hidden unit 6; the network has 6"):

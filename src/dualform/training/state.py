@@ -78,10 +78,11 @@ def decayed(model: PyTree) -> PyTree:
 def _owner(tree: PyTree, path: Sequence[Any]) -> tuple[Any, str]:
     """The innermost module on the way to a leaf, and the name of its field that the way goes through."""
     owner, name = None, ""
+    at: Any = tree
     for key in path:
-        if isinstance(tree, eqx.Module):
-            owner, name = tree, str(getattr(key, "name", ""))
-        tree = getattr(tree, key.name) if hasattr(key, "name") else tree[key.idx if hasattr(key, "idx") else key.key]
+        if isinstance(at, eqx.Module):
+            owner, name = at, str(getattr(key, "name", ""))
+        at = getattr(at, key.name) if hasattr(key, "name") else at[key.idx if hasattr(key, "idx") else key.key]
     return owner, name
 
 
