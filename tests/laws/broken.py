@@ -100,7 +100,7 @@ class AcausalWeights(Around):
     """Its closed-form map, of an inner mixer that has one, forgets the triangle."""
 
     def weights(self, x, state, start, mask):
-        return jnp.ones_like(self.inner.weights(x, state, start, mask))
+        return jnp.ones_like(self.inner.weights(x, state, start, mask))  # pyright: ignore - it has one
 
 
 class IgnoresMask(Around):

@@ -103,7 +103,7 @@ def delta(
         state, decay = (None if a is None else jnp.expand_dims(a, i) for i, a in enumerate((state, decay)))
     time, heads, d_k = queries.shape
     wide = accumulator(*(a.dtype for a in (queries, keys, values, beta)))
-    state = jnp.zeros((heads, d_k, values.shape[2]), wide) if state is None else state.astype(wide)
+    before: Array = jnp.zeros((heads, d_k, values.shape[2]), wide) if state is None else state.astype(wide)
     turn: Callable[[Array], Array] = lambda a: a[::-1] if reverse else a
     queries, keys, values, beta = (turn(a).astype(wide) for a in (queries, keys, values, beta))
     decay = jnp.ones_like(beta) if decay is None else turn(decay).astype(wide)
@@ -115,18 +115,18 @@ def delta(
     kept = None
     if start is not None:
         start = start if mask is None else start & mask
-        kept = contain((queries, keys, values, beta, decay), state, jnp.zeros_like(state), start, mask)
-        (queries, keys, values, beta, decay), state = kept.tokens, kept.state
+        kept = contain((queries, keys, values, beta, decay), before, jnp.zeros_like(before), start, mask)
+        (queries, keys, values, beta, decay), before = kept.tokens, kept.state
         decay = jnp.where(rows(start, decay), jnp.zeros_like(decay), decay)
     chosen = choose("delta", ("chunked", "parallel", "naive"), form, time=time)
     if chosen == "naive":
         present = jnp.ones(time, bool) if mask is None else mask
         each = jax.vmap(naive, in_axes=(1, 1, 1, 1, 0, 1, None), out_axes=(1, 0))
-        y, final = each(queries, keys, values, beta, state, decay, present)
+        y, final = each(queries, keys, values, beta, before, decay, present)
     else:
-        y, final = _by_chunks(queries, keys, values, beta, state, decay, chunk, parallel=chosen == "parallel")
+        y, final = _by_chunks(queries, keys, values, beta, before, decay, chunk, parallel=chosen == "parallel")
         if mask is not None:
-            y, final = jnp.where(rows(mask, y), y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, state)
+            y, final = jnp.where(rows(mask, y), y, jnp.zeros_like(y)), jnp.where(jnp.any(mask), final, before)
     if kept is not None:
         y, final = kept.mark(y, mask), kept.mark_state(final)
     return (turn(y[:, 0]), final[0]) if alone else (turn(y), final)
