@@ -1,6 +1,5 @@
 """The stages of a discovery, each alone, on networks whose answer is known."""
 
-import jax.random as jr
 import numpy as np
 import pytest
 
@@ -19,11 +18,11 @@ from dualform.discover import (
     set_decays,
     split_decays,
 )
-from dualform.discover.units import grow, outputs
+from dualform.discover.units import outputs
 from dualform.errors import InputError
 from dualform.mixers import GatedRNN
-from dualform.training.second_order import SecondOrder, Weights, balance, levenberg_marquardt, network, weights_of
-from tests.discover.students import constructed, disguised, noisy, sampler, sequences, teacher
+from dualform.training.second_order import Weights, network, weights_of
+from tests.discover.students import constructed, disguised, noisy, sequences, teacher
 
 EXACT = 1e-20  # of squared errors over power, in float64
 
@@ -269,20 +268,3 @@ class TestArrange:
         assert np.abs(np.asarray(found.w_x_out)[:, :memory]).max() < 1e-12
         np.testing.assert_allclose(np.abs(np.asarray(found.w_x_in)[memory:, -1]), 1.0, atol=1e-12)
         assert relative_loss(found, attention, sequences()) < EXACT
-
-
-class TestGrow:
-    def test_changes_nothing_and_trains(self):
-        """Fresh units change no output, survive balancing, and are used where the student lacks units."""
-        attention, rnn = constructed()
-        few = keep_units(rnn, hidden=np.delete(np.arange(9), [0, 7]), readout=np.arange(1, 6))
-        grown = grow(few, 4, 3, sequences(), seed=0)
-        assert (len(grown.w_m_in), grown.readout.shape[1]) == (11, 8)
-        assert same_function(few, grown)
-        balanced = balance(weights_of(grown))
-        assert np.linalg.norm(balanced.w_m_out[-3:], axis=1).min() > 1e-3
-        assert np.linalg.norm(balanced.w_m_in[-4:], axis=1).min() > 1e-3
-        sample = sampler(attention, count=128)
-        power = float(np.mean(sample(jr.key(0))[1] ** 2))
-        assert relative_loss(few, attention, sequences()) > 1e-2
-        assert levenberg_marquardt(grown, sample, power, SecondOrder(), seed=0).relative_loss < 1e-10

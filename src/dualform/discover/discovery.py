@@ -186,10 +186,10 @@ class _Stages:
 
     def add(self, name: str, rnn: GatedRNN) -> None:
         before, self.now, self.rnn = self.now, self._outputs(rnn), rnn
-        expected = self.expected, self.long_run.expected
-        moved = (change(*pair, target) for *pair, target in zip(before, self.now, expected, strict=True))
+        thrown_away = change(before[0], self.now[0], self.expected)
+        at_horizon = change(before[1], self.now[1], self.long_run.expected)
         loss = relative_error_power(self.now[0], self.expected)
-        self.done.append(Stage(name, *moved, loss, len(rnn.w_m_in), rnn.readout.shape[1]))
+        self.done.append(Stage(name, thrown_away, at_horizon, loss, len(rnn.w_m_in), rnn.readout.shape[1]))
         if self.on_stage is not None:
             self.on_stage(self.done[-1])
 

@@ -14,7 +14,6 @@ inputs whose second moment is not 0) grows faster in a run than in this norm: `v
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Float
 
 from dualform.discover.forms import (
@@ -107,9 +106,9 @@ def _factors(rnn: GatedRNN | SideGatedRNN):
 
 def _past_past(rnn: GatedRNN, coordinates: Float[np.ndarray, "n forms"], powers: Float[np.ndarray, "lag n"]) -> float:
     """The norm of sum_ij K_ij lam_i^k lam_j^l F_i F_j over all lags k, l >= 1, by two orthogonal reductions."""
-    lags = np.linalg.qr(powers, mode="r")
+    lags = np.asarray(np.linalg.qr(powers, mode="r"))
     remembered = lags[:, None, :] * coordinates.T[None]
-    root = np.linalg.qr(remembered.reshape(-1, len(coordinates)), mode="r")
+    root = np.asarray(np.linalg.qr(remembered.reshape(-1, len(coordinates)), mode="r"))
     return float(np.linalg.norm(root @ output_kernels(rnn) @ root.T))
 
 
@@ -147,13 +146,14 @@ def change_of_function(before: GatedRNN, after: GatedRNN, attention: LinearAtten
 def difference(first: GatedRNN, second: GatedRNN) -> GatedRNN:
     """The network whose output is that of `first` less that of `second`: the units of both, side by side."""
     a, b = weights_of(first), weights_of(second)
-    gates = (scipy.linalg.block_diag(u, v) for u, v in ((a.w_m_out, b.w_m_out), (a.w_x_out, b.w_x_out)))
+    side_by_side = lambda u, w: np.block([[u, np.zeros((len(u), w.shape[1]))], [np.zeros((len(w), u.shape[1])), w]])
     return network(
         Weights(
             np.concatenate([a.decay, b.decay]),
             np.concatenate([a.w_m_in, b.w_m_in]),
             np.concatenate([a.w_x_in, b.w_x_in]),
-            *gates,
+            side_by_side(a.w_m_out, b.w_m_out),
+            side_by_side(a.w_x_out, b.w_x_out),
             np.concatenate([a.readout, -b.readout], axis=1),
         )
     )

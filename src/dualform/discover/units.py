@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.mixers.circuits import circuits
 from dualform.training import select_units
-from dualform.training.second_order import Weights, balance, forward, hidden_states, network, weights_of
+from dualform.training.second_order import forward, hidden_states, weights_of
 
 
 class Saliency(NamedTuple):
@@ -129,29 +129,3 @@ def remove_idle(
         if idle([*gone, int(unit)]):
             gone.append(int(unit))
     return without(gone)
-
-
-def grow(rnn: GatedRNN, hidden: int, readout: int, inputs: Float[np.ndarray, "sequence time d"], seed: int) -> GatedRNN:
-    """The same function with fresh units: room for training to go on.
-
-    Fresh hidden units (random inputs and decays) are read by fresh pre-readout units alone, and those (random over every
-    unit) go to no output yet, so that nothing changes until training moves them.
-
-    **Arguments:** hidden, readout, how many of each; inputs (sequence, time, d), which set the scale of the fresh units.
-    """
-    rng = np.random.default_rng(seed)
-    decay, a, b, u, w, out = balance(weights_of(rnn))
-    m, n = u.shape
-    fresh = rng.standard_normal((2, hidden, a.shape[1]))
-    decay = np.append(decay, rng.uniform(0.05, 0.95, hidden))
-    a, b = np.concatenate([a, fresh[0]]), np.concatenate([b, fresh[1]])
-    wide = Weights(decay, a, b, np.zeros((m, n + hidden)), np.zeros((m, n + hidden)), out)
-    h = hidden_states(wide, np.asarray(inputs, np.float64).swapaxes(0, 1))
-    spread = np.sqrt(np.mean(h**2, axis=(0, 1))) + 1e-12
-    read = rng.standard_normal((2, readout, n + hidden)) / spread * np.median(spread[:n]) / np.sqrt(n + hidden)
-    size = [np.sqrt(np.mean(side**2) * n) for side in (u, w)]
-    u, w = (
-        np.concatenate([np.pad(side, ((0, 0), (0, hidden))), rows * scale])
-        for side, rows, scale in zip((u, w), read, size, strict=True)
-    )
-    return network(Weights(decay, a, b, u, w, np.pad(out, ((0, 0), (0, readout)))))

@@ -57,7 +57,7 @@ UNKNOWNS = (
         "scale of the teacher's weights",
         "variance 1/d; losses are divided by the target's power, so that scale drops out",
     ),
-    ("pruning threshold", "units that together carry less than a tenth of the loss; then ranks, read off a gap"),
+    ("pruning threshold", "units, then directions, without which the held-out loss is at most a tenth higher"),
     ("the decay's digit", "weight decay is a lever: see the config; the paper's recipe is run beside it with 1e-4"),
     ("seeds", "stated with every run"),
 )

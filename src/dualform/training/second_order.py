@@ -273,7 +273,7 @@ def balance(weights: Weights) -> Weights:
     """The same function with even scales: factors of a product, and a unit's input and readers, are alike in norm.
 
     Rescalings that leave the function as it is are directions in which the curvature is zero; keeping to the balanced
-    point keeps the damping meaningful. A unit with a factor of zero (a fresh one, see `discover.units.grow`) is left alone:
+    point keeps the damping meaningful. A unit with a factor of zero is left alone:
     no scaling can balance it, and shrinking its other factors would kill it.
     """
     decay, a, b, u, w, readout = weights
