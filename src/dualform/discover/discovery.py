@@ -154,7 +154,7 @@ def _checked(rnn: GatedRNN, attention: LinearAttention, inputs) -> Float[np.ndar
     return inputs
 
 
-def _with_probes(inputs: Float[np.ndarray, "sequence time d"], seed: int) -> Float[np.ndarray, "sequence time d"]:
+def _with_probes(inputs: Float[np.ndarray, "sequence time d"], seed: int) -> Float[np.ndarray, "joined time d"]:
     """`inputs`, and as many Gaussian sequences of their scale where they do not show every form of (x, 1).
 
     On one-hot tokens no product of two entries is ever seen, and an ablation would miss the units that hold them; they
