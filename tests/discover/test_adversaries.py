@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dualform import construct
-from dualform.discover import Discovery, discover
+from dualform.discover import Discovery, discover, merge_equivalent, prune
 from dualform.discover.units import targets
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.training.second_order import Weights, hidden_states, network, weights_of
@@ -227,3 +227,14 @@ def test_each_adversary_gets_its_verdict(name):
     assert (result.given.verdict, result.reduced.verdict) == (adversary.given, adversary.reduced), told
     assert result.verdict == (YES if YES in (adversary.given, adversary.reduced) else adversary.given)
     assert adversary.why in told, told
+
+
+@pytest.mark.parametrize("make", [cancelling, hidden_behind_three_products])
+def test_merging_leaves_units_that_cancel_unread(make):
+    """A merge, by algebra, leaves nothing that reads units which do nothing together; pruning then takes them."""
+    rnn, _, x = make()
+    left = prune(merge_equivalent(rnn).rnn, x, 1e-24)
+    plain = construction()[0]
+    assert (len(left.w_m_in), left.readout.shape[1]) == (len(plain.w_m_in), plain.readout.shape[1])
+    if make is cancelling:  # either unit alone does much
+        assert len(prune(rnn, x, 1e-24).w_m_in) == len(rnn.w_m_in)
