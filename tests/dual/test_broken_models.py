@@ -193,7 +193,7 @@ def test_a_wrong_call_is_caught(case):
         assert not residual <= CAUGHT, f"{entry} certifies it: {residual:.0e}"
 
 
-NARROW = ("block", "language model", "sequence model, pool last")
+NARROW = ("language model", "sequence model, pool last")
 PASS = [
     pytest.param(name, dtype, id=f"{name}-{dtype.__name__}", marks=[] if usual or name in NARROW else pytest.mark.slow)
     for name in WHOLE
