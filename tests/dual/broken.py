@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 def broken(module: Any, **methods: Callable) -> Any:
     """The module with other methods, everything else as it is."""
-    kind = type(module)
+    kind: Any = type(module)
     made = object.__new__(type(kind)(f"Broken{kind.__name__}", (kind,), methods))
     for field in dataclasses.fields(module):
         object.__setattr__(made, field.name, getattr(module, field.name))

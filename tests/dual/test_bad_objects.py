@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import pytest
 
 from dualform import dual_form, lenses
@@ -52,7 +53,7 @@ MODULES: dict[str, Any] = {
     "freeze": freeze,
     "model_form": model_form,
     "attribute": lambda it, x: attribute(it, x, (0, 0)),
-    "perturbation_curves": lambda it, x: perturbation_curves(it, x, (0, 0), jnp.ones(3)),
+    "perturbation_curves": lambda it, x: perturbation_curves(it, x, (0, 0), np.ones(3)),
     "trace": lenses.trace,
     "knock_out": lambda it, x: lenses.knock_out(it, x, "block 1", 0, 0),
 }

@@ -163,7 +163,7 @@ def residuals(module: Any, right: Any, dtype=jnp.float64, one_document: bool = F
     }
     if hasattr(module, "stages"):
         found["model_form"] = model_form(module, x, state, **flags).residual
-        of = lambda output: attribute(module, x, (TIME - 1, output), state=state, **flags).residual
+        of = lambda output: float(attribute(module, x, (TIME - 1, output), state=state, **flags).residual or 0)
         found["attribute"] = max(of(0), of(1))
     return found
 

@@ -169,8 +169,8 @@ class LayerForm:
         """A mixer's closed form, what it is over, and its residual; None where it has none, or more than 64 maps."""
         if not isinstance(self.module, AbstractMixer):
             return None
-        own, residual = _weights(*self._call)
-        return None if own is None else (np.asarray(own), self.module.over, float(residual))
+        own = _weights(*self._call)
+        return None if own is None else (np.asarray(own[0]), self.module.over, float(own[1]))
 
     def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
         """The signed maps as a matplotlib figure: see `views.plot`."""
@@ -334,7 +334,7 @@ def _weights(mixer, x, state, start, mask):
     own = mixer.weights(x, state, start, mask)
     # Maps of all channels are not made where they are not to be shown: what is not returned is not computed.
     if own is None or len(own) > MOST_HEADS:
-        return None, None
+        return None
     context, value = mixer.context(x, state, start, mask), mixer.value(x)
     nothing = jtu.tree_map(jnp.zeros_like, value)
     bias = present(mixer.mix(context, nothing, state, start, mask)[0], mask)
