@@ -44,7 +44,9 @@ class Fault:
         **Raises:** `SystemExit` where what is to be replaced does not stand there exactly once.
         """
         if text.count(self.old) != 1:
-            raise SystemExit(f"{self.name}: its text stands {text.count(self.old)} times in {self.file}; mend the list.")
+            raise SystemExit(
+                f"{self.name}: its text stands {text.count(self.old)} times in {self.file}; mend the list."
+            )
         return text.replace(self.old, self.new)
 
 

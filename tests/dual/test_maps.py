@@ -60,6 +60,7 @@ def test_a_wrong_map_is_caught_where_it_is_made(name):
         for what, change in WRONG.items():
             residual = map_residual(mixer, change(weights), context, value, form.bias, form.y, None, None)
             assert float(residual) > 1e-3, what
+        assert weights is not None
         made = broken(mixer, weights=lambda self, *call: 1.01 * weights)
         wrong = layer_form(made, X)
         assert wrong.map_residual > 1e-3 and wrong.residual <= laws.EXACT and wrong.over == form.over

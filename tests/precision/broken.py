@@ -27,8 +27,10 @@ def wrong(name: str, dtype: str, time: int) -> list[str]:
     """What the law says about a broken form: "squared", or "neighbours", which asks whether a whole batch is moderate."""
     given = of_recurrences.case("outer rows chunked", time)
     if name == "squared":
-        good = lambda low, wide: outer(*low[1][:3], jnp.zeros_like(wide[0]), decay=low[1][3], form="naive")[0][:64]
-        bad = lambda low, wide: squared(*low, wide)[:64]
+        good = lambda low, wide: outer(*low[1][:3], state=jnp.zeros_like(wide[0]), decay=low[1][3], form="naive")[0][
+            :64
+        ]
+        bad = lambda low, wide: squared(low[0], low[1], wide)[:64]
         return measure(Case(bad, good, given.low, given.wide), dtype)
     judged = jax.custom_batching.custom_vmap(chunks.moderate)
     judged.def_vmap(lambda size, batched, decay: (chunks.moderate(decay), False))

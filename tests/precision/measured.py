@@ -30,7 +30,7 @@ def main(dtype: str, time: str, *cases: str) -> None:
     from tests.precision import broken, models, of_mixers, of_recurrences
     from tests.precision.measure import measure
 
-    assert not jax.config.jax_enable_x64
+    assert not jax.config.read("jax_enable_x64")
     found = {}
     for each in cases:
         kind, name = each.split(":")

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dualform.recurrences import convolution, delta, dense, diagonal, outer, selective, softmax_scan, window, wkv
 from dualform.recurrences.attend import attend
@@ -51,7 +50,7 @@ def _diagonal_complex(form, shared, tokens, state, start, mask):
 
 def _outer(form, name, shared, tokens, state, start, mask):
     decay = {} if name is None else {name: tokens[3]}
-    return outer(*tokens[:3], state[0], **decay, start=start, mask=mask, form=form)
+    return outer(*tokens[:3], state=state[0], **decay, start=start, mask=mask, form=form)
 
 
 def _delta(form, shared, tokens, state, start, mask):
@@ -65,11 +64,11 @@ def _selective(form, shared, tokens, state, start, mask):
 
 
 def _wkv(form, shared, tokens, state, start, mask):
-    return wkv(-shared[0], shared[1], *tokens, state, start=start, mask=mask, form=form)
+    return wkv(-shared[0], shared[1], *tokens, state=state, start=start, mask=mask, form=form)
 
 
 def _softmax(form, shared, tokens, state, start, mask):
-    return softmax_scan(*tokens, state, start=start, mask=mask, form=form)
+    return softmax_scan(*tokens, state=state, start=start, mask=mask, form=form)
 
 
 def _convolution(shared, tokens, state, start, mask):
@@ -160,7 +159,7 @@ def specification(name: str) -> Recurrence:
     return RECURRENCES.get(naive, RECURRENCES[name])
 
 
-def numbers(name: str, time: int, draw: Callable[[tuple[int, ...], Numbers], np.ndarray]) -> tuple[Any, Any, Any]:
+def numbers(name: str, time: int, draw: Callable[[tuple[int, ...], Numbers], Any]) -> tuple[Any, Any, Any]:
     """What all tokens share, the tokens and the state, each array drawn by its shape and what it is of."""
     recurrence = RECURRENCES[name]
     each = lambda parts, *axes: tuple(draw((*axes, *part.shape), part) for part in parts)

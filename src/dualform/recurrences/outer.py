@@ -110,7 +110,7 @@ def outer(
     time, heads, d_k = queries.shape
     given = (queries, keys, values, *(() if decay is None else (decay,)))
     wide = accumulator(*(a.dtype for a in given))
-    state = jnp.zeros((heads, d_k, values.shape[2]), wide) if state is None else state.astype(wide)
+    held: Any = jnp.zeros((heads, d_k, values.shape[2]), wide) if state is None else state.astype(wide)
     turn = lambda a: a[::-1] if reverse else a
     decay, start, mask = (None if a is None else turn(a) for a in (decay, start, mask))
     queries, keys, values = (turn(a).astype(wide) for a in (queries, keys, values))
@@ -123,8 +123,8 @@ def outer(
     if start is not None:
         start = start if mask is None else start & mask
         tokens = (queries, keys, values, *(() if decay is None else (decay,)))
-        kept = contain(tokens, state, jnp.zeros_like(state), start, mask)
-        (queries, keys, values, *decays), state = kept.tokens, kept.state
+        kept = contain(tokens, held, jnp.zeros_like(held), jnp.asarray(start), mask)
+        (queries, keys, values, *decays), held = kept.tokens, kept.state
         decay = decays[0] if decays else None
     chosen = choose("outer", ("chunked", "parallel", "naive"), form, time=time)
     if chosen == "naive":
@@ -133,10 +133,10 @@ def outer(
         nothing = jnp.zeros(time, bool)
         start, mask = nothing if start is None else start, ~nothing if mask is None else mask
         each = jax.vmap(naive, in_axes=(1, 1, 1, 0, 1, None, None), out_axes=(1, 0))
-        y, final = each(queries, keys, values, state, shaped, start, mask)
+        y, final = each(queries, keys, values, held, shaped, start, mask)
     else:
         y, final = _by_chunks(
-            queries, keys, values, state, decay, on_values, start, mask, chunk, parallel=chosen == "parallel"
+            queries, keys, values, held, decay, on_values, start, mask, chunk, parallel=chosen == "parallel"
         )
     if kept is not None:
         y, final = kept.mark(y, mask), kept.mark_state(final)

@@ -5,7 +5,7 @@ specification, one token after the other; "fused" is the same, and its written g
 chunks alone, and computes those inside a chunk again.
 """
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -98,20 +98,19 @@ def selective(
     turn = lambda values: values[::-1] if reverse else values
     x, delta, b, c = (turn(values).astype(wide) for values in (x, delta, b, c))
     start, mask = (None if flags is None else turn(flags) for flags in (start, mask))
-    a, state = a.astype(wide), jnp.zeros(a.shape, wide) if state is None else state.astype(wide)
+    a = a.astype(wide)
+    h: Any = jnp.zeros(a.shape, wide) if state is None else state.astype(wide)
     if mask is not None:
         # A step of 0 keeps the state to the bit; NaN where there is no token would reach the gradients.
         x, delta, b, c = (jnp.where(mask[:, None], values, jnp.zeros_like(values)) for values in (x, delta, b, c))
         start = None if start is None else start & mask
     kept = None
     if start is not None:
-        kept = contain((x, delta, b, c), state, jnp.zeros_like(state), start, mask)
-        (x, delta, b, c), state = kept.tokens, kept.state
+        kept = contain((x, delta, b, c), h, jnp.zeros_like(h), start, mask)
+        (x, delta, b, c), h = kept.tokens, kept.state
     if choose("selective", ("fused", "naive"), form, time=time) == "naive":
         nothing = jnp.zeros(time, bool)
-        y, state = naive(
-            x, delta, a, b, c, state, *(nothing if start is None else start, ~nothing if mask is None else mask)
-        )
+        y, h = naive(x, delta, a, b, c, h, *(nothing if start is None else start, ~nothing if mask is None else mask))
     else:
         keep = jnp.ones(time, wide) if start is None else 1 - start.astype(wide)
         padding = -time % CHUNK if time > CHUNK else 0
@@ -121,13 +120,13 @@ def selective(
         parts = tuple(cut(values, min(CHUNK, time)) for values in (x, delta, b, c, keep))
         # Where there is nothing, keep is 0 as well as the step: the state that is left is that of the last token.
         parts = (*parts[:4], parts[4].reshape(-1).at[time:].set(1).reshape(parts[4].shape))
-        y, h = _fused(*parts[:2], a.T, *parts[2:], state.T)
-        y, state = y.reshape(-1, y.shape[-1])[:time], jnp.transpose(h)
+        y, h = _fused(*parts[:2], a.T, *parts[2:], h.T)
+        y, h = y.reshape(-1, y.shape[-1])[:time], jnp.transpose(h)
     if mask is not None:
         y = jnp.where(mask[:, None], y, jnp.zeros_like(y))
     if kept is not None:
-        y, state = kept.mark(y, mask), kept.mark_state(state)
-    return turn(y), state
+        y, h = kept.mark(y, mask), kept.mark_state(h)
+    return turn(y), h
 
 
 @jax.custom_vjp

@@ -82,7 +82,8 @@ def _owner(tree: PyTree, path: Sequence[Any]) -> tuple[Any, str]:
     for key in path:
         if isinstance(at, eqx.Module):
             owner, name = at, str(getattr(key, "name", ""))
-        at = getattr(at, key.name) if hasattr(key, "name") else at[key.idx if hasattr(key, "idx") else key.key]
+        place: Any = at  # a module is entered by name, anything else by number or key
+        at = getattr(at, key.name) if hasattr(key, "name") else place[key.idx if hasattr(key, "idx") else key.key]
     return owner, name
 
 
