@@ -1,5 +1,8 @@
 """Recurrences with known faults, which the law must find."""
 
+import importlib
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -27,15 +30,18 @@ def wrong(name: str, dtype: str, time: int) -> list[str]:
     """What the law says about a broken form: "squared", or "neighbours", which asks whether a whole batch is moderate."""
     given = of_recurrences.case("outer rows chunked", time)
     if name == "squared":
-        good = lambda low, wide: outer(*low[1][:3], state=jnp.zeros_like(wide[0]), decay=low[1][3], form="naive")[0][
-            :64
-        ]
+
+        def good(low, wide):
+            q, k, v, decay = low[1]
+            return outer(q, k, v, jnp.zeros_like(wide[0]), decay=decay, form="naive")[0][:64]
+
         bad = lambda low, wide: squared(low[0], low[1], wide)[:64]
         return measure(Case(bad, good, given.low, given.wide), dtype)
     judged = jax.custom_batching.custom_vmap(chunks.moderate)
     judged.def_vmap(lambda size, batched, decay: (chunks.moderate(decay), False))
     of_all = lambda first, second, decay, *a: jax.lax.cond(judged(decay), first, second, *a)
-    kept, outer_module = chunks.by_moderation, __import__("sys").modules["dualform.recurrences.outer"]
+    outer_module: Any
+    kept, outer_module = chunks.by_moderation, importlib.import_module("dualform.recurrences.outer")
     try:
         outer_module.by_moderation = of_all
         return measure(given, dtype)

@@ -38,7 +38,7 @@ class Recurrence(NamedTuple):
 
 
 def _diagonal(form, shared, tokens, state, start, mask):
-    return diagonal(*tokens, *state, start=start, mask=mask, form=form)
+    return diagonal(tokens[0], tokens[1], state[0], start=start, mask=mask, form=form)
 
 
 def _diagonal_complex(form, shared, tokens, state, start, mask):
@@ -50,7 +50,8 @@ def _diagonal_complex(form, shared, tokens, state, start, mask):
 
 def _outer(form, name, shared, tokens, state, start, mask):
     decay = {} if name is None else {name: tokens[3]}
-    return outer(*tokens[:3], state=state[0], **decay, start=start, mask=mask, form=form)
+    q, k, v = tokens[:3]
+    return outer(q, k, v, state[0], **decay, start=start, mask=mask, form=form)
 
 
 def _delta(form, shared, tokens, state, start, mask):
@@ -64,11 +65,13 @@ def _selective(form, shared, tokens, state, start, mask):
 
 
 def _wkv(form, shared, tokens, state, start, mask):
-    return wkv(-shared[0], shared[1], *tokens, state=state, start=start, mask=mask, form=form)
+    k, v = tokens
+    return wkv(-shared[0], shared[1], k, v, state, start=start, mask=mask, form=form)
 
 
 def _softmax(form, shared, tokens, state, start, mask):
-    return softmax_scan(*tokens, state=state, start=start, mask=mask, form=form)
+    scores, values = tokens
+    return softmax_scan(scores, values, state, start=start, mask=mask, form=form)
 
 
 def _convolution(shared, tokens, state, start, mask):
