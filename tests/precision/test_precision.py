@@ -7,6 +7,7 @@ The recurrences that divide or halve are held to it at the length at which they 
 import pytest
 
 from tests.precision.measured import wrong_in
+from tests.precision.models import families
 from tests.recurrences.every import RECURRENCES, specification
 
 FAST = ("outer head chunked", "outer columns chunked", "delta chunked", "diagonal scan", "selective fused")
@@ -51,6 +52,13 @@ def test_recurrences(dtype, names):
 def test_mixers(dtype):
     """Gradients of weights, tokens and the first state, at 0.01, 1 and 10 times fresh weights, over 65 tokens."""
     holds(dtype, 65, [f"mixer:{name}" for name in MIXERS[dtype]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_first_backward_pass_of_every_published_family(dtype):
+    """Losses and gradients of fresh models over 129 tokens are finite; the loss is that of not knowing, within 1 nat."""
+    holds(dtype, 0, [f"model:{name}" for name in families()])
 
 
 @pytest.mark.slow
