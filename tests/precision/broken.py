@@ -40,8 +40,8 @@ def wrong(name: str, dtype: str, time: int) -> list[str]:
     judged = jax.custom_batching.custom_vmap(chunks.moderate)
     judged.def_vmap(lambda size, batched, decay: (chunks.moderate(decay), False))
     of_all = lambda first, second, decay, *a: jax.lax.cond(judged(decay), first, second, *a)
-    outer_module: Any
-    kept, outer_module = chunks.by_moderation, importlib.import_module("dualform.recurrences.outer")
+    kept = chunks.by_moderation
+    outer_module: Any = importlib.import_module("dualform.recurrences.outer")
     try:
         outer_module.by_moderation = of_all
         return measure(given, dtype)
