@@ -83,7 +83,7 @@ class Identification:
     )
     by_position: bool = True
     shrink: float = 1e-7
-    shrink_from: float = 0.6
+    shrink_from: float = 0.8
     second_order: SecondOrder = SecondOrder(iterations=20, patience=5)
     horizon: int = 256
     seed: int = 0
