@@ -117,7 +117,7 @@ def _first_failure(code: int, said: str) -> str | None:
     """The test that failed first, "(collection)" where the package no longer imports; None where all passed."""
     if code == 0:
         return None
-    found = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
     return found.group(1) if found else "(collection)"
 
 
