@@ -102,7 +102,8 @@ def certify(
         memory_units=int(np.sum(decay == 1)),
         forget_units=int(np.sum(decay == 0)),
         readout_units=rnn.readout.shape[1],
-        parameters=count_parameters(rnn),
+        # The decays of a construction are given, so no parameters that are learned; of its size they are a part.
+        parameters=count_parameters(rnn) + (0 if rnn.given_decay is None else rnn.given_decay.size),
         attention_parameters=count_parameters(attention),
         least_memory=least[0],
         least_forget=least[1],
