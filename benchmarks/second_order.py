@@ -1,11 +1,12 @@
 """Second-order polishing of a gated RNN: our Levenberg-Marquardt beside optimistix's, in one run.
 
-    python -m benchmarks.second_order [--units 24] [--iterations 40] [--noise 0.01] [--write FILE.md]
+    python -m benchmarks.second_order [--sizes 3:16 4:24] [--iterations 30] [--noise 0.01] [--gigabytes 8] [--write FILE.md]
 
-Both begin with the same student, n = m = `units` at d = 4: attention written into its weights, a few spare units with
-random decays, every weight and decay off by `noise`. Both work in float64 on the CPU. Ours draws fresh data at every
+Both begin with the same student, of width d and n = m units (d:n): attention written into its weights, a few spare units
+with random decays, every weight and decay off by `noise`. Both work in float64 on the CPU. Ours draws fresh data at every
 iteration, as polishing does; optimistix minimises over one sample of as many residuals, since a solve is of one fixed
-function. CPU seconds count, not the clock: the sides run one after another, and other work may share the machine.
+function. CPU seconds count, not the clock: the sides run one after another, and other work may share the machine. A side
+whose compiled program plans for more memory than `gigabytes` is not run, and the table says what it plans for.
 Needs `pip install '.[benchmark]'`.
 """
 
@@ -30,7 +31,7 @@ from dualform.tasks import Teacher
 from dualform.training import SecondOrder, levenberg_marquardt
 from dualform.training.second_order import Weights, balance, network, weights_of
 
-D, TIME, BATCH = 4, 32, 256
+TIME, BATCH = 32, 256
 RESIDUALS = 1.5
 """For each parameter, on both sides."""
 
@@ -43,49 +44,63 @@ class Outcome(NamedTuple):
     seconds: float
     compilation: float
     outside: float
+    gigabytes: float
 
 
-def start(units: int, noise: float) -> tuple[Any, GatedRNN]:
+def start(d: int, units: int, noise: float) -> tuple[Any, GatedRNN]:
     """A teacher, and the student that every side begins with."""
-    attention, rng = Teacher.gaussian(D, key=jr.key(0)).attention, np.random.default_rng(0)
+    attention, rng = Teacher.gaussian(d, key=jr.key(0)).attention, np.random.default_rng(0)
     decay, a, b, u, w, readout = weights_of(gated_rnn(attention, "full"))
     more, products = units - len(decay), units - len(u)
     draw = lambda *shape: 0.1 * rng.standard_normal(shape)
     decay = np.append(decay, rng.uniform(0.05, 0.95, more))
-    a, b = (np.concatenate([gate, draw(more, D + 1)]) for gate in (a, b))
+    a, b = (np.concatenate([gate, draw(more, d + 1)]) for gate in (a, b))
     u, w = (np.block([[gate, draw(len(gate), more)], [draw(products, units)]]) for gate in (u, w))
-    readout = np.concatenate([readout, draw(D, products)], axis=1)
+    readout = np.concatenate([readout, draw(d, products)], axis=1)
     off = [array * (1 + noise * rng.standard_normal(array.shape)) for array in (a, b, u, w, readout)]
     decay = np.clip(decay + noise * rng.standard_normal(decay.shape), 1e-4, 1 - 1e-4)
     return attention, network(balance(Weights(decay, *off)))
 
 
-def sequences(count: int, seed: int) -> np.ndarray:
+def sequences(d: int, count: int, seed: int) -> np.ndarray:
     """Fresh Gaussian tokens."""
-    return np.random.default_rng(seed).standard_normal((count, TIME, D))
+    return np.random.default_rng(seed).standard_normal((count, TIME, d))
 
 
 def ours(rnn: GatedRNN, attention, iterations: int) -> Outcome:
     """Polishing as `dualform discover` does it."""
 
     def sample(key):
-        x = np.asarray(jr.normal(key, (BATCH, TIME, D)))
+        x = np.asarray(jr.normal(key, (BATCH, TIME, attention.d_in)))
         return x, targets(attention, x)
 
-    power = float(np.mean(targets(attention, sequences(BATCH, 1)) ** 2))
+    power = float(np.mean(targets(attention, sequences(attention.d_in, BATCH, 1)) ** 2))
     config = SecondOrder(iterations=iterations, tolerance=1e-26, patience=iterations, residuals=RESIDUALS)
     begin = time.process_time()
     found = levenberg_marquardt(rnn, sample, power, config, seed=0)
-    return outcome(found.rnn, attention, found.iterations + 1, time.process_time() - begin, 0.0)
+    seconds = time.process_time() - begin
+    loss = relative_loss(found.rnn, attention, sequences(attention.d_in, 64, 3))
+    size = sum(np.size(array) for array in weights_of(rnn))
+    return Outcome(
+        loss, found.iterations + 1, seconds, 0.0, 0.0, 8e-9 * size * (RESIDUALS * size + 64 * len(rnn.readout))
+    )
 
 
 def theirs(
-    rnn: GatedRNN, attention, iterations: int, solver: optimistix.AbstractLeastSquaresSolver, decay_of: Callable
-) -> Outcome:
-    """The same student and as many residuals, over one sample, by a solver of optimistix."""
+    rnn: GatedRNN,
+    attention,
+    iterations: int,
+    solver: optimistix.AbstractLeastSquaresSolver,
+    decay_of: Callable,
+    gigabytes: float,
+) -> Outcome | float:
+    """The same student and as many residuals, over one sample, by a solver of optimistix.
+
+    **Returns:** what it reached; or the gigabytes that it plans for, where they are too many.
+    """
     decay, *arrays = weights_of(rnn)
     size = decay.size + sum(array.size for array in arrays)
-    x = sequences(int(np.ceil(RESIDUALS * size / D / TIME)) + 2, 2)
+    x = sequences(attention.d_in, int(np.ceil(RESIDUALS * size / attention.d_in / TIME)) + 2, 2)
     y = targets(attention, x)
     scale = 1 / np.sqrt(y.size * np.mean(y**2))
     raw = decay if decay_of is as_it_is else np.log(-np.log(decay))
@@ -109,13 +124,18 @@ def theirs(
     parameters, data = (jnp.asarray(raw), *map(jnp.asarray, arrays)), (jnp.asarray(x), jnp.asarray(y))
     begin = time.process_time()
     compiled = solve.lower(parameters, data).compile()
-    compilation, begin = time.process_time() - begin, time.process_time()
+    compilation = time.process_time() - begin
+    planned = compiled.memory_analysis().temp_size_in_bytes / 1e9
+    if planned > gigabytes:
+        return planned
+    begin = time.process_time()
     (raw, *arrays), steps = jax.block_until_ready(compiled(parameters, data))
     seconds = time.process_time() - begin
     end = np.asarray(decay_of(raw))
     outside = float(max(np.max(end - 1), np.max(-end), 0.0))
     best = network(Weights(np.clip(end, 0, 1), *map(np.asarray, arrays)))
-    return outcome(best, attention, int(steps), seconds, compilation)._replace(outside=outside)
+    loss = relative_loss(best, attention, sequences(attention.d_in, 64, 3))
+    return Outcome(loss, int(steps), seconds, compilation, outside, planned)
 
 
 def as_it_is(decay):
@@ -128,14 +148,9 @@ def through_nu(nu):
     return jnp.exp(-jnp.exp(nu))
 
 
-def outcome(rnn: GatedRNN, attention, iterations: int, seconds: float, compilation: float) -> Outcome:
-    """The loss on sequences that no side has seen."""
-    return Outcome(relative_loss(rnn, attention, sequences(64, 3)), iterations, seconds, compilation, 0.0)
-
-
-def sides(rnn: GatedRNN, attention, iterations: int) -> dict[str, Outcome]:
+def sides(rnn: GatedRNN, attention, iterations: int, gigabytes: float) -> dict[str, Outcome | float]:
     """Ours, then optimistix with the normal equations, both ways to train a decay, and with its own linear solver."""
-    found = {"dualform": ours(rnn, attention, iterations)}
+    found: dict[str, Outcome | float] = {"dualform": ours(rnn, attention, iterations)}
     normal = lineax.Normal(lineax.Cholesky())
     for name, linear, decay_of in (
         ("normal equations, decays as themselves", normal, as_it_is),
@@ -143,45 +158,52 @@ def sides(rnn: GatedRNN, attention, iterations: int) -> dict[str, Outcome]:
         ("QR (its default), decays as themselves", lineax.QR(), as_it_is),
     ):
         solver = optimistix.LevenbergMarquardt(rtol=1e-14, atol=1e-14, linear_solver=linear)
-        found[f"optimistix, {name}"] = theirs(rnn, attention, iterations, solver, decay_of)
+        found[f"optimistix, {name}"] = theirs(rnn, attention, iterations, solver, decay_of, gigabytes)
     return found
 
 
-def table(found: dict[str, Outcome]) -> str:
+def table(found: dict[str, Outcome | float]) -> str:
     """Loss, iterations, cost, and what it costs beside ours."""
     lines = [
         "| side | relative loss, fresh data | iterations | CPU s an iteration | times `dualform` | compilation, CPU s | "
-        "decays outside [0, 1] by |",
-        "|---|---|---|---|---|---|---|",
+        "memory, GB | decays outside [0, 1] by |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    base = found["dualform"].seconds / found["dualform"].iterations
+    base = found["dualform"]
+    assert isinstance(base, Outcome)
+    each = lambda one: one.seconds / max(one.iterations, 1)
     for name, one in found.items():
-        each = one.seconds / max(one.iterations, 1)
+        if isinstance(one, float):
+            lines.append(f"| {name} | not run | | | | | {one:.1f} | |")
+            continue
         lines.append(
-            f"| {name} | {one.loss:.1e} | {one.iterations} | {each:.2f} | {each / base:.2f} | {one.compilation:.1f} | "
-            f"{one.outside:.0e} |"
+            f"| {name} | {one.loss:.1e} | {one.iterations} | {each(one):.3f} | {each(one) / each(base):.2f} | "
+            f"{one.compilation:.1f} | {one.gigabytes:.2f} | {one.outside:.0e} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--units", type=int, nargs="+", default=[24])
-    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--sizes", nargs="+", default=["3:16", "4:24"])
+    parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--gigabytes", type=float, default=8)
     parser.add_argument("--noise", type=float, default=0.01)
     parser.add_argument("--write", default=None)
     options = parser.parse_args()
     paragraphs = [
-        f"d = {D}, sequences of {TIME} tokens, float64, optimistix {version('optimistix')}, lineax {version('lineax')}. The "
+        f"Sequences of {TIME} tokens, float64, optimistix {version('optimistix')}, lineax {version('lineax')}. The "
         f"student: attention written into it, spare units, noise of {options.noise:g}. {RESIDUALS:g} residuals for each "
-        "parameter. Losses are on sequences that no side has seen."
+        "parameter. Losses are on sequences that no side has seen. Memory: of ours the Jacobian, of optimistix's what its "
+        f"compiled program plans for; with more than {options.gigabytes:g} GB it is not run."
     ]
     with jax.enable_x64(True):
-        for units in options.units:
-            attention, rnn = start(units, options.noise)
-            begun = relative_loss(rnn, attention, sequences(64, 3))
-            found = sides(rnn, attention, options.iterations)
-            paragraphs.append(f"## n = m = {units}\n\nAt the start the relative loss is {begun:.1e}.")
+        for size in options.sizes:
+            d, units = map(int, size.split(":"))
+            attention, rnn = start(d, units, options.noise)
+            begun = relative_loss(rnn, attention, sequences(d, 64, 3))
+            found = sides(rnn, attention, options.iterations, options.gigabytes)
+            paragraphs.append(f"## d = {d}, n = m = {units}\n\nAt the start the relative loss is {begun:.1e}.")
             paragraphs.append(table(found))
     paragraphs.append(
         "What optimistix's solver has no place for, and polishing needs: data that are fresh at every iteration (a solve is of "
@@ -190,8 +212,8 @@ def main() -> None:
         "no curvature; ours balances every factor before each step); arrays whose sizes change from student to student "
         "without being compiled anew; float64 whatever JAX's default is."
     )
-    command = f"python -m benchmarks.second_order --units {' '.join(map(str, options.units))} "
-    command += f"--iterations {options.iterations} --noise {options.noise:g}"
+    command = f"python -m benchmarks.second_order --sizes {' '.join(options.sizes)} --iterations {options.iterations} "
+    command += f"--noise {options.noise:g} --gigabytes {options.gigabytes:g}"
     print(write(options.write, "Second-order polishing, ours and optimistix's", command, paragraphs))
 
 
