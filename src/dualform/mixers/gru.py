@@ -13,7 +13,7 @@ from dualform.errors import require
 from dualform.mixers.freezing import last_present
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.torch_layout import check_torch_layout
-from dualform.recurrences.cell import cell
+from dualform.recurrences.cell import cell, saturating
 from dualform.recurrences.diagonal import diagonal
 
 
@@ -91,7 +91,9 @@ class GRU(AbstractMixer):
     def run(self, x, state, start, mask):
         """Every (decay, write, h), (time, n) each, and the last h."""
         wide = accumulator(x.dtype, self.u.dtype)
-        driven = project(x, self.u.reshape(-1, self.d_in)).astype(wide) + self.b.reshape(-1).astype(wide)[None]
+        driven = saturating(
+            project(x, self.u.reshape(-1, self.d_in)).astype(wide) + self.b.reshape(-1).astype(wide)[None]
+        )
         n, b_h = self.d_out, None if self.b_h is None else self.b_h.astype(wide)
         gates, candidate, everything = self.v[:2].reshape(-1, n), self.v[2], self.v.reshape(-1, n)
 

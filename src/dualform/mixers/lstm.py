@@ -13,7 +13,7 @@ from dualform.errors import require
 from dualform.mixers.freezing import last_present, tanh_slope
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.torch_layout import check_torch_layout
-from dualform.recurrences.cell import cell
+from dualform.recurrences.cell import cell, saturating
 from dualform.recurrences.diagonal import diagonal
 
 
@@ -100,7 +100,7 @@ class LSTM(AbstractMixer):
         """Every (f, i * g, o, c), (time, n) each, and the last (h, c)."""
         wide = accumulator(x.dtype, self.u.dtype)
         u = self.u.reshape(-1, self.d_in)
-        driven = project(x, u).astype(wide) + self.b.reshape(-1).astype(wide)[None]
+        driven = saturating(project(x, u).astype(wide) + self.b.reshape(-1).astype(wide)[None])
         v, n = self.v.reshape(-1, self.d_out), self.d_out
         p = None if self.peephole is None else self.peephole.astype(wide)
         peep = lambda gate, row, c: jax.nn.sigmoid(gate if p is None else gate + p[row] * c)

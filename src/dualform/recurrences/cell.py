@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from dualform.compiled import compiled
 from dualform.recurrences.contained import all_finite
@@ -59,6 +59,15 @@ def cell(
 
     final, outputs = jax.lax.scan(flagged, state, (inputs, start, mask))
     return outputs, final
+
+
+def saturating(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """What a sigmoid or a tanh is given, infinities as half of the largest numbers: it gives the same, and a gradient of 0.
+
+    So an infinite bias is a gate that is exactly open or shut, and no input that is not finite; NaN stays.
+    """
+    most = jnp.finfo(a.dtype).max / 2
+    return jnp.clip(a, -most, most)
 
 
 def _inexact(tree) -> list[Array]:
