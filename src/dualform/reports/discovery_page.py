@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -280,7 +281,8 @@ class _Map(NamedTuple):
 
 def _form(mixer: AbstractMixer, x: Float[np.ndarray, "time d"]) -> _Map:
     with jax.enable_x64(True):
-        wide = jax.tree_util.tree_map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), mixer)
+        widen = lambda a: jnp.asarray(np.asarray(a), jnp.float64) if eqx.is_inexact_array(a) else a
+        wide = jax.tree_util.tree_map(widen, mixer)
         form = jax.jit(lambda x: dual_form(wide, x))(jnp.asarray(x))
         return _Map(np.asarray(form.contributions), np.asarray(form.aggregate()[0]), float(form.residual))
 
