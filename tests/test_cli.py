@@ -46,19 +46,24 @@ def test_discover_writes_the_run_folder(finished):
     assert result["verdict"] in ("identified", "function only", "not identified") and result["reasons"]
 
 
-def test_discover_identifies_a_small_teacher(finished):
-    """At width 2 the main job finds the compact construction: 3 units at 1, 2 at 0, 3 products."""
+def test_the_headline_is_gradient_descents_alone(finished):
+    """1,000 steps of AdamW are too few, and the verdict says so, though the network polished from there is the attention."""
     result = json.loads((finished / "result.json").read_text())
-    assert result["verdict"] == "identified", result["reasons"]
-    assert (result["memory_units"], result["forget_units"], result["other_units"]) == (3, 2, 0)
-    assert result["readout_units"] == 3 and result["relative_loss"] < 1e-12
+    assert result["verdict"] == result["trained"]["verdict"] == "not identified", result["reasons"]
+    assert result["polished"]["verdict"] == "identified" and result["polished"]["relative_loss"] < 1e-12
 
 
 def test_the_saved_network_is_the_one_that_was_judged(finished):
-    """weights.safetensors holds the reduced network, its decays at exactly 0 and 1."""
-    network = load_weights(finished / "weights.safetensors", GatedRNN)
+    """weights.safetensors holds the network that the top of the result counts."""
+    network, result = (
+        load_weights(finished / "weights.safetensors", GatedRNN),
+        json.loads((finished / "result.json").read_text()),
+    )
     assert isinstance(network, GatedRNN)
-    assert sorted(np.asarray(network.given_decay).tolist()) == [0, 0, 1, 1, 1]
+    decay = np.asarray(network.decay)
+    counts = int(np.sum(decay >= 0.99)), int(np.sum(decay <= 0.01)), network.readout.shape[1]
+    assert counts == (result["memory_units"], result["forget_units"], result["readout_units"])
+    assert len(decay) == sum(result[name] for name in ("memory_units", "forget_units", "other_units"))
 
 
 def test_a_finished_run_is_read_back(finished, capsys):
@@ -82,7 +87,7 @@ def test_the_report_stands_alone(finished):
     page = (finished / "report.html").read_text()
     assert "default-src 'none'" in page and "<script" not in page
     assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", page)
-    assert page.count("<svg") == 7 and "Identified" in page
+    assert page.count("<svg") == 7 and "Not identified" in page
 
 
 def test_view(finished, capsys):

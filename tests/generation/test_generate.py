@@ -20,7 +20,7 @@ MODEL = eqx.tree_at(
 )
 """Of weights whose likeliest text is not one token over and over."""
 
-PROMPT, LENGTH = tokens(2, 5), 8
+PROMPT, LENGTH = tokens(6, 5), 8
 
 
 @pytest.fixture(scope="module")
