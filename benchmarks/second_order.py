@@ -125,7 +125,8 @@ def theirs(
     begin = time.process_time()
     compiled = solve.lower(parameters, data).compile()
     compilation = time.process_time() - begin
-    planned = compiled.memory_analysis().temp_size_in_bytes / 1e9
+    analysis: Any = compiled.memory_analysis()
+    planned = analysis.temp_size_in_bytes / 1e9
     if planned > gigabytes:
         return planned
     begin = time.process_time()
@@ -173,7 +174,7 @@ def table(found: dict[str, Outcome | float]) -> str:
     assert isinstance(base, Outcome)
     each = lambda one: one.seconds / max(one.iterations, 1)
     for name, one in found.items():
-        if isinstance(one, float):
+        if not isinstance(one, Outcome):
             lines.append(f"| {name} | not run | | | | | {one:.1f} | |")
             continue
         lines.append(
