@@ -37,7 +37,8 @@ def test_nothing_older_than_the_window_is_remembered():
     forgotten, _ = laws.call(mixer, x.at[0].set(100.0))
     changed = np.any(np.asarray(forgotten != y), axis=1)
     assert changed.tolist() == [True] * 4 + [False] * 4
-    reached = np.asarray(dual_form(mixer, x).contributions).any(axis=2)
+    # What lies beyond is the rounding of a difference to the bias.
+    reached = (np.abs(np.asarray(dual_form(mixer, x).contributions)) > 1e-14).any(axis=2)
     assert np.array_equal(reached, np.tril(np.ones((8, 8), bool)) & ~np.tril(np.ones((8, 8), bool), -4))
 
 
