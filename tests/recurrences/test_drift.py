@@ -25,7 +25,7 @@ SQUARE = np.array([[0.8, 0.59], [-0.59, 0.8]])  # turns, and forgets half of wha
 
 
 def rotating(angle, drive):
-    """A complex decay of length 0.99: its angle is rounded in float32, which is remembered for 100 tokens. The drive: two columns."""
+    """A complex decay of length 0.99: its angle is rounded, which is remembered for 100 tokens. The drive is two columns."""
     turn = jax.lax.complex(0.99 * jnp.cos(angle), 0.99 * jnp.sin(angle))
     h, last = diagonal(turn, jax.lax.complex(drive, drive[:, ::-1]))
     return h.real, (last.real, last.imag)
