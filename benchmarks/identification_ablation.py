@@ -1,9 +1,11 @@
 """What each lever of our training is worth: students with and without it, seed by seed.
 
-    python -m benchmarks.identification_ablation [--presets default paper] [--seeds 10] [--runs FOLDER] [--write FILE.md]
+    python -m benchmarks.identification_ablation [--presets default paper] [--seeds 10] [--without 3] [--write FILE.md]
 
 Every student is trained by first-order steps alone and judged twice: as it ended, and after its reduction. Rows that say so
-are polished first. `--runs` is a sweep's folder: stopped at any moment, the same command runs what is missing.
+are polished first. All seeds are fresh: none had a part in choosing a schedule. `--seeds` are trained with our schedule, the
+first `--without` of them with each lever taken away too. `--runs` is a sweep's folder: stopped at any moment, the same command
+runs what is missing.
 """
 
 import argparse
@@ -80,34 +82,32 @@ def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
             begin = time.process_time()
             run.keep_metrics("polish", 0)
             second = polish(fitted.model, data.train, data.ablate, varied.second_order, run, seed=varied.seed)
-            result = judge(second).result()
+            result = judge(second.rnn).result()
             found["polished"] = {"trained": result["given"], "reduced": result["reduced"], "verdict": result["verdict"]}
             found["polishing_seconds"] = time.process_time() - begin
     return found
 
 
-def jobs(presets: Sequence[str], variants: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    """A job for each preset, variant and seed, all variants of a seed before the next seed.
+def jobs(presets: Sequence[str], variants: Sequence[str], seeds: int, without: int) -> list[Job]:
+    """A job for each preset, variant and fresh seed: our schedule first, on all of its seeds.
 
     The step alone is not judged: only what polishing makes of it is asked. At n = m = 100 nothing is polished, since an
     iteration's cost grows with the cube of the parameters.
     """
-    return [
-        Job(
-            f"{name}-{variant}-{seed}",
-            "benchmarks.identification_ablation:job",
-            {
-                "preset": name,
-                "variant": variant,
-                "seed": seed,
-                "judged": variant != "step",
-                "polished": variant in ("ours", "step") and name != "paper",
-            },
-        )
-        for name in presets
-        for seed in seeds
-        for variant in variants
-    ]
+    students = [("ours", i) for i in range(seeds)]
+    students += [(variant, i) for i in range(without) for variant in variants if variant != "ours"]
+    return [_job(name, variant, FRESH[name] + i) for variant, i in students for name in presets]
+
+
+def _job(name: str, variant: str, seed: int) -> Job:
+    config = {
+        "preset": name,
+        "variant": variant,
+        "seed": seed,
+        "judged": variant != "step",
+        "polished": variant in ("ours", "step") and name != "paper",
+    }
+    return Job(f"{name}-{variant}-{seed}", "benchmarks.identification_ablation:job", config)
 
 
 def table(rows: Sequence[Row], name: str) -> str:
@@ -130,11 +130,6 @@ def table(rows: Sequence[Row], name: str) -> str:
             row for row in rows if (row.config["preset"], row.config["variant"], row.status) == (name, variant, "done")
         ]
         results = [row.results[0] for row in done]
-        fresh = [result for result in results if result["seed"] >= FRESH[name] and variant == "ours"]
-        if fresh:
-            lines.append(
-                _line(f"{what}, fresh seeds alone", fresh, loss, distance, [result["seconds"] for result in fresh])
-            )
         if judged := [result for result in results if "trained" in result]:
             lines.append(_line(what, judged, loss, distance, [result["seconds"] for result in judged]))
         if polished := [result["polished"] for result in results if "polished" in result]:
@@ -186,15 +181,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", default=["default", "paper"], choices=list(TARGETS))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=10, help="fresh seeds of our schedule")
+    parser.add_argument("--without", type=int, default=3, help="of these, those trained without each lever too")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/identification_ablation"))
     parser.add_argument("--done", action="store_true", help="train nothing: the table of what is there")
     parser.add_argument("--write", default=None)
     options = parser.parse_args()
     backend = "here" if options.workers == 1 else "processes"
-    asked = every = jobs(options.presets, options.variants, range(options.first, options.first + options.seeds))
+    asked = every = jobs(options.presets, options.variants, options.seeds, options.without)
     if options.done:
         asked = [one for one in every if (options.runs / one.name / "result.json").exists()]
     rows = sweep(asked, options.runs, workers=options.workers, backend=backend)
@@ -202,8 +197,8 @@ def main() -> None:
     paragraphs = [
         f"Every number is measured on held-out tokens, by `discover` over a horizon of {Identification().horizon} tokens. The "
         "real head of the preset default is linearised, without rotary angles, on four whitened directions of the model's "
-        "activations. A seed is that of the student, the data and a Gaussian teacher. Fresh seeds had no part in choosing the "
-        f"schedule: from {FRESH['default']} on for the real head, from {FRESH['paper']} on for Gaussian teachers.",
+        "activations. A seed is that of the student, the data and a Gaussian teacher. None had a part in choosing the "
+        f"schedule: they begin at {FRESH['default']} for the real head, at {FRESH['paper']} for Gaussian teachers.",
         "Rates have 95% Wilson intervals. Other cells are medians over seeds, losses and distances with the least and the "
         "most, of the network before its reduction. CPU seconds are those of training, and of polishing in its rows, "
         "compilation included. Polishing starts from the network that training left, adds no unit and forces no decay: "
@@ -223,7 +218,7 @@ def main() -> None:
     if failed:
         paragraphs.append("## Failed\n\n" + "\n".join(failed))
     command = "python -m benchmarks.identification_ablation --presets " + " ".join(options.presets)
-    command += f" --variants {' '.join(options.variants)} --seeds {options.seeds}"
+    command += f" --variants {' '.join(options.variants)} --seeds {options.seeds} --without {options.without}"
     print(write(options.write, "What each lever of training is worth", command, paragraphs))
     keep(options.write, {"rows": [{"name": row.name, "results": row.results, "reason": row.reason} for row in rows]})
 

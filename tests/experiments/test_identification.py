@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -156,11 +157,17 @@ def test_evidence_is_measured_on_tokens_that_training_never_saw(own, short, tmp_
     for name in ("run", "otherwise polished"):
         with jax.enable_x64(False):
             results.append(identify(config, tmp_path / name))
-        monkeypatch.setattr(identification, "polish", lambda *a, **k: GatedRNN.make(2, key=jr.key(9), n=3, m=3))
+        other = lambda *args, **rest: SimpleNamespace(rnn=GatedRNN.make(2, key=jr.key(9), n=3, m=3), done=[])
+        monkeypatch.setattr(identification, "polish", other)
     first, second = results
     top = set(first) - {"polished", "seconds", "training_seconds"}
     assert {name: first[name] for name in top} == {name: second[name] for name in top}
     assert first["polished"] != second["polished"]
+    pruned, moved = first["polished"]["stages"]
+    assert (pruned["name"], moved["name"]) == ("prune", "polish")
+    assert pruned["relative_loss"] <= 2 * first["trained"]["relative_loss"] and moved["thrown_away"] > 0
+    assert pruned["hidden_units"] <= len(load_weights(tmp_path / "run" / "student.safetensors").w_m_in)
+    assert moved["hidden_units"] == pruned["hidden_units"], "polishing neither adds nor takes away"
     (trained, ablate, test), (polished, *others) = judged[:2]
     assert all(np.array_equal(a, b) for a, b in zip(others, (ablate, test), strict=True))
     drawn = set().union(*map(tokens_of, seen))

@@ -119,7 +119,7 @@ def discover(
     long_run = LongRun.of(attention, test, horizon, seed)
     given = judged(rnn, attention, test, long_run, limits)
     inputs = _with_probes(inputs, seed)
-    stages = _Stages(rnn, attention, inputs, LongRun.of(attention, inputs, horizon, seed + 1), on_stage)
+    stages = Stages(rnn, attention, inputs, LongRun.of(attention, inputs, horizon, seed + 1), on_stage)
     if given.verdict != "not identified":
         _reduce(stages, attention, inputs, seed, 0.01 * limits.moved)
     final = arrange(stages.rnn)
@@ -172,10 +172,20 @@ def _with_probes(inputs: Float[np.ndarray, "sequence time d"], seed: int) -> Flo
     return np.concatenate([inputs, probes])
 
 
-class _Stages:
-    """The network as it goes through the stages, and the record of them."""
+class Stages:
+    """The network as it goes through the stages, and the record of them.
 
-    def __init__(self, rnn, attention, inputs, long_run, on_stage):
+    **Arguments:** inputs, long_run: what each stage's cost is measured on.  on_stage: called after every stage.
+    """
+
+    def __init__(
+        self,
+        rnn: GatedRNN,
+        attention: LinearAttention,
+        inputs: Float[np.ndarray, "sequence time d"],
+        long_run: LongRun,
+        on_stage: Callable[[Stage], None] | None = None,
+    ):
         self.rnn, self.inputs, self.long_run, self.on_stage = rnn, inputs, long_run, on_stage
         self.expected = targets(attention, inputs)
         self.now = self._outputs(rnn)
@@ -185,6 +195,7 @@ class _Stages:
         return outputs(rnn, self.inputs), outputs(rnn, self.long_run.inputs)
 
     def add(self, name: str, rnn: GatedRNN) -> None:
+        """What the network became by a step of this name."""
         before, self.now, self.rnn = self.now, self._outputs(rnn), rnn
         thrown_away = change(before[0], self.now[0], self.expected)
         at_horizon = change(before[1], self.now[1], self.long_run.expected)
@@ -195,7 +206,7 @@ class _Stages:
 
 
 def _reduce(
-    stages: _Stages, attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"], seed: int, spare: float
+    stages: Stages, attention: LinearAttention, inputs: Float[np.ndarray, "sequence time d"], seed: int, spare: float
 ):
     """Merge, prune, split, reduce. What an ablation may cost: a tenth of the loss of the network as it was given.
 

@@ -73,7 +73,7 @@ def _polished(student: GatedRNN, seed: int, training: Training, second: SecondOr
     held_out = np.asarray(TeacherStudent(teacher, batch=512).inputs(jr.key(seed + 2**20)), np.float64)
     run.keep_metrics("polish", 0)
     try:
-        rnn = polish(student, task, ablate, second, run, seed=seed)
+        rnn = polish(student, task, ablate, second, run, seed=seed).rnn
     except DivergedError:
         return {"polished_loss": float("inf"), "identified": False}
     loss = relative_loss(rnn, teacher.attention, held_out)

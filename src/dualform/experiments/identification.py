@@ -24,7 +24,9 @@ from jaxtyping import Array, Float
 
 from dualform.construct import build
 from dualform.discover import Stage, discover, measure, prune, relative_loss, saliency, split_decays
+from dualform.discover.discovery import Stages
 from dualform.discover.units import least_salient
+from dualform.discover.verdict import LongRun
 from dualform.errors import InputError, require
 from dualform.mixers import GatedRNN
 from dualform.tasks import Teacher, TeacherStudent
@@ -224,14 +226,23 @@ def identify(
     save_weights(folder / "weights.safetensors", found.reduced.network)
     save_weights(folder / "recovered.safetensors", found.reduced.recovered.attention)
     run.keep_metrics("polish", 0)  # polishing is done again as a whole after an interruption
-    second = polish(fitted.model, data.train, data.ablate, config.second_order, run, seed=config.seed, on_progress=show)
-    polished = judge(second, None)
+    second = polish(
+        fitted.model,
+        data.train,
+        data.ablate,
+        config.second_order,
+        run,
+        seed=config.seed,
+        horizon=config.horizon,
+        on_progress=show,
+    )
+    polished = judge(second.rnn, None)
     save_weights(folder / "polished.safetensors", polished.given.network)
     result = found.result()
     result = {
         **result,
         "trained": result.pop("given"),
-        "polished": polished.given.result(),
+        "polished": {**polished.given.result(), "stages": [asdict(one) for one in second.done]},
         "construction": smallest_construction(teacher),
         "steps": fitted.steps,
         "seed": config.seed,
@@ -358,26 +369,32 @@ def polish(
     run: Run,
     *,
     seed: int,
+    horizon: int = 256,
     on_progress: Callable[[Moment], None] | None = None,
-) -> GatedRNN:
+) -> Stages:
     """Second-order training of what first-order training left, on fresh data of the same kind.
 
     Units that an ablation does not miss go first (a tenth of the loss, together), since the cost grows with the cube of
     the parameters. Nothing is added and nothing is forced: decays move in [0, 1] as the loss has it.
 
     **Arguments:** ablate: held-out sequences (sequence, time, d).  run: gets the losses as metrics of the stage "polish".
+    horizon: how many tokens the cost in the long run is measured over.
+
+    **Returns:** the network, and both stages with what each cost on the held-out sequences.
     """
-    rnn = prune(rnn, ablate, 0.1 * relative_loss(rnn, task.teacher.attention, ablate))
-    show = on_progress or (lambda moment: None)
+    show, attention = on_progress or (lambda moment: None), task.teacher.attention
+    stages = Stages(rnn, attention, ablate, LongRun.of(attention, ablate, horizon, seed + 1))
+    stages.add("prune", prune(rnn, ablate, 0.1 * relative_loss(rnn, attention, ablate)))
 
     def iteration(i: int, loss: float) -> None:
         run.append_metrics({"stage": "polish", "step": i + 1, "loss": loss})
         show(Moment("polish", i, config.iterations, f"loss {loss:.1e}"))
 
     power = task.target_power(jr.key(seed))
-    found = levenberg_marquardt(rnn, _in_float64(task), power, config, seed=seed, on_iteration=iteration)
+    found = levenberg_marquardt(stages.rnn, _in_float64(task), power, config, seed=seed, on_iteration=iteration)
     show(Moment("polish", config.iterations, config.iterations, f"loss {found.relative_loss:.1e}"))
-    return found.rnn
+    stages.add("polish", found.rnn)
+    return stages
 
 
 def _in_float64(task: TeacherStudent) -> Callable[[Array], tuple[Array, Array]]:

@@ -199,6 +199,7 @@ def _decays(student: GatedRNN, network: GatedRNN, inputs, result: Mapping[str, A
 
 
 def _reduction(result: Mapping[str, Any]) -> Section:
+    polishing = [{**stage, "name": f"apart, {stage['name']}"} for stage in result["polished"]["stages"]]
     rows = [
         [
             s["name"],
@@ -207,13 +208,14 @@ def _reduction(result: Mapping[str, Any]) -> Section:
             str(s["hidden_units"]),
             str(s["readout_units"]),
         ]
-        for s in result["stages"]
+        for s in (*result["stages"], *polishing)
     ]
     return Section(
         "What the reduction did",
         [
             "Each step says what it threw away: the mean squared change of the outputs, as a share of the target's power. "
-            f"In all, the outputs moved by {number(result['moved'])}."
+            f"In all, the outputs moved by {number(result['moved'])}. The last two are the second stage, which goes on from the "
+            "trained network and not from its reduction."
         ],
         Table(["step", "thrown away", "relative loss after", "hidden", "pre-readout"], rows, numeric=[1, 2, 3, 4]),
     )
