@@ -1,6 +1,5 @@
 """The dual form's own parts: blocks, bias, aggregation, kind, and the map of an attention written into an RNN."""
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,12 +9,6 @@ from dualform.dual.form import aggregate
 from dualform.errors import InputError
 from dualform.mixers import GatedRNN, LinearAttention, registry
 from tests.laws import laws
-
-ADD_A_BIAS = {"causal_convolution", "hgrn", "hgrn_complex", "mamba", "mamba2", "pgn", "wave_rnn"}
-"""Mixers that add to what they read of their values, or to the values themselves, something that no token brought."""
-
-REACH = {"rwkv4_channel": 1}
-"""Mixers whose state reaches fewer than three tokens, and how many: channel mixing remembers one token, for the next one."""
 
 LINEAR = {
     *("linear_attention", "side_gated_rnn", "lru", "lru_in_skip", "causal_convolution"),
@@ -27,27 +20,6 @@ LINEAR = {
 Not among them: those that norm what they read (HGRN, HGRN2, GLA, GSA, RetNet, the delta rules, Mamba-2), or put a silu between a
 value's convolution and the memory (the delta rules, Mamba, Mamba-2); and those whose gate or activation reads the memory.
 """
-
-
-@pytest.mark.parametrize("name", registry())
-def test_the_block_changes_nothing(name):
-    """One source token at a time, or all at once, or more than there are: the same contributions."""
-    mixer, x = laws.make(name), laws.sequence(0, 6)
-    forms = [eqx.filter_jit(dual_form)(mixer, x, block=block) for block in (1, 4, 100)]
-    for form in forms[1:]:
-        laws.check_close(form.contributions, forms[0].contributions, laws.ROUNDING, "another block")
-
-
-@pytest.mark.parametrize("name", registry())
-def test_what_no_token_brought_is_bias(name):
-    """The bias is the mixer's own, where it adds one to its readout, and what the past still says, until a `start`."""
-    mixer, x = laws.make(name), laws.sequence(0, 6)
-    form = eqx.filter_jit(dual_form)
-    start = jnp.arange(6) == 3
-    own = np.asarray(form(mixer, x, start=start).bias)
-    assert own.any() == (name in ADD_A_BIAS)
-    bias = np.asarray(form(mixer, x, laws.some_state(mixer, 0), start=start).bias)
-    assert (bias != own).any(axis=1).tolist() == [t < REACH.get(name, 3) for t in range(6)]
 
 
 @pytest.mark.parametrize("form", ["full", "compact"])

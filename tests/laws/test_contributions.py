@@ -1,9 +1,16 @@
 """Law 4: the contributions of the dual form sum to the output."""
 
+import numpy as np
 import pytest
 
 from dualform.mixers import registry
 from tests.laws import laws, programs
+
+ADD_A_BIAS = {"causal_convolution", "hgrn", "hgrn_complex", "mamba", "mamba2", "pgn", "wave_rnn"}
+"""Mixers that add to what they read of their values, or to the values themselves, something that no token brought."""
+
+REACH = {"rwkv4_channel": 1}
+"""Mixers whose state reaches fewer than three tokens, and how many: channel mixing remembers one token, for the next one."""
 
 FEW = ["linear_attention", "hgrn2", "delta_rule", "mamba"]
 """One of each recurrence that works in chunks; the thorough tier takes all mixers."""
@@ -24,3 +31,27 @@ def test_contributions_obey_state_and_flags(name):
 def test_contributions_of_more_tokens_than_a_chunk(name):
     """They do so over 70 tokens: more than a chunk of any recurrence, and two blocks and a part of one."""
     laws.contributions_sum_to_the_output(laws.make(name), laws.sequence(0, 70), question=programs.dual_form_in_blocks)
+
+
+def _of_one_token(mixer, x, state, start, mask):
+    return programs.dual_form_in_blocks(mixer, x, state, start, mask, block=1)
+
+
+@pytest.mark.parametrize("name", [*FEW, *REST])
+def test_the_block_changes_nothing(name):
+    """One source token at a time, or more than there are: the same contributions, bias and map."""
+    asked = laws.table(name)
+    whole, one = programs.ask(programs.dual_form_in_blocks, asked), programs.ask(_of_one_token, asked)
+    laws.check_close(one[1:4], whole[1:4], laws.ROUNDING, "another block")
+
+
+@pytest.mark.parametrize("name", registry())
+def test_what_no_token_brought_is_bias(name):
+    """The bias is the mixer's own, where it adds one to its readout, and what the past still says, until a `start`."""
+    mixer, x, start = laws.make(name), laws.sequence(0, laws.TIME), np.arange(laws.TIME) == 3
+    own, bias = (
+        programs.ask(programs.dual_form, programs.cases(mixer, x, state, start))[2][0]
+        for state in (None, laws.some_state(mixer, 0))
+    )
+    assert own.any() == (name in ADD_A_BIAS)
+    assert (bias != own).any(axis=1).tolist() == [t < REACH.get(name, 3) for t in range(laws.TIME)]
