@@ -19,6 +19,7 @@ import pytest
 from dualform import construct, dual, generation, lenses, mixers, models, recurrences, tasks
 from dualform.mixers import registry
 from dualform.recurrences.selective_map import selective_map
+from tests.tiers import tiers
 
 D, TIME = 4, 6
 _compiled = [0]
@@ -57,11 +58,6 @@ def flags(seed: int, time: int = TIME) -> tuple[jax.Array, jax.Array]:
     return places == 1 + seed % 2, places != 3 + seed % 2
 
 
-def brief(table: Iterable[str], *names: str) -> list[Any]:
-    """The entries of a table; all but these belong to the thorough tier, since their first calls take long to compile."""
-    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in table]
-
-
 def test_a_compilation_is_counted():
     """The counter sees what is compiled: a loop made anew at each call, which JAX cannot find again."""
     x = normal(0, 3)
@@ -76,7 +72,7 @@ def test_a_compilation_is_counted():
 
 
 @pytest.mark.parametrize(
-    "name", brief(registry(), "gla", "lstm", "gated_delta_rule", "lru", "softmax_attention", "mamba")
+    "name", tiers(registry(), "gla", "lstm", "gated_delta_rule", "lru", "softmax_attention", "mamba")
 )
 def test_calls_and_steps_of_mixers(name):
     """A loop of steps, and a call whose documents begin and whose tokens are absent anywhere."""
@@ -213,7 +209,7 @@ def _short(name: str) -> bool:
     return not any(form in name for form in ("associative", "parallel", "fused", "blocks", "map"))
 
 
-@pytest.mark.parametrize("name", brief(RECURRENCES, *filter(_short, RECURRENCES)))
+@pytest.mark.parametrize("name", tiers(RECURRENCES, *filter(_short, RECURRENCES)))
 def test_recurrences(name):
     """Every recurrence in each of its forms."""
     compiles_once(RECURRENCES[name])
@@ -362,7 +358,7 @@ DUAL = {
 }
 
 
-@pytest.mark.parametrize("name", brief(DUAL, "dual form", "frozen", "attention as a recurrent network", "trace"))
+@pytest.mark.parametrize("name", tiers(DUAL, "dual form", "frozen", "attention as a recurrent network", "trace"))
 def test_dual_forms_and_lenses(name):
     """Dual forms of mixers, blocks and models, what is read from them, attribution and interventions."""
     compiles_once(DUAL[name])
@@ -428,7 +424,7 @@ GENERATION = {
 }
 
 
-@pytest.mark.parametrize("name", brief(GENERATION, "stream"))
+@pytest.mark.parametrize("name", tiers(GENERATION, "stream"))
 def test_generation(name):
     """Text, sessions, perplexity and bounded models."""
     compiles_once(GENERATION[name])
@@ -452,7 +448,7 @@ def _construct(seed):
 OTHERS = {"teacher and student": _teacher_student, "samplers": _samplers, "construct": _construct}
 
 
-@pytest.mark.parametrize("name", brief(OTHERS, "teacher and student", "construct"))
+@pytest.mark.parametrize("name", tiers(OTHERS, "teacher and student", "construct"))
 def test_tasks_and_constructions(name):
     """What tasks draw, and what a construction's certificate measures."""
     compiles_once(OTHERS[name])

@@ -41,6 +41,7 @@ from dualform.experiments.scaling import _needed, _steps_to
 from dualform.tasks import Teacher
 from dualform.training import Job, Row
 from tests.experiments.test_protocol import planted
+from tests.tiers import tiers
 
 
 def test_outcomes():
@@ -206,7 +207,7 @@ def test_every_architecture_is_built(name):
     assert count_parameters(network) > 0
 
 
-@pytest.mark.parametrize("task", ["teacher", "regression"])
+@pytest.mark.parametrize("task", tiers(["teacher", "regression"], "regression"))
 def test_a_short_training_learns(task):
     """A few hundred steps bring the loss well below that of an output of 0, and a row has what tables need."""
     training = Training("gated_rnn", 16, task=task, d=2, steps=250, batch=32, learning_rate=1e-2, seeds=(0, 1))

@@ -14,12 +14,13 @@ from dualform.generation import Session, generate
 from dualform.generation.history import History, Mark
 from tests.generation.texts import CHUNK, MAKE, TEXT, VOCABULARY, check_same, llama, model, session
 from tests.laws import laws
+from tests.tiers import tiers
 
 KEY = jr.key(3)
 OTHERWISE = TEXT[::-1]
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", tiers(MAKE, "tova", "window+4", "llama", "gla", "griffin", "mamba"))
 def test_nothing_in_between_changes_a_bit(name, tmp_path):
     """Snapshots, forks, a file, ways back inside and outside of a call: the same calls give the same bits for every model."""
     whole = session(name)

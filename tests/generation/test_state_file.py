@@ -37,6 +37,7 @@ def test_a_mixers_state_survives_the_disk(name, tmp_path):
     assert shapes(after) == shapes(state)
 
 
+@pytest.mark.slow
 def test_another_process_goes_on_and_a_kill_leaves_the_old_file(tmp_path):
     """A new process goes on to the bit as this one does; killed while it saves, the file is whole, and the old one."""
     names = ("tova", "griffin")

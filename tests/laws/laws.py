@@ -20,6 +20,7 @@ import dualform
 from dualform.mixers import AbstractMixer, registry
 from tests.laws import programs
 from tests.laws.programs import Cases, ask, cases
+from tests.tiers import tiers
 
 EXACT = 1e-10  # relative, in float64: two orders of summation of up to some hundred terms of mixed sign
 ROUNDING = 1e-12  # relative, in float64: the same sums, where only the compiler may choose another order
@@ -31,6 +32,15 @@ TIME = 6
 """Tokens of a short sequence: one length for most laws, so that few programs are compiled."""
 LONG = 150
 """Tokens of a long one: more than two chunks of any recurrence."""
+
+
+KINDS = ("linear_attention", "gla", "delta_rule", "mamba", "softmax_attention", "gated_rnn", "lstm", "wave_rnn")
+"""Mixers of every kind of mechanism: kept sums with and without gates, delta rules, scans, softmax, cells, a wave."""
+
+
+def registered(*quick: str) -> list[Any]:
+    """All registered mixers, for `parametrize`; only these are asked by the README's command, the thorough tier takes all."""
+    return tiers(registry(), *quick)
 
 
 @functools.cache

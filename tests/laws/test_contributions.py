@@ -12,9 +12,8 @@ ADD_A_BIAS = {"causal_convolution", "hgrn", "hgrn_complex", "mamba", "mamba2", "
 REACH = {"rwkv4_channel": 1}
 """Mixers whose state reaches fewer than three tokens, and how many: channel mixing remembers one token, for the next one."""
 
-FEW = ["linear_attention", "hgrn2", "delta_rule", "mamba"]
-"""One of each recurrence that works in chunks; the thorough tier takes all mixers."""
-REST = [pytest.param(name, marks=pytest.mark.slow) for name in registry() if name not in FEW]
+CHUNKED = ("linear_attention", "hgrn2", "delta_rule", "mamba")
+"""One of each recurrence that works in chunks."""
 
 
 @pytest.mark.parametrize("name", registry())
@@ -27,7 +26,7 @@ def test_contributions_obey_state_and_flags(name):
     laws.contributions_sum_to_the_output(laws.alone(laws.table(name)))
 
 
-@pytest.mark.parametrize("name", [*FEW, *REST])
+@pytest.mark.parametrize("name", laws.registered(*CHUNKED))
 def test_contributions_of_more_tokens_than_a_chunk(name):
     """They do so over 70 tokens: more than a chunk of any recurrence, and two blocks and a part of one."""
     laws.contributions_sum_to_the_output(laws.make(name), laws.sequence(0, 70), question=programs.dual_form_in_blocks)
@@ -37,7 +36,7 @@ def _of_one_token(mixer, x, state, start, mask):
     return programs.dual_form_in_blocks(mixer, x, state, start, mask, block=1)
 
 
-@pytest.mark.parametrize("name", [*FEW, *REST])
+@pytest.mark.parametrize("name", laws.registered(*CHUNKED))
 def test_the_block_changes_nothing(name):
     """One source token at a time, or more than there are: the same contributions, bias and map."""
     asked = laws.table(name)

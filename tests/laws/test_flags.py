@@ -15,7 +15,7 @@ def test_absent_tokens_change_nothing(name):
     laws.absent_tokens_change_nothing(asked._replace(start=np.zeros_like(asked.start)))
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", laws.registered(*laws.KINDS))
 def test_absent_tokens_leave_no_gradient(name):
     """NaN in absent tokens reaches no gradient, and they get none: every mask of six."""
     laws.absent_tokens_leave_no_gradient(laws.table(name))
@@ -42,11 +42,7 @@ def test_batching_is_a_loop(name):
     laws.batching_is_a_loop([laws.make(name, seed=seed) for seed in range(3)], asked.x, asked.start, asked.mask)
 
 
-FEW = ["gated_rnn", "lru", "mamba"]
-REST = [pytest.param(name, marks=pytest.mark.slow) for name in registry() if name not in FEW]
-
-
-@pytest.mark.parametrize("name", [*FEW, *REST])
+@pytest.mark.parametrize("name", laws.registered("gated_rnn", "lru", "mamba"))
 def test_an_ensemble_is_a_loop(name):
     """vmap over mixers of several seeds alone is a loop over them; in every run the law above has it with sequences inside."""
     laws.an_ensemble_is_a_loop([laws.make(name, seed=seed) for seed in range(3)], laws.sequence(0, laws.TIME))

@@ -1,5 +1,6 @@
 """Law 6: low precision stays close, and extremes stay finite."""
 
+from itertools import product
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import pytest
 
 from dualform.mixers import LRU, AbstractMixer, GatedRNN, LRUInOut, LRUInSkip, LRUOut, SideGatedRNN, registry
 from tests.laws import laws, programs
+from tests.tiers import tiers
 
 EXTREME_NUS = {
     "decay 0": jnp.inf,
@@ -63,15 +65,10 @@ def with_extremes(name: str, dtype: str, x: jax.Array) -> programs.Cases:
     return programs.cases(mixers, laws.rounded_to(dtype, np.stack(tokens)))
 
 
-FEW = ["gated_rnn", "lru", "hgrn2", "mamba"]
-CASES = [
-    pytest.param(name, dtype, marks=() if dtype == "float32" or name in FEW else pytest.mark.slow)
-    for name in registry()
-    for dtype in laws.BOUNDS
-]
+QUICK = [(name, "float32") for name in laws.KINDS] + [("gated_rnn", "bfloat16"), ("hgrn2", "bfloat16")]
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES)
+@pytest.mark.parametrize(("name", "dtype"), tiers(product(registry(), laws.BOUNDS), *QUICK))
 def test_extremes_stay_finite(name, dtype):
     """Tokens of 0 and 1e-30, and decays of exactly 0, exactly 1, 1e-30 and beyond, give no NaN, forward or in gradients."""
     laws.extremes_stay_finite(with_extremes(name, dtype, laws.sequence(0, laws.TIME)), None)

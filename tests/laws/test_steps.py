@@ -8,10 +8,6 @@ import pytest
 from dualform.mixers import registry
 from tests.laws import laws, programs
 
-FEW = ["gated_rnn", "hgrn2", "mamba"]
-"""One of each kind, where the law is about code that is the same for all mixers; the thorough tier takes them all."""
-REST = [pytest.param(name, marks=pytest.mark.slow) for name in registry() if name not in FEW]
-
 
 @pytest.mark.parametrize("name", registry())
 def test_steps_give_the_parallel_form(name):
@@ -22,7 +18,7 @@ def test_steps_give_the_parallel_form(name):
     laws.steps_give_the_parallel_form(laws.alone(asked), None, split)
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", laws.registered(*laws.KINDS))
 def test_gradients_pass_through_the_state(name):
     """The gradients through a carried state, the first state's included, are those of one call, for any split point."""
     asked = laws.table(name)
@@ -41,7 +37,7 @@ def test_steps_give_the_parallel_form_of_a_long_sequence(name):
     laws.check_close(flagged[0], y[0, : laws.TIME], laws.EXACT, "a call with flags")
 
 
-@pytest.mark.parametrize("name", [*FEW, *REST])
+@pytest.mark.parametrize("name", laws.registered("gated_rnn", "hgrn2", "mamba"))
 def test_step_takes_plain_flags(name):
     """A step's own flags may be Python booleans: False leaves the state as it is, `start` forgets it."""
     mixer, x_t = laws.make(name), laws.sequence(0, 1)[0]

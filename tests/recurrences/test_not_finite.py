@@ -12,6 +12,7 @@ import pytest
 from dualform.recurrences import many_to_one, outer
 from tests.laws.laws import EXACT, check_close
 from tests.recurrences.every import RECURRENCES, numbers, program
+from tests.tiers import tiers
 
 TIME, START, ABSENT = 7, 4, (2, 5)
 """A document begins at token 4; tokens 2 and 5 are not there."""
@@ -23,7 +24,10 @@ def given(name: str) -> Any:
     return numbers(name, TIME, lambda shape, part: jnp.asarray(random.uniform(0.1, 0.9, shape)))
 
 
-@pytest.mark.parametrize("name", RECURRENCES)
+QUICK = [name for name in RECURRENCES if not name.endswith(("naive", "parallel"))]
+
+
+@pytest.mark.parametrize("name", tiers(RECURRENCES, *QUICK))
 def test_nothing_crosses_a_start(name):
     """NaN or infinity in the state and in tokens before a start changes no output, state or gradient behind it."""
     shared, tokens, state = given(name)
@@ -41,7 +45,9 @@ def test_nothing_crosses_a_start(name):
             check_close(found_gradients, expected_gradients, EXACT, f"{value} in {only}: gradients")
 
 
-@pytest.mark.parametrize("name", [name for name in RECURRENCES if name != "attend"])
+@pytest.mark.parametrize(
+    "name", tiers([name for name in RECURRENCES if name != "attend"], *(name for name in QUICK if name != "attend"))
+)
 def test_absent_tokens_reach_no_gradient(name):
     """NaN in absent tokens changes no output, no state and no gradient, and theirs is 0."""
     shared, tokens, state = given(name)

@@ -181,6 +181,7 @@ def test_what_is_kept_must_fit(loaded, transformer):
         views.view("abcdefgh", kept=dataclasses.replace(what, dropped=what.dropped - 2)).check()
 
 
+@pytest.mark.slow
 def test_the_command_bounds_and_draws(transformer, capsys, tmp_path, monkeypatch):
     """--policy prints what becomes of each kind of token, and draws it; its options alone, and another picture, are refused."""
     monkeypatch.chdir(tmp_path)
