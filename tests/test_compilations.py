@@ -5,7 +5,7 @@ Each entry is a function of a seed. It makes all that it needs from that seed an
 """
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,6 @@
 """Interventions: a trace without edits is the model, edits do what they say, and a knocked-out edge does what the map said."""
 
+import functools
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from tests.models.families import D, language_model, tokens
 
 X = tokens(0)
 MODEL = language_model("gla", "griffin_recurrent")
-FORM = model_form(MODEL, X)
+FORM = functools.cache(lambda: model_form(MODEL, X))
 WEIGHTS = np.random.default_rng(0).normal(size=(3, D, D))
 ATTENTION: Any = Stack(
     jnp.concatenate([jnp.eye(D), jnp.zeros((D, 1))], 1),
@@ -61,13 +62,13 @@ def test_an_edge_of_linear_attention():
 @pytest.mark.parametrize("layer", ["block 1", "block 2"])
 def test_a_maps_prediction_is_the_frozen_run(layer):
     """What the map says of an edge, through all that comes after it, is what the run without it loses, gates as they were."""
-    effects = edge_effects(FORM, layer, 5, 3, 2)
+    effects = edge_effects(FORM(), layer, 5, 3, 2)
     for source, target in ((0, 5), (2, 4)):
         found = knock_out(MODEL, X, layer, source, target, frozen=True)
         lost = np.asarray(found.before - found.y)[5]
         assert effects[target, source] == pytest.approx(lost[3] - lost[2], abs=1e-10)
     real = knock_out(MODEL, X, "block 2", 0, 5)
-    laws.check_close(real.removed, FORM.layers[1].inner.contributions([5])[0, 0], laws.EXACT, "what was removed")
+    laws.check_close(real.removed, FORM().layers[1].inner.contributions([5])[0, 0], laws.EXACT, "what was removed")
     assert not np.asarray(real.before - real.y)[:5].any() and np.asarray(real.before - real.y)[5].any()
 
 
@@ -93,7 +94,7 @@ BAD = {
         lambda: knock_out(MODEL, X, "block 2", 0, 0, head=0),
         "there is no head 0 in block 2; its values have 0",
     ),
-    "target": (lambda: edge_effects(FORM, "block 1", 9, 0), "there is no place 9; there are 6"),
+    "target": (lambda: edge_effects(FORM(), "block 1", 9, 0), "there is no place 9; there are 6"),
 }
 
 

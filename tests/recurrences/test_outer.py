@@ -61,7 +61,9 @@ def test_any_chunk_gives_the_loop(kind, chunk):
     fast_gives_naive(lambda *a: named(kind, *a, chunk=chunk), lambda *a: loop(kind, *a), arguments(kind), FLAGS[:1])
 
 
-@pytest.mark.parametrize(("kind", "time"), tiers(product(DECAYS, [64, 150]), ("rows", 64), ("none", 150), ("columns", 150)))
+@pytest.mark.parametrize(
+    ("kind", "time"), tiers(product(DECAYS, [64, 150]), ("rows", 64), ("none", 150), ("columns", 150))
+)
 def test_long_sequences_give_naive(kind, time):
     """Lengths of a chunk and far past it give the specification, with documents that begin anywhere."""
     random = np.random.default_rng(time)
