@@ -4,6 +4,7 @@ Nothing is compiled as a whole here: operations run one by one, so that the modu
 """
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from dualform.norms import rms_norm
 from tests.dual.broken import broken, ignoring, larger, part
 from tests.laws import laws
 from tests.models.families import TIME, D, block, language_model, sequence_model, shaken, tokens
+from tests.tiers import tiers
 
 START, MASK = jnp.arange(TIME) == 3, jnp.arange(TIME) != 1
 X, WIDE = laws.sequence(0, TIME), laws.sequence(1, TIME, 3)
@@ -195,12 +197,11 @@ def test_a_wrong_call_is_caught(case, by_all):
         assert not residual <= CAUGHT, f"{entry} certifies it: {residual:.0e}"
 
 
-NARROW = ("block with an MLP", "sequence model, pool last")
-PASS = [
-    pytest.param(name, dtype, id=f"{name}-{dtype.__name__}", marks=[] if usual or name in NARROW else pytest.mark.slow)
-    for name in WHOLE
-    for dtype, usual in ((jnp.float64, True), (jnp.float32, False), (jnp.bfloat16, False))
-]
+AGAIN = ("stack", "bidirectional", "sequence model, pool none", "sequence model, pool last")
+"""Modules whose right call the thorough tier passes: certificates of those that they are made of are in every run."""
+PASS = tiers(
+    product(WHOLE, RIGHT), *((name, jnp.float64) for name in WHOLE if name not in AGAIN), ("mixer", jnp.float32)
+)
 
 
 @pytest.mark.parametrize(("name", "dtype"), PASS)
