@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from dualform.cli import main
 from dualform.mixers import GatedRNN, registry
 from dualform.training import load_weights
+from tests.tiers import tiers
 
 TINY = ["--teacher", "gaussian", "--d", "2", "--n", "10", "--m", "10", "--steps", "1000"]
 
@@ -204,7 +205,7 @@ def test_mixers(capsys):
     assert "gated_rnn" in shown and "linear_attention" in shown
 
 
-@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("width", tiers([80, 160], 80))
 def test_the_list_of_mixers_fits_the_terminal(capsys, monkeypatch, width):
     """Every mixer is named whole on a line, with its error; a wide terminal also says where each is from."""
     monkeypatch.setenv("COLUMNS", str(width))

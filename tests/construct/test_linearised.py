@@ -46,6 +46,7 @@ def rows() -> list[construct.Row]:
     return construct.table3()
 
 
+@pytest.mark.slow
 def test_every_cell_of_table_3(rows):
     """Each of the paper's eight claims holds, with the number of layers it names, to 1e-6 in float64; float32 is coarser."""
     cells = [(row.architecture, row.target, row.layers) for row in rows]

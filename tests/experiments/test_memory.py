@@ -29,6 +29,7 @@ from dualform.generation import generate
 from dualform.models.tokens import ByteTokens, notes
 from dualform.reports.memory import as_markdown, as_table, percent
 from dualform.tasks.memory import Example, Question, TokenMemory
+from tests.tiers import tiers
 
 SIZES: Any = {"d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 64}
 EXAMPLES = [
@@ -58,7 +59,7 @@ def anew(model, before: list[int], length: int) -> list[int]:
     return np.asarray(generate(model, jnp.asarray(before), length, temperature=0)[0]).tolist()
 
 
-@pytest.mark.parametrize("by", ["full", "tova", "window+1"])
+@pytest.mark.parametrize("by", tiers(["full", "tova", "window+1"], "tova"))
 def test_reuse_equals_reading_anew(llama, by):
     """By turns and by requests, with the right answers or its own in the history, two documents of different lengths."""
     model, kept = contender(llama, by, 6, 64)

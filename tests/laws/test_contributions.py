@@ -12,8 +12,8 @@ ADD_A_BIAS = {"causal_convolution", "hgrn", "hgrn_complex", "mamba", "mamba2", "
 REACH = {"rwkv4_channel": 1}
 """Mixers whose state reaches fewer than three tokens, and how many: channel mixing remembers one token, for the next one."""
 
-CHUNKED = ("linear_attention", "hgrn2", "delta_rule", "mamba")
-"""One of each recurrence that works in chunks."""
+CHUNKED = ("hgrn2", "delta_rule")
+"""Of the recurrences that work in chunks, a sum and a rule that corrects itself."""
 
 
 @pytest.mark.parametrize("name", registry())

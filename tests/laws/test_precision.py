@@ -37,8 +37,10 @@ def test_every_trained_decay_is_driven_to_its_ends():
         assert has_nu == (with_decays(mixer) is not None), name
 
 
-@pytest.mark.parametrize("dtype", laws.BOUNDS)
-@pytest.mark.parametrize("name", registry())
+CLOSE = [(name, "float32") for name in registry()] + [(name, "bfloat16") for name in laws.KINDS]
+
+
+@pytest.mark.parametrize(("name", "dtype"), tiers(product(registry(), laws.BOUNDS), *CLOSE))
 def test_low_precision_stays_close(name, dtype):
     """float32 and bfloat16 stay within a stated bound of float64 over 4,200 tokens, read in calls of 150."""
     laws.low_precision_stays_close(laws.make(name), laws.sequence(0, 28 * laws.LONG), dtype)

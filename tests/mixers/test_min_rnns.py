@@ -1,6 +1,7 @@
 """minGRU and minLSTM: exact answers, saturated gates, and what they say of weights that do not fit."""
 
 import dataclasses
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from dualform.errors import InputError
 from dualform.mixers import MinGRU, MinLSTM
 from dualform.mixers.min_gru import positive
 from tests.laws import laws
+from tests.tiers import tiers
 
 ZEROS, EYE = np.zeros((2, 2)), np.eye(2)
 
@@ -54,8 +56,10 @@ def test_both_gates_shut(low):
         np.testing.assert_allclose(np.asarray(keep + write), 1.0, rtol=1e-15)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("bias", [-1e4, -70.0, 1e4])
+@pytest.mark.parametrize(
+    ("bias", "dtype"),
+    tiers(product([-1e4, -70.0, 1e4], [jnp.float32, jnp.bfloat16]), (-1e4, jnp.float32), (-70.0, jnp.bfloat16)),
+)
 def test_saturated_gates_stay_finite(bias, dtype):
     """Gates that are open, shut, or 1e-30 give no NaN, neither forward nor in gradients."""
     for name, field in (("min_gru", "b_z"), ("min_gru_log", "b_z"), ("min_lstm", "b_f"), ("min_lstm_log", "b_i")):

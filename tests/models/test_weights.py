@@ -1,9 +1,12 @@
 """Weights on disk: to the bit, with the mixer's class in the file, and clear words for any other file."""
 
+import functools
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 import pytest
@@ -13,32 +16,31 @@ from dualform.errors import FileError, InputError
 from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN, registry
 from dualform.models import Stack
 from dualform.training import load_weights, save_weights
+from tests.laws import laws
 
 
-def kinds(key, dtype):
-    rnn = GatedRNN.make(3, key=key, n=5, m=4, d_out=2, dtype=dtype)
-    attention = LinearAttention.make(4, key=key, dtype=dtype)
+@functools.cache
+def kinds() -> list[Any]:
+    """Modules of every kind of structure, in float64: arrays that are given or not, every mixer, a stack."""
+    key = jr.key(0)
+    rnn, attention = GatedRNN.make(3, key=key, n=5, m=4, d_out=2), laws.make("linear_attention")
+    side = laws.make("side_gated_rnn")
     return [
         rnn,
         GatedRNN(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, decay=rnn.decay),
-        SideGatedRNN.make(3, key=key, dtype=dtype),
-        SideGatedRNN(*(jnp.ones(shape, dtype) for shape in ((4, 3), (4, 3), (4, 3), (2, 4)))),
+        side,
+        SideGatedRNN(*(np.ones(shape) for shape in ((4, 3), (4, 3), (4, 3), (2, 4)))),
         attention,
-        LinearAttention(attention.w_v, attention.w_k, attention.w_q, jnp.ones((7, 4), dtype)),
-        *(make(4, key=key, dtype=dtype) for make in registry().values()),
-        Stack.make(
-            (registry()["lru_in_out"](4, key=key, dtype=dtype), registry()["gru"](4, key=key, dtype=dtype)),
-            3,
-            2,
-            key=key,
-        ),
+        LinearAttention(attention.w_v, attention.w_k, attention.w_q, np.ones((7, 4))),
+        *map(laws.make, registry()),
+        Stack.make((laws.make("lru_in_out"), laws.make("gru")), 3, 2, key=key),
     ]
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
-def test_round_trip(tmp_path, dtype, getkey):
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_round_trip(tmp_path, dtype):
     """Every mixer comes back as it was: class, dtypes, shapes, and values to the bit; the same weights, the same bytes."""
-    for number, mixer in enumerate(kinds(getkey(), dtype)):
+    for number, mixer in enumerate(laws.rounded_to(dtype, kinds())):
         path = tmp_path / f"{number}.safetensors"
         save_weights(path, mixer)
         found = load_weights(path, type(mixer))
@@ -55,7 +57,7 @@ def test_other_reader(tmp_path, getkey):
     """The file is plain safetensors: the reference reader finds the same arrays, aligned, and the metadata."""
     from safetensors import safe_open
 
-    rnn = kinds(getkey(), jnp.float32)[0]
+    rnn = laws.cast(kinds()[0], jnp.float32)
     save_weights(tmp_path / "w.safetensors", rnn)
     with safe_open(tmp_path / "w.safetensors", framework="np") as file:
         metadata = file.metadata()
@@ -119,7 +121,7 @@ def test_wrong_mixer(tmp_path):
 
 def test_decays_out_of_range(tmp_path, getkey):
     """Weights that no such network can have are refused as its constructor refuses them."""
-    rnn = kinds(getkey(), jnp.float32)[1]
+    rnn = laws.cast(kinds()[1], jnp.float32)
     save_weights(tmp_path / "w.safetensors", rnn)
     from dualform.tensor_file import read_tensors
 
@@ -169,7 +171,7 @@ def test_damaged_stacks(tmp_path, getkey, change, error, message):
     from dualform.tensor_file import read_tensors
 
     path = tmp_path / "w.safetensors"
-    save_weights(path, kinds(getkey(), jnp.float64)[-1])
+    save_weights(path, kinds()[-1])
     arrays, metadata = read_tensors(path)
     save_file({k: v for k, v in (arrays | change).items() if v is not None}, path, metadata)
     with pytest.raises(error, match=message):
@@ -178,7 +180,7 @@ def test_damaged_stacks(tmp_path, getkey, change, error, message):
 
 def test_float64_without_float64_enabled(tmp_path, getkey):
     """A float64 file is rounded to float32 where JAX has no float64."""
-    rnn = kinds(getkey(), jnp.float64)[0]
+    rnn = kinds()[0]
     save_weights(tmp_path / "w.safetensors", rnn)
     with jax.enable_x64(False):
         found = load_weights(tmp_path / "w.safetensors")

@@ -133,6 +133,7 @@ def test_a_bounded_state_is_made_of_what_is_kept(transformer):
         np.testing.assert_array_equal(np.abs(shares) > 1e-9, alive)
 
 
+@pytest.mark.slow
 def test_what_is_kept_goes_onto_page_folder_and_picture(transformer, tmp_path):
     """The page and the folder's index have each token's life; the picture has a panel for each layer."""
     view = attend(transformer, LONG, bound=Bound("h2o", 4))
@@ -258,6 +259,7 @@ def test_the_command_says_what_is_wrong(arguments, message, capsys, tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_without_a_model(capsys, tmp_path, monkeypatch):
     """With no model at all, the one that comes with the package is mapped, and its certificate printed."""
     monkeypatch.chdir(tmp_path)

@@ -23,6 +23,7 @@ from dualform.tasks.memory import (
     score,
     sentences_of,
 )
+from tests.tiers import tiers
 
 SENTENCES = ["The wind turned to the north.", "Nobody had seen the ship again.", "It was said to be a good year."]
 COUNT = lambda text: len(re.findall(r"\w+|[^\w\s]", text))
@@ -211,7 +212,7 @@ def test_bad_input_gets_a_sentence(case):
         call()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", tiers(FORMS, "kv", "needle"))
 def test_token_form_answers_are_in_the_context(form):
     """Reading the facts of the context gives every answer; no question comes twice, and the key is all that matters."""
     task = TokenMemory(form, items=6, turns=4, length=25, names=24, batch=8)

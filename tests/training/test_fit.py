@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from itertools import product
 from typing import Any
 
 import equinox as eqx
@@ -33,6 +34,7 @@ from dualform.training import (
 )
 from dualform.training.config import learning_rate_at, weight_decay_at
 from dualform.training.step import adamw
+from tests.tiers import tiers
 
 CONFIG = FitConfig(steps=40, chunk=16, warmup=8, learning_rate=1e-2, final_learning_rate=1e-3, weight_decay=0.5)
 
@@ -161,8 +163,10 @@ def test_other_seed_other_data():
     assert a != b
 
 
-@pytest.mark.parametrize("name", ["gated_rnn", "side_gated_rnn", "linear_attention", "dense_gated_rnn"])
-@pytest.mark.parametrize("d", [2, 10])
+BATCHED = ["gated_rnn", "side_gated_rnn", "linear_attention", "dense_gated_rnn"]
+
+
+@pytest.mark.parametrize(("name", "d"), tiers(product(BATCHED, [2, 10]), *zip(BATCHED, [2, 10, 2, 2], strict=True)))
 def test_batched_is_vmap(name, d, getkey):
     """The batched form gives vmap's outputs and gradients, narrow tokens or wide."""
     mixer, x, y = (
