@@ -38,6 +38,7 @@ def test_rows_come_from_the_transpose():
     laws.check_close(FORM().shares([6]), np.asarray(WHOLE().aggregate())[:, [6]], laws.EXACT, "shares")
 
 
+@pytest.mark.slow
 def test_a_mambas_block_in_closed_form():
     """The whole map of a block around Mamba is that of one pass for each token: convolution, skip, gate, norm and MLP."""
     module = block("mamba")

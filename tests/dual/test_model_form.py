@@ -47,6 +47,7 @@ def test_a_logit_is_a_sum():
         assert found.contributions.sum() + found.bias == pytest.approx(found.value, abs=1e-10)
 
 
+@pytest.mark.slow
 def test_rows_of_a_long_text_read_what_they_need(monkeypatch):
     """Rows that are read on the first quarters of a text alone are the same, with a state and flags too."""
     _, state = laws.call(MODEL(), X)

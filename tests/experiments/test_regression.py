@@ -21,6 +21,7 @@ from dualform.experiments.regression import (
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.tasks import InContextRegression, gd_attention
 from dualform.training import FitConfig, load_weights
+from tests.tiers import tiers
 
 SHORT = FitConfig(steps=120, chunk=60, warmup=20, learning_rate=1e-2, final_learning_rate=1e-4, weight_decay=0.1)
 SMALL = Regression(
@@ -67,7 +68,7 @@ def test_settling_takes_dead_units_and_rounds_decays():
     assert kept.nu is not None and len(kept.nu) == len(rnn.decay)
 
 
-@pytest.mark.parametrize("mixer", ["gated_rnn", "linear_attention"])
+@pytest.mark.parametrize("mixer", tiers(["gated_rnn", "linear_attention"], "gated_rnn"))
 def test_a_short_training_learns_and_is_read_back(mixer, tmp_path):
     """A few hundred steps beat predicting 0; the folder then answers without training, and holds the weights."""
     config = replace(SMALL, mixer=mixer)
@@ -100,6 +101,7 @@ def test_more_steps_of_descent_are_better():
     np.testing.assert_allclose([losses[0], found[0]["rate"]], [task.one_step_loss(), task.optimal_rate()], rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_depth_and_recall_learn(tmp_path):
     """Short runs of both beat knowing nothing, name what was trained, and are read back when asked again."""
     longer = replace(SHORT, steps=800, chunk=400)

@@ -15,6 +15,7 @@ from dualform.mixers import LinearAttention
 from dualform.models import Stack
 from tests.laws import laws
 from tests.models.families import D, language_model, tokens
+from tests.tiers import tiers
 
 X = tokens(0)
 MODEL = language_model("gla", "griffin_recurrent")
@@ -59,7 +60,7 @@ def test_an_edge_of_linear_attention():
     assert effects[4, 1] == pytest.approx(float(lost[2]), abs=1e-10) and not effects[:4].any()
 
 
-@pytest.mark.parametrize("layer", ["block 1", "block 2"])
+@pytest.mark.parametrize("layer", tiers(["block 1", "block 2"], "block 1"))
 def test_a_maps_prediction_is_the_frozen_run(layer):
     """What the map says of an edge, through all that comes after it, is what the run without it loses, gates as they were."""
     effects = edge_effects(FORM(), layer, 5, 3, 2)

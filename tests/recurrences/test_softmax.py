@@ -14,6 +14,7 @@ from dualform.recurrences.softmax import LOWEST, join, softmax_scan
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of
+from tests.tiers import tiers
 
 HEADS, D_V = 2, 3
 FAST: Any = "fast"  # no form
@@ -60,7 +61,7 @@ def test_forms_give_the_sums(form):
         )
 
 
-@pytest.mark.parametrize("time", [1, 64, 150])
+@pytest.mark.parametrize("time", tiers([1, 64, 150], 1, 150))
 def test_long_sequences_give_naive(time):
     """Any length, with documents that begin anywhere, gives the specification."""
     random = np.random.default_rng(time)

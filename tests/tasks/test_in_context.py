@@ -165,6 +165,7 @@ def test_the_last_output_is_the_plain_one(kind, getkey):
 WEIGHTS = ("w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout")
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_trained_decay(getkey):
     """Through nu, too, the written form has the plain gradient."""
     x, _ = InContextRegression(pairs=4, batch=3).sample(getkey())

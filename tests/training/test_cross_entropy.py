@@ -14,6 +14,7 @@ from dualform.errors import InputError
 from dualform.training import NO_TARGET, FitConfig, cross_entropy, fit
 from tests.laws import laws
 from tests.models.families import VOCABULARY, language_model, tokens
+from tests.tiers import tiers
 
 SIZES: dict[str, Any] = {"vocabulary": 3, "d": 8, "layers": 2, "dtype": jnp.float32}
 FAMILIES = {
@@ -40,7 +41,7 @@ def copying(key):
     return text[:, :-1], jnp.where(jnp.arange(6)[None] >= 3, text[:, 1:], NO_TARGET)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", tiers(FAMILIES, "mamba"))
 def test_every_family_learns_to_copy(family):
     """A small model, made in one line, copies three tokens after 200 steps: its loss over the last 50 is small."""
     fitted = fit(FAMILIES[family](jr.key(1)), copying, CONFIG, loss=cross_entropy)

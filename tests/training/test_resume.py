@@ -78,6 +78,7 @@ def assert_same(folder: Path, unbroken: Path) -> None:
         assert (folder / name).read_bytes() == (unbroken / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_killed_runs_end_the_same(unbroken, tmp_path):
     """kill -9 between chunks and in the middle of saving, units cut away twice: weights, metrics and result are equal."""
     folder, moments = tmp_path / "run", random.Random(0)
