@@ -1,4 +1,7 @@
-"""Every test runs in float64, with strict dtypes and ranks, with warnings as errors, and with compilations kept on disk."""
+"""Every test runs in float64, with strict dtypes and ranks, warnings as errors, and compilations kept on disk.
+
+The thorough tier also checks, at run time, the types and shapes that every function of the package declares.
+"""
 
 import ctypes
 import functools
@@ -44,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background jobs are started with Ctrl-C ignored, and the tests of Ctrl-C would wait for it in vain.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Checks of every argument's shape and dtype cost a seventh of the time: the thorough tier has them.
+    if config.option.markexpr != "not slow":
+        jaxtyping.install_import_hook("dualform", "beartype.beartype")
     config.addinivalue_line("filterwarnings", "error")
     # Orbax's threads may report a read of a damaged file to an event loop that Orbax itself has closed already.
     config.addinivalue_line(

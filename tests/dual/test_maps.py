@@ -15,6 +15,7 @@ from dualform.mixers import LinearAttention, MinGRU, registry
 from dualform.models import Stack
 from tests.dual.broken import broken
 from tests.laws import laws
+from tests.tiers import tiers
 
 OVER = {
     **dict.fromkeys(("delta_rule", "gated_delta_rule", "rwkv4"), "convolved tokens"),
@@ -41,13 +42,10 @@ WRONG: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *("linear_attention", "delta_rule", "hgrn"),
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("multi_query_attention", "griffin_recurrent", "rwkv4")
-        ),
-    ],
+    tiers(
+        ["linear_attention", "delta_rule", "hgrn", "multi_query_attention", "griffin_recurrent", "rwkv4"],
+        *("linear_attention", "hgrn"),
+    ),
 )
 def test_a_wrong_map_is_caught_where_it_is_made(name):
     """The sum does not see a wrong closed form; the map's own residual does, in `dual_form` and in `layer_form`."""
@@ -90,6 +88,7 @@ def test_shares_of_tiny_outputs():
         np.testing.assert_allclose(np.asarray(aggregate(given, y, 2), np.float64), expected, rtol=bound, atol=bound)
 
 
+@pytest.mark.slow
 def test_shares_of_a_tiny_layer_and_model():
     """Shares, lengths and state of a layer, and shares of a model, whose outputs are of 1e-25 in float32 are those at size 1."""
     w_z, w_h = np.random.default_rng(0).normal(size=(2, 4, 4)).astype(np.float32)

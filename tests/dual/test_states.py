@@ -22,7 +22,7 @@ def form(state: Any) -> Any:
     return jtu.tree_structure(state), [(leaf.shape, leaf.dtype) for leaf in jtu.tree_leaves(state)]
 
 
-USUAL = ("block", "language model", "sequence model, pool mean", "chain")
+USUAL = ("language model", "chain")
 CASES = [
     pytest.param(name, dtype, id=f"{name}-{dtype.__name__}", marks=[] if usual and name in USUAL else pytest.mark.slow)
     for name in REMEMBER

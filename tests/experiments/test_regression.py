@@ -82,6 +82,7 @@ def test_a_short_training_learns_and_is_read_back(mixer, tmp_path):
         train_regression(replace(config, seed=4), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_jobs_are_their_runs(tmp_path):
     """What the sweeps of Table 2 and of the learning rates keep is what the run measured; the run is in the job's folder."""
     steps = {"steps": 250, "polish_steps": 110}

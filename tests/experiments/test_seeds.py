@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -137,7 +138,7 @@ def test_students_of_fig_3_are_held_to_their_own_teacher(monkeypatch, tmp_path: 
     training = Training("gated_rnn", 14, d=fig3.D, seeds=seeds)
     built = [construct.gated_rnn(make_teacher(training, seed).attention, "compact") for seed in seeds]
     config = {"width": 14, "readout": None, "rank": None, "zeros": 0.0, "steps": 1, "seeds": list(seeds)}
-    monkeypatch.setattr(fig3, "polish", lambda student, *args, **options: student)
+    monkeypatch.setattr(fig3, "polish", lambda student, *args, **options: SimpleNamespace(rnn=student))
     for students, found in ((built, True), (built[::-1], False)):
         rows = [{"seed": seed, "validation_loss": 0.1} for seed in seeds]
         monkeypatch.setattr(fig3, "train", lambda training, s=students, r=rows: (s, r))

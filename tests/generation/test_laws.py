@@ -11,6 +11,7 @@ from dualform.generation import policy
 from dualform.generation.multi_state import MultiStateAttention
 from dualform.mixers import SoftmaxAttention
 from tests.laws import laws
+from tests.tiers import tiers
 
 TIME, STATES = 6, 3
 START = jnp.arange(TIME) == 4
@@ -24,7 +25,7 @@ def bounded_by(name: str) -> MultiStateAttention:
     return MultiStateAttention(attention, policy(name), STATES, rerotate=name == "h2o")
 
 
-@pytest.mark.parametrize("name", ["tova", "h2o", "window+1"])
+@pytest.mark.parametrize("name", tiers(["tova", "h2o", "window+1"], "h2o"))
 def test_laws(name):
     """Steps, causality, contributions, masks, packing, batches and the state: all of them, h2o by ranks for places."""
     mixer, x = bounded_by(name), laws.sequence(0, TIME)

@@ -12,6 +12,7 @@ import pytest
 from dualform.mixers import GLA, LSTM, CausalConvolution, RWKV4TimeMixing, SoftmaxAttention, registry
 from dualform.models import Block, LanguageModel, LayerNorm, RMSNorm, SequenceModel, Stack
 from tests.laws import infinities, laws
+from tests.tiers import tiers
 
 
 @pytest.mark.parametrize("name", registry())
@@ -61,11 +62,7 @@ def _filled(state: Any, value: float) -> Any:
     return jax.tree_util.tree_map(fill, state)
 
 
-SLOW = ("every token", "last")
-"""Of the models that read activations by blocks, one is enough by default."""
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS])
+@pytest.mark.parametrize("name", tiers(MODELS, "stack", "language"))
 def test_what_is_not_finite_stays_in_its_document_in_models(name):
     """So it is through norms, MLPs, embeddings and heads: later outputs, states and gradients are those of finite tokens."""
     model: Any = MODELS[name]()

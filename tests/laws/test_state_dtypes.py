@@ -10,6 +10,7 @@ import pytest
 from dualform.mixers import GLA, GRU, HGRN2, LRU, LSTM, RetNet, SoftmaxAttention, registry
 from dualform.models import Block, LanguageModel, RMSNorm, SequenceModel, Stack
 from tests.laws import laws, states
+from tests.tiers import tiers
 
 DTYPES = [
     (True, "float32", "float64"),
@@ -73,7 +74,7 @@ MODELS = {
 FEW = ("stack", "mean")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in MODELS])
+@pytest.mark.parametrize("name", tiers(MODELS, *FEW))
 def test_steps_of_models_keep_the_state(name):
     """So it is for stacks, blocks and sequence models, whatever they pool."""
     for wide, weights, x in DTYPES[:2]:

@@ -15,6 +15,7 @@ from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.models import Bidirectional, Block, LanguageModel, LayerNorm, RMSNorm
 from tests.laws import laws
 from tests.models.families import FAMILIES, VOCABULARY, D, block, language_model, tokens
+from tests.tiers import tiers
 
 START, MASK = np.array([0, 0, 1, 0, 1, 0], bool), np.array([0, 1, 1, 0, 1, 1], bool)
 X = tokens(0)
@@ -120,7 +121,7 @@ def test_an_unknown_token_is_seen_under_jit():
     assert np.isnan(call(X.at[0].set(VOCABULARY))).any() and np.isnan(call(X.at[0].set(-1))).any()
 
 
-@pytest.mark.parametrize("name", ["hgrn", "hgrn_complex", "hgrn2"])
+@pytest.mark.parametrize("name", tiers(["hgrn", "hgrn_complex", "hgrn2"], "hgrn2"))
 def test_lower_bounds_are_the_models(name):
     """The mixers' lower bounds are those of the model's logits, which learn; the mixers' own do not matter."""
     d, layers = 4, 3

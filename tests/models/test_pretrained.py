@@ -30,6 +30,7 @@ from dualform.models.pretrained.nsnet2 import gru_from_onnx, sound, spectra
 from dualform.models.pretrained.silero_vad import FrameEncoder
 from dualform.models.pretrained.textgenrnn import Beside, lstm_from_cudnn
 from dualform.models.stages import Affine
+from tests.tiers import tiers
 
 DATA = Path(__file__).resolve().parents[1] / "oracles" / "data"
 SINGLE = 2e-5
@@ -311,7 +312,7 @@ def small_models(key) -> dict[str, tuple[Any, jax.Array]]:
     }
 
 
-@pytest.mark.parametrize("name", ["encoder", "encoder and decoder", "relu"])
+@pytest.mark.parametrize("name", tiers(["encoder", "encoder and decoder", "relu"], "encoder", "relu"))
 def test_frozen_stages(name, getkey):
     """A frozen stage is its output at x, affine in its input, and 0 where there is no token."""
     module, x = small_models(getkey())[name]

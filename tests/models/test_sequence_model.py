@@ -1,5 +1,6 @@
 """Regressors and classifiers, per token and pooled, and mixers that read in both directions."""
 
+from itertools import product
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from dualform.mixers import GRU, registry
 from dualform.models import Bidirectional, Block, SequenceModel
 from tests.laws import laws
 from tests.models.families import FAMILIES, TIME, sequence_model, shaken
+from tests.tiers import tiers
 
 START, MASK = np.array([0, 0, 1, 0, 1, 0], bool), np.array([0, 1, 1, 0, 1, 1], bool)
 X = laws.sequence(0, TIME, 3)
@@ -35,11 +37,13 @@ def test_a_model_is_its_parts_in_turn(pool):
     assert model.parameters() == sum(leaf.size for leaf in jax.tree_util.tree_leaves(model))
 
 
-@pytest.mark.parametrize("flags", [(None, None), (START, MASK)], ids=["plain", "flags"])
-@pytest.mark.parametrize("pool", MODELS)
-def test_a_state_is_carried(pool, flags):
+CARRIED = zip(MODELS, ("flags", "plain", "flags"), strict=True)
+
+
+@pytest.mark.parametrize(("pool", "with_flags"), tiers(product(MODELS, ["plain", "flags"]), *CARRIED))
+def test_a_state_is_carried(pool, with_flags):
     """Steps give what one call gives; where it pools, each step gives the output so far."""
-    model = MODELS[pool]
+    model, flags = MODELS[pool], (START, MASK) if with_flags == "flags" else (None, None)
     state = laws.call(model, laws.sequence(1, TIME, 3))[1]
     y, final = laws.call(model, X, state, *flags)
     outputs, last = laws.step_by_step(model, X, state, *flags)

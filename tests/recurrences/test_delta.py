@@ -14,6 +14,7 @@ from dualform.recurrences.delta import inverted
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of
+from tests.tiers import tiers
 
 
 def arguments(time=TIME, d_k=3, d_v=2):
@@ -47,7 +48,7 @@ def test_forms_give_the_loop(form):
     fast_gives_naive(lambda *a: called(*a, form=form), loop, arguments(), ((), *FLAGS))
 
 
-@pytest.mark.parametrize("time", [64, 150])
+@pytest.mark.parametrize("time", tiers([64, 150], 150))
 def test_long_sequences_give_naive(time):
     """Lengths of a chunk and far past it give the specification, with documents that begin anywhere."""
     random = np.random.default_rng(time)
@@ -55,7 +56,7 @@ def test_long_sequences_give_naive(time):
     fast_gives_naive(called, lambda *a: called(*a, form="naive"), arguments(time), flags)
 
 
-@pytest.mark.parametrize("form", ["chunked", "parallel"])
+@pytest.mark.parametrize("form", tiers(["chunked", "parallel"], "chunked"))
 def test_several_heads_are_each_alone(form):
     """Heads at once, in groups of chunks, give the specification of each, with decays and without."""
     keys, time = jr.split(jr.key(1), 6), 70

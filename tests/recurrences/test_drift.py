@@ -19,6 +19,7 @@ from dualform.recurrences import (
     wkv,
 )
 from tests.laws import laws
+from tests.tiers import tiers
 
 TIME, D = 65536, 2
 SQUARE = np.array([[0.8, 0.59], [-0.59, 0.8]])  # turns, and forgets half of what it holds in 100 tokens
@@ -74,7 +75,7 @@ RUNS = {
 
 
 # The delta rule without a decay is the one with a decay of 1, and takes as long to compile.
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "delta" else ()) for n in RUNS])
+@pytest.mark.parametrize("name", tiers(RUNS, *(name for name in RUNS if name != "delta")))
 def test_long_sequences_do_not_drift(name):
     """After 65,536 tokens outputs and state in float32 are still those of float64."""
     run, count = RUNS[name]

@@ -11,6 +11,7 @@ from dualform.recurrences.selective import selective
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of
+from tests.tiers import tiers
 
 D, N = 3, 2
 
@@ -45,7 +46,7 @@ def test_forms_give_the_loop(form):
     fast_gives_naive(named(form), loop, arguments(), ((), *FLAGS))
 
 
-@pytest.mark.parametrize("time", [1, 16, 17, 75])
+@pytest.mark.parametrize("time", tiers([1, 16, 17, 75], 1, 75))
 def test_long_sequences_give_naive(time):
     """Lengths below, at and past a chunk give the specification, with documents that begin anywhere."""
     random = np.random.default_rng(time)

@@ -50,7 +50,7 @@ def on_paper(scores, values, m, u, w, start=None, mask=None):
     return jnp.stack(rows), (top, total, weighted)
 
 
-@pytest.mark.parametrize("form", ["naive", "associative"])
+@pytest.mark.parametrize("form", tiers(["naive", "associative"], "associative"))
 def test_forms_give_the_sums(form):
     """Outputs, the state, and the gradients of scores, values and state are those of the loop on paper."""
     cases = [(), *FLAGS]

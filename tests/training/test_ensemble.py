@@ -10,6 +10,7 @@ from dualform.errors import InputError
 from dualform.mixers import GatedRNN
 from dualform.tasks import Teacher, TeacherStudent
 from dualform.training import FitConfig, fit, fit_ensemble
+from tests.tiers import tiers
 
 CONFIG = FitConfig(steps=7, chunk=4, warmup=2, learning_rate=1e-2)
 SEEDS = (3, 5)
@@ -36,7 +37,7 @@ def together(members, **more):
     )
 
 
-@pytest.mark.parametrize("members", ["map", "vmap"])
+@pytest.mark.parametrize("members", tiers(["map", "vmap"], "vmap"))
 def test_a_member_is_what_it_would_be_alone(members):
     """Weights and losses of each member are those that `fit` gives for its seed, task and scale, over a short last chunk."""
     found = together(members)
