@@ -3,9 +3,11 @@
 import errno
 import json
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -13,6 +15,7 @@ import safetensors
 from safetensors.numpy import save
 
 from dualform.errors import FileError
+from dualform.reading import existing_file, reading, shown
 
 _DTYPES = {
     "F64": np.dtype(np.float64),
@@ -37,33 +40,23 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     **Raises:** `FileError` where the file is missing, is no safetensors file, is truncated, or its header does not
     describe what is in it.
     """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FileError(f"there is no file {os.fspath(path)!r}. Check the path.") from None
-    except IsADirectoryError:
-        raise FileError(f"{os.fspath(path)!r} is a folder; give the path of a safetensors file in it.") from None
-    except OSError as error:
-        raise FileError(f"{os.fspath(path)!r} cannot be read: {error.strerror}.") from None
-    try:
+    path, where = existing_file(path, "a safetensors file")
+    with reading(where, "safetensors file"):
+        data = path.read_bytes()
         # The parser checks the header's length, its JSON, and that the arrays cover the file exactly.
         found = safetensors.deserialize(data)
-        with safetensors.safe_open(os.fspath(path), framework="np") as file:
-            metadata = dict(file.metadata() or {})
-    except Exception as error:  # the parser has an error class of its own, outside of any tree
+        metadata = _header(data).get("__metadata__") or {}
+        return {name: _array(name, entry, where) for name, entry in found}, metadata
+
+
+def _array(name: str, entry: dict[str, Any], where: str) -> np.ndarray:
+    """One array of the file."""
+    if entry["dtype"] not in _DTYPES:
         raise FileError(
-            f"{os.fspath(path)!r} is not a whole safetensors file ({error}). It is truncated or of another format; "
-            "copy or export it again."
-        ) from None
-    arrays = {}
-    for name, entry in found:
-        if entry["dtype"] not in _DTYPES:
-            raise FileError(
-                f"{name} in {os.fspath(path)!r} has dtype {entry['dtype']}, which cannot be read here; "
-                "save it as F32, F64, F16 or BF16."
-            )
-        arrays[name] = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return arrays, metadata
+            f"{shown(name)} in {where} has dtype {shown(entry['dtype'])}, which cannot be read here; save it as F32, F64, F16 or "
+            "BF16."
+        )
+    return np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
 def write_tensors(
@@ -79,36 +72,68 @@ def write_tensors(
 
 def _in_order(data: bytes) -> bytes:
     """The same file with its metadata in the order of their names: the writer has them in another one in each process."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
+    header = _header(data)
     if "__metadata__" in header:
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # arrays stay aligned
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+    return len(text).to_bytes(8, "little") + text + data[8 + int.from_bytes(data[:8], "little") :]
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The JSON that a file begins with, behind its length."""
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old one or the new one, whole.
 
+    A new file is for whom the process's umask says; one that is there keeps its permissions, and a link to it stays a link. What
+    is no file of a disk, such as /dev/stdout, is written to as it is.
+
     **Raises:** `FileError` where it cannot be written; a file that was there is left as it was.
     """
-    path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        there = _status(path)
+        if there is not None and not stat.S_ISREG(there.st_mode) and not stat.S_ISDIR(there.st_mode):
+            with open(path, "wb") as file:
+                file.write(data)
+            return
+        place = Path(os.path.realpath(path))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary, handle = _opened_beside(place, 0o666 if there is None else stat.S_IMODE(there.st_mode) & 0o777)
         try:
-            os.fchmod(handle, 0o644)  # mkstemp's file is for its owner alone
             with os.fdopen(handle, "wb") as file:
+                if there is not None:
+                    os.chmod(temporary, stat.S_IMODE(there.st_mode))
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, place)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
         raise unwritable(path, error) from None
+
+
+def _status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """What is there, at the end of all links; None where nothing is."""
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _opened_beside(place: Path, mode: int) -> tuple[Path, int]:
+    """A new file in the same folder, open for writing; the system takes off `mode` what the umask forbids."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        temporary = place.with_name(f".{place.name[:60]}.{secrets.token_hex(4)}.tmp")
+        try:
+            return temporary, os.open(temporary, flags, mode)
+        except FileExistsError:
+            continue
 
 
 def unwritable(path: str | os.PathLike[str], error: BaseException) -> FileError:

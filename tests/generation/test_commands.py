@@ -107,7 +107,7 @@ def test_generate_writes_several_texts(folder, capsys):
     [
         ((), "give --prompt TEXT, or --prompts FILE"),
         (("--prompt", "a", "--prompts", "text"), "give --prompt TEXT, or --prompts FILE"),
-        (("--prompts", "nowhere"), "cannot be read"),
+        (("--prompts", "nowhere"), "there is no file"),
         (("--prompt", "a", "--batch", 0), "--batch 0"),
         (
             ("--prompt", "a", "--batch", 2, "--policy", "tova", "--prompt-at-once"),
@@ -208,7 +208,7 @@ BAD = {
     ),
     "temperature": (("generate", "--prompt", "a", "--length", 9, "--temperature", -1), "temperature is -1.0; give 0"),
     "states": (("perplexity", "--text", "text", "--states", "4,x"), "--states 4,x: give whole numbers of at least 1"),
-    "text": (("perplexity", "--text", "nothing"), "'nothing' cannot be read: No such file"),
+    "text": (("perplexity", "--text", "nothing"), "there is no file 'nothing'. Check the path"),
     "short": (("perplexity", "--text", "text"), "a passage needs 2,048. Give a longer text, or shorter passages"),
 }
 

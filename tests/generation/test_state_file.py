@@ -154,7 +154,7 @@ WITHOUT = lambda *names: lambda path: rewritten(path, lambda arrays, _: [arrays.
 KEYS = "state[0].keys"
 BAD_FILES = {
     "missing": (lambda path: path.unlink(), "there is no file '.*'. Check the path"),
-    "truncated": (cut, "is not a whole safetensors file .* It is truncated or of another format; copy"),
+    "truncated": (cut, "is not a whole safetensors file .* It is truncated, damaged or of another format; copy"),
     "one bit": (flip, "is damaged: its numbers are not those that were written. Copy it again"),
     "text": (lambda path: path.write_text("hello" * 9), "is not a whole safetensors file"),
     "foreign": (

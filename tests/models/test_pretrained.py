@@ -454,7 +454,7 @@ def test_sound_from_files(tmp_path):
 def test_no_sound(tmp_path):
     """What is no sound gets a sentence."""
     (tmp_path / "a.wav").write_bytes(b"RIFF" + bytes(40))
-    with pytest.raises(FileError, match="is no WAV file that can be read"):
+    with pytest.raises(FileError, match="is not a whole WAV file of PCM samples"):
         samples_of(tmp_path / "a.wav")
     with pytest.raises(FileError, match="there is no file"):
         samples_of(tmp_path / "b.wav")

@@ -23,12 +23,11 @@ def test_characters_go_there_and_back():
 
 
 def test_bytes_go_there_and_back():
-    """A byte each; those that are no character by themselves are shown in hexadecimal; a lone surrogate is bytes, too."""
+    """A byte each; those that are no character by themselves are shown in hexadecimal."""
     tokens = ByteTokens()
     ids = tokens.encode(TEXT)
     assert bytes(ids.tolist()).decode() == TEXT and ids.dtype == np.int32
     assert tokens.decode(ids)[:4] == ["h", "<C3>", "<A9>", "l"]
-    assert len(tokens.encode("\ud800")) == 3
 
 
 def test_every_tokenizer_has_the_one_face():
@@ -93,7 +92,7 @@ def test_a_published_tokenizer(tmp_path):
     with pytest.raises(InputError, match="token 6 is not in this vocabulary, which goes from 0 to 5"):
         tokens.decode([6])
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(FileError, match="is not a tokenizer.json"):
+    with pytest.raises(FileError, match="is not a whole tokenizer.json"):
         PublishedTokens.read(tmp_path / "tokenizer.json")
 
 
@@ -109,5 +108,5 @@ def test_a_published_tokenizer_without_its_package(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="needs the package tokenizers"):
         PublishedTokens.parsed("{}", "the file")
     monkeypatch.setattr(importlib, "import_module", lambda name: None)
-    with pytest.raises(FileError, match="cannot be read: No such file"):
+    with pytest.raises(FileError, match="there is no file '.*tokenizer.json'"):
         PublishedTokens.read(tmp_path / "tokenizer.json")

@@ -248,7 +248,7 @@ def test_bad_questions(loaded, question, message):
         (["nowhere", "--text", "a"], "there is no file or folder 'nowhere', and no model of that name"),
         (["characters", "--text", ""], "the text is empty"),
         (["characters", "--text", "a", "--input", "b.txt"], "--text and --input are both given"),
-        (["characters", "--input", "missing.txt"], "'missing.txt' cannot be read: No such file"),
+        (["characters", "--input", "missing.txt"], "there is no file 'missing.txt'. Check the path"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, message, capsys, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import os
-import stat
 
 import jax.numpy as jnp
 import numpy as np
@@ -169,9 +168,3 @@ def test_atomic_write_where_it_cannot(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot be written: .*. Choose another place, or change its permissions"):
         write_atomically(tmp_path / "file" / "result.json", b"new")
-
-
-def test_atomic_write_may_be_read_by_all(tmp_path):
-    """The file has the usual permissions, not those of a private temporary one."""
-    write_atomically(tmp_path / "a" / "b.html", b"page")
-    assert stat.S_IMODE((tmp_path / "a" / "b.html").stat().st_mode) == 0o644

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from dualform.errors import FileError, require
+from dualform.errors import require
+from dualform.reading import text_of_file
 
 DEFAULT_MODEL, DEFAULT_TEXT = "characters", "First Citizen:\nBefore we proceed any further, hear me speak.\n"
 
@@ -93,11 +94,4 @@ class Attend:
             return DEFAULT_TEXT
         if self.input.suffix.lower() in (".wav", ".npy"):
             return self.input
-        try:
-            return self.input.read_text(encoding="utf-8")
-        except OSError as error:
-            raise FileError(f"{str(self.input)!r} cannot be read: {error.strerror}. Check the path.") from None
-        except UnicodeDecodeError:
-            raise FileError(
-                f"{str(self.input)!r} is no text in UTF-8. Convert it, or give a WAV file's path."
-            ) from None
+        return text_of_file(self.input, "a text or a WAV file")

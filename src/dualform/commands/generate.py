@@ -108,7 +108,7 @@ class Generate:
 
     def _prompts(self) -> list[str]:
         """All prompts, each as often as it is asked for."""
-        from dualform.commands.perplexity import read_text
+        from dualform.reading import text_of_file
 
         if self.prompt is None and self.prompts is None and self.load_state is not None:
             return [""]
@@ -118,7 +118,7 @@ class Generate:
         )
         if self.prompts is None:
             return [self.prompt or ""] * self.batch
-        lines = [line for line in read_text(self.prompts).splitlines() if line.strip()]
+        lines = [line for line in text_of_file(self.prompts).split("\n") if line.strip()]
         require(len(lines) >= 1, f"{str(self.prompts)!r} has no line with a prompt.")
         return [line for line in lines for _ in range(self.batch)]
 
@@ -164,6 +164,7 @@ def _for_decoding(model: Any) -> Any:
 
 
 def ends_of(record: dict[str, Any]) -> frozenset[int]:
-    """The tokens that end a text, by a checkpoint's config."""
+    """The tokens that end a text, by a checkpoint's generation_config.json or config."""
     end = record.get("eos_token_id")
-    return frozenset(e for e in (end if isinstance(end, list) else [end]) if isinstance(e, int))
+    said = end if isinstance(end, list) else [end]
+    return frozenset(e for e in said if isinstance(e, int) and not isinstance(e, bool) and e >= 0)

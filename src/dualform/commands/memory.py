@@ -46,10 +46,11 @@ class Memory:
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.commands.generate import ends_of
-        from dualform.commands.perplexity import language_model, read_text, whole_numbers
+        from dualform.commands.perplexity import language_model, whole_numbers
         from dualform.experiments.memory import HISTORIES, MODES, contender, remember, rows_of, script, template_of
         from dualform.generation import policy
         from dualform.models.load import load
+        from dualform.reading import text_of_file
         from dualform.reports.console import Console
         from dualform.reports.memory import as_markdown
         from dualform.tasks.memory import Room, filler, memory_task, sentences_of
@@ -62,7 +63,7 @@ class Memory:
         require(self.history in HISTORIES, f"--history {self.history}: give one of {', '.join(HISTORIES)}.")
         require(self.batch >= 1, f"--batch {self.batch}: at least 1 example goes through the model.")
         self._check_write()
-        sentences = filler() if self.text is None else sentences_of(read_text(self.text))
+        sentences = filler() if self.text is None else sentences_of(text_of_file(self.text))
         loaded = language_model(load(self.model))
         loaded.encode("a")  # a model without a tokenizer is said before anything is measured
         assert loaded.tokens is not None

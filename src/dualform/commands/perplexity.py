@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualform.errors import FileError, require
+from dualform.errors import require
+from dualform.reading import whole
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,25 @@ class Perplexity:
         from dualform.generation import bounded, passages_of, perplexity, policy
         from dualform.models import with_context
         from dualform.models.load import load
+        from dualform.models.tokens import beginning
+        from dualform.reading import text_of_file
         from dualform.reports.console import Console
 
         names, states = self.policy.split(","), whole_numbers("--states", self.states)
         chosen = {name: policy(name) for name in names}
         loaded = language_model(load(self.model))
-        passages = passages_of(loaded.encode(read_text(self.text)), self.passages, self.length)
+        begin = beginning(loaded.tokens)
+        tokens = loaded.encode(text_of_file(self.text))[len(begin) :]
+        passages = passages_of(tokens, self.passages, self.length, begin)
+        # The first token is given in any case; where several stand before a text, none of them is predicted.
+        options = {"given": len(begin)} if len(begin) > 1 else {}
         console = Console()
         console.perplexities(loaded.name, str(self.text), *passages.shape)
         whole = None
         for name, by in chosen.items():
             for count in states if not by.whole else (0,):
                 model = bounded(loaded.model, by, count, rerotate=self.rerotate) if count else loaded.model
-                found = perplexity(model if count else with_context(model, self.length), passages)
+                found = perplexity(model if count else with_context(model, self.length), passages, **options)
                 whole = found if by.whole else whole
                 console.perplexity(name, count or None, found, whole)
         return 0
@@ -65,27 +72,14 @@ def language_model(loaded):
     return loaded
 
 
-def read_text(path: Path) -> str:
-    """A file of text.
-
-    **Raises:** `FileError` where it is none.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"{str(path)!r} cannot be read: {error.strerror}. Check the path.") from None
-    except UnicodeDecodeError:
-        raise FileError(f"{str(path)!r} is no text in UTF-8. Convert it.") from None
-
-
 def whole_numbers(option: str, said: str) -> tuple[int, ...]:
     """Numbers with commas between them.
 
     **Raises:** `InputError` unless all are whole and at least 1.
     """
-    parts = [part.strip() for part in said.split(",")]
+    numbers = tuple(whole(part.strip()) or 0 for part in said.split(","))
     require(
-        all(part.isdecimal() and int(part) >= 1 for part in parts),
+        min(numbers) >= 1,
         f"{option} {said}: give whole numbers of at least 1 with commas between them, such as 64,128.",
     )
-    return tuple(int(part) for part in parts)
+    return numbers

@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from dualform.errors import FileError, require
+from dualform.reading import whole
 
 if TYPE_CHECKING:
     from dualform.commands.generate import Generate
@@ -67,11 +68,12 @@ def _as_saved(command: "Generate", source: str | os.PathLike[str]) -> "Generate"
     _, notes = read_tensors(source)
     if "policy" not in notes:
         return command
-    if not notes.get("states", "").isdecimal():
+    states = whole(notes.get("states"))
+    if states is None:
         raise FileError(f"{os.fspath(source)!r} does not say how many keys and values it keeps. Copy it again.")
     return dataclasses.replace(
         command,
         policy=command.policy or notes["policy"],
-        states=command.states or int(notes["states"]),
+        states=command.states or states,
         rerotate=command.rerotate or notes.get("rerotate") == "True",
     )

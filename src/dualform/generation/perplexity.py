@@ -1,6 +1,7 @@
 """How well a language model predicts a text, passage by passage, with an interval."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from scipy.special import stdtrit
 
 from dualform.errors import require
 from dualform.models import LanguageModel
+from dualform.models.language_model import checked_tokens
 
 BLOCK = 128
 
@@ -56,37 +58,52 @@ def _exp(exponent: float) -> float:
     return math.exp(exponent) if exponent < 700 else math.inf
 
 
-def perplexity(model: LanguageModel, passages: Int[np.ndarray, "passage time"]) -> Perplexity:
+def perplexity(model: LanguageModel, passages: Int[np.ndarray, "passage time"], given: int = 1) -> Perplexity:
     """The perplexity of passages, each read from its own beginning: of every token but the first, given those before it.
 
     A bounded model reads token by token: what it has dropped is not there for what follows.
 
-    **Raises:** `InputError` for passages of fewer than 2 tokens.
+    **Arguments:** given: how many of the first tokens are only read, such as those that stand before every text.
+
+    **Raises:** `InputError` for passages that are not longer than what is given, or have a token that the model has not.
     """
+    require(given >= 1, f"given is {given}; at least the first token of a passage is only read.")
     require(
-        passages.ndim == 2 and len(passages) >= 1 and passages.shape[1] >= 2,
-        f"passages have shape {passages.shape}; give (passage, time), each of at least 2 tokens.",
+        passages.ndim == 2 and len(passages) >= 1 and passages.shape[1] > given,
+        f"passages have shape {passages.shape}; give (passage, time), each of at least {given + 1} tokens.",
     )
-    return Perplexity.of(np.array([float(_loss(model, jnp.asarray(passage))) for passage in passages]))
+    for passage in passages:
+        checked_tokens(passage, model.vocabulary)
+    return Perplexity.of(np.array([float(_loss(model, jnp.asarray(passage), given)) for passage in passages]))
 
 
-def passages_of(tokens: Int[np.ndarray, " time"], count: int, length: int) -> Int[np.ndarray, "passage length"]:
+def passages_of(
+    tokens: Int[np.ndarray, " time"], count: int, length: int, begin: Sequence[int] = ()
+) -> Int[np.ndarray, "passage length"]:
     """As many as `count` passages, evenly spread over the text, the first at its beginning, none upon another.
+
+    **Arguments:** begin: what stands before each, as before every text; it counts among its `length` tokens.
 
     **Raises:** `InputError` where the text has not even one.
     """
     require(count >= 1 and length >= 2, f"{count} passages of {length} tokens: give at least 1 of at least 2.")
+    require(
+        length > len(begin),
+        f"passages of {length} tokens have no place behind the {len(begin)} that stand before a text. Give longer ones.",
+    )
+    length -= len(begin)
     require(
         len(tokens) >= length,
         f"the text has {len(tokens):,} tokens; a passage needs {length:,}. Give a longer text, or shorter passages.",
     )
     count = min(count, len(tokens) // length)
     begins = np.linspace(0, len(tokens) - length, count).astype(int) if count > 1 else np.zeros(1, int)
-    return np.stack([tokens[begin : begin + length] for begin in begins])
+    found = np.stack([tokens[at : at + length] for at in begins])
+    return np.concatenate([np.tile(np.array(begin, found.dtype), (count, 1)), found], axis=1)
 
 
 @eqx.filter_jit
-def _loss(model: LanguageModel, tokens: Int[Array, " time"]) -> Float[Array, ""]:
+def _loss(model: LanguageModel, tokens: Int[Array, " time"], given: int) -> Float[Array, ""]:
     """The mean of -log p; logits are made by blocks, since those of all tokens may not fit into memory."""
     x, _ = model.read(tokens[:-1])
 
@@ -94,4 +111,5 @@ def _loss(model: LanguageModel, tokens: Int[Array, " time"]) -> Float[Array, ""]
         x, target = inputs
         return -jax.nn.log_softmax(model.logits(x[None])[0])[target]
 
-    return jnp.mean(jax.lax.map(one, (x, tokens[1:]), batch_size=min(BLOCK, len(x))))
+    x, targets = x[given - 1 :], tokens[given:]
+    return jnp.mean(jax.lax.map(one, (x, targets), batch_size=min(BLOCK, len(x))))

@@ -16,6 +16,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int
 
 from dualform.errors import require
+from dualform.reading import whole
 
 
 class Seen(NamedTuple):
@@ -177,8 +178,8 @@ def policy(name: str | Policy) -> Policy:
     if isinstance(name, Policy):
         return name
     first, _, sinks = name.partition("+")
-    if first == "window" and sinks.isdecimal():
-        return _sinks(int(sinks))
+    if first == "window" and (count := whole(sinks)) is not None:
+        return _sinks(count)
     require(name in _POLICIES, f"there is no policy {name!r}; there are {', '.join(_POLICIES)}, and window+i.")
     return _POLICIES[name]
 

@@ -21,6 +21,7 @@ from dualform.generation.state_file import read_state, save_state
 from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
+from dualform.reading import whole
 
 HISTORY = 64 << 20
 """Bytes that a session keeps of earlier states, unless told otherwise."""
@@ -238,12 +239,12 @@ class Session:
         """
         state, arrays, metadata, _ = read_state(path, model)
         where = repr(os.fspath(path))
-        tokens, calls, chunk = arrays.get("tokens"), arrays.get("calls"), metadata.get("chunk", "")
-        if tokens is None or calls is None or not chunk.isdecimal():
+        tokens, calls, chunk = arrays.get("tokens"), arrays.get("calls"), whole(metadata.get("chunk"))
+        if tokens is None or calls is None or chunk is None:
             raise FileError(f"{where} holds a state, but not the text that was read. load_state gives the state.")
         logits = arrays.get("logits")
         fits = (
-            int(chunk) >= 1
+            chunk >= 1
             and tokens.ndim == calls.ndim == 1
             and tokens.dtype == calls.dtype == np.int32
             and int(calls.sum()) == len(tokens)
@@ -254,7 +255,7 @@ class Session:
         )
         if not fits:
             raise FileError(f"tokens, calls and logits in {where} do not fit together. Copy it again.")
-        session = cls(model, chunk=int(chunk), history=history)
+        session = cls(model, chunk=chunk, history=history)
         session._tokens, session._calls = tokens.tolist(), calls.tolist()
         session._state, session._logits = state, None if logits is None else jnp.asarray(logits)
         if len(session):

@@ -14,6 +14,7 @@ import numpy as np
 from dualform.arrays import State
 from dualform.errors import FileError, require
 from dualform.generation.fingerprint import Fingerprint, fingerprint
+from dualform.reading import whole
 from dualform.tensor_file import read_tensors, write_tensors
 
 FORMAT, VERSION = "dualform-state", 1
@@ -77,7 +78,7 @@ def read_state(
         )
     version = metadata.get("version", "")
     if version != str(VERSION):
-        later = version.isdecimal() and int(version) > VERSION
+        later = (whole(version) or 0) > VERSION
         raise FileError(
             f"{where} is of version {version or 'unknown'} of the format; this dualform reads {VERSION}. "
             + ("Update dualform." if later else "Read the tokens anew.")

@@ -14,8 +14,10 @@ from dualform.errors import require
 from dualform.generation.bounded import read_prompt
 from dualform.generation.sampling import Settings, choose_token, settings_of
 from dualform.models import LanguageModel
+from dualform.models.growing_text import GrowingText
 from dualform.models.language_model import checked_tokens
-from dualform.models.tokens import Tokens, text_of
+from dualform.models.token_ids import checked_text
+from dualform.models.tokens import Tokens
 
 CHUNK = 256
 
@@ -98,9 +100,9 @@ def _tokens(model: LanguageModel, logits: Array, state: State, key: Array, setti
 def written(
     tokens: Tokens | None, ids: Iterable[int], length: int, stop: Sequence[str] = (), ends: Collection[int] = ()
 ) -> Iterator[str]:
-    """The text of tokens, piece by piece, each as soon as it is certain.
+    """The text of tokens that go on from another text, piece by piece, each as soon as it is certain.
 
-    Characters are whole, even where one is of several tokens.
+    Characters are whole, even where one is of several tokens. What was given is not decoded again.
 
     **Arguments:** tokens: of the model; None for numbers; length: how many tokens at most; stop: texts before which it ends;
     ends: tokens before which it ends.
@@ -109,20 +111,25 @@ def written(
     """
     require(length >= 1, f"length is {length}; give at least 1 token.")
     require("" not in stop, "a text to stop at is empty; leave it out.")
-    seen, given, longest = [], 0, max((len(each) for each in stop), default=1) - 1
-    for token in ids:
+    for each in stop:
+        checked_text(each)
+    growing, held, longest = GrowingText(tokens), "", max((len(each) for each in stop), default=1) - 1
+    for place, token in enumerate(ids, start=1):
         if token in ends:
             break
-        seen.append(token)
-        text = text_of(tokens, seen)
-        places = [place for each in stop if (place := text.find(each)) >= 0]
-        if places:
-            yield text[given : min(places)]
+        held += growing.add(token)
+        if (at := _first(stop, held)) is not None:
+            yield held[:at]
             return
-        certain = len(text.rstrip("\ufffd")) - longest
-        if certain > given:
-            yield text[given:certain]
-            given = certain
-        if len(seen) == length:
+        if len(held) > longest:
+            yield held[: len(held) - longest]
+            held = held[len(held) - longest :]
+        if place == length:
             break
-    yield text_of(tokens, seen)[given:]
+    held += growing.end()
+    yield held[: _first(stop, held)]
+
+
+def _first(stop: Sequence[str], text: str) -> int | None:
+    """Where the first of these begins in a text, None where there is none."""
+    return min((at for each in stop if (at := text.find(each)) >= 0), default=None)

@@ -12,14 +12,14 @@ import numpy as np
 
 from dualform.errors import FileError
 from dualform.models.cache import cache_folder, sha256_of
-from dualform.models.files.checks import Arrays
+from dualform.models.files.checks import Arrays, check_finite
 from dualform.models.files.gguf import read_gguf
 from dualform.models.gguf_model import gguf_config, gguf_tensors, gguf_tokenizer
 from dualform.models.layouts.tensors import Config
 from dualform.tensor_file import read_tensors, write_tensors
 
 LOGGER = logging.getLogger(__name__)
-FORMAT = "2"
+FORMAT = "3"
 
 
 class Converted(NamedTuple):
@@ -53,11 +53,14 @@ def converted_gguf(path: str | os.PathLike[str], *, dtype: Any = None, sha256: s
         return found
     arrays, metadata = read_gguf(path)
     config = gguf_config(metadata, arrays, where)
-    arrays = {name: np.asarray(array).astype(kept) for name, array in gguf_tensors(arrays, config).items()}
+    with np.errstate(over="ignore"):  # what is beyond the dtype is refused in the next line
+        arrays = {name: np.asarray(array).astype(kept) for name, array in gguf_tensors(arrays, config).items()}
+    check_finite(arrays, f"{where}, as {kept},")
     found = Converted(arrays, config, gguf_tokenizer(metadata, where))
-    told = {"format": "dualform gguf", "version": FORMAT, "source": sha256, "sha256": _sum(arrays)}
+    told = {"format": "dualform gguf", "version": FORMAT, "source": sha256}
     told |= {"config": json.dumps(config.fields, sort_keys=True)}
     told |= {} if found.tokenizer is None else {"tokenizer": found.tokenizer}
+    told |= {"sha256": _sum(arrays, told)}
     try:
         write_tensors(place, arrays, told)
     except FileError as error:
@@ -74,16 +77,22 @@ def _kept(place: Path, where: str) -> Converted | None:
     """What is in the cache, None where it is damaged or of another version."""
     try:
         arrays, told = read_tensors(place)
-        if told.get("version") == FORMAT and place.name.startswith(told["source"]) and told["sha256"] == _sum(arrays):
+        if (
+            told.get("version") == FORMAT
+            and place.name.startswith(told["source"])
+            and told["sha256"] == _sum(arrays, told)
+        ):
             return Converted(arrays, Config(json.loads(told["config"]), where), told.get("tokenizer"))
     except (FileError, KeyError, ValueError) as error:
         LOGGER.warning("the weights in %s are damaged (%s); they are made anew", place, error)
     return None
 
 
-def _sum(arrays: Arrays) -> str:
-    """The SHA-256 of all arrays, in the order of their names."""
+def _sum(arrays: Arrays, told: dict[str, str]) -> str:
+    """The SHA-256 of what is told and of all arrays, in the order of their names."""
     found = hashlib.sha256()
+    for name in sorted(set(told) - {"sha256"}):
+        found.update(f"{name} {told[name]} ".encode())
     for name in sorted(arrays):
         found.update(f"{name} {arrays[name].dtype} {arrays[name].shape} ".encode())
         found.update(np.ascontiguousarray(arrays[name]).view(np.uint8).data)

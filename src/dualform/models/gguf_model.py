@@ -8,6 +8,8 @@ import numpy as np
 from dualform.errors import FileError
 from dualform.models.files.checks import Arrays, Metadata, library
 from dualform.models.layouts.tensors import Config
+from dualform.models.published_tokens import check_merges
+from dualform.reading import guarded, reason, whole
 
 ARCHITECTURES = {"llama": True, "qwen2": False}
 """The architectures that are read, and whether llama.cpp has the rows of their queries and keys in pairs: a head's channels
@@ -73,8 +75,8 @@ def gguf_config(metadata: Metadata, arrays: Arrays, where: str) -> Config:
             raise FileError(f"{where} says {kind}.{key} {said[:40]!r}, which is no number. It is damaged.")
         # A float32 of 1e-5 is written out as 9.999999747378752e-06.
         fields[name] = value if isinstance(value, int) else float(str(np.float32(value)))
-    end = metadata.get("tokenizer.ggml.eos_token_id", "")
-    fields |= {"eos_token_id": int(end)} if end.isdecimal() else {}
+    ends = gguf_ends(metadata)
+    fields |= {"eos_token_id": ends[0] if len(ends) == 1 else ends} if ends else {}
     scaling = metadata.get(f"{kind}.rope.scaling.type", "none")
     if scaling != "none":
         fields["rope_scaling"] = scaling
@@ -113,8 +115,16 @@ def _halves(name: str, array: np.ndarray, heads: int, where: str) -> np.ndarray:
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(array.shape)
 
 
+def gguf_ends(metadata: Metadata) -> list[int]:
+    """The tokens that end a text: llama.cpp stops at the end of a text, of a turn and of a message alike."""
+    said = (whole(metadata.get(f"tokenizer.ggml.{name}_token_id")) for name in ("eos", "eot", "eom"))
+    return list(dict.fromkeys(end for end in said if end is not None))
+
+
 def gguf_tokenizer(metadata: Metadata, where: str) -> str | None:
     """The file's own tokenizer as a tokenizer.json, None where it is none of byte-level BPE with a known `SPLITS`.
+
+    It puts a token before a text where the file says so, and where it says nothing as llama.cpp does: in "llama-bpe" alone.
 
     **Raises:** `FileError` where tokenizers is not installed, or tokens and merges do not fit together.
     """
@@ -122,23 +132,41 @@ def gguf_tokenizer(metadata: Metadata, where: str) -> str | None:
     if metadata.get("tokenizer.ggml.model") != "gpt2" or split not in SPLITS:
         return None
     t = library("tokenizers", "tokenizers of GGUF files")
-    try:
+    refusal = lambda error: FileError(
+        f"the tokenizer in {where} does not fit together ({reason(error)}). Copy it again."
+    )
+    with guarded(refusal):
         tokens = json.loads(metadata["tokenizer.ggml.tokens"])
         merges = [tuple(merge.split(" ")) for merge in json.loads(metadata["tokenizer.ggml.merges"])]
         kinds = json.loads(metadata.get("tokenizer.ggml.token_type", "[]"))
         vocabulary = {token: i for i, token in enumerate(tokens)}
         if len(vocabulary) != len(tokens) or len(kinds) not in (0, len(tokens)):
             raise ValueError("a token is there twice, or has no type")
+        check_merges(vocabulary, merges)
         tokenizer = t.Tokenizer(t.models.BPE(vocab=vocabulary, merges=merges, ignore_merges=split == "llama-bpe"))
-    except Exception as error:  # the package raises bare exceptions
-        raise FileError(f"the tokenizer in {where} does not fit together ({error!s:.200}). Copy it again.") from None
-    tokenizer.pre_tokenizer = _pre_tokenizer(t, SPLITS[split])
-    tokenizer.decoder = t.decoders.ByteLevel()
-    # 3: a token of control, such as the end of a text; 4: one that the model's makers added.
-    for kind, special in ((3, True), (4, False)):
-        added = [t.AddedToken(token, special=special) for token, own in zip(tokens, kinds, strict=False) if own == kind]
-        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
-    return tokenizer.to_str()
+        tokenizer.pre_tokenizer = _pre_tokenizer(t, SPLITS[split])
+        tokenizer.decoder = t.decoders.ByteLevel()
+        # 3: a token of control, such as the end of a text; 4: one that the model's makers added.
+        for kind, special in ((3, True), (4, False)):
+            own = [token for token, each in zip(tokens, kinds, strict=False) if each == kind and token]
+            added = [t.AddedToken(token, special=special) for token in own]
+            (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
+        begin = _begin(metadata, split)
+        if begin is not None:
+            named = {"id": "begin", "ids": [begin], "tokens": [tokens[begin]]}
+            tokenizer.post_processor = t.processors.TemplateProcessing(single="begin $A", special_tokens=[named])
+        return tokenizer.to_str()
+
+
+def _begin(metadata: Metadata, split: str) -> int | None:
+    """The token that stands before a text, None where none does."""
+    said = metadata.get("tokenizer.ggml.add_bos_token", "true" if split == "llama-bpe" else "false")
+    if said not in ("true", "false"):
+        raise ValueError(f"add_bos_token is {said!r}")
+    begin = whole(metadata.get("tokenizer.ggml.bos_token_id"))
+    if said == "true" and begin is None and "tokenizer.ggml.add_bos_token" in metadata:
+        raise ValueError("a token is to stand before a text, and bos_token_id does not say which")
+    return begin if said == "true" else None
 
 
 def _pre_tokenizer(t: Any, split: str | None) -> Any:

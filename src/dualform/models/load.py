@@ -26,11 +26,13 @@ from dualform.models.layouts import LAYOUTS
 from dualform.models.layouts.tensors import Config, Tensors
 from dualform.models.pretrained.load import READERS, load_known
 from dualform.models.rwkv4_file import MAGIC, read_rwkv4
-from dualform.models.tokens import ByteTokens, PublishedTokens, Tokens, from_notes, shown
+from dualform.models.tokens import ByteTokens, PublishedTokens, Tokens, checked_ids, from_notes, shown
 from dualform.models.weights import restored
+from dualform.reading import reading
 from dualform.tensor_file import read_tensors
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER, GENERATION, END = "tokenizer.json", "generation_config.json", "eos_token_id"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -53,7 +55,7 @@ class Loaded(NamedTuple):
     def encode(self, text: str) -> Int[np.ndarray, " time"]:
         """The tokens of a text, (time,).
 
-        **Raises:** `InputError` where the model has no tokenizer, or the text is empty.
+        **Raises:** `InputError` where the model has no tokenizer, or the text is empty or has a token that the model has not.
         """
         require(
             self.tokens is not None,
@@ -62,7 +64,13 @@ class Loaded(NamedTuple):
         )
         require(len(text) >= 1, "the text is empty; give at least one character.")
         assert self.tokens is not None
-        return self.tokens.encode(text)
+        ids, vocabulary = self.tokens.encode(text), self._vocabulary
+        require(
+            vocabulary is None or int(ids.max(initial=0)) < vocabulary,
+            f"the tokenizer gives this text token {ids.max(initial=0)}, and {self.name} has tokens from 0 to "
+            f"{(vocabulary or 0) - 1}. Is the tokenizer another model's?",
+        )
+        return ids
 
     def read(self, source: str | os.PathLike[str]) -> tuple[Any, tuple[str, ...]]:
         """What a call of the model takes of a text or, where it listens, of a WAV file; and what each token is called.
@@ -89,8 +97,16 @@ class Loaded(NamedTuple):
         return ids, tuple(self.decode(ids))
 
     def decode(self, ids: Any) -> list[str]:
-        """What each token says, one string for each; its number where the model has no tokenizer."""
-        return shown(self.tokens, ids)
+        """What each token says, one string for each; its number where the model has no tokenizer.
+
+        **Raises:** `InputError` for what is no token of the model's.
+        """
+        return shown(self.tokens, ids if self._vocabulary is None else checked_ids(ids, self._vocabulary))
+
+    @property
+    def _vocabulary(self) -> int | None:
+        """How many tokens the model reads, None where it reads none."""
+        return getattr(self.model, "vocabulary", None)
 
 
 SHIPPED = {"characters": "characters.safetensors", "recall": "recall.safetensors"}
@@ -123,7 +139,7 @@ def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:
     **Arguments:** dtype: of the real weights; as stored if not given, and float32 where that is narrower.
 
     **Raises:** `FileError` where there is nothing of that name, or it is a pickle, truncated, of an unknown architecture, or
-    has a tensor too few, too many, of a wrong shape or not finite.
+    has a tensor too few, too many, of a wrong shape, not finite or beyond `dtype`.
     """
     path, name = Path(source), os.fspath(source)
     if not path.exists():
@@ -139,17 +155,45 @@ def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:
             )
     else:
         found = _at(path, dtype)
-    return found._replace(model=converted(found.model, dtype))
+    return found._replace(model=_finite(converted(found.model, dtype), repr(name)))
+
+
+def _finite(model: Any, where: str) -> Any:
+    """The model.
+
+    **Raises:** `FileError` where a number that was finite in the file is beyond the dtype that it was brought into.
+    """
+    for path, leaf in jtu.tree_leaves_with_path(model):
+        if _is_real(leaf) and not (fine := np.isfinite(np.asarray(leaf))).all():
+            largest = float(jnp.finfo(leaf.dtype).max)
+            raise FileError(
+                f"{jtu.keystr(path)[1:]} of the model in {where} has {int((~fine).sum())} entries beyond {leaf.dtype}, whose "
+                f"largest number is {largest:g}. Load it in a wider dtype, such as bfloat16 or float32."
+            )
+    return model
 
 
 def _at(path: Path, dtype: Any) -> Loaded:
     """What a path holds."""
-    try:
-        return _folder(path) if path.is_dir() else _file(path, dtype)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{os.fspath(path)!r} cannot be read: {error.strerror}. Check its permissions.") from None
+    where = repr(os.fspath(path))
+    with reading(where, "checkpoint"):
+        try:
+            found = _folder(path) if path.is_dir() else _file(path, dtype)
+            return _with_what_is_beside(found, path if path.is_dir() else path.parent)
+        except FileError:
+            raise
+        except OSError as error:
+            raise FileError(f"{where} cannot be read: {error.strerror}. Check its permissions.") from None
+
+
+def _with_what_is_beside(found: Loaded, folder: Path) -> Loaded:
+    """A language model with the tokenizer in its folder, where it brings none, and the ends of a text that are said there."""
+    if found._vocabulary is None:
+        return found
+    if found.tokens is None and (folder / TOKENIZER).is_file():
+        found = found._replace(tokens=PublishedTokens.read(folder / TOKENIZER))
+    ends = Config.read(folder / GENERATION).fields.get(END) if (folder / GENERATION).is_file() else None
+    return found if ends is None else found._replace(record=found.record | {END: ends})
 
 
 def converted(model: Any, dtype: Any = None) -> Any:
@@ -184,7 +228,7 @@ def _folder(path: Path) -> Loaded:
 def _gguf(path: Path, dtype: Any, sha256: str | None = None) -> Loaded:
     """A GGUF file, whose weights are dequantised once."""
     made = converted_gguf(path, dtype=dtype, sha256=sha256)
-    found = _from_tensors(made.arrays, made.config, repr(os.fspath(path)), path, None)
+    found = _from_tensors(made.arrays, made.config, repr(os.fspath(path)), path)
     return found._replace(tokens=None if made.tokenizer is None else PublishedTokens.parsed(made.tokenizer, str(path)))
 
 
@@ -239,12 +283,10 @@ def _published(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Pa
         return _own(arrays, metadata, path)
     beside = folder / "config.json"
     config = Config.read(beside) if beside.is_file() else Config({}, f"{where} (without a config.json)")
-    return _from_tensors(arrays, config, where, path, folder / "tokenizer.json")
+    return _from_tensors(arrays, config, where, path)
 
 
-def _from_tensors(
-    arrays: dict[str, np.ndarray], config: Config, where: str, path: Path, tokenizer: Path | None
-) -> Loaded:
+def _from_tensors(arrays: dict[str, np.ndarray], config: Config, where: str, path: Path) -> Loaded:
     """A model of tensors in a layout that is known here."""
     layout = _layout(arrays, config, where)
     tensors = Tensors(arrays, where, layout.KIND)
@@ -253,10 +295,8 @@ def _from_tensors(
     except InputError as error:
         raise FileError(f"the weights in {where} do not fit together: {error}") from None
     tensors.finish()
-    tokens = PublishedTokens.read(tokenizer) if tokenizer is not None and tokenizer.is_file() else None
-    return Loaded(
-        model, tokens, path.stem if path.is_file() else path.name, os.fspath(path), layout.KIND, config.fields
-    )
+    name = path.stem if path.is_file() else path.name
+    return Loaded(model, None, name, os.fspath(path), layout.KIND, config.fields)
 
 
 def _layout(arrays: dict[str, np.ndarray], config: Config, where: str) -> ModuleType:

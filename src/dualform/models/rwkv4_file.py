@@ -8,7 +8,6 @@ itself, -exp(log_rate).
 
 import os
 import struct
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
 from dualform.models.norm import LayerNorm
+from dualform.reading import existing_file, reading, shown
 
 MAGIC, VERSIONS = 0x67676D66, (100, 101)
 """What a file begins with: "fmgg", and the versions of the format, which agree in all but the quantised dtypes."""
@@ -52,27 +52,21 @@ def read_rwkv4(path: str | os.PathLike[str]) -> LanguageModel:
 
     **Source:** the format is that of github.com/RWKV/rwkv.cpp. Oracle: its test files.
     """
-    where = repr(os.fspath(path))
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FileError(f"there is no file {where}. Check the path.") from None
-    except IsADirectoryError:
-        raise FileError(f"{where} is a folder; give the path of a file of RWKV weights in it.") from None
-    except OSError as error:
-        raise FileError(f"{where} cannot be read: {error.strerror}.") from None
-    vocabulary, d, layers = _header(data, where)
-    arrays = _arrays(data, where)
-    _check_names(arrays, layers, where)
-    if arrays["emb.weight"].shape != (vocabulary, d):
-        raise FileError(
-            f"{where} says that it has {vocabulary} tokens of width {d}, and its emb.weight is "
-            f"{arrays['emb.weight'].shape}. It is damaged; copy or convert it again."
-        )
-    try:
-        return _model(arrays, layers, where)
-    except InputError as error:
-        raise InputError(f"the weights in {where} do not fit together: {error}") from None
+    path, where = existing_file(path, "a file of RWKV weights")
+    with reading(where, "file of RWKV weights"):
+        data = path.read_bytes()
+        vocabulary, d, layers = _header(data, where)
+        arrays = _arrays(data, where)
+        _check_names(arrays, layers, where)
+        if arrays["emb.weight"].shape != (vocabulary, d):
+            raise FileError(
+                f"{where} says that it has {vocabulary} tokens of width {d}, and its emb.weight is "
+                f"{arrays['emb.weight'].shape}. It is damaged; copy or convert it again."
+            )
+        try:
+            return _model(arrays, layers, where)
+        except InputError as error:
+            raise InputError(f"the weights in {where} do not fit together: {error}") from None
 
 
 def _header(data: bytes, where: str) -> tuple[int, int, int]:
@@ -112,7 +106,7 @@ def _arrays(data: bytes, where: str) -> dict[str, np.ndarray]:
                 "FP32 or FP16 are needed. Is it of another version of RWKV, quantised, or damaged?"
             )
         shape = struct.unpack(f"<{dimensions}i", take(4 * dimensions))[::-1]
-        name = take(length).decode("utf-8", "replace")
+        name = shown(take(length).decode("utf-8", "replace"))
         if min(shape) < 1 or name in arrays:
             raise FileError(f"{where} has, after {last}, an array {name!r} of shape {shape} or twice. It is damaged.")
         size = _DTYPES[dtype].itemsize

@@ -1,19 +1,31 @@
 """Text to tokens and back: characters, bytes, and the tokenizers that come with published models."""
 
-import importlib
 import json
-import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
-from dualform.errors import FileError, InputError, require
+from dualform.errors import FileError, require
+from dualform.models.published_tokens import PublishedTokens
+from dualform.models.token_ids import UNKNOWN, checked_ids, checked_text
 
-UNKNOWN = "\ufffd"
-"""How a character that is not in the vocabulary is shown: the replacement character."""
+__all__ = [
+    "UNKNOWN",
+    "ByteTokens",
+    "CharacterTokens",
+    "PublishedTokens",
+    "Tokens",
+    "beginning",
+    "checked_ids",
+    "encode_within",
+    "from_notes",
+    "notes",
+    "shown",
+    "text_of",
+]
 
 
 @runtime_checkable
@@ -43,13 +55,14 @@ class CharacterTokens:
     """
 
     def __init__(self, vocabulary: str):
-        require(len(vocabulary) >= 1, "the vocabulary is empty; give at least one character.")
-        twice = sorted({c for c in vocabulary if vocabulary.count(c) > 1})
+        require(len(checked_text(vocabulary)) >= 1, "the vocabulary is empty; give at least one character.")
+        twice = sorted(c for c, count in Counter(vocabulary).items() if count > 1)
         require(
             not twice,
             f"the vocabulary has {twice[0] if twice else ''!r} twice; each character needs a number of its own.",
         )
         self.vocabulary = vocabulary
+        self._characters = vocabulary + UNKNOWN
         self._ids = {character: i for i, character in enumerate(vocabulary)}
 
     @property
@@ -64,11 +77,11 @@ class CharacterTokens:
 
     def encode(self, text: str) -> Int[np.ndarray, " time"]:
         """One token for each character."""
-        return np.array([self._ids.get(character, self.unknown) for character in text], np.int32)
+        return np.array([self._ids.get(character, self.unknown) for character in checked_text(text)], np.int32)
 
     def decode(self, ids: Any) -> list[str]:
         """One character for each token; the replacement character for the unknown."""
-        return [(self.vocabulary + UNKNOWN)[i] for i in checked_ids(ids, self.size)]
+        return [self._characters[i] for i in checked_ids(ids, self.size)]
 
 
 class ByteTokens:
@@ -78,70 +91,11 @@ class ByteTokens:
 
     def encode(self, text: str) -> Int[np.ndarray, " time"]:
         """One token for each byte."""
-        return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
+        return np.frombuffer(checked_text(text).encode(), np.uint8).astype(np.int32)
 
     def decode(self, ids: Any) -> list[str]:
         """The character where it is of one byte, else the byte in hexadecimal, as <E2>."""
         return [chr(i) if i < 128 else f"<{i:02X}>" for i in checked_ids(ids, self.size)]
-
-
-class PublishedTokens:
-    """The tokenizer of a published model, from its tokenizer.json, by the `tokenizers` package.
-
-    **Arguments:** tokenizer: a `tokenizers.Tokenizer`.
-    """
-
-    def __init__(self, tokenizer: Any):
-        self._tokenizer = tokenizer
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> "PublishedTokens":
-        """From a tokenizer.json.
-
-        **Raises:** `FileError` where it is missing or is none; `InputError` where `tokenizers` is not installed.
-        """
-        where = repr(os.fspath(path))
-        _library(where)
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise FileError(f"{where} cannot be read: {reason}. Check the path.") from None
-        return cls.parsed(text, where)
-
-    @classmethod
-    def parsed(cls, text: str, where: str) -> "PublishedTokens":
-        """From the text of a tokenizer.json, called `where`; errors as of `read`."""
-        library = _library(where)
-        try:
-            return cls(library.Tokenizer.from_str(text))
-        except Exception as error:  # the package raises bare exceptions
-            raise FileError(f"{where} is not a tokenizer.json ({error}). Copy it again.") from None
-
-    @property
-    def size(self) -> int:
-        """How many tokens there are, those that were added among them."""
-        return self._tokenizer.get_vocab_size(with_added_tokens=True)
-
-    def encode(self, text: str) -> Int[np.ndarray, " time"]:
-        """The tokens, with those that the tokenizer puts around a text."""
-        return np.array(self._tokenizer.encode(text).ids, np.int32)
-
-    def encode_within(self, text: str) -> Int[np.ndarray, " time"]:
-        """The tokens alone, without those that the tokenizer puts around a text."""
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
-
-    def decode(self, ids: Any) -> list[str]:
-        """What each token says by itself, as the vocabulary has it where it says nothing by itself (a part of a character)."""
-        found = []
-        for i in checked_ids(ids, self.size):
-            text = self._tokenizer.decode([i], skip_special_tokens=False)
-            found.append(text if text and UNKNOWN not in text else str(self._tokenizer.id_to_token(i)))
-        return found
-
-    def text(self, ids: Any) -> str:
-        """What tokens say together."""
-        return self._tokenizer.decode(checked_ids(ids, self.size), skip_special_tokens=False)
 
 
 def encode_within(tokens: Any, text: str) -> Int[np.ndarray, " time"]:
@@ -155,38 +109,22 @@ def encode_within(tokens: Any, text: str) -> Int[np.ndarray, " time"]:
     return tokens.encode_within(text) if isinstance(tokens, PublishedTokens) else tokens.encode(text)
 
 
+def beginning(tokens: Any) -> tuple[int, ...]:
+    """The tokens that stand before every text, such as one that says that it begins; most kinds have none."""
+    return tokens.beginning if isinstance(tokens, PublishedTokens) else ()
+
+
 def text_of(tokens: Tokens | None, ids: Sequence[int]) -> str:
-    """The text of tokens together: a character of several tokens is one, the replacement character where it is not whole."""
-    if isinstance(tokens, PublishedTokens):
-        return tokens.text(ids)
-    if isinstance(tokens, ByteTokens):
-        return bytes(checked_ids(ids, 256)).decode("utf-8", "replace")
-    return " ".join(shown(None, ids)) if tokens is None else "".join(tokens.decode(ids))
+    """The text of tokens that a model gave, behind another text; numbers where the model has no tokenizer.
 
-
-def _library(where: str) -> Any:
-    """The package tokenizers."""
-    try:
-        return importlib.import_module("tokenizers")
-    except ImportError:
-        raise InputError(
-            f"reading {where} needs the package tokenizers. Install it: python -m pip install 'dualform[checkpoints]'."
-        ) from None
-
-
-def checked_ids(ids: Any, size: int) -> list[int]:
-    """Tokens as Python's integers.
-
-    **Raises:** `InputError` unless they are one sequence of integers from 0 to size - 1.
+    A character of several tokens is one, the replacement character where it is not whole. A model may have more rows than there
+    are tokens: what is beyond them is a replacement character, or nothing.
     """
-    array = np.asarray(ids)
-    require(
-        array.ndim == 1 and (array.size == 0 or np.issubdtype(array.dtype, np.integer)),
-        f"tokens must be one sequence of integers; got shape {array.shape} of {array.dtype}.",
-    )
-    wrong = [int(i) for i in array if not 0 <= i < size]
-    require(not wrong, f"token {wrong[0] if wrong else 0} is not in this vocabulary, which goes from 0 to {size - 1}.")
-    return [int(i) for i in array]
+    if isinstance(tokens, PublishedTokens):
+        return tokens.text_within(ids)
+    if isinstance(tokens, ByteTokens):
+        return bytes(i if i < ByteTokens.size else 0xFF for i in ids).decode("utf-8", "replace")
+    return (" " if tokens is None else "").join(shown(tokens, ids))
 
 
 def notes(tokens: CharacterTokens | ByteTokens) -> dict[str, str]:
@@ -215,5 +153,10 @@ def from_notes(metadata: Mapping[str, str], where: str) -> Tokens | None:
 
 
 def shown(tokens: Tokens | None, ids: Any) -> list[str]:
-    """The tokens' own strings, or their numbers where the model has no tokenizer."""
-    return [str(int(i)) for i in np.asarray(ids)] if tokens is None else tokens.decode(ids)
+    """The tokens' own strings, the replacement character beyond the last; their numbers where the model has no tokenizer."""
+    numbers = [int(i) for i in np.asarray(ids)]
+    if tokens is None:
+        return [str(i) for i in numbers]
+    size = tokens.size
+    inside = iter(tokens.decode(np.array([i for i in numbers if i < size], np.int64)))
+    return [next(inside) if i < size else UNKNOWN for i in numbers]

@@ -16,6 +16,8 @@ from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.models import LanguageModel, with_context
 from dualform.models.load import Loaded
 from dualform.models.stages import Alone
+from dualform.models.tokens import encode_within
+from dualform.reading import whole
 from dualform.reports.attention_folder import write_attention_folder
 from dualform.reports.attention_page import write_attention_page
 from dualform.reports.attention_view import AttentionView, KeptView, LayerView
@@ -246,11 +248,12 @@ def _outputs(loaded: Loaded, y: Float[np.ndarray, "time output"], asked: str | N
 def _number(loaded: Loaded, asked: str, size: int) -> int:
     """An output by its number, or by the text of one token."""
     if loaded.tokens is not None:
-        ids = loaded.tokens.encode(asked)
-        if len(ids) == 1:
+        ids = encode_within(loaded.tokens, asked)
+        if len(ids) == 1 and int(ids[0]) < size:
             return int(ids[0])
-    if asked.isdigit() and int(asked) < size:
-        return int(asked)
+    number = whole(asked)
+    if number is not None and number < size:
+        return number
     raise InputError(
         f"{asked!r} is not one output of {loaded.name}: give the text of a single token, or a number from 0 to {size - 1}."
     )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dualform.errors import DualformError, FileError
+from dualform.reading import whole
 from dualform.tensor_file import disk_is_full
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ class Checkpoints:
         """The steps that have a checkpoint, the newest first."""
         if not self.folder.is_dir():
             return []
-        return sorted((int(path.name) for path in self.folder.iterdir() if path.name.isdigit()), reverse=True)
+        found = (whole(path.name) for path in self.folder.iterdir())
+        return sorted((step for step in found if step is not None), reverse=True)
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
         """Save a checkpoint, then remove the oldest past `keep`.

@@ -1,16 +1,15 @@
-"""What every reader of weights checks: that there is a file, that what it declares is in it, and that its numbers are finite."""
+"""What every reader of weights checks: that what a file declares is in it, and that its numbers are finite."""
 
 import importlib
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 
 import ml_dtypes
 import numpy as np
 
 from dualform.errors import FileError
+from dualform.reading import shown
 
 Arrays = dict[str, np.ndarray]
 Metadata = dict[str, str]
@@ -20,23 +19,6 @@ EXPANSION, FLOOR = 200, 64 * 2**20
 
 MOST_DIMENSIONS, LONGEST_SIDE = 8, 2**48
 """Of an array. A side of 0 makes the product 0, whatever the others say."""
-
-
-def existing_file(path: str | os.PathLike[str], what: str) -> tuple[Path, str]:
-    """The path, and how messages call it.
-
-    **Raises:** `FileError` where there is no file, or it cannot be read. `what` it should be is said.
-    """
-    path, where = Path(path), repr(os.fspath(path))
-    try:
-        with path.open("rb"):
-            return path, where
-    except FileNotFoundError:
-        raise FileError(f"there is no file {where}. Check the path.") from None
-    except IsADirectoryError:
-        raise FileError(f"{where} is a folder; give the path of {what} in it.") from None
-    except OSError as error:
-        raise FileError(f"{where} cannot be read: {error.strerror}.") from None
 
 
 def library(name: str, what: str) -> ModuleType:
@@ -51,20 +33,6 @@ def library(name: str, what: str) -> ModuleType:
             f"{what} are read with the library {name.partition('.')[0]}, which is not installed. Run "
             "pip install 'dualform[checkpoints]'."
         ) from None
-
-
-def shown(text: object, most: int = 80) -> str:
-    """What a file or its parser says, for a message: short, and nothing in it moves a terminal's cursor."""
-    text = "".join(each if each.isprintable() else "?" for each in str(text))
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def foreign(where: str, what: str, error: object) -> FileError:
-    """The refusal of a file that a format's own parser cannot read."""
-    return FileError(
-        f"{where} is not a whole {what} ({shown(error, 200)}). It is truncated, damaged or of another format; copy or export "
-        "it again."
-    )
 
 
 def check_size(where: str, declared: int, size: int) -> None:

@@ -20,11 +20,9 @@ from dualform.models.files.checks import (
     Metadata,
     byte_count,
     check_finite,
-    existing_file,
-    foreign,
     library,
-    shown,
 )
+from dualform.reading import existing_file, foreign, reading, shown, whole
 
 MAGIC, VERSIONS, ALIGNMENT = b"GGUF", (2, 3), 32
 
@@ -101,26 +99,14 @@ def read_gguf(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
     data = memoryview(path.read_bytes())
     if data[:4] != MAGIC:
         raise foreign(where, "GGUF file", "it does not begin as one")
-    try:
+    with reading(where, "GGUF file"):
         tensors, metadata, begin = _header(data)
-    except (ValueError, struct.error, OverflowError) as error:
-        raise foreign(where, "GGUF file", error) from None
-    gguf = library("gguf", "GGUF files")
-    spans = {}
-    for tensor in tensors:
-        kind, size = _kind_and_size(gguf, tensor, where)
-        first = begin + tensor.offset
-        if tensor.name in spans or first + size > len(data):
-            raise FileError(
-                f"{shown(tensor.name)} in {where} is there twice, or its {size:,} bytes from {first:,} on are not all in the "
-                f"file of {len(data):,}. It is truncated or damaged; copy it again."
-            )
-        spans[tensor.name] = (first, first + size, tensor, kind)
-    _check_apart([(first, end, name) for name, (first, end, _, _) in spans.items()], where)
-    arrays = {
-        name: _array(gguf, kind, np.frombuffer(data[first:end], np.uint8), tensor, where)
-        for name, (first, end, tensor, kind) in spans.items()
-    }
+        gguf = library("gguf", "GGUF files")
+        spans = _spans(gguf, tensors, begin, len(data), where)
+        arrays = {
+            name: _array(gguf, kind, np.frombuffer(data[first:end], np.uint8), tensor, where)
+            for name, (first, end, tensor, kind) in spans.items()
+        }
     check_finite(arrays, where)
     return arrays, metadata
 
@@ -140,10 +126,28 @@ def _header(data: memoryview) -> tuple[list[_Tensor], Metadata, int]:
         metadata[key] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     entries = [walk.tensor() for _ in range(tensors)]
     given = metadata.get("general.alignment", str(ALIGNMENT))
-    alignment = int(given) if given.isdigit() else 0
+    alignment = whole(given) or 0
     if alignment < 1 or alignment & (alignment - 1):
         raise ValueError(f"its alignment is {shown(given)!r}, no power of two")
     return entries, metadata, -(-walk.place // alignment) * alignment
+
+
+def _spans(
+    gguf: Any, tensors: list[_Tensor], begin: int, size: int, where: str
+) -> dict[str, tuple[int, int, _Tensor, str]]:
+    """Where each tensor begins and ends, and of which type it is; no two share bytes."""
+    spans: dict[str, tuple[int, int, _Tensor, str]] = {}
+    for tensor in tensors:
+        kind, length = _kind_and_size(gguf, tensor, where)
+        first = begin + tensor.offset
+        if tensor.name in spans or first + length > size:
+            raise FileError(
+                f"{shown(tensor.name)} in {where} is there twice, or its {length:,} bytes from {first:,} on are not all in the "
+                f"file of {size:,}. It is truncated or damaged; copy it again."
+            )
+        spans[tensor.name] = (first, first + length, tensor, kind)
+    _check_apart([(first, end, name) for name, (first, end, _, _) in spans.items()], where)
+    return spans
 
 
 def _kind_and_size(gguf: Any, tensor: _Tensor, where: str) -> tuple[str, int]:
@@ -167,6 +171,8 @@ def _array(gguf: Any, kind: str, raw: np.ndarray, tensor: _Tensor, where: str) -
     """The numbers of one tensor."""
     if kind in _PLAIN:
         return raw.view(_PLAIN[kind]).reshape(tensor.shape)
+    if raw.size == 0:
+        return np.zeros(tensor.shape, np.float32)
     rows = raw.reshape(*tensor.shape[:-1], -1)
     try:
         return gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[kind]).reshape(tensor.shape)

@@ -13,11 +13,9 @@ from dualform.models.files.checks import (
     check_dtype,
     check_finite,
     check_size,
-    existing_file,
-    foreign,
     library,
-    shown,
 )
+from dualform.reading import existing_file, reading, shown
 
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 """What HDF5 and h5py bring themselves; any other filter would load a plug-in."""
@@ -34,18 +32,13 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
     """
     path, where = existing_file(path, "an HDF5 file")
     h5py = library("h5py", "HDF5 files")
-    try:
-        with h5py.File(path, "r") as file:
-            found: dict[str, Any] = {}
-            _walk(h5py, file, "", found, set(), where)
-            declared = sum(_checked_bytes(name, each, where) for name, each in found.items())
-            check_size(where, declared, path.stat().st_size)
-            arrays = {name: np.asarray(each[()]) for name, each in found.items()}
-            metadata = _texts(file)
-    except FileError:
-        raise
-    except Exception as error:  # the library has errors of many classes for what is damaged
-        raise foreign(where, "HDF5 file", error) from None
+    with reading(where, "HDF5 file"), h5py.File(path, "r") as file:
+        found: dict[str, Any] = {}
+        _walk(h5py, file, "", found, set(), where)
+        declared = sum(_checked_bytes(name, each, where) for name, each in found.items())
+        check_size(where, declared, path.stat().st_size)
+        arrays = {name: np.asarray(each[()]) for name, each in found.items()}
+        metadata = _texts(file)
     check_finite(arrays, where)
     return arrays, metadata
 

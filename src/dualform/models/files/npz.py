@@ -3,7 +3,6 @@
 import io
 import os
 import zipfile
-import zlib
 
 import numpy as np
 from numpy.lib import format as npy
@@ -16,10 +15,8 @@ from dualform.models.files.checks import (
     check_dtype,
     check_finite,
     check_size,
-    existing_file,
-    foreign,
-    shown,
 )
+from dualform.reading import existing_file, reading, shown
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -38,18 +35,13 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
         [[1.0, 0.0], [0.0, 1.0]]
     """
     path, where = existing_file(path, "an .npz file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            check_size(where, sum(member.file_size for member in members), path.stat().st_size)
-            arrays: Arrays = {}
-            for member in members:
-                name = _name(member, arrays, where)
-                arrays[name] = _array(name, archive.read(member), where)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
-        if isinstance(error, FileError):
-            raise
-        raise foreign(where, ".npz file", error) from None
+    with reading(where, ".npz file"), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        check_size(where, sum(member.file_size for member in members), path.stat().st_size)
+        arrays: Arrays = {}
+        for member in members:
+            name = _name(member, arrays, where)
+            arrays[name] = _array(name, archive.read(member), where)
     check_finite(arrays, where)
     return arrays, {}
 
@@ -61,12 +53,8 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     not finite.
     """
     path, where = existing_file(path, "an .npy file")
-    try:
+    with reading(where, ".npy file"):
         array = _array("the array", path.read_bytes(), where)
-    except (EOFError, OSError, ValueError) as error:
-        if isinstance(error, FileError):
-            raise
-        raise foreign(where, ".npy file", error) from None
     check_finite({"the array": array}, where)
     return array
 

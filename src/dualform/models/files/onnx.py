@@ -12,11 +12,9 @@ from dualform.models.files.checks import (
     byte_count,
     check_dtype,
     check_finite,
-    existing_file,
-    foreign,
     library,
-    shown,
 )
+from dualform.reading import existing_file, foreign, reading, shown
 
 
 def read_onnx(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
@@ -29,23 +27,28 @@ def read_onnx(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
     """
     path, where = existing_file(path, "an ONNX file")
     onnx = library("onnx", "ONNX files")
-    try:
+    with reading(where, "ONNX file"):
         model = onnx.load_model_from_string(path.read_bytes())  # other files are not opened
-    except Exception as error:  # protobuf's own classes
-        raise foreign(where, "ONNX file", error) from None
-    if not model.graph.node and not model.graph.initializer:
-        raise foreign(where, "ONNX file", "it has no graph")
-    if model.graph.sparse_initializer:
-        raise FileError(f"{where} has sparse weights, which are not read here. Export it with dense ones.")
+        if not model.graph.node and not model.graph.initializer:
+            raise foreign(where, "ONNX file", "it has no graph")
+        if model.graph.sparse_initializer:
+            raise FileError(f"{where} has sparse weights, which are not read here. Export it with dense ones.")
+        arrays = _arrays(onnx, model.graph.initializer, where)
+        opset = ", ".join(f"{_text(each.domain) or 'ai.onnx'} {each.version}" for each in model.opset_import)
+        metadata = {"producer": _text(model.producer_name), "ir_version": str(model.ir_version), "opset": opset}
+    check_finite(arrays, where)
+    return arrays, metadata
+
+
+def _arrays(onnx: Any, initializers: Any, where: str) -> Arrays:
+    """All initialisers, each of a name of its own."""
     arrays: Arrays = {}
-    for tensor in model.graph.initializer:
+    for tensor in initializers:
         name = _text(tensor.name)
         if not name or name in arrays:
             raise FileError(f"{where} has two initialisers of the name {shown(name)!r}, or one without. It is damaged.")
         arrays[name] = _array(onnx, name, tensor, where)
-    check_finite(arrays, where)
-    opset = ", ".join(f"{_text(each.domain) or 'ai.onnx'} {each.version}" for each in model.opset_import)
-    return arrays, {"producer": _text(model.producer_name), "ir_version": str(model.ir_version), "opset": opset}
+    return arrays
 
 
 def _text(value: str | bytes) -> str:
@@ -76,7 +79,5 @@ def _array(onnx: Any, name: str, tensor: Any, where: str) -> np.ndarray:
         raise FileError(
             f"{shown(name)} in {where} has {there:,} numbers, and its shape {shape} needs {needed:,}. It is damaged."
         )
-    try:
+    with reading(f"{shown(name)} in {where}", "array of ONNX"):
         return np.array(onnx.numpy_helper.to_array(tensor))
-    except Exception as error:
-        raise foreign(where, "ONNX file", f"{name}: {error}") from None

@@ -3,11 +3,12 @@
 import os
 
 from dualform.errors import FileError
-from dualform.models.files.checks import Arrays, Metadata, check_finite, existing_file
+from dualform.models.files.checks import Arrays, Metadata, check_finite
 from dualform.models.files.gguf import MAGIC, read_gguf
 from dualform.models.files.hdf5 import read_hdf5
 from dualform.models.files.npz import read_npz
 from dualform.models.files.onnx import read_onnx
+from dualform.reading import existing_file
 from dualform.tensor_file import read_tensors
 
 

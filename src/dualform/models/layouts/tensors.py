@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from dualform.errors import FileError
+from dualform.reading import MOST_WHOLE, text_of_file, whole
+
+LARGEST = float(np.finfo(np.float64).max)
 
 
 class Tensors:
@@ -69,7 +72,7 @@ class Tensors:
     def count(self, prefix: str, config: "Config", field: str) -> int:
         """How many layers there are, named `prefix` and a number from 0; the config's number where it has one."""
         found = {name.removeprefix(prefix).split(".")[0] for name in self.names() if name.startswith(prefix)}
-        numbers = {int(n) for n in found if n.isdigit()}
+        numbers = {whole(n) for n in found} - {None}
         told = config.integer(field, len(numbers))
         for i in range(told):
             if i not in numbers:
@@ -118,11 +121,9 @@ class Config:
 
         **Raises:** `FileError` where it is missing, or no JSON object.
         """
-        where = repr(os.fspath(path))
+        where, text = repr(os.fspath(path)), text_of_file(path)
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise FileError(f"{where} cannot be read: {error.strerror}. Check the path.") from None
+            fields = json.loads(text)
         except (ValueError, RecursionError):
             raise FileError(f"{where} is not JSON. Copy it again.") from None
         if not isinstance(fields, dict):
@@ -132,14 +133,15 @@ class Config:
     def integer(self, name: str, default: int) -> int:
         """A whole number of at least 0."""
         value = self._of(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_WHOLE:
             raise self.wrong(name, "a whole number")
         return value
 
     def number(self, name: str, default: float) -> float:
         """A finite number."""
         value = self._of(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        # An integer may have more digits than a float has exponents.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
             raise self.wrong(name, "a number")
         return float(value)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dualform.errors import FileError, require
-from dualform.models.files.checks import existing_file
+from dualform.reading import existing_file, reading
 
 RATE = 16_000
 """Samples a second."""
@@ -37,12 +37,9 @@ def _read(path: str | os.PathLike[str]) -> np.ndarray:
     from scipy.signal import resample_poly
 
     path, where = existing_file(Path(path), "a WAV file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks that are no sound
-            rate, samples = wavfile.read(path)
-    except Exception as error:  # the parser fails on damage in many ways
-        raise FileError(f"{where} is no WAV file that can be read ({error}). Convert it to 16-bit PCM.") from None
+    with reading(where, "WAV file of PCM samples"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks that are no sound
+        rate, samples = wavfile.read(path)
     scale = _SCALE.get(str(samples.dtype))
     if scale is None or not 1000 <= rate <= 768_000:
         raise FileError(f"{where} has samples of {samples.dtype} at {rate} Hz. Convert it to 16-bit PCM at 16,000 Hz.")

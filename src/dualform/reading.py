@@ -1,0 +1,100 @@
+"""The one guard around whatever reads a file: all that a file can cause becomes a `FileError`."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dualform.errors import DualformError, FileError, printable
+
+MOST_WHOLE = 2**63 - 1
+
+
+def existing_file(path: str | os.PathLike[str], what: str) -> tuple[Path, str]:
+    """The path, and how messages call it.
+
+    **Raises:** `FileError` where there is no file, or it cannot be read. `what` it should be is said.
+    """
+    path, where = Path(path), repr(os.fspath(path))
+    try:
+        with path.open("rb"):
+            return path, where
+    except FileNotFoundError:
+        raise FileError(f"there is no file {where}. Check the path.") from None
+    except IsADirectoryError:
+        raise FileError(f"{where} is a folder; give the path of {what} in it.") from None
+    except OSError as error:
+        raise FileError(f"{where} cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # a path with a zero byte in it
+        raise FileError(f"{where} cannot be read: {error}.") from None
+
+
+@contextlib.contextmanager
+def guarded(refusal: Callable[[BaseException], DualformError]) -> Iterator[None]:
+    """Within it, whatever is raised becomes what `refusal` makes of it.
+
+    Parsers of other libraries fail on damage in ways that they do not declare: classes outside of `OSError` and `ValueError`, and
+    panics of Rust, which are no `Exception`. The own errors of dualform pass, and so does what stops a program.
+    """
+    try:
+        yield
+    except (DualformError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise refusal(error) from error
+
+
+def reading(where: str, what: str) -> contextlib.AbstractContextManager[None]:
+    """Within it, whatever is raised is a `FileError`: `where` is not a whole `what`. Its cause is what was raised."""
+    return guarded(lambda error: foreign(where, what, error))
+
+
+def foreign(where: str, what: str, error: object) -> FileError:
+    """The refusal of a file that a format's own parser cannot read."""
+    if isinstance(error, MemoryError):
+        return FileError(f"there is not enough memory to read {where}. Is it damaged, or too large here?")
+    return FileError(
+        f"{where} is not a whole {what} ({reason(error)}). It is truncated, damaged or of another format; copy or export it "
+        "again."
+    )
+
+
+def reason(error: object) -> str:
+    """What a parser said; its class where it said nothing that helps."""
+    said = shown(error, 200)
+    plain = not isinstance(error, BaseException) or isinstance(error, OSError | ValueError)
+    return said if plain and said else f"{type(error).__name__}{': ' if said else ''}{said}"
+
+
+def shown(text: object, most: int = 80) -> str:
+    """What a file or its parser says, for a message: short, and nothing in it moves a terminal's cursor."""
+    text = printable(text, 4 * most)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def text_of_file(path: str | os.PathLike[str], what: str = "a text") -> str:
+    """A file of text in UTF-8, without a byte-order mark before it; each end of a line is a newline.
+
+    **Raises:** `FileError` where there is no file, it cannot be read, or it is no such text.
+    """
+    path, where = existing_file(path, what)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise FileError(f"{where} is no text in UTF-8. Convert it.") from None
+    except OSError as error:
+        raise FileError(f"{where} cannot be read: {error.strerror}.") from None
+
+
+def whole(text: object) -> int | None:
+    """The number that a text of ASCII digits is, None for every other text and beyond 64 bits.
+
+    `str.isdigit` is true of digits that `int` does not take, and `int` takes those of every script.
+
+        >>> whole("64"), whole("-1"), whole("9" * 30)
+        (64, None, None)
+    """
+    if not (isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 19):
+        return None
+    number = int(text)
+    return number if number <= MOST_WHOLE else None
