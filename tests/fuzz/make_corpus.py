@@ -1,7 +1,7 @@
-"""The corpus that is damaged by the fuzz tests: one small whole file of each format that is read. `python -m tests.fuzz.make_corpus`.
+"""The corpus that the fuzz tests damage: one small whole file of each format that is read.
 
-Made with numpy 2.4.6, safetensors 0.8.0, h5py 3.16.0, onnx 1.23.2, gguf 0.19.0, tokenizers 0.23.3, scipy and jax 0.10.2; every
-number is drawn from seed 0.
+`python -m tests.fuzz.make_corpus` writes it. Made with numpy 2.4.6, safetensors 0.8.0, h5py 3.16.0, onnx 1.23.2, gguf 0.19.0,
+tokenizers 0.23.3 and jax 0.10.2; every number is drawn from seed 0.
 """
 
 import io
@@ -154,7 +154,16 @@ def own_files(folder: Path) -> None:
     from dualform import generation, models, training
     from dualform.models.tokens import CharacterTokens, notes
 
-    sizes: Any = {"vocabulary": 5, "d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 16}
+    sizes: Any = {
+        "vocabulary": 5,
+        "d": 8,
+        "layers": 1,
+        "heads": 2,
+        "kv_heads": 1,
+        "hidden": 8,
+        "context": 16,
+        "dtype": np.float32,
+    }
     model = models.llama(key=jax.random.key(0), **sizes)
     training.save_weights(
         folder / "own.safetensors", model, notes(CharacterTokens("abcd")) | {"record": '{"steps": 3}'}

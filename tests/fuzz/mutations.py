@@ -1,5 +1,6 @@
-"""Damage that is done to a file: bits, lengths, numbers at their limits, escapes, and parts that are missing, doubled or moved."""
+"""Damage that is done to a file: bits, lengths, numbers at their limits, escapes, parts that are missing, doubled or moved."""
 
+import copy
 import json
 import random
 import struct
@@ -102,27 +103,8 @@ KINDS: tuple[Callable[[bytearray, random.Random], None], ...]
 KINDS = (flipped, replaced, cut, removed, doubled, moved, inserted, limits, written)
 
 
-VALUES = (
-    None,
-    True,
-    0,
-    1,
-    -1,
-    2**31,
-    2**63,
-    10**30,
-    0.5,
-    1e300,
-    float("nan"),
-    "",
-    "a",
-    "\u00b2",
-    "\x1b[2J",
-    "\ud800",
-    [],
-    {},
-    [[]],
-)
+VALUES = (None, True, 0, 1, -1, 2**31, 2**63, 10**30, 0.5, 1e300, float("nan"), "", "a", "\u00b2", "\x1b[2J", "\ud800")
+VALUES += ([], {}, [[]])
 """What stands in JSON where something else should."""
 
 
@@ -134,19 +116,21 @@ def misplaced(said: Any, random: random.Random) -> Any:
         places.append((at, random.choice(keys)))
         at = at[places[-1][1]]
     if not places:
-        return random.choice(VALUES)
+        return copy.deepcopy(random.choice(VALUES))
     within, key = random.choice(places)
     how = random.randrange(6)
     if how == 0:
         del within[key]
     elif how == 1:
-        within[key] = within[random.choice(list(within) if isinstance(within, dict) else range(len(within)))]
+        within[key] = copy.deepcopy(
+            within[random.choice(list(within) if isinstance(within, dict) else range(len(within)))]
+        )
     elif how == 2 and isinstance(within, dict):
         within[str(random.choice(VALUES))] = within.pop(key)
     elif how == 3 and isinstance(within, list):
         within.insert(key, within[key])
     else:
-        within[key] = random.choice(VALUES)
+        within[key] = copy.deepcopy(random.choice(VALUES))
     return said
 
 
