@@ -34,6 +34,14 @@ _DTYPES = {
 }
 
 
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as one: the length of its header, which may look like any other format's first bytes, then "{"."""
+    path = Path(path)
+    with path.open("rb") as file:
+        first = file.read(9)
+    return first[8:] == b"{" and int.from_bytes(first[:8], "little") <= path.stat().st_size - 8
+
+
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Every array of a safetensors file by name, in the file's own dtypes, and the file's metadata.
 

@@ -140,20 +140,29 @@ class Generate:
         """The model with what it is to keep: all, where nothing is said, in a memory as large as this text needs."""
         from dualform.generation import bounded
         from dualform.mixers import SoftmaxAttention
+        from dualform.models.language_model import context_of
 
-        windows = [b.mixer.window for b in model.blocks if isinstance(b.mixer, SoftmaxAttention)]
-        needed = prompt + self.length
+        attends, needed = any(isinstance(b.mixer, SoftmaxAttention) for b in model.blocks), prompt + self.length
         if self.policy not in (None, "full"):
             return bounded(model, self.policy, self.states or 512, rerotate=self.rerotate)
-        if self.policy == "full" or (windows and max(windows) >= needed):
-            # Rounded up, so that texts of about one length are one program.
-            return bounded(model, "full", self.states or -(-needed // 256) * 256)
-        if windows and len(windows) == len(model.blocks):
+        limit = context_of(model)
+        if self.policy is None and limit is not None and needed > limit:
             raise InputError(
-                f"the prompt has {prompt:,} tokens, and {self.length:,} are to follow; this model reads {max(windows):,}. Give "
+                f"the prompt has {prompt:,} tokens, and {self.length:,} are to follow; this model reads {limit:,}. Give "
                 "a shorter prompt or --length, or bound its memory: --policy tova --states 512."
             )
+        # Rounded up, so that texts of about one length are one program. A window that slides needs no more states than it has.
+        places = self.states or -(-needed // 256) * 256
+        if self.policy == "full" or (attends and (limit is not None or places < _widest(model))):
+            return bounded(model, "full", places)
         return model
+
+
+def _widest(model: Any) -> int:
+    """The tokens of the widest window."""
+    from dualform.mixers import SoftmaxAttention
+
+    return max(b.mixer.window for b in model.blocks if isinstance(b.mixer, SoftmaxAttention))
 
 
 def _for_decoding(model: Any) -> Any:

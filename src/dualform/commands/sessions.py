@@ -22,7 +22,7 @@ def opened(command: "Generate", loaded: Any) -> "Session":
     where it cannot be read.
     """
     from dualform.generation import Session
-    from dualform.mixers import SoftmaxAttention
+    from dualform.models.language_model import context_of
     from dualform.models.tokens import encode_within
 
     require(
@@ -34,9 +34,9 @@ def opened(command: "Generate", loaded: Any) -> "Session":
     if source is not None:
         command = _as_saved(command, source)
     elif command.policy in (None, "full") and command.states is None:
-        windows = [b.mixer.window for b in loaded.model.blocks if isinstance(b.mixer, SoftmaxAttention)]
-        if len(windows) == len(loaded.model.blocks) and max(windows) >= len(prompt) + command.length:
-            places = min(max(PLACES, len(prompt) + command.length), max(windows))
+        limit = context_of(loaded.model)
+        if limit is not None and limit >= len(prompt) + command.length:
+            places = min(max(PLACES, len(prompt) + command.length), limit)
             command = dataclasses.replace(command, policy="full", states=places)
     model = command._bounded(loaded.model, len(prompt))
     session = Session(model) if source is None else Session.load(source, model)

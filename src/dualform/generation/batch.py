@@ -18,7 +18,7 @@ from dualform.generation.room import check_room
 from dualform.generation.sampling import Settings, choose_token, settings_of
 from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
-from dualform.models.language_model import checked_tokens
+from dualform.models.language_model import check_context, checked_tokens
 
 
 class Written(NamedTuple):
@@ -73,7 +73,8 @@ def generate_batch(
 
 
 def check_places(model: LanguageModel, prompts: Sequence[np.ndarray], length: int) -> None:
-    """Raise `InputError` where a policy that drops nothing has too few places for a prompt and what follows."""
+    """Raise `InputError` where a policy that drops nothing, or the model's context, has too few places for a text."""
+    check_context(model, max(len(prompt) for prompt in prompts) + length - 1)
     mixers = [block.mixer for block in model.blocks if isinstance(block.mixer, MultiStateAttention | JoinedAttention)]
     places = min((mixer.states for mixer in mixers if mixer.policy.whole), default=None)
     for i, prompt in enumerate(prompts):

@@ -85,7 +85,7 @@ class JoinedAttention(AbstractMixer):
             a.b_o,
             jnp.concatenate([zeros(b, w) for b, w in biases]) if some else None,
             (len(a.w_q), len(a.w_k), a.w_k.shape[1], a.w_v.shape[1]),
-            a.window,
+            a.reach,
             a.rotary,
             a.base,
             mixer.policy,

@@ -13,7 +13,7 @@ from dualform.arrays import State
 from dualform.errors import require
 from dualform.generation.sampling import Settings, choose_token, settings_of
 from dualform.models import LanguageModel
-from dualform.models.language_model import checked_tokens
+from dualform.models.language_model import check_context, checked_tokens
 
 
 def generate(
@@ -41,8 +41,8 @@ def generate(
     **Returns:** the new tokens, and the state after all of them but the last: `generate(model, tokens[-1:], more,
     state=state)` goes on, at temperature 0 as if it had never stopped.
 
-    **Raises:** `InputError` for an empty prompt, tokens that are no integers or out of the vocabulary, a length below 1, and
-    sampling that makes no sense.
+    **Raises:** `InputError` for an empty prompt, tokens that are no integers or out of the vocabulary, a length below 1, more
+    tokens than the model's context, and sampling that makes no sense.
     """
     require(
         0 not in np.shape(prompt),
@@ -54,6 +54,8 @@ def generate(
         f"length is {length!r}; give a whole number of tokens, at least 1.",
     )
     settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
+    if state is None and length > 1:
+        check_context(model, len(prompt) + length - 1)
     key = jr.key(0) if key is None else key  # at temperature 0 it is not read
     first, state = _read(model, prompt, model.init_state() if state is None else state)
     return _write(model, first, state, key, length, settings)

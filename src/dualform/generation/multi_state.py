@@ -188,7 +188,7 @@ class MultiStateAttention(AbstractMixer):
         """The softmax weights of states and new token, where it is put (at `states`: nowhere), the state but for its values."""
         held = jnp.where(start, jnp.full_like(state.positions, -1), state.positions)
         kept = jnp.where(start, jnp.zeros_like(state.scores), state.scores)
-        there = (held >= 0) & (held > place - self.attention.window)
+        there = (held >= 0) & (held > place - self.attention.reach)
         keys, newest = state.keys, k
         if self.rerotate and self.attention.rotary:
             q, keys, newest = self._by_rank(q, keys, k, held)
@@ -233,7 +233,7 @@ class MultiStateAttention(AbstractMixer):
 
         def one(inputs):
             q, place, own, number = inputs
-            seen = (held >= 0) & (of == own) & (row <= number) & (held > place - self.attention.window)
+            seen = (held >= 0) & (of == own) & (row <= number) & (held > place - self.attention.reach)
             seen = seen & ((held < sinks) | (held >= place - (self.states - sinks)))
             scores = jnp.where(seen[None, None], jnp.einsum("hgd,hsd->hgs", q, keys), -jnp.inf)
             # Where there is no token nothing is seen, and the output is not read.
@@ -323,7 +323,7 @@ class PromptAttention(AbstractMixer):
         if one.rerotate and one.attention.rotary:
             turn = lambda h: rotate(h, places, one.attention.base, width=one.attention.rotary)
             turned_q, turned_k = turn(q.reshape(time, -1, q.shape[3])).reshape(q.shape), turn(k)
-        mass, last = _observed(turned_q, turned_k, one.policy.observed, one.attention.window)
+        mass, last = _observed(turned_q, turned_k, one.policy.observed, one.attention.reach)
         held = jnp.broadcast_to(places[None], (k.shape[1], time))
         seen = Seen(last, mass, held, places[-1], one.states, True)
         priority, scores = one.policy.step(seen)
@@ -337,8 +337,8 @@ class PromptAttention(AbstractMixer):
         """The attention, and the states that are left of it."""
         (q, turned, k, priority, scores), one, time = context, self.bounded, len(value)
         rows = jnp.arange(time, dtype=jnp.int32)
-        span = min(time, one.attention.window)
-        first = jnp.maximum(rows - one.attention.window + 1, 0)
+        span = min(time, one.attention.reach)
+        first = jnp.maximum(rows - one.attention.reach + 1, 0)
         o = attend(q.reshape(time, -1, q.shape[3]), turned, value, first, rows, span=span)
         # A stable sort from the newest on: of equal priorities the oldest goes.
         order = time - 1 - jnp.argsort(-priority[:, ::-1], axis=1, stable=True).astype(jnp.int32)

@@ -20,7 +20,7 @@ from dualform.generation.sampling import Settings, choose_token, settings_of
 from dualform.generation.state_file import read_state, save_state
 from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
-from dualform.models.language_model import checked_tokens
+from dualform.models.language_model import check_context, checked_tokens
 from dualform.reading import whole
 
 HISTORY = 64 << 20
@@ -118,11 +118,13 @@ class Session:
 
         **Arguments:** tokens: (time,), from 0 to vocabulary - 1; none is no call.
 
-        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary; nothing is read then.
+        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, or more than the model's context;
+        nothing is read then.
         """
         if np.size(tokens) == 0:
             return
         ids = np.asarray(checked_tokens(tokens, self.model.vocabulary)).astype(np.int32)
+        check_context(self.model, len(self) + len(ids))
         for begin in range(0, len(ids), self.chunk):
             self._call(ids[begin : begin + self.chunk])
         if len(ids) > 1 and len(self) > self._history.last:
@@ -152,6 +154,7 @@ class Session:
     def _stream(self, key: Array | None, settings: Settings) -> Iterator[int]:
         while True:
             drawn = None if key is None else jr.fold_in(key, len(self))
+            check_context(self.model, len(self) + 1)
             token = int(_choose(self.logits, drawn, settings))
             self._call(np.array([token], np.int32))
             yield token

@@ -15,7 +15,7 @@ from dualform.generation.bounded import read_prompt
 from dualform.generation.sampling import Settings, choose_token, settings_of
 from dualform.models import LanguageModel
 from dualform.models.growing_text import GrowingText
-from dualform.models.language_model import checked_tokens
+from dualform.models.language_model import check_context, checked_tokens
 from dualform.models.token_ids import checked_text
 from dualform.models.tokens import Tokens
 
@@ -48,8 +48,9 @@ def stream(
     require(len(prompt) >= 1, "the prompt is empty; give at least one token.")
     require(chunk >= 1, f"chunk is {chunk}; read at least 1 token of the prompt at once.")
     settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
+    check_context(model, len(prompt))
     logits, state = _read_at_once(model, prompt) if at_once else read_in_chunks(model, prompt, chunk)
-    return _tokens(model, logits, state, jr.key(0) if key is None else key, settings)
+    return _tokens(model, len(prompt), logits, state, jr.key(0) if key is None else key, settings)
 
 
 def read_in_chunks(
@@ -89,9 +90,12 @@ def _step(model: LanguageModel, carried: tuple[State, Array, Array], settings: S
     return state, logits, token
 
 
-def _tokens(model: LanguageModel, logits: Array, state: State, key: Array, settings: Settings) -> Iterator[int]:
+def _tokens(
+    model: LanguageModel, read: int, logits: Array, state: State, key: Array, settings: Settings
+) -> Iterator[int]:
     number = 0
     while True:
+        check_context(model, read + number)
         state, logits, token = _step(model, (state, logits, jr.fold_in(key, number)), settings)
         number += 1
         yield int(token)

@@ -26,13 +26,15 @@ class Sources(NamedTuple):
     """All that the tokens of a call may attend to, and the cache that they leave.
 
     - keys, values: (size + time, kv_head, d): the cache, and the tokens that are there, moved together.
-    - first, last: (time,), the rows that each of those tokens sees.
+    - begins: (time,), the first row of each of those tokens' document.  first, last: (time,), the rows that each sees through a
+      window of size + 1.
     - cache: afterwards.
     - moved: where the tokens went, or None where all are there.
     """
 
     keys: Float[Array, "source kv_head d_k"]
     values: Float[Array, "source kv_head d_v"]
+    begins: Int[Array, " time"]
     first: Int[Array, " time"]
     last: Int[Array, " time"]
     cache: Cache
@@ -72,4 +74,4 @@ def extend(
     of_document = (kept >= begin)[:, None, None]
     tail = lambda a: jnp.where(of_document, jax.lax.dynamic_slice_in_dim(a, end - size, size), jnp.zeros((), a.dtype))
     after = Cache(tail(keys), tail(values), jnp.minimum(end - begin, size))
-    return Sources(keys, values, jnp.maximum(begins, rows), size + rows, after, moved)
+    return Sources(keys, values, begins, jnp.maximum(begins, rows), size + rows, after, moved)

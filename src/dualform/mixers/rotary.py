@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import TimeMask
 from dualform.errors import require
@@ -25,6 +25,11 @@ def positions(
     start = start if mask is None else start & mask
     first = jax.lax.cummax(jnp.where(start, count, -before))
     return count - first, count[-1] + 1 - first[-1]
+
+
+def goes_on(time: int, start: TimeMask | None) -> Bool[Array, " time"]:
+    """Whether each token is of the document that was there before the call; starts where no token is are left out already."""
+    return jnp.ones(time, bool) if start is None else jnp.cumsum(start.astype(jnp.int32)) == 0
 
 
 def rotate(

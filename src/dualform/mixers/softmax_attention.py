@@ -13,7 +13,7 @@ from dualform.mixers.affine import affine, optional_array
 from dualform.mixers.cache import extend, init_cache
 from dualform.mixers.heads import each_token, into_heads, random_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.rotary import positions, rotate
+from dualform.mixers.rotary import goes_on, positions, rotate
 from dualform.recurrences.attend import attend
 
 
@@ -27,8 +27,10 @@ class SoftmaxAttention(AbstractMixer):
     The dual form freezes the softmax weights, which are its map.
 
     **Arguments:** w_q (head, d_k, d); w_k (kv_head, d_k, d), w_v (kv_head, d_v, d); w_o (d_out, head * d_v), b_o (d_out,) or
-    None; window: tokens that are seen, the present one among them; rotary: channels that are turned, an even number, 0 for
-    none; base: of the rotary angles; b_q (head, d_k), b_k (kv_head, d_k), b_v (kv_head, d_v), each or None.
+    None; window: tokens that are seen, the present one among them; sliding: older ones leave the window; False where each
+    token sees all that a call is given, and the window is what a state holds, a context: what goes on from a state behind it
+    is NaN, rather than what a model that has forgotten the beginning says; rotary: channels that are turned, an even number, 0
+    for none; base: of the rotary angles; b_q (head, d_k), b_k (kv_head, d_k), b_v (kv_head, d_v), each or None.
 
     **Raises:** `InputError` where the shapes do not fit, head counts do not divide, or a number is out of range.
 
@@ -49,6 +51,7 @@ class SoftmaxAttention(AbstractMixer):
     b_q: Float[Array, "head d_k"] | None = eqx.field(default=None, converter=optional_array)
     b_k: Float[Array, "kv_head d_k"] | None = eqx.field(default=None, converter=optional_array)
     b_v: Float[Array, "kv_head d_v"] | None = eqx.field(default=None, converter=optional_array)
+    sliding: bool = eqx.field(default=True, static=True)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_q", "w_k", "w_v", "w_o")
 
@@ -118,6 +121,11 @@ class SoftmaxAttention(AbstractMixer):
         """Width of the output."""
         return len(self.w_o)
 
+    @property
+    def reach(self) -> int:
+        """How far back a token looks where others choose what is kept: a context is no window, and sets no bound there."""
+        return self.window if self.sliding else 2**30
+
     def init_state(self):
         """An empty cache of window - 1 keys and values, and the next token's place in its document."""
         (kv_heads, d_k, _), d_v, wide = self.w_k.shape, self.w_v.shape[1], accumulator(self.w_k.dtype)
@@ -128,6 +136,9 @@ class SoftmaxAttention(AbstractMixer):
         places, following = positions(len(x), state[1], start, mask)
         turn = lambda a: rotate(a, places, self.base, width=self.rotary) if self.rotary else a
         q, k = into_heads(x, self.w_q, self.b_q), into_heads(x, self.w_k, self.b_k)
+        if not self.sliding:
+            lost = (state[1] >= self.window) & goes_on(len(x), start)
+            q = jnp.where(lost[:, None, None], jnp.full_like(q, jnp.nan), q)
         return turn(q) * self.w_q.shape[1] ** -0.5, turn(k), following
 
     def value(self, x):
@@ -143,9 +154,11 @@ class SoftmaxAttention(AbstractMixer):
         """o, (time, head, d_v), and the state; values may be of any width where the cache's are."""
         q, k, following = context
         sources = extend(state[0], k, value, start, mask)
+        first = sources.first if self.sliding else sources.begins
+        span = self.window if self.sliding else len(sources.keys)
         moved = sources.moved
         pack, unpack = (lambda a: a, lambda a: a) if moved is None else (moved.pack, moved.unpack)
-        o = attend(pack(q), sources.keys, sources.values, sources.first, sources.last, span=self.window)
+        o = attend(pack(q), sources.keys, sources.values, first, sources.last, span=span)
         return unpack(o), (sources.cache, following)
 
     def carried(self, context, value, start, mask):

@@ -15,18 +15,17 @@ from dualform.models.cache import cache_folder, sha256_of
 from dualform.models.files.checks import Arrays, check_finite
 from dualform.models.files.gguf import read_gguf
 from dualform.models.gguf_model import gguf_config, gguf_tensors, gguf_tokenizer
-from dualform.models.layouts.tensors import Config
 from dualform.tensor_file import read_tensors, write_tensors
 
 LOGGER = logging.getLogger(__name__)
-FORMAT = "3"
+FORMAT = "4"
 
 
 class Converted(NamedTuple):
-    """A GGUF file's model in transformers' names: its tensors, its config, and its tokenizer.json or None."""
+    """A GGUF file's model in transformers' names: its tensors, what its config says, and its tokenizer.json or None."""
 
     arrays: Arrays
-    config: Config
+    fields: dict[str, Any]
     tokenizer: str | None
 
 
@@ -48,17 +47,17 @@ def converted_gguf(path: str | os.PathLike[str], *, dtype: Any = None, sha256: s
         raise FileError(f"{where} cannot be read: {error.strerror}. Check the path.") from None
     kept = np.dtype(ml_dtypes.bfloat16 if dtype is not None and np.dtype(dtype) == ml_dtypes.bfloat16 else np.float32)
     place = converted_place(sha256, kept)
-    found = _kept(place, where) if place.is_file() else None
+    found = _kept(place) if place.is_file() else None
     if found is not None:
         return found
     arrays, metadata = read_gguf(path)
-    config = gguf_config(metadata, arrays, where)
+    fields = gguf_config(metadata, arrays, where)
     with np.errstate(over="ignore"):  # what is beyond the dtype is refused in the next line
-        arrays = {name: np.asarray(array).astype(kept) for name, array in gguf_tensors(arrays, config).items()}
+        arrays = {name: np.asarray(array).astype(kept) for name, array in gguf_tensors(arrays, fields, where).items()}
     check_finite(arrays, f"{where}, as {kept},")
-    found = Converted(arrays, config, gguf_tokenizer(metadata, where))
+    found = Converted(arrays, fields, gguf_tokenizer(metadata, where))
     told = {"format": "dualform gguf", "version": FORMAT, "source": sha256}
-    told |= {"config": json.dumps(config.fields, sort_keys=True)}
+    told |= {"config": json.dumps(fields, sort_keys=True)}
     told |= {} if found.tokenizer is None else {"tokenizer": found.tokenizer}
     told |= {"sha256": _sum(arrays, told)}
     try:
@@ -73,7 +72,7 @@ def converted_place(sha256: str, dtype: Any) -> Path:
     return cache_folder() / "models" / "converted" / f"{sha256}.{np.dtype(dtype).name}.safetensors"
 
 
-def _kept(place: Path, where: str) -> Converted | None:
+def _kept(place: Path) -> Converted | None:
     """What is in the cache, None where it is damaged or of another version."""
     try:
         arrays, told = read_tensors(place)
@@ -82,7 +81,7 @@ def _kept(place: Path, where: str) -> Converted | None:
             and place.name.startswith(told["source"])
             and told["sha256"] == _sum(arrays, told)
         ):
-            return Converted(arrays, Config(json.loads(told["config"]), where), told.get("tokenizer"))
+            return Converted(arrays, json.loads(told["config"]), told.get("tokenizer"))
     except (FileError, KeyError, ValueError) as error:
         LOGGER.warning("the weights in %s are damaged (%s); they are made anew", place, error)
     return None

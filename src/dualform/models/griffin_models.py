@@ -3,6 +3,8 @@
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+import ml_dtypes
+import numpy as np
 from jaxtyping import Array
 
 from dualform.errors import require
@@ -22,9 +24,9 @@ def griffin(
     layers: int = 26,
     heads: int = 10,
     attention_every: int | None = 3,
-    window: int = 2048,
+    window: int = 2049,
     hidden: int | None = None,
-    scaled: bool = True,
+    scaled: bool | float = True,
     softcap: float | None = 30.0,
     decays: str = "code",
     dtype=None,
@@ -33,9 +35,12 @@ def griffin(
 
     The last matrix of each mixer and MLP starts with variance 2 / (layers fan-in), everything else with 1 / fan-in.
 
-    **Arguments:** n: recurrent units, d if not given; attention_every: 3, or None for Hawk, which has no attention; hidden:
-    of the MLPs, 3 d if not given; scaled: the embedding times sqrt(d); decays: "code" draws sigma(-lam)^2 uniformly from
-    (0.9^2, 0.999^2), as recurrentgemma does; "paper" draws sigma(-lam)^8 uniformly from (0.9, 0.999), as its Sec. 2.4 says.
+    **Arguments:** n: recurrent units, d if not given; attention_every: 3, or None for Hawk, which has no attention; window:
+    tokens that are seen, the present one among them: of a published window of 2048, recurrentgemma's own code sees 2048
+    *before* the present one, transformers 2048 with it; hidden: of the MLPs, 3 d if not given; scaled: True for the embedding
+    times sqrt(d) in bfloat16 (50.5 for 2560), as both codes have it, False for the embedding as it is, or the factor itself;
+    decays: "code" draws sigma(-lam)^2 uniformly from (0.9^2, 0.999^2), as recurrentgemma does; "paper" draws sigma(-lam)^8
+    uniformly from (0.9, 0.999), as its Sec. 2.4 says.
 
     **Source:** De et al. 2024 (arXiv 2402.19427); Botev et al. 2024 (arXiv 2404.07839), whose sizes are the defaults.
     """
@@ -66,7 +71,8 @@ def griffin(
         return eqx.tree_at(lambda b: b.mlp.w_down, made, replace_fn=lambda w: less * w)
 
     norm = RMSNorm.make(d, plus_one=True, dtype=dtype)
-    blocks, scale = tuple(block(i) for i in range(layers)), d**0.5 if scaled else 1.0
+    blocks = tuple(block(i) for i in range(layers))
+    scale = float(np.asarray(d**0.5, ml_dtypes.bfloat16)) if scaled is True else float(scaled or 1.0)
     return LanguageModel.make(
         blocks, vocabulary, key=keys[0], norm=norm, tied=True, scale=scale, softcap=softcap, dtype=dtype
     )

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -11,9 +12,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State, count_parameters
 from dualform.compiled import compiled
-from dualform.errors import require
+from dualform.errors import InputError, require
 from dualform.finite import token_by_token
-from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex
+from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex, SoftmaxAttention
 from dualform.mixers.affine import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.mixers.mixer import flag_of, one_step
@@ -105,6 +106,7 @@ class LanguageModel(eqx.Module):
         mask: Bool[Array, " time"] | None = None,
     ) -> tuple[Float[Array, "time d"], State]:
         """What the blocks give for each token, before the final norm, and the state; arguments as of a call."""
+        check_state_context(self, state, start, mask)
         return self._read(checked_tokens(tokens, self.vocabulary, mask), state, start, mask)
 
     @compiled
@@ -170,8 +172,10 @@ class LanguageModel(eqx.Module):
         **Returns:** the logits of the token after each one, in float32 or wider, 0 where there is no token; and the state
         after the last token. Under `jax.jit` a token out of the vocabulary, which nobody can look at there, gives NaN.
 
-        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, and as of a mixer's call.
+        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, for a state behind the context
+        (one call alone reads any number of tokens), and as of a mixer's call.
         """
+        check_state_context(self, state, start, mask)
         return self._called(checked_tokens(tokens, self.vocabulary, mask), state, start, mask)
 
     @compiled
@@ -191,6 +195,8 @@ class LanguageModel(eqx.Module):
         given: Any = token if isinstance(token, Tracer) else np.asarray(token)
         there = flag_of(mask)
         checked_tokens(given[None], self.vocabulary, None if there is None else there[None])
+        begins = flag_of(start)
+        check_state_context(self, state, begins, there)
         return one_step(self, given, state, flag_of(start), there)
 
     def parameters(self) -> int:
@@ -236,6 +242,38 @@ def checked_tokens(tokens: Any, vocabulary: int, mask: Any = None) -> Int[Array,
             "tokenizer another model's?",
         )
     return jnp.asarray(tokens)
+
+
+def context_of(model: LanguageModel) -> int | None:
+    """How many tokens of a text a model reads, None where there is no end of it."""
+    attends = [block.mixer for block in model.blocks if isinstance(block.mixer, SoftmaxAttention)]
+    return min((mixer.window for mixer in attends if not mixer.sliding), default=None)
+
+
+def check_context(model: LanguageModel, read: int) -> None:
+    """Raise `InputError` where so many tokens of a text, bit by bit, are more than the model's context."""
+    limit = context_of(model)
+    if limit is not None and read > limit:
+        raise InputError(
+            f"this model goes on from a state in a context of {limit:,} tokens (max_position_embeddings in a checkpoint's "
+            f"config), and {read:,} are to be read. Give a shorter text, or bound its memory: generation.bounded(model, 'tova', "
+            "512), --policy tova --states 512."
+        )
+
+
+def check_state_context(model: LanguageModel, state: Any, start: Any, mask: Any) -> None:
+    """As `check_context`, for what goes on from a state, unless a document begins at once; seen where values are known."""
+    limit = context_of(model)
+    given = (state, start, mask)
+    if limit is None or state is None or any(isinstance(each, Tracer) for each in jax.tree_util.tree_leaves(given)):
+        return
+    there = np.atleast_1d(True if mask is None else mask)
+    anew = np.atleast_1d(False if start is None else start)
+    if not there.any() or np.broadcast_to(anew, np.broadcast_shapes(anew.shape, there.shape))[np.argmax(there)]:
+        return
+    attends = zip(model.blocks, state, strict=True)
+    places = [int(each[1]) for block, each in attends if isinstance(block.mixer, SoftmaxAttention)]
+    check_context(model, max(places) + 1)
 
 
 def _check_bounds(blocks: tuple[Block, ...], bounds: Array | None) -> None:

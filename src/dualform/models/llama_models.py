@@ -34,7 +34,7 @@ def llama(
 
     Matrices start at N(0, 0.02^2), biases at 0, as in transformers' code.
 
-    **Arguments:** kv_heads: as many as heads if None; context: how many tokens each one sees; base: of the rotary angles;
+    **Arguments:** kv_heads: as many as heads if None; context: how many tokens of a text it reads; base: of the rotary angles;
     biases: of queries, keys and values, as in Qwen2; tied: the head is the embedding.
 
     **Source:** Touvron et al. 2023 (arXiv 2302.13971); the sizes are SmolLM2-135M's (arXiv 2502.02737).
@@ -52,6 +52,7 @@ def llama(
             normal(keys[2], kv_heads, width, d),
             normal(keys[3], d, d),
             window=context,
+            sliding=False,
             rotary=width,
             base=base,
             b_q=zeros(heads),
@@ -69,10 +70,14 @@ def llama(
 
 
 def with_context(model: LanguageModel, context: int) -> LanguageModel:
-    """The model whose attention sees the last `context` tokens: up to so many tokens the same, with a state as small.
+    """The model whose attention sees the last `context` tokens alone: up to so many tokens the same, with a state as small.
+
+    Its window slides, whatever the model did behind its own context. A context that is no smaller changes nothing.
 
     **Raises:** `InputError` for a context below 1.
     """
     attends = lambda m: [block.mixer for block in m.blocks if isinstance(block.mixer, SoftmaxAttention)]
-    narrow = lambda mixer: dataclasses.replace(mixer, window=min(mixer.window, context))
+    narrow = lambda mixer: (
+        mixer if context >= mixer.window else dataclasses.replace(mixer, window=context, sliding=True)
+    )
     return eqx.tree_at(attends, model, [narrow(mixer) for mixer in attends(model)])

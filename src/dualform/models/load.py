@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -22,14 +21,15 @@ from dualform.models.converted import converted_gguf
 from dualform.models.files.gguf import MAGIC as GGUF
 from dualform.models.files.npz import read_npy
 from dualform.models.known import known
-from dualform.models.layouts import LAYOUTS
-from dualform.models.layouts.tensors import Config, Tensors
+from dualform.models.layouts import layout_of
+from dualform.models.layouts.config import read_json
+from dualform.models.layouts.tensors import Tensors
 from dualform.models.pretrained.load import READERS, load_known
 from dualform.models.rwkv4_file import MAGIC, read_rwkv4
 from dualform.models.tokens import ByteTokens, PublishedTokens, Tokens, checked_ids, from_notes, shown
 from dualform.models.weights import restored
 from dualform.reading import reading
-from dualform.tensor_file import read_tensors
+from dualform.tensor_file import is_safetensors, read_tensors
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER, GENERATION, END = "tokenizer.json", "generation_config.json", "eos_token_id"
@@ -192,7 +192,7 @@ def _with_what_is_beside(found: Loaded, folder: Path) -> Loaded:
         return found
     if found.tokens is None and (folder / TOKENIZER).is_file():
         found = found._replace(tokens=PublishedTokens.read(folder / TOKENIZER))
-    ends = Config.read(folder / GENERATION).fields.get(END) if (folder / GENERATION).is_file() else None
+    ends = read_json(folder / GENERATION)[0].get(END) if (folder / GENERATION).is_file() else None
     return found if ends is None else found._replace(record=found.record | {END: ends})
 
 
@@ -228,7 +228,7 @@ def _folder(path: Path) -> Loaded:
 def _gguf(path: Path, dtype: Any, sha256: str | None = None) -> Loaded:
     """A GGUF file, whose weights are dequantised once."""
     made = converted_gguf(path, dtype=dtype, sha256=sha256)
-    found = _from_tensors(made.arrays, made.config, repr(os.fspath(path)), path)
+    found = _from_tensors(made.arrays, made.fields, repr(os.fspath(path)), path)
     return found._replace(tokens=None if made.tokenizer is None else PublishedTokens.parsed(made.tokenizer, str(path)))
 
 
@@ -236,6 +236,9 @@ def _file(path: Path, dtype: Any = None) -> Loaded:
     """One file."""
     with path.open("rb") as file:
         first = file.read(8)
+    if is_safetensors(path):
+        arrays, metadata = read_tensors(path)
+        return _published(arrays, metadata, path, path.parent)
     if first[:4] == MAGIC.to_bytes(4, "little"):
         model = read_rwkv4(path)
         tokens = ByteTokens() if model.vocabulary == ByteTokens.size else None
@@ -244,9 +247,7 @@ def _file(path: Path, dtype: Any = None) -> Loaded:
         return _gguf(path, dtype)
     if path.suffix.lower() in PICKLES or first[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise _pickle(path)
-    arrays, metadata = read_tensors(path)
-    if metadata.get("format") == "dualform":
-        return _own(arrays, metadata, path)
+    arrays, metadata = read_tensors(path)  # which says what is wrong with it
     return _published(arrays, metadata, path, path.parent)
 
 
@@ -282,13 +283,14 @@ def _published(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Pa
     if metadata.get("format") == "dualform":
         return _own(arrays, metadata, path)
     beside = folder / "config.json"
-    config = Config.read(beside) if beside.is_file() else Config({}, f"{where} (without a config.json)")
-    return _from_tensors(arrays, config, where, path)
+    fields, said = read_json(beside) if beside.is_file() else (None, where)
+    return _from_tensors(arrays, fields, said, path)
 
 
-def _from_tensors(arrays: dict[str, np.ndarray], config: Config, where: str, path: Path) -> Loaded:
-    """A model of tensors in a layout that is known here."""
-    layout = _layout(arrays, config, where)
+def _from_tensors(arrays: dict[str, np.ndarray], fields: dict[str, Any] | None, said: str, path: Path) -> Loaded:
+    """A model of tensors in a layout that is known here; said: what messages call its config."""
+    where = repr(os.fspath(path))
+    layout, config = layout_of(fields, arrays, said)
     tensors = Tensors(arrays, where, layout.KIND)
     try:
         model = layout.build(tensors, config)
@@ -299,38 +301,20 @@ def _from_tensors(arrays: dict[str, np.ndarray], config: Config, where: str, pat
     return Loaded(model, None, name, os.fspath(path), layout.KIND, config.fields)
 
 
-def _layout(arrays: dict[str, np.ndarray], config: Config, where: str) -> ModuleType:
-    """The layout that the config names, or else the one that the tensors' names are of."""
-    kinds = ", ".join(layout.KIND for layout in LAYOUTS)
-    told = config.text("model_type", "")
-    for layout in LAYOUTS:
-        if told in layout.MODEL_TYPES:
-            return layout
-    if told:
-        raise FileError(f"{config.where} says model_type {told!r}, which cannot be read here; {kinds} can.")
-    for layout in LAYOUTS:
-        if layout.recognised(arrays):
-            return layout
-    names = ", ".join(sorted(arrays)[:3]) or "none"
-    raise FileError(
-        f"{where} holds tensors of no architecture that is known here (the first are {names}), and no config.json with a "
-        f"model_type is beside it. {kinds} can be read."
-    )
-
-
 def _sharded(path: Path) -> dict[str, np.ndarray]:
     """Every tensor of a checkpoint in shards, each from the file that the index names."""
-    index = Config.read(path / INDEX)
-    places = index.fields.get("weight_map")
+    index, where = read_json(path / INDEX)
+    places = index.get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(p, str) for p in places.values()):
-        raise FileError(f"{index.where} has no weight_map that says which file has which tensor. Copy it again.")
+        raise FileError(f"{where} has no weight_map that says which file has which tensor. Copy it again.")
     arrays: dict[str, np.ndarray] = {}
     for shard in sorted(set(places.values())):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise FileError(f"{index.where} names a shard {shard!r}; shards are safetensors files in the same folder.")
+            raise FileError(f"{where} names a shard {shard!r}; shards are safetensors files in the same folder.")
         found, _ = read_tensors(path / shard)
         wanted = {name for name, place in places.items() if place == shard}
-        for name in sorted(wanted ^ set(found)):
+        # A head that is the embedding may be in a shard that the index does not say: the layout holds it to the embedding.
+        for name in sorted(wanted ^ {each for each in found if each in places}):
             lacks = (
                 f"lacks {name}, which {INDEX} says is in it"
                 if name in wanted

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import os
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,7 +109,11 @@ def _structure(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
 
 def _check_structure(structure: Any) -> None:
     """Raise unless it is what `_taken_apart` gives."""
-    if set(structure) != {"class", "parts", "settings"} or not isinstance(structure["class"], str):
+    if not isinstance(structure, dict) or set(structure) != {"class", "parts", "settings"}:
+        raise ValueError
+    if not isinstance(structure["class"], str) or not all(
+        isinstance(structure[key], dict) for key in ("parts", "settings")
+    ):
         raise ValueError
     for value in structure["settings"].values():
         if value is not None and not isinstance(value, str | bool | int | float):
@@ -142,6 +147,9 @@ def _built(structure: dict[str, Any], arrays: dict[str, np.ndarray], where: str)
             given[name] = tuple(_built(each, _part(own, f"{i}."), where) for i, each in enumerate(part))
             stray = [key for key in own if not any(key.startswith(f"{i}.") for i in range(len(part)))]
             arrays |= {f"{name}.{key}": own[key] for key in stray}
+    twice = sorted({*arrays} & {*given})
+    if twice:
+        raise FileError(f"{where} has {', '.join(twice)} of a {kind.__name__} twice. Write it again.")
     expected = inspect.signature(kind).parameters
     unknown = sorted({*arrays, *given} - set(expected))
     if unknown:
@@ -150,7 +158,24 @@ def _built(structure: dict[str, Any], arrays: dict[str, np.ndarray], where: str)
     missing = sorted(set(needed) - set(arrays) - set(given))
     if missing:
         raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.")
+    _check_settings(kind, structure["settings"], where)
     try:
         return kind(**{name: jnp.asarray(array) for name, array in arrays.items()}, **given)
     except InputError as error:
         raise InputError(f"the weights in {where} do not fit together: {error}") from None
+    except (TypeError, ValueError, AttributeError, IndexError) as error:  # a part of a class that does not belong there
+        raise FileError(
+            f"{where} holds no {kind.__name__} that can be made ({error!s:.200}). Write it again."
+        ) from None
+
+
+def _check_settings(kind: type, settings: Mapping[str, Any], where: str) -> None:
+    """Raise `FileError` where a setting is not of its field's type: a text for a number, a number for an array."""
+    types = {_RENAMED.get(field.name, field.name): field.type for field in dataclasses.fields(kind)}
+    for name, value in settings.items():
+        allowed = typing.get_args(types[name]) or (types[name],)
+        if type(value) in allowed or (type(value) is int and float in allowed):
+            continue
+        raise FileError(
+            f"{where} says {json.dumps(value)[:40]} for {name} of a {kind.__name__}, which is none. Write it again."
+        )

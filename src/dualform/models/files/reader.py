@@ -9,7 +9,7 @@ from dualform.models.files.hdf5 import read_hdf5
 from dualform.models.files.npz import read_npz
 from dualform.models.files.onnx import read_onnx
 from dualform.reading import existing_file
-from dualform.tensor_file import read_tensors
+from dualform.tensor_file import is_safetensors, read_tensors
 
 
 def read_arrays(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
@@ -21,13 +21,14 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
     path, where = existing_file(path, "a file of weights")
     with path.open("rb") as file:
         first = file.read(9)
-    if first.startswith(b"PK"):
+    whole = is_safetensors(path)
+    if first.startswith(b"PK") and not whole:
         return read_npz(path)
     if first.startswith(b"\x89HDF\r\n\x1a\n"):
         return read_hdf5(path)
     if first.startswith(MAGIC):
         return read_gguf(path)
-    if first[8:] == b"{" or path.suffix == ".safetensors":
+    if whole or first[8:] == b"{" or path.suffix == ".safetensors":
         arrays, metadata = read_tensors(path)
         check_finite(arrays, where)
         return arrays, metadata

@@ -7,9 +7,36 @@ import numpy as np
 from dualform.mixers import AbstractMixer
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
-from dualform.models.layouts.tensors import Config, Tensors, head
+from dualform.models.layouts.config import COUNT, EPSILON, FLAG, Config, Form, Key, fixed, ignored, optional, read
+from dualform.models.layouts.keys import FUSED, SIZES, form, tied
+from dualform.models.layouts.tensors import Tensors, head
 from dualform.models.mlp import GatedMLP
 from dualform.models.norm import RMSNorm
+
+LIBRARY, PREFIX = "flash-linear-attention", "model."
+
+
+def fla_form(name: str, *keys: Key) -> Form:
+    """The form of an architecture by its name in the library; keys: its own."""
+    return form(
+        LIBRARY,
+        name.lower(),
+        (f"{name}ForCausalLM", f"{name}Model"),
+        *SIZES,
+        *FUSED,
+        tied(False),
+        read("intermediate_size", optional(COUNT)),
+        read("norm_eps", EPSILON, 1e-6),
+        read("elementwise_affine", optional(FLAG), True),
+        fixed("attn", None),
+        fixed("attnres_block_size", None),
+        fixed("hidden_act", "swish"),
+        fixed("use_short_conv", False),
+        *ignored("of short convolutions, of which there are none", "conv_size"),
+        *ignored("the tensors tell the width of the MLP", "hidden_ratio"),
+        *ignored("a recurrence reads texts of any length", "max_position_embeddings"),
+        *keys,
+    )
 
 
 def fla_model(
@@ -22,16 +49,11 @@ def fla_model(
 
     **Raises:** `FileError` where they, or the config, are not as they should be.
     """
-    for name in ("attn", "attnres_block_size"):
-        config.must_be(name, None)
-    config.must_be("hidden_act", "swish")
-    config.must_be("use_short_conv", False)
-    inner = tensors.under("model.")
+    inner = tensors.base(PREFIX)
     vocabulary, d = inner.shape("embeddings.weight", 2)
     config.agrees("vocab_size", vocabulary)
     config.agrees("hidden_size", d)
-    epsilon = config.number("norm_eps", 1e-6)
-    norm = lambda part, name: RMSNorm(part.take(name, d), epsilon)
+    norm = lambda part, name: RMSNorm(part.take(name, d), config["norm_eps"])
     embedding, blocks = inner.take("embeddings.weight", vocabulary, d), []
     for i in range(inner.count("layers.", config, "num_hidden_layers")):
         layer = inner.under(f"layers.{i}.")
@@ -43,7 +65,7 @@ def fla_model(
         embedding,
         tuple(blocks),
         norm(inner, "norm.weight"),
-        head(tensors, config, embedding, False),
+        head(tensors, config, embedding),
         bounds=inner.take("lower_bounds", len(blocks), d) if bounds else None,
     )
 
@@ -54,10 +76,16 @@ def into_heads(part: Tensors, name: str, heads: int, rows: int, d: int) -> np.nd
 
 
 def norm_weight(part: Tensors, config: Config, name: str, size: int, like: np.ndarray) -> np.ndarray:
-    """A norm's weight, ones where the config says that it has none."""
-    if config.flag("elementwise_affine", True):
+    """A norm's weight, ones where the config says that it has none (false or null)."""
+    if config["elementwise_affine"]:
         return part.take(f"{name}.weight", size)
     return np.ones(size, like.dtype)
+
+
+def check_expansion(config: Config, asked: str, d: int, found: int) -> None:
+    """Raise `FileError` where a width is not the config's share of d."""
+    if config.says(asked) and config[asked] * d != found:
+        raise config.wrong(asked, f"{found / d:g}, as the tensors have")
 
 
 def _swiglu(part: Tensors, config: Config, d: int) -> GatedMLP:

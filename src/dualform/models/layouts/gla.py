@@ -6,15 +6,31 @@ import numpy as np
 
 from dualform.mixers import GLA
 from dualform.models.language_model import LanguageModel
-from dualform.models.layouts.fla import fla_model, into_heads, norm_weight
-from dualform.models.layouts.tensors import Config, Tensors, divided
+from dualform.models.layouts.config import COUNT, FLAG, POSITIVE, Config, fixed, optional, read
+from dualform.models.layouts.fla import check_expansion, fla_form, fla_model, into_heads, norm_weight
+from dualform.models.layouts.tensors import Tensors, divided
 
-KIND, MODEL_TYPES = "GLA", ("gla",)
+KIND = "GLA"
+FORMS = (
+    fla_form(
+        KIND,
+        read("num_heads", COUNT, 4),
+        read("num_kv_heads", optional(COUNT)),
+        read("fuse_norm", FLAG, True),  # which names the norm's weight
+        read("expand_k", POSITIVE),
+        read("expand_v", POSITIVE),
+        fixed("feature_map", None),
+        fixed("clamp_min", None),
+        fixed("use_output_gate", True),
+        fixed("use_gk", True),
+        fixed("use_gv", False),
+    ),
+)
 
 
 def recognised(names: Collection[str]) -> bool:
-    """Whether these are a GLA's tensors."""
-    return "model.layers.0.attn.gk_proj.0.weight" in names and "model.layers.0.attn.g_proj.weight" in names
+    """Whether these are a GLA's tensors, their prefix left out."""
+    return "layers.0.attn.gk_proj.0.weight" in names and "layers.0.attn.g_proj.weight" in names
 
 
 def build(tensors: Tensors, config: Config) -> LanguageModel:
@@ -22,20 +38,16 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
 
     **Raises:** `FileError` where they, or the config, are not as they should be.
     """
-    config.must_be("feature_map", None)
-    config.must_be("clamp_min", None)
-    config.must_be("use_output_gate", True)
     return fla_model(tensors, config, _mixer)
 
 
 def _mixer(part: Tensors, config: Config, d: int) -> GLA:
     keys, values = part.shape("q_proj.weight", 2)[0], part.shape("g_proj.weight", 2)[0]
-    norm = "g_norm_swish_gate" if config.flag("fuse_norm", True) else "g_norm"
-    if config.fields or f"{norm}.weight" not in part:
-        heads = config.integer("num_heads", 4)
-    else:
-        heads = divided(part, "the values' width", values, part.shape(f"{norm}.weight", 1)[0])
-    kv_heads = config.integer("num_kv_heads", heads)
+    check_expansion(config, "expand_k", d, keys)
+    check_expansion(config, "expand_v", d, values)
+    norm = "g_norm_swish_gate" if config["fuse_norm"] else "g_norm"
+    heads = config["num_heads"]
+    kv_heads = config["num_kv_heads"] or heads
     serves = divided(part, "a number of heads", heads, kv_heads)
     d_k, d_v = divided(part, "the keys' width", keys, heads), divided(part, "the values' width", values, heads)
     rank, _ = part.shape("gk_proj.0.weight", 2)
@@ -51,5 +63,5 @@ def _mixer(part: Tensors, config: Config, d: int) -> GLA:
         into_heads(part, "g_proj", heads, d_v, d),
         norm_weight(part, config, norm, d_v, w_v),
         part.take("o_proj.weight", d, values),
-        epsilon=config.number("norm_eps", 1e-6),
+        epsilon=config["norm_eps"],
     )

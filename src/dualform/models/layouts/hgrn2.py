@@ -6,17 +6,27 @@ import numpy as np
 
 from dualform.mixers import HGRN2
 from dualform.models.language_model import LanguageModel
-from dualform.models.layouts.fla import fla_model, into_heads, norm_weight
-from dualform.models.layouts.tensors import Config, Tensors, divided
+from dualform.models.layouts.config import COUNT, FLAG, Config, ignored, optional, read
+from dualform.models.layouts.fla import fla_form, fla_model, into_heads, norm_weight
+from dualform.models.layouts.tensors import Tensors, divided
 
-KIND, MODEL_TYPES = "HGRN2", ("hgrn2",)
+KIND = "HGRN2"
+FORMS = (
+    fla_form(
+        KIND,
+        *ignored("how fla computes: the same numbers", "fuse_norm"),
+        read("expand_ratio", optional(COUNT), 128),
+        read("num_heads", optional(COUNT)),
+        read("use_lower_bound", FLAG, True),
+    ),
+)
 EPSILON = 1e-5
 """Of the norm over all heads: the code hands its own default on there, whatever the config says."""
 
 
 def recognised(names: Collection[str]) -> bool:
-    """Whether these are an HGRN2's tensors: HGRN has the same names, and a gate."""
-    attention = "model.layers.0.attn."
+    """Whether these are an HGRN2's tensors, their prefix left out: HGRN has the same names, and a gate."""
+    attention = "layers.0.attn."
     return (
         attention + "f_proj.weight" in names
         and attention + "i_proj.weight" in names
@@ -31,15 +41,13 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
 
     **Raises:** `FileError` where they, or the config, are not as they should be.
     """
-    return fla_model(tensors, config, _mixer, bounds=config.flag("use_lower_bound", True))
+    return fla_model(tensors, config, _mixer, bounds=config["use_lower_bound"])
 
 
 def _mixer(part: Tensors, config: Config, d: int) -> HGRN2:
-    if config.fields.get("expand_ratio", 128) is None:
-        heads = config.needed("num_heads", KIND)
-    else:  # a config that does not say it has the default
-        ratio = config.integer("expand_ratio", 128) if config.fields else config.needed("expand_ratio", KIND)
-        heads = divided(part, "a width", d, ratio)
+    ratio = config["expand_ratio"]
+    heads = config.needed("num_heads") if ratio is None else divided(part, "a width", d, ratio)
+    config.agrees("num_heads", heads)
     width = divided(part, "a width", d, heads)
     w_v = into_heads(part, "i_proj", heads, width, d)
     return HGRN2(

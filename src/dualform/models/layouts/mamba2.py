@@ -1,24 +1,82 @@
-"""Mamba-2 in the layout of transformers."""
+"""Mamba-2 as transformers, flash-linear-attention and its authors write it."""
 
+import math
 from collections.abc import Collection
 
 import numpy as np
 
 from dualform.mixers import Mamba2
-from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
-from dualform.models.layouts.mamba import convolution_bias
-from dualform.models.layouts.tensors import Config, Tensors, divided, head
-from dualform.models.norm import RMSNorm
+from dualform.models.layouts.config import COUNT, Config, fixed, ignored, read
+from dualform.models.layouts.fla import LIBRARY
+from dualform.models.layouts.keys import form
+from dualform.models.layouts.mamba import (
+    AUTHORS,
+    START,
+    authors_keys,
+    check_widths,
+    convolution_bias,
+    fla_keys,
+    mamba_model,
+    transformers_keys,
+)
+from dualform.models.layouts.tensors import Tensors, divided
 
-KIND, MODEL_TYPES = "Mamba-2", ("mamba2",)
-NO_LIMIT = (None, [0.0, float("inf")], [0.0, {"__float__": "Infinity"}])
-"""How a config says that steps have no limit; the last is how transformers writes infinity."""
+KIND = "Mamba-2"
+CLASSES = ("Mamba2ForCausalLM", "Mamba2Model")
+NO_LIMIT = [0.0, math.inf]
+CHUNKS = "how the scan is computed: the same numbers"
+FORMS = (
+    form(
+        "transformers",
+        "mamba2",
+        CLASSES,
+        *transformers_keys(False),
+        read("n_groups", COUNT, 8),
+        read("num_heads", COUNT),
+        read("head_dim", COUNT),
+        fixed("time_step_limit", NO_LIMIT, None),
+        *ignored(CHUNKS, "chunk_size"),
+        *ignored("the rank of Mamba's steps, of which Mamba-2 has one for each head", "time_step_rank"),
+        *ignored("the library's gate comes before the norm, whatever is said", "norm_before_gate"),
+    ),
+    form(
+        LIBRARY,
+        "mamba2",
+        CLASSES,
+        *fla_keys(),
+        fixed("n_groups", 1),  # with several, its norm is one for each group
+        read("num_heads", COUNT),
+        read("head_dim", COUNT),
+        fixed("dt_limit", NO_LIMIT),
+        fixed("norm_before_gate", False),
+        fixed("rmsnorm", True),
+        fixed("D_has_hdim", False),
+        *ignored(CHUNKS, "chunk_size"),
+        *ignored(START, "conv_init", "A_init_range"),
+    ),
+    form(
+        AUTHORS,
+        None,
+        ("MambaLMHeadModel",),
+        *authors_keys(),
+        read("ssm_cfg.headdim", COUNT, asked="head_dim"),
+        fixed("ssm_cfg.layer", "Mamba2"),
+        fixed("ssm_cfg.ngroups", 1, asked="n_groups"),
+        fixed("ssm_cfg.d_ssm", None),
+        fixed("ssm_cfg.dt_limit", NO_LIMIT),
+        fixed("ssm_cfg.norm_before_gate", False),
+        fixed("ssm_cfg.rmsnorm", True),
+        fixed("ssm_cfg.D_has_hdim", False),
+        *ignored(CHUNKS, "ssm_cfg.chunk_size", "ssm_cfg.use_mem_eff_path"),
+        *ignored(START, "ssm_cfg.conv_init", "ssm_cfg.A_init_range"),
+    ),
+)
 
 
 def recognised(names: Collection[str]) -> bool:
-    """Whether these are a Mamba-2's tensors."""
-    return "backbone.layers.0.mixer.dt_bias" in names and "backbone.layers.0.mixer.in_proj.weight" in names
+    """Whether these are a Mamba-2's tensors, their prefix left out."""
+    return "layers.0.mixer.dt_bias" in names and "layers.0.mixer.in_proj.weight" in names
 
 
 def build(tensors: Tensors, config: Config) -> LanguageModel:
@@ -26,33 +84,19 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
 
     **Raises:** `FileError` where they, or the config, are not as they should be.
     """
-    config.must_be("hidden_act", "silu")
-    config.must_be("use_bias", False)
-    config.must_be("time_step_limit", *NO_LIMIT)
-    backbone = tensors.under("backbone.")
-    vocabulary, d = backbone.shape("embeddings.weight", 2)
-    config.agrees("vocab_size", vocabulary)
-    config.agrees("hidden_size", d)
-    epsilon = config.number("layer_norm_epsilon", 1e-5)
-    norm = lambda part, name: RMSNorm(part.take(name, d), epsilon)
-    embedding, blocks = backbone.take("embeddings.weight", vocabulary, d), []
-    for i in range(backbone.count("layers.", config, "num_hidden_layers")):
-        layer = backbone.under(f"layers.{i}.")
-        blocks.append(Block(norm(layer, "norm.weight"), _mixer(layer.under("mixer."), config, d, epsilon)))
-    return LanguageModel(
-        embedding, tuple(blocks), norm(backbone, "norm_f.weight"), head(tensors, config, embedding, False)
-    )
+    return mamba_model(tensors, config, _mixer)
 
 
-def _mixer(part: Tensors, config: Config, d: int, epsilon: float) -> Mamba2:
+def _mixer(part: Tensors, config: Config, d: int) -> Mamba2:
     """z, v, B, C and delta share a matrix."""
     (heads,), (inner,) = part.shape("A_log", 1), part.shape("norm.weight", 1)
     channels, _, width = part.shape("conv1d.weight", 3)
-    # Groups and states cannot be told apart by shapes. Without a config there is one group, as in the authors' models.
-    groups = config.integer("n_groups", 8) if config.fields else 1
-    config.agrees("num_heads", heads)
+    groups = config["n_groups"]  # which shapes do not tell apart from states
+    if config.knows("num_heads"):
+        config.agrees("num_heads", heads)
     config.agrees("conv_kernel", width)
-    divided(part, "an inner width", inner, heads)
+    config.agrees("head_dim", divided(part, "an inner width", inner, heads))
+    check_widths(config, inner, d)
     n = divided(part, "convolved channels of B and C", channels - inner, 2 * groups)
     config.agrees("state_size", n)
     cuts = np.cumsum([inner, inner, groups * n, groups * n])
@@ -72,5 +116,5 @@ def _mixer(part: Tensors, config: Config, d: int, epsilon: float) -> Mamba2:
         convolution_bias(part, config, channels, kernel),
         part.take("norm.weight", inner),
         part.take("out_proj.weight", d, inner),
-        epsilon,
+        config["layer_norm_epsilon"],
     )

@@ -8,17 +8,43 @@ import numpy as np
 from dualform.mixers import RGLRU, AbstractMixer, GriffinRecurrent, SoftmaxAttention
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
-from dualform.models.layouts.tensors import Config, Tensors, divided, head
+from dualform.models.layouts.config import COUNT, EPSILON, POSITIVE, Config, fixed, ignored, optional, read, texts
+from dualform.models.layouts.keys import SIZES, check_rotary, form, rotary, tied
+from dualform.models.layouts.llama import check_frequencies
+from dualform.models.layouts.tensors import Tensors, divided, head
 from dualform.models.mlp import GatedMLP
 from dualform.models.norm import RMSNorm
 
-KIND, MODEL_TYPES = "RecurrentGemma", ("recurrent_gemma",)
-KINDS = ("recurrent", "recurrent", "attention")
+KIND, PREFIX = "RecurrentGemma", "model."
+KINDS = ["recurrent", "recurrent", "attention"]
+FORMS = (
+    form(
+        "transformers",
+        "recurrent_gemma",
+        ("RecurrentGemmaForCausalLM", "RecurrentGemmaModel"),
+        *SIZES,
+        *rotary(0.5),
+        tied(True),
+        read("intermediate_size", COUNT),
+        read("num_attention_heads", COUNT),
+        read("num_key_value_heads", optional(COUNT)),
+        read("head_dim", COUNT),
+        read("lru_width", optional(COUNT)),
+        read("conv1d_width", COUNT),
+        read("attention_window_size", COUNT, 2048, also=("sliding_window",)),
+        read("logits_soft_cap", POSITIVE, 30.0),
+        read("rms_norm_eps", EPSILON, 1e-6),
+        read("block_types", texts("recurrent", "attention"), KINDS),
+        fixed("hidden_activation", "gelu_pytorch_tanh"),
+        fixed("attention_bias", False),
+        *ignored("training and first weights", "w_init_variance_scale", "final_w_init_variance_scale"),
+    ),
+)
 
 
 def recognised(names: Collection[str]) -> bool:
-    """Whether these are a RecurrentGemma's tensors."""
-    return "model.layers.0.temporal_pre_norm.weight" in names
+    """Whether these are a RecurrentGemma's tensors, their prefix left out."""
+    return "layers.0.temporal_pre_norm.weight" in names
 
 
 def build(tensors: Tensors, config: Config) -> LanguageModel:
@@ -26,15 +52,12 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
 
     **Raises:** `FileError` where they, or the config, are not as they should be.
     """
-    config.must_be("hidden_activation", "gelu_pytorch_tanh")
-    config.must_be("attention_bias", False)
-    inner = tensors.under("model.")
+    check_rotary(config)
+    inner = tensors.base(PREFIX)
     vocabulary, d = inner.shape("embed_tokens.weight", 2)
     config.agrees("vocab_size", vocabulary)
     config.agrees("hidden_size", d)
-    kinds, epsilon = config.fields.get("block_types") or KINDS, config.number("rms_norm_eps", 1e-6)
-    if not isinstance(kinds, list | tuple) or not kinds or any(kind not in KINDS for kind in kinds):
-        raise config.wrong("block_types", 'a list of "recurrent" and "attention"')
+    kinds, epsilon = config["block_types"], config["rms_norm_eps"]
     norm = lambda part, name: RMSNorm(part.take(name, d), epsilon, plus_one=True)
     embedding, blocks = inner.take("embed_tokens.weight", vocabulary, d), []
     for i in range(inner.count("layers.", config, "num_hidden_layers")):
@@ -44,14 +67,13 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
         )
         norms = norm(layer, "temporal_pre_norm.weight"), norm(layer, "channel_pre_norm.weight")
         blocks.append(Block(norms[0], mixer, norms[1], _mlp(layer.under("mlp_block."), config, d)))
-    softcap = None if "logits_soft_cap" in config.fields and not config.fields["logits_soft_cap"] else 30.0
     return LanguageModel(
         embedding,
         tuple(blocks),
         norm(inner, "final_norm.weight"),
-        head(tensors, config, embedding, True),
+        head(tensors, config, embedding),
         scale=float(np.asarray(d**0.5, ml_dtypes.bfloat16)),  # transformers keeps it in bfloat16
-        softcap=softcap and config.number("logits_soft_cap", softcap),
+        softcap=config["logits_soft_cap"],
     )
 
 
@@ -75,15 +97,12 @@ def _recurrent(part: Tensors, config: Config, d: int) -> AbstractMixer:
 
 def _attention(part: Tensors, config: Config, d: int) -> AbstractMixer:
     """Half of the channels are turned, over the last `attention_window_size` tokens."""
-    heads = config.needed("num_attention_heads", KIND)
-    kv_heads = config.integer("num_key_value_heads", heads)
+    heads = config.needed("num_attention_heads")
+    kv_heads = config["num_key_value_heads"] or heads
     width = divided(part, "a width", d, heads)
     config.agrees("head_dim", width)
-    rope = config.fields.get("rope_parameters") or {}
-    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-        raise config.wrong("rope_parameters", 'those of rope_type "default"')
-    rope = Config(config.fields | rope, config.where)
-    rotary = width * rope.number("partial_rotary_factor", 0.5)
+    turned = int(width * config["partial_rotary_factor"])
+    check_frequencies(part, "rotary_emb.inv_freq", turned, config["rope_theta"])
     into = lambda name, count: part.take(f"{name}.weight", count * width, d).reshape(count, width, d)
     return SoftmaxAttention(
         into("q_proj", heads),
@@ -91,9 +110,9 @@ def _attention(part: Tensors, config: Config, d: int) -> AbstractMixer:
         into("v_proj", kv_heads),
         part.take("o_proj.weight", d, heads * width),
         part.take("o_proj.bias", d),
-        window=config.integer("attention_window_size", 2048),
-        rotary=int(rotary),
-        base=rope.number("rope_theta", 10_000.0),
+        window=config["attention_window_size"],
+        rotary=turned,
+        base=config["rope_theta"],
     )
 
 

@@ -5,45 +5,64 @@ from collections.abc import Collection
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
-from dualform.models.layouts.tensors import Config, Tensors
+from dualform.models.layouts.config import COUNT, EPSILON, Config, Kind, ignored, optional, read
+from dualform.models.layouts.keys import SIZES, form, tied
+from dualform.models.layouts.tensors import Tensors, head
 from dualform.models.norm import LayerNorm
 
-KIND, MODEL_TYPES = "RWKV-4", ("rwkv",)
+KIND, PREFIX = "RWKV-4", "rwkv."
+EVERY = Kind("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
+FORMS = (
+    form(
+        "transformers",
+        "rwkv",
+        ("RwkvForCausalLM", "RwkvModel"),
+        *SIZES,
+        tied(False),
+        read("attention_hidden_size", optional(COUNT)),
+        read("intermediate_size", optional(COUNT)),
+        read("layer_norm_epsilon", EPSILON, 1e-5),
+        read("rescale_every", EVERY, 6),
+        *ignored("a recurrence reads texts of any length", "context_length", "max_position_embeddings"),
+    ),
+)
 
 
 def recognised(names: Collection[str]) -> bool:
-    """Whether these are an RWKV-4's tensors."""
-    return "rwkv.blocks.0.attention.time_first" in names
+    """Whether these are an RWKV-4's tensors, their prefix left out."""
+    return "blocks.0.attention.time_first" in names
 
 
 def build(tensors: Tensors, config: Config) -> LanguageModel:
     """The model of these tensors.
 
-    transformers halves the residual stream every `rescale_every` layers, which is for half precision alone: up to the
-    epsilon of the norms behind it nothing changes, and here it is not done.
+    transformers halves the residual stream, and what is added to it, every `rescale_every` layers, so that half precision does
+    not overflow. A norm gives the same of a half, but that its epsilon counts four times as much: so it is done here. The
+    authors' code does it in half precision alone; `rescale_every` of 0 gives theirs.
 
     **Raises:** `FileError` where they, or the config, are not as they should be.
     """
-    config.must_be("tie_word_embeddings", False)
-    whole = tensors.under("rwkv.")
+    whole = tensors.base(PREFIX)
     vocabulary, d = whole.shape("embeddings.weight", 2)
     config.agrees("vocab_size", vocabulary)
     config.agrees("hidden_size", d)
-    epsilon = config.number("layer_norm_epsilon", 1e-5)
+    epsilon, every = config["layer_norm_epsilon"], config["rescale_every"]
 
     def norm(part: Tensors, name: str, epsilon: float) -> LayerNorm:
         return LayerNorm(part.take(f"{name}.weight", d), part.take(f"{name}.bias", d), epsilon)
 
-    blocks = []
-    for i in range(whole.count("blocks.", config, "num_hidden_layers")):
+    halved = lambda epsilon, i: epsilon * 4.0 ** (i // every) if every > 0 else epsilon
+    blocks, layers = [], whole.count("blocks.", config, "num_hidden_layers")
+    for i in range(layers):
         layer = whole.under(f"blocks.{i}.")
-        blocks.append(Block(norm(layer, "ln1", epsilon), _time(layer.under("attention."), config, d)))
-        blocks.append(Block(norm(layer, "ln2", epsilon), _channel(layer.under("feed_forward."), config, d)))
+        blocks.append(Block(norm(layer, "ln1", halved(epsilon, i)), _time(layer.under("attention."), config, d)))
+        blocks.append(Block(norm(layer, "ln2", halved(epsilon, i)), _channel(layer.under("feed_forward."), config, d)))
+    embedding = whole.take("embeddings.weight", vocabulary, d)
     return LanguageModel(
-        whole.take("embeddings.weight", vocabulary, d),
+        embedding,
         tuple(blocks),
-        norm(whole, "ln_out", 1e-5),  # transformers gives it no epsilon of the config's
-        tensors.take("head.weight", vocabulary, d),
+        norm(whole, "ln_out", halved(1e-5, layers)),  # transformers gives it no epsilon of the config's
+        head(tensors, config, embedding, "head.weight"),
         embedding_norm=norm(whole, "blocks.0.pre_ln", epsilon),
     )
 

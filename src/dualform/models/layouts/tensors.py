@@ -1,17 +1,12 @@
-"""The tensors and the config of a published checkpoint, taken one by one: each checked, and none left over."""
+"""The tensors of a published checkpoint, taken one by one: each checked, and none left over."""
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dualform.errors import FileError
-from dualform.reading import MOST_WHOLE, text_of_file, whole
-
-LARGEST = float(np.finfo(np.float64).max)
+from dualform.models.layouts.config import Config
+from dualform.reading import whole
 
 
 class Tensors:
@@ -31,6 +26,10 @@ class Tensors:
         part.where, part.kind, part._arrays, part._left = self.where, self.kind, self._arrays, self._left
         part._prefix = self._prefix + prefix
         return part
+
+    def base(self, prefix: str) -> "Tensors":
+        """The model without its head: behind `prefix`, which a base model saved by itself does not have."""
+        return self.under(prefix if any(name.startswith(prefix) for name in self.names()) else "")
 
     def __contains__(self, name: str) -> bool:
         return self._prefix + name in self._arrays
@@ -69,11 +68,11 @@ class Tensors:
         """A tensor where `there` is True, else None."""
         return self.take(name, *shape) if there else None
 
-    def count(self, prefix: str, config: "Config", field: str) -> int:
+    def count(self, prefix: str, config: Config, asked: str) -> int:
         """How many layers there are, named `prefix` and a number from 0; the config's number where it has one."""
         found = {name.removeprefix(prefix).split(".")[0] for name in self.names() if name.startswith(prefix)}
         numbers = {whole(n) for n in found} - {None}
-        told = config.integer(field, len(numbers))
+        told = config[asked] if config.says(asked) else len(numbers)
         for i in range(told):
             if i not in numbers:
                 raise FileError(
@@ -106,92 +105,6 @@ class Tensors:
         return f"{self._prefix}{name} in {self.where}"
 
 
-class Config:
-    """The config.json of a checkpoint; empty where there is none, so that every field has its default.
-
-    **Arguments:** fields: what the file says; where: its name in messages.
-    """
-
-    def __init__(self, fields: Mapping[str, Any], where: str):
-        self.fields, self.where = dict(fields), where
-
-    @classmethod
-    def read(cls, path: Path) -> "Config":
-        """From a file.
-
-        **Raises:** `FileError` where it is missing, or no JSON object.
-        """
-        where, text = repr(os.fspath(path)), text_of_file(path)
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError):
-            raise FileError(f"{where} is not JSON. Copy it again.") from None
-        if not isinstance(fields, dict):
-            raise FileError(f"{where} is not a config: it is a {type(fields).__name__}, not an object. Copy it again.")
-        return cls(fields, where)
-
-    def integer(self, name: str, default: int) -> int:
-        """A whole number of at least 0."""
-        value = self._of(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_WHOLE:
-            raise self.wrong(name, "a whole number")
-        return value
-
-    def number(self, name: str, default: float) -> float:
-        """A finite number."""
-        value = self._of(name, default)
-        # An integer may have more digits than a float has exponents.
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
-            raise self.wrong(name, "a number")
-        return float(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        """True or False."""
-        value = self._of(name, default)
-        if not isinstance(value, bool):
-            raise self.wrong(name, "true or false")
-        return value
-
-    def text(self, name: str, default: str) -> str:
-        """A string."""
-        value = self._of(name, default)
-        if not isinstance(value, str):
-            raise self.wrong(name, "a string")
-        return value
-
-    def must_be(self, name: str, *allowed: Any) -> None:
-        """Raise `FileError` where the config has a value that the models here do not have; the first is the default."""
-        value = self.fields.get(name, allowed[0])
-        if value not in allowed:
-            raise self.wrong(name, " or ".join(json.dumps(a) for a in allowed))
-
-    def agrees(self, name: str, found: int) -> None:
-        """Raise `FileError` where the config has another number than the tensors."""
-        if name in self.fields and self.fields[name] is not None and self.integer(name, found) != found:
-            raise FileError(
-                f"{self.where} says {name} {self.fields[name]}, and the tensors have {found}. They are of different models."
-            )
-
-    def needed(self, name: str, kind: str) -> int:
-        """A whole number that the shapes of the tensors do not tell."""
-        if self.fields.get(name) is None:
-            raise FileError(
-                f"{self.where} does not say {name}, which the shapes of a {kind}'s tensors do not tell. Keep the checkpoint's "
-                "config.json beside it."
-            )
-        return self.integer(name, 0)
-
-    def wrong(self, name: str, wanted: str) -> FileError:
-        """What a person reads of a field that cannot be used."""
-        return FileError(
-            f"{self.where} says {name} {json.dumps(self.fields.get(name))}; what can be read here needs {wanted}. Take "
-            "another checkpoint, or convert it."
-        )
-
-    def _of(self, name: str, default: Any) -> Any:
-        return default if self.fields.get(name) is None else self.fields[name]
-
-
 def divided(tensors: Tensors, what: str, whole: int, parts: int) -> int:
     """The size of each of `parts` equal parts.
 
@@ -202,18 +115,16 @@ def divided(tensors: Tensors, what: str, whole: int, parts: int) -> int:
     return whole // parts
 
 
-def head(tensors: Tensors, config: Config, embedding: np.ndarray, tied: bool) -> np.ndarray | None:
-    """lm_head.weight, None where it is the embedding; tied: what holds where the config does not say."""
-    if "lm_head.weight" not in tensors:
-        if config.flag("tie_word_embeddings", tied or not config.fields):
-            return None
-        tensors.take("lm_head.weight", *embedding.shape)  # it says that it is missing
-    found = tensors.take("lm_head.weight", *embedding.shape)
-    if not config.flag("tie_word_embeddings", tied and bool(config.fields)):
-        return found
-    if not np.array_equal(found, embedding):
+def head(tensors: Tensors, config: Config, embedding: np.ndarray, name: str = "lm_head.weight") -> np.ndarray | None:
+    """The head's matrix, None where it is the embedding.
+
+    **Raises:** `FileError` where it is said to be the embedding, and is there and is another.
+    """
+    if not config["tie_word_embeddings"]:
+        return tensors.take(name, *embedding.shape)
+    if name in tensors and not np.array_equal(tensors.take(name, *embedding.shape), embedding):
         raise FileError(
-            f"{config.where} says that head and embedding are one, and lm_head.weight is another than the embedding. Set "
+            f"{config.where} says that head and embedding are one, and {name} is another than the embedding. Set "
             "tie_word_embeddings to false, or take the checkpoint again."
         )
     return None

@@ -8,11 +8,27 @@ import numpy as np
 
 from dualform.errors import FileError
 from dualform.mixers import GRU, LSTM
-from dualform.models.layouts.tensors import Config, Tensors
+from dualform.models.layouts.config import COUNT, FLAG, Config, fixed, ignored, read
+from dualform.models.layouts.keys import form
+from dualform.models.layouts.tensors import Tensors
 from dualform.models.stack import Stack
 
-KIND, MODEL_TYPES = "torch.nn.LSTM or GRU", ("torch_rnn",)
+KIND = "torch.nn.LSTM or GRU"
 FIRST = "weight_ih_l0"
+FORMS = (
+    form(
+        "torch",
+        "torch_rnn",
+        (),
+        read("input_size", COUNT),
+        read("hidden_size", COUNT),
+        read("num_layers", COUNT),
+        read("bias", FLAG),
+        fixed("bidirectional", False),
+        fixed("proj_size", 0),
+        *ignored("how a program calls the model", "batch_first"),
+    ),
+)
 
 
 def recognised(names: Collection[str]) -> bool:
@@ -27,7 +43,6 @@ def build(tensors: Tensors, config: Config) -> Stack:
 
     **Raises:** `FileError` where they are not as they should be, read in both directions, or have a projection.
     """
-    del config
     first = min(name for name in tensors.names() if name.endswith(FIRST))
     part = tensors.under(first.removesuffix(FIRST))
     for sign, what in (
@@ -45,6 +60,9 @@ def build(tensors: Tensors, config: Config) -> Stack:
     layers, width = [], part.shape(FIRST, 2)[1]
     while f"weight_ih_l{len(layers)}" in part:
         layers.append(_layer(part, f"l{len(layers)}", rows, n, n if layers else width))
+    for asked, found in (("input_size", width), ("hidden_size", n), ("num_layers", len(layers))):
+        config.agrees(asked, found)
+    config.agrees("bias", "bias_ih_l0" in part)
     unchanged = lambda size: jnp.eye(size, size + 1, dtype=layers[0].u.dtype)
     return Stack(unchanged(width), tuple(layers), unchanged(n))
 
