@@ -4,7 +4,7 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ import dualform
 from dualform.experiments.protocol import changed_since
 from dualform.mixers import registry
 from dualform.mixers.card import card
-from dualform.models import published
+from dualform.models import gguf_model, published
+from dualform.models.layouts import LAYOUTS
+from dualform.models.layouts.config import Key
+from dualform.models.layouts.keys import COMMON
 from dualform.reports.figures import svg
 from dualform.reports.page import Table
 from dualform.reports.paper_figures import figures_of
@@ -48,6 +51,7 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         "<!-- held -->": held_table,
         "<!-- models -->": models_table,
         "<!-- names -->": public_names,
+        "<!-- config keys -->": config_keys,
         "<!-- measurements -->": lambda: measurements(Path(config["docs_dir"]) / "benchmarks"),
         "<!-- reproductions -->": paper,
     }
@@ -120,6 +124,35 @@ def models_table() -> str:
         # Shapes alone: nothing is allocated.
         own = eqx.filter_eval_shape(lambda make=entry.make: make(key=jr.key(0))).parameters()
         rows.append(f"| `{name}` | {entry.published:,} | {own:,} | {entry.source} |")
+    return "\n".join(rows)
+
+
+def config_keys() -> str:
+    """What every form of a config may say: the keys of all, then a heading for each layout and a table for each library."""
+    parts = ["Every config may say these, which change no logit:", keys_table(COMMON)]
+    for layout in (*LAYOUTS, gguf_model):
+        forms = getattr(layout, "FORMS", None) or (gguf_model.FORM,)
+        parts.append(f"### {layout.KIND}")
+        for form in forms:
+            called = "no `model_type`" if form.model_type is None else f"`model_type` {form.model_type}"
+            parts.append(f"As {form.library} writes it, {called}:")
+            parts.append(keys_table(key for key in form.keys if key not in COMMON and key.name != "model_type"))
+    return "\n\n".join(parts)
+
+
+def keys_table(keys: Iterable[Key]) -> str:
+    """One row for each key that is read or fixed, one for each reason why some may be ignored."""
+    rows, reasons = ["| key | what it may say | where nothing is said |", "|---|---|---|"], {}
+    code = lambda names: ", ".join(f"`{name}`" for name in names)
+    for key in keys:
+        if key.role == "ignored":
+            reasons.setdefault(key.why, []).append(key.name)
+            continue
+        default = (
+            "what the tensors have, or it is asked for" if key.default is None and key.role == "read" else f"`{json.dumps(key.default)}`"
+        )
+        rows.append(f"| {code((key.name, *key.also))} | {escaped(key.kind.wanted)} | {default} |")
+    rows += [f"| {code(names)} | anything: {why} | |" for why, names in reasons.items()]
     return "\n".join(rows)
 
 

@@ -50,15 +50,19 @@ def write(path: Path, name: str = "smollm", kind: str = "llama", change: Any = N
     writer.add_embedding_length(16)
     writer.add_feed_forward_length(24)
     writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
+    if "llama.attention.head_count_kv" not in fields.get("said", {}):
+        writer.add_head_count_kv(kv_heads)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_tokenizer_model(fields.get("tokenizer", "gpt2"))
     writer.add_tokenizer_pre(fields.get("split", "smollm"))
-    writer.add_token_list(VOCABULARY)
+    writer.add_token_list(fields.get("tokens", VOCABULARY))
     writer.add_token_merges(fields.get("merges", MERGES))
     writer.add_token_types(TYPES + [1] * (23 - len(TYPES)))
     names = {new: old for old, new in (_OUTER | _INNER).items()}
+    for key, value in fields.get("said", {}).items():
+        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        add.get(type(value), writer.add_array)(key, value)
     for long, array in (change(arrays) if change else arrays).items():
         part, _, end = long.rpartition(".")
         layer, _, inner = part.removeprefix("model.layers.").partition(".")
@@ -161,6 +165,64 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, case):
         monkeypatch.setattr(f"{__name__}.in_pairs", lambda array, heads: array)
     with pytest.raises(FileError, match=message):
         models.load(write(tmp_path / "a.gguf", **fields))
+
+
+SAID: dict[str, tuple[dict[str, Any], str]] = {
+    "factor": (
+        {"llama.rope.scaling.factor": 4.0},
+        "says rope.scaling.factor 4.0; what can be read here needs 1.0 or 0.0",
+    ),
+    "older factor": ({"llama.rope.scale_linear": 4.0}, "says rope.scale_linear 4.0"),
+    "yarn": ({"llama.rope.scaling.type": "yarn"}, 'says rope.scaling.type "yarn"'),
+    "experts": ({"llama.expert_count": 8}, "says expert_count 8"),
+    "unknown": (
+        {"llama.attention.clamp_kqv": 8.0},
+        "says attention.clamp_kqv 8.0, a key that is not known here of a GGUF",
+    ),
+    "epsilon": ({"llama.attention.layer_norm_rms_epsilon": -1.0}, "layer_norm_rms_epsilon -1.0"),
+    "context": ({"llama.context_length": 0}, "says context_length 0"),
+    "width": ({"llama.rope.dimension_count": 2}, "and the tensors have 4. They are of different models"),
+    "two widths": ({"llama.rope.dimension_count": 4, "llama.attention.key_length": 8}, "which are one thing"),
+    "layers": ({"llama.attention.head_count_kv": [2, 1]}, "another value for each layer"),
+    "part": ({"split.count": 2}, "is one part of 2 of a split file. Join them"),
+    "adapter": ({"general.type": "adapter"}, "holds no model: its general.type is 'adapter'"),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_a_header_says_is_understood_or_refused(tmp_path, monkeypatch, case):
+    """Scaled angles by any key, experts, keys that nobody knows, numbers of no model, parts: each gets a sentence."""
+    said, message = SAID[case]
+    if case in ("epsilon", "context"):  # which the file has already
+        key = next(iter(said))
+        named = {"epsilon": "add_layer_norm_rms_eps", "context": "add_context_length"}[case]
+        monkeypatch.setattr(gguf.GGUFWriter, named, lambda self, value: None)
+        said = {key: said[key]}
+    with pytest.raises(FileError, match=message):
+        models.load(write(tmp_path / "a.gguf", said=said))
+
+
+def test_what_a_header_says_of_nothing_changes_nothing(tmp_path):
+    """A factor of 1, no type of scaling, one value for all layers, angles' factors of 1, keys of others: the same model."""
+    whole = models.load(write(tmp_path / "a.gguf"))
+    said = {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 1.0, "llama.rope.dimension_count": 4}
+    said |= {"llama.attention.head_count_kv": [2, 2], "llama.attention.causal": True, "quantize.imatrix.file": "x"}
+    said |= {"llama.attention.key_length": 4, "llama.vocab_size": 23, "general.type": "model", "split.count": 1}
+    found = models.load(write(tmp_path / "b.gguf", said=said))
+    assert jax.tree.structure(found.model) == jax.tree.structure(whole.model)
+    for one, other in zip(jax.tree.leaves(found.model), jax.tree.leaves(whole.model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_text_that_several_tokens_have_is_the_last_ones(tmp_path):
+    """As llama.cpp has it; the others keep their numbers, and a text with their names in it is no token of theirs."""
+    tokens = [*VOCABULARY[:-2], "he", "\u0120t"]
+    loaded = models.load(write(tmp_path / "a.gguf", tokens=tokens))
+    first = VOCABULARY.index("he")
+    ids = loaded.encode("the the he")
+    assert [tokens[i] for i in ids] == ["t", "he", "\u0120the", *("\u0120", "he")] and first not in ids and 21 in ids
+    assert loaded.tokens is not None and loaded.tokens.size == 23
+    assert loaded.decode([21]) == ["he"] and loaded.decode([first]) != ["None"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
 """A model comes back from its file to the bit, with its settings, and goes on as if it had never been written."""
 
+import json
+from typing import Any
+
 import jax.numpy as jnp
 import jax.random as jr
 import pytest
@@ -59,4 +62,34 @@ def test_a_damaged_model_names_the_part(tmp_path):
     arrays, metadata = read_tensors(path)
     write_tensors(path, {name: array for name, array in arrays.items() if name != "blocks.2.mlp.w_up"}, metadata)
     with pytest.raises(FileError, match="lacks w_up, which a GatedMLP needs"):
+        load_weights(path)
+
+
+STRUCTURES: dict[str, Any] = {
+    "settings: a list": {"settings": []},
+    "settings: nothing": {"settings": None},
+    "parts: a list": {"parts": []},
+    "parts: a number": {"parts": 3},
+    "parts: a text": {"parts": "blocks"},
+    "class: a number": {"class": 3},
+    "an array's name": {"settings": {"embedding": 1.0}},
+    "a text for a number": {"settings": {"softcap": "x"}},
+    "a flag for a number": {"settings": {"scale": True}},
+    "nothing for a number": {"settings": {"scale": None}},
+    "a part of another class": {"parts": {"norm": {"class": "LRU", "parts": {}, "settings": {}}}},
+    "no blocks": {"parts": {"blocks": 5}},
+}
+
+
+@pytest.mark.parametrize("case", STRUCTURES)
+def test_a_damaged_structure_is_refused(tmp_path, case):
+    """A list or a number where an object is to be, a setting of another kind, a part that does not belong: our own error."""
+    path = tmp_path / "m.safetensors"
+    save_weights(path, models(jnp.float32)[1])
+    arrays, metadata = read_tensors(path)
+    structure = json.loads(metadata["structure"])
+    for key, value in STRUCTURES[case].items():
+        structure[key] = structure[key] | value if isinstance(value, dict) else value
+    write_tensors(path, arrays, metadata | {"structure": json.dumps(structure)})
+    with pytest.raises(FileError, match="Write it again|does not know"):
         load_weights(path)
