@@ -149,7 +149,9 @@ def keys_table(keys: Iterable[Key]) -> str:
             reasons.setdefault(key.why, []).append(key.name)
             continue
         default = (
-            "what the tensors have, or it is asked for" if key.default is None and key.role == "read" else f"`{json.dumps(key.default)}`"
+            "what the tensors have, or it is asked for"
+            if key.default is None and key.role == "read"
+            else f"`{json.dumps(key.default)}`"
         )
         rows.append(f"| {code((key.name, *key.also))} | {escaped(key.kind.wanted)} | {default} |")
     rows += [f"| {code(names)} | anything: {why} | |" for why, names in reasons.items()]
