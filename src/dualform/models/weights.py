@@ -15,6 +15,7 @@ import numpy as np
 from dualform.errors import FileError, InputError
 from dualform.mixers import Constant
 from dualform.mixers.registry import classes
+from dualform.reading import reading
 from dualform.tensor_file import read_tensors, write_tensors
 
 FORMAT = "2"
@@ -93,7 +94,8 @@ def restored(arrays: dict[str, np.ndarray], metadata: Mapping[str, str], where: 
     found = _named(metadata["mixer"], where)
     if kind is not None and found is not kind:
         raise FileError(f"{where} holds a {found.__name__}, and a {kind.__name__} is needed here. Check the path.")
-    return _built(_structure(metadata, where), arrays, where)
+    with reading(where, "file of weights"):
+        return _built(_structure(metadata, where), arrays, where)
 
 
 def _structure(metadata: Mapping[str, str], where: str) -> dict[str, Any]:

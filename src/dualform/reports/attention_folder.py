@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dualform.errors import FileError, require
+from dualform.reading import guarded, json_of_file, reason
 from dualform.reports.attention_maps import edges, pack
 from dualform.reports.attention_page import render, summary
 from dualform.reports.attention_view import AttentionView, with_aggregates
@@ -63,12 +64,9 @@ class AttentionFolder:
     def _index(self) -> dict[str, Any]:
         index = self.folder / INDEX
         foreign = f"{str(self.folder)!r} is no folder of attention maps: "
-        try:
-            content = json.loads(index.read_text("utf-8"))
-        except FileNotFoundError:
-            raise FileError(f"{foreign}it has no {INDEX}. Write it with `write_attention_folder`.") from None
-        except (OSError, ValueError) as error:
-            raise FileError(f"{str(index)!r} cannot be read ({error}). Write the folder again.") from None
+        content = json_of_file(index, "Write the folder again.")
+        if content is None:
+            raise FileError(f"{foreign}it has no {INDEX}. Write it with `write_attention_folder`.")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise FileError(f"{foreign}its {INDEX} is of another format than {FORMAT!r}. Write it again.")
         try:
@@ -83,12 +81,12 @@ class AttentionFolder:
     def _array(self, layer: int) -> np.ndarray:
         path = self.folder / _file(layer)
         expected = (len(self.content["layers"][layer]["small"]), _entries(self.time, self.causal))
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise FileError(f"{str(path)!r} is missing. Write the folder again.") from None
-        except (OSError, ValueError) as error:
-            raise FileError(f"{str(path)!r} cannot be read ({error}). Write the folder again.") from None
+        refusal = lambda error: FileError(f"{str(path)!r} cannot be read ({reason(error)}). Write the folder again.")
+        with guarded(refusal):
+            try:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+            except FileNotFoundError:
+                raise FileError(f"{str(path)!r} is missing. Write the folder again.") from None
         if array.shape != expected or array.dtype != np.dtype("<f4"):
             raise FileError(
                 f"{str(path)!r} holds {array.dtype} of shape {array.shape} where float32 of {expected} is expected. "

@@ -25,6 +25,7 @@ from dualform.experiments.evidence import (
     recipe_name,
 )
 from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention
+from dualform.reading import json_of_file
 from dualform.reports import figures
 from dualform.reports.page import Section, Table, picture, render
 from dualform.tasks import Teacher
@@ -76,12 +77,10 @@ def discovery_page(run: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FileError(f"{path} is missing: the run has not finished. Go on with `dualform discover`.") from None
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be read ({error}). Make the run again.") from None
+    found = json_of_file(path, "Make the run again.")
+    if found is None:
+        raise FileError(f"{path} is missing: the run has not finished. Go on with `dualform discover`.")
+    return found
 
 
 def _inputs(teacher: Teacher) -> Float[np.ndarray, "sequence time d"]:

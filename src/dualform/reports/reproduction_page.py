@@ -1,6 +1,5 @@
 """The report of `dualform reproduce`: the record of one result in, one self-contained HTML page out; and one page for all."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from markupsafe import Markup
 
 from dualform.errors import FileError, require
 from dualform.experiments.evidence import count, number
+from dualform.reading import json_of_file
 from dualform.reports.page import Section, Table, picture, render
 from dualform.reports.paper_figures import figures_of
 from dualform.training import write_atomically
@@ -48,12 +48,9 @@ def read_record(path: Path) -> dict[str, Any]:
 
     **Raises:** `FileError` where there is none, it is not JSON, or lacks what every record has.
     """
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FileError(f"{str(path)!r} is missing: make it with `dualform reproduce`.") from None
-    except (OSError, ValueError) as error:
-        raise FileError(f"{str(path)!r} cannot be read ({error}). Make the result again.") from None
+    record = json_of_file(path, "Make the result again.")
+    if record is None:
+        raise FileError(f"{str(path)!r} is missing: make it with `dualform reproduce`.")
     wrong = [
         name for name, kind in FIELDS.items() if not isinstance(record, dict) or not isinstance(record.get(name), kind)
     ]

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from dualform.errors import FileError, InputError
+from dualform.reading import guarded, json_of_file, reason
 from dualform.tensor_file import unwritable, write_atomically
 from dualform.training.checkpoints import Checkpoints
 
@@ -98,14 +99,7 @@ class Run:
 
         **Raises:** `FileError` where it cannot be read.
         """
-        try:
-            return json.loads((self.path / name).read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise FileError(
-                f"{str(self.path / name)!r} cannot be read ({error}). Delete the folder of the run and start again."
-            ) from None
+        return json_of_file(self.path / name, "Delete the folder of the run and start again.")
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl.
@@ -128,12 +122,13 @@ class Run:
             return []
         except OSError as error:
             raise FileError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
-        try:
+        refusal = lambda error: FileError(
+            f"{str(path)!r} is not JSON in each line ({reason(error)}). Delete the run and start again."
+        )
+        with guarded(refusal):
             records = [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise FileError(
-                f"{str(path)!r} is not JSON in each line ({error}). Delete the run and start again."
-            ) from None
+            if not all(isinstance(record, dict) for record in records):
+                raise ValueError("a line is no object")
         return [record for record in records if stage is None or record.get("stage") == stage]
 
     def keep_metrics(self, stage: str, step: int) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -17,6 +16,7 @@ from dualform.models.language_model import checked_tokens, embedded
 from dualform.models.pretrained.arrays import built
 from dualform.models.pretrained.chain import AbstractChain
 from dualform.models.stages import Affine
+from dualform.reading import existing_file, guarded, reason
 
 WINDOW, BEGIN, PADDING = 40, "<s>", "<pad>"
 """Characters that the model sees at once; what a text begins and ends with; what stands before a short one."""
@@ -189,11 +189,9 @@ def _following(model: TextGenRNN, ids: Int[Array, " time"]) -> Int[Array, ""]:
 
 def _characters(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """What each number from 1 on stands for."""
-    where = repr(os.fspath(path))
-    try:
-        found = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{where} cannot be read as a vocabulary: {error}.") from None
+    path, where = existing_file(path, "a vocabulary")
+    with guarded(lambda error: FileError(f"{where} cannot be read as a vocabulary: {reason(error)}.")):
+        found = json.loads(path.read_text("utf-8"))
     if not isinstance(found, dict) or sorted(map(str, found.values())) != sorted(map(str, range(1, len(found) + 1))):
         raise FileError(f"{where} is no vocabulary: it must give every character a number, from 1 on, each once.")
     return tuple(sorted(found, key=lambda character: found[character]))
