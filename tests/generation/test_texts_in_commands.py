@@ -10,7 +10,7 @@ from dualform.commands.generate import Generate
 from dualform.commands.perplexity import whole_numbers
 from dualform.errors import InputError
 from dualform.generation import passages_of, perplexity
-from dualform.reports.attend import Question, _number, attend
+from dualform.reports.attend import _number
 from tests.fuzz.make_corpus import CORPUS, LETTERS, tokenizer
 from tests.models.test_beside_weights import folder
 
@@ -74,7 +74,6 @@ def test_what_stands_before_a_text_is_not_predicted(begins):
 def test_one_token_is_an_output_whatever_stands_before_texts(begins):
     """The text of a token names its logit, without what begins a text; digits of no number name none."""
     loaded = models.load(begins)
-    assert attend(loaded, "ab c", Question(output="ab")).target == "the logit of 'ab'"
     number = lambda asked: _number(loaded, asked, loaded.model.vocabulary)
     assert [number(asked) for asked in ("ab", "<|end|>", "15", "c")] == [14, 13, 15, 2]
     for wrong in ("\u00b2", "\u0663", "16", "abc", "9" * 5000, ""):
