@@ -8,6 +8,7 @@ import io
 import json
 import struct
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -147,30 +148,28 @@ def archives(folder: Path) -> None:
                 archive.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), array.getvalue(), kind)
 
 
-def own_files(folder: Path) -> None:
-    """What the package itself writes: a model with its tokens, and a session."""
+def own_file(path: Path) -> None:
+    """What the package itself writes: a model with its tokens."""
     import jax
 
-    from dualform import generation, models, training
+    from dualform import models, training
     from dualform.models.tokens import CharacterTokens, notes
 
-    sizes: Any = {
-        "vocabulary": 5,
-        "d": 8,
-        "layers": 1,
-        "heads": 2,
-        "kv_heads": 1,
-        "hidden": 8,
-        "context": 16,
-        "dtype": np.float32,
-    }
-    model = models.llama(key=jax.random.key(0), **sizes)
-    training.save_weights(
-        folder / "own.safetensors", model, notes(CharacterTokens("abcd")) | {"record": '{"steps": 3}'}
-    )
-    session = generation.Session(generation.bounded(model, "tova", 4), chunk=4)
-    session.read([0, 1, 2, 3, 4])
-    session.save(folder / "session.state", {"policy": "tova", "states": "4"})
+    sizes: Any = {"vocabulary": 5, "d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 16}
+    model = models.llama(key=jax.random.key(0), dtype=np.float32, **sizes)
+    training.save_weights(path, model, notes(CharacterTokens("abcd")) | {"record": '{"steps": 3}'})
+
+
+def session() -> bytes:
+    """A saved session of that model; it is made when it is needed, since it names the structure of the code of its day."""
+    from dualform import generation, models
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = generation.bounded(models.load(CORPUS / "own.safetensors").model, "tova", 4)
+        made = generation.Session(model, chunk=4)
+        made.read([0, 1, 2, 3, 4])
+        made.save(Path(folder) / "state", {"policy": "tova", "states": "4"})
+        return (Path(folder) / "state").read_bytes()
 
 
 def make(folder: Path) -> None:
@@ -202,7 +201,7 @@ def make(folder: Path) -> None:
     (folder / "index.json").write_text(json.dumps(shards))
     wavfile.write(folder / "sound.wav", 16_000, (1000 * normal(40)).astype(np.int16))
     (folder / "characters.json").write_text(json.dumps({character: i + 1 for i, character in enumerate("abc<")}))
-    own_files(folder)
+    own_file(folder / "own.safetensors")
 
 
 if __name__ == "__main__":

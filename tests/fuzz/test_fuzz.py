@@ -1,5 +1,6 @@
 """Whatever is done to a file of any format: it is read, or refused in a sentence that can be printed, and nothing else."""
 
+import functools
 import json
 import shutil
 import warnings
@@ -17,10 +18,10 @@ from dualform.models.files.npz import read_npy
 from dualform.models.pretrained.audio import samples_of
 from dualform.models.pretrained.textgenrnn import _characters
 from dualform.models.tokens import PublishedTokens
-from tests.fuzz.make_corpus import CORPUS, make
+from tests.fuzz.make_corpus import CORPUS, make, session
 from tests.fuzz.mutations import mutation
 
-QUICK, THOROUGH = 50, 2_000
+QUICK, THOROUGH, SESSION = 50, 2_000, "session.state"
 OPTIONAL = {".h5": "h5py", ".onnx": "onnx", ".gguf": "gguf", ".json": "tokenizers"}
 
 
@@ -69,7 +70,7 @@ FORMATS: dict[str, Callable[[Path], Any]] = {
     "llama.config.json": beside("config.json"),
     "generation_config.json": beside("generation_config.json"),
     "index.json": beside("model.safetensors.index.json"),
-    "session.state": session_of,
+    SESSION: session_of,
     "bytes.tokenizer.json": text_of,
     "sentencepiece.tokenizer.json": text_of,
     "characters.json": _characters,
@@ -84,13 +85,19 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DUALFORM_CACHE", str(tmp_path / "cache"))
 
 
+@functools.cache
+def whole_of(name: str) -> bytes:
+    """The file as it should be."""
+    return session() if name == SESSION else (CORPUS / name).read_bytes()
+
+
 def needed(name: str) -> None:
     pytest.importorskip(OPTIONAL.get(Path(name).suffix, "numpy"), reason="the package that reads it is not installed")
 
 
 def refused(name: str, folder: Path, seeds: range) -> int:
     """How many of the damaged files are refused; any other error is said with its seed, which makes the file again."""
-    whole, count = (CORPUS / name).read_bytes(), 0
+    whole, count = whole_of(name), 0
     path = folder / name
     for seed in seeds:
         path.write_bytes(mutation(whole, seed))
@@ -111,9 +118,9 @@ def refused(name: str, folder: Path, seeds: range) -> int:
 def test_every_file_of_the_corpus_is_whole(name, tmp_path):
     """Undamaged, each is read, so that it is the damage which is refused."""
     needed(name)
-    shutil.copy(CORPUS / name, tmp_path / name)
+    (tmp_path / name).write_bytes(whole_of(name))
     FORMATS[name](tmp_path / name)
-    assert set(FORMATS) == {path.name for path in CORPUS.iterdir()}
+    assert set(FORMATS) == {*(path.name for path in CORPUS.iterdir()), SESSION}
 
 
 @pytest.mark.parametrize("name", FORMATS)

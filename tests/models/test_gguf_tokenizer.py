@@ -59,7 +59,6 @@ WRONG = {
     "three parts": {"merges": '["a b c"]'},
     "no list": {"merges": "3"},
     "no text": {"tokens": "[1, 2]", "token_type": None},
-    "twice": {"tokens": json.dumps(["a", *TOKENS[:-1]])},
     "types": {"token_type": "[1]"},
     "no json": {"tokens": "["},
     "deep": {"tokens": "[" * 100_000},
