@@ -46,7 +46,7 @@ def test_stored_angles_are_held_to_the_config(name, dtype):
     width = fields.get("head_dim") or fields["hidden_size"] // fields["num_attention_heads"]
     angles = (10_000.0 ** (-np.arange(0, width, 2) / width)).astype(dtype)
     names = [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(2)] + ["model.rotary_emb.inv_freq"]
-    assert same(made(arrays | dict.fromkeys(names, angles), fields), made(arrays, fields))
+    assert same(made(arrays | {each: angles for each in names}, fields), made(arrays, fields))
     for wrong in (angles / 4, np.ones_like(angles)):
         with pytest.raises(FileError, match="inv_freq in .* is not what the config's rope_theta of 10000 gives"):
             made(arrays | {names[0]: wrong}, fields)
@@ -139,6 +139,9 @@ def test_a_context_is_no_window_of_a_bounded_model(tmp_path):
     slides = models.load(DATA / "mistral").model.blocks[0].mixer
     assert attention.window == slides.window == 5 and attention.reach > 10**9 and slides.reach == 5
     assert (attention.sliding, slides.sliding) == (False, True)
+    arrays, fields = stored("mistral")
+    for context in (4, 5, 6):  # a window that is no smaller slides all the same
+        assert same(made(arrays, fields | {"max_position_embeddings": context}), made(arrays, fields))
 
 
 def test_qwen2s_windows_are_of_its_last_layers():

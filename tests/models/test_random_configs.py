@@ -272,4 +272,4 @@ def test_a_random_config_is_understood_or_refused(name, tmp_path):
 def test_random_configs_are_understood_or_refused(name, tmp_path):
     """50 of each layout, 500 in all: some are equal and some refused."""
     found = [verdict(name, seed, tmp_path / str(seed)) for seed in range(1, 51)]
-    assert found.count("equal") >= 8 and found.count("refused") >= 8, found
+    assert found.count("equal") >= 5 and found.count("refused") >= 5, found

@@ -124,7 +124,7 @@ def _windows(config: Config, layers: int) -> list[tuple[int, bool]]:
             raise config.wrong("layer_types", f"{layers} layers, of which none slides without a sliding window")
     else:
         kinds = [SLIDING] * layers
-    slides = context if sliding is None or sliding >= context[0] else (sliding, True)
+    slides = context if sliding is None else (sliding, True)
     return [slides if kind == SLIDING else context for kind in kinds]
 
 
