@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from dualform.errors import FileError
 from dualform.models.files import read_arrays, read_gguf, read_hdf5, read_npz, read_onnx
+from dualform.models.files.npz import read_npy
 
 ABSENT = "the optional package that reads such files is not installed"
 RNG = np.random.default_rng(0)
@@ -390,6 +391,68 @@ def test_hostile_gguf(says, tmp_path):
     (tmp_path / "w.gguf").write_bytes(HOSTILE_GGUF[says])
     with pytest.raises(FileError, match=says):
         read_gguf(tmp_path / "w.gguf")
+
+
+def test_sides_of_zero(tmp_path):
+    """An array without entries is one, plain or quantised, in every format; so is one without sides."""
+    pytest.importorskip("gguf", reason=ABSENT)
+    for kind in (0, 1, 2, 8):
+        body = tensor_of_gguf("w", [32, 0], kind=kind) + tensor_of_gguf("v", [0, 3], kind=kind) + bytes(64)
+        (tmp_path / "w.gguf").write_bytes(header_of_gguf(tensors=2, body=body))
+        found = read_gguf(tmp_path / "w.gguf")[0]
+        assert found["w"].shape == (0, 32) and found["v"].shape == (3, 0)
+    empty = {"w": np.zeros((0, 3), np.float32), "v": np.zeros((2, 0)), "s": np.float32(1)}
+    np.savez(tmp_path / "w.npz", **empty)
+    assert {name: array.shape for name, array in read_npz(tmp_path / "w.npz")[0].items()} == {
+        "w": (0, 3),
+        "v": (2, 0),
+        "s": (),
+    }
+    save_file({name: np.asarray(array) for name, array in empty.items()}, tmp_path / "w.safetensors")
+    assert read_arrays(tmp_path / "w.safetensors")[0]["v"].shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, }",
+        b"{'descr': (), 'fortran_order': False, 'shape': (3,)}",
+    ]
+    + [b"{[]: 1}", b"'''", b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, -3)}", b"'\\\x1b'", b"(" * 90]
+    + [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (10**30, 0)}",
+        b"{'descr': 'V', 'shape': (), 'fortran_order': 0}",
+    ],
+)
+def test_damaged_headers_of_arrays(head, tmp_path, recwarn):
+    """Whatever NumPy's parser makes of a header, alone or in an archive, is a refusal; no warning prints what is in it."""
+    text = head.ljust(117) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(12)
+    write_npz(tmp_path / "a.npz", {"w.npy": data})
+    (tmp_path / "a.npy").write_bytes(data)
+    for read, name in ((read_npz, "a.npz"), (read_npy, "a.npy")):
+        with pytest.raises(FileError) as caught:
+            read(tmp_path / name)
+        assert str(caught.value).isprintable() and not recwarn.list
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_every_byte_of_a_compressed_archive(kind, tmp_path):
+    """Damaged at any byte, an archive of each compression gives what it gave, or is refused."""
+    array, path = np.arange(60.0), tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("w.npy", npy_bytes(array))
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            (found,) = read_npz(path)[0].values()
+            np.testing.assert_array_equal(found, array)
+        except FileError:
+            refused += 1
+    assert refused > len(whole) // 2
 
 
 def test_messages_are_short_and_plain(tmp_path):

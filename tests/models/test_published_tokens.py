@@ -205,6 +205,7 @@ def test_tokenizers_that_do_not_fit_together_are_refused():
         said | {"model": said["model"] | {"merges": [*merges, ["a", "c"]]}},
         said | {"model": said["model"] | {"merges": [*merges, "a c"]}},
         said | {"model": said["model"] | {"vocab": {k: v for k, v in vocabulary.items() if k != "ab"}}},
+        said | {"model": said["model"] | {"continuing_subword_prefix": "##"}},
         said | {"post_processor": template},
         said | {"post_processor": {"type": "Sequence", "processors": [template]}},
     ):

@@ -57,14 +57,18 @@ class PublishedTokens:
             said = json.loads(text)
             if "merges" in said["model"]:
                 merges = [m.split(" ", 1) if isinstance(m, str) else m for m in said["model"]["merges"]]
-                check_merges(said["model"]["vocab"], merges, len(said["model"].get("continuing_subword_prefix") or ""))
+                check_merges(said["model"]["vocab"], merges, said["model"].get("continuing_subword_prefix") or "")
             _check_template(said.get("post_processor") or {})
             made = cls(library.Tokenizer.from_str(text))
             return made
 
-    @functools.cached_property
+    @property
     def size(self) -> int:
         """One more than the largest number of a token, those that were added among them; some below may be of none."""
+        return self._size
+
+    @functools.cached_property
+    def _size(self) -> int:
         return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @functools.cached_property
@@ -164,14 +168,14 @@ def _joined_bytes(names: Iterable[str]) -> Iterable[str]:
         yield run.decode("utf-8", "replace")
 
 
-def check_merges(vocabulary: Mapping[str, int], merges: Iterable[Sequence[str]], prefix: int = 0) -> None:
+def check_merges(vocabulary: Mapping[str, int], merges: Iterable[Sequence[str]], prefix: str = "") -> None:
     """Raise `ValueError` where a merge is of what is no token, or gives none: the package stops at it with a panic.
 
-    **Arguments:** prefix: how many characters a token that goes on from another begins with, which a merge takes away.
+    **Arguments:** prefix: what a token that goes on from another begins with, which a merge takes away.
     """
     for first, second in merges:
-        for token in (first, second, first + second[prefix:]):
-            if token not in vocabulary:
+        for token in (first, second, first + second.removeprefix(prefix)):
+            if token not in vocabulary or not second.startswith(prefix):
                 raise ValueError(f"the merge of {first!r} and {second!r} needs {token!r}, which is no token")
 
 
