@@ -135,6 +135,15 @@ def test_an_archive_of_ones_own(index, tmp_path):
     assert model.members == MEMBERS
 
 
+def write_damaged_lzma(path: Path) -> None:
+    """A wheel whose member's compressed numbers begin with what is none of LZMA's settings."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("toy_net/data/weights.npz", WEIGHTS)
+    data = bytearray(path.read_bytes())
+    data[30 + len("toy_net/data/weights.npz") + 4] = 0xFF
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -146,6 +155,7 @@ def test_an_archive_of_ones_own(index, tmp_path):
             lambda path: zipfile.ZipFile(path, "w").close(),
             "does not hold toy_net/data/weights.npz. Is it another version",
         ),
+        (write_damaged_lzma, "is no whole wheel or .tar.gz"),
         (lambda path: None, "there is no file"),
     ],
 )

@@ -152,6 +152,8 @@ def test_what_is_no_page_or_folder(tmp_path, capsys):
     good = (folder / INDEX).read_text()
     for text, message in [
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        (json.dumps(json.loads(good) | {"layers": [{"heads": [], "small": 3}]}), "is damaged"),
         ('{"format": "x"}', "of another format"),
         ('{"format": "dualform attention folder 1"}', "is damaged"),
         (
@@ -163,9 +165,15 @@ def test_what_is_no_page_or_folder(tmp_path, capsys):
         with pytest.raises(FileError, match=message):
             attention_server(folder)
     (folder / INDEX).write_text(good)
-    (folder / "layer-0001.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(FileError, match=r"layer-0001\.npy' cannot be read"):
-        attention_server(folder)
+    for data in (
+        b"\x93NUMPY",
+        b"\x93NUMPY\x01\x00\x0b\x00{[]: 1}   \n",
+        b"\x93NUMPY\x01\x00\x0b\x00(((((((((\n",
+        b"PK",
+    ):
+        (folder / "layer-0001.npy").write_bytes(data)
+        with pytest.raises(FileError, match=r"layer-0001\.npy' cannot be read"):
+            attention_server(folder)
     (folder / "layer-0001.npy").unlink()
     with pytest.raises(FileError, match=r"layer-0001\.npy' is missing"):
         attention_server(folder)

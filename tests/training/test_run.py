@@ -80,6 +80,7 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
     [
         (None, "has no config.json: it is no run's folder"),
         ("[1, 2", "config.json' cannot be read .* Delete the folder of the run and start again"),
+        ("[" * 100_000, "config.json' cannot be read .* Delete the folder of the run and start again"),
         ("[1, 2]", "is not a run's config. Choose another folder"),
     ],
 )
@@ -132,9 +133,12 @@ def test_metrics_by_stage(tmp_path):
 def test_metrics_that_are_not_json(tmp_path):
     """A broken line that is not the last is somebody's edit."""
     run = Run.create(tmp_path / "run", {})
-    (run.path / "metrics.jsonl").write_text("step,loss\n1,2\n")
-    with pytest.raises(FileError, match="metrics.jsonl' is not JSON in each line .* Delete the run and start again"):
-        run.metrics()
+    for text in ("step,loss\n1,2\n", "[1]\n", "[" * 100_000 + "\n"):
+        (run.path / "metrics.jsonl").write_text(text)
+        with pytest.raises(
+            FileError, match="metrics.jsonl' is not JSON in each line .* Delete the run and start again"
+        ):
+            run.metrics()
 
 
 def test_metrics_on_a_full_disk(tmp_path):

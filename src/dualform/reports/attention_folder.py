@@ -71,7 +71,9 @@ class AttentionFolder:
             raise FileError(f"{foreign}its {INDEX} is of another format than {FORMAT!r}. Write it again.")
         try:
             right = all(isinstance(token, str) for token in content["tokens"]) and isinstance(content["causal"], bool)
-            right = right and all(isinstance(layer["heads"], list) and layer["small"] for layer in content["layers"])
+            right = right and all(
+                isinstance(layer["heads"], list) and _is_filled(layer["small"]) for layer in content["layers"]
+            )
         except (KeyError, TypeError):
             right = False
         if not (right and content["tokens"] and content["layers"] and isinstance(content.get("title"), str)):
@@ -151,6 +153,10 @@ class AttentionFolder:
 
     def _row(self, t: int) -> tuple[int, int]:
         return (t * (t + 1) // 2, t + 1) if self.causal else (t * self.time, self.time)
+
+
+def _is_filled(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0
 
 
 def _entries(time: int, causal: bool) -> int:
