@@ -34,7 +34,7 @@ def folder(path: Path, rows: int = len(LETTERS), change: Any = None, **config: A
 
 @pytest.mark.parametrize("name", ["llama.gguf", "rwkv4.bin", "llama.safetensors"])
 def test_a_tokenizer_beside_is_taken_where_there_is_none(name, tmp_path, monkeypatch):
-    """What the refusal of a text advises helps, whatever the format; a file's own tokenizer goes before it."""
+    """What the refusal of a text advises helps, whatever the format; a file's own tokenizer goes before it, and so do its ends."""
     monkeypatch.setenv("DUALFORM_CACHE", str(tmp_path / "cache"))
     if name.endswith("gguf"):
         pytest.importorskip("gguf", reason="the optional package gguf is not installed")
@@ -46,7 +46,9 @@ def test_a_tokenizer_beside_is_taken_where_there_is_none(name, tmp_path, monkeyp
         with pytest.raises(InputError, match=r"put a tokenizer.json beside its weights"):
             models.load(tmp_path / name).encode("a")
     (tmp_path / "tokenizer.json").write_text(tokenizer("sentencepiece" if own else "bytes").to_str())
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 3}')
     loaded = models.load(tmp_path / name)
+    assert sorted(ends_of(loaded.record)) == {"llama.gguf": [13], "rwkv4.bin": [], "llama.safetensors": [3]}[name]
     if name == "rwkv4.bin":  # of 6 tokens
         assert loaded.tokens is not None and loaded.tokens.size == len(LETTERS)
     else:

@@ -179,19 +179,22 @@ def _at(path: Path, dtype: Any) -> Loaded:
     with reading(where, "checkpoint"):
         try:
             found = _folder(path) if path.is_dir() else _file(path, dtype)
-            return _with_what_is_beside(found, path if path.is_dir() else path.parent)
+            return _with_tokenizer(found, path if path.is_dir() else path.parent)
         except FileError:
             raise
         except OSError as error:
             raise FileError(f"{where} cannot be read: {error.strerror}. Check its permissions.") from None
 
 
-def _with_what_is_beside(found: Loaded, folder: Path) -> Loaded:
-    """A language model with the tokenizer in its folder, where it brings none, and the ends of a text that are said there."""
-    if found._vocabulary is None:
+def _with_tokenizer(found: Loaded, folder: Path) -> Loaded:
+    """A language model with the tokenizer in its folder, where it brings none."""
+    if found._vocabulary is None or found.tokens is not None or not (folder / TOKENIZER).is_file():
         return found
-    if found.tokens is None and (folder / TOKENIZER).is_file():
-        found = found._replace(tokens=PublishedTokens.read(folder / TOKENIZER))
+    return found._replace(tokens=PublishedTokens.read(folder / TOKENIZER))
+
+
+def _with_ends(found: Loaded, folder: Path) -> Loaded:
+    """A checkpoint with the ends of a text that its generation_config.json says, which go before those of its config."""
     ends = read_json(folder / GENERATION)[0].get(END) if (folder / GENERATION).is_file() else None
     return found if ends is None else found._replace(record=found.record | {END: ends})
 
@@ -284,7 +287,7 @@ def _published(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Pa
         return _own(arrays, metadata, path)
     beside = folder / "config.json"
     fields, said = read_json(beside) if beside.is_file() else (None, where)
-    return _from_tensors(arrays, fields, said, path)
+    return _with_ends(_from_tensors(arrays, fields, said, path), folder)
 
 
 def _from_tensors(arrays: dict[str, np.ndarray], fields: dict[str, Any] | None, said: str, path: Path) -> Loaded:
