@@ -34,7 +34,7 @@ def folder(path: Path, rows: int = len(LETTERS), change: Any = None, **config: A
 
 @pytest.mark.parametrize("name", ["llama.gguf", "rwkv4.bin", "llama.safetensors"])
 def test_a_tokenizer_beside_is_taken_where_there_is_none(name, tmp_path, monkeypatch):
-    """What the refusal of a text advises helps, whatever the format; a file's own tokenizer goes before it, and so do its ends."""
+    """What the refusal of a text advises helps, whatever the format; a file's own tokenizer and ends go before."""
     monkeypatch.setenv("DUALFORM_CACHE", str(tmp_path / "cache"))
     if name.endswith("gguf"):
         pytest.importorskip("gguf", reason="the optional package gguf is not installed")
