@@ -93,8 +93,8 @@ def of_fla(draw: random.Random) -> dict[str, Any]:
 
 def gla(draw: random.Random) -> dict[str, Any]:
     given = {"num_heads": 4, "num_kv_heads": draw.choice((None, 2)), "expand_k": draw.choice((0.5, 1.0))}
-    given |= {"feature_map": draw.choice((None, None, "relu")), "clamp_min": draw.choice((None, None, -0.01))}
-    return of_fla(draw) | given | {"use_output_gate": draw.random() < 0.8}
+    given |= {"feature_map": draw.choice((*[None] * 6, "relu")), "clamp_min": draw.choice((*[None] * 6, -0.01))}
+    return of_fla(draw) | given | {"use_output_gate": draw.random() < 0.9}
 
 
 def gsa(draw: random.Random) -> dict[str, Any]:

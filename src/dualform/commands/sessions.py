@@ -38,7 +38,9 @@ def opened(command: "Generate", loaded: Any) -> "Session":
         if limit is not None and limit >= len(prompt) + command.length:
             places = min(max(PLACES, len(prompt) + command.length), limit)
             command = dataclasses.replace(command, policy="full", states=places)
-    model = command._bounded(loaded.model, len(prompt))
+    # A state of a recurrence, or of windows that slide, goes on for ever as it is.
+    endless = command.policy is None and context_of(loaded.model) is None
+    model = loaded.model if endless else command._bounded(loaded.model, len(prompt))
     session = Session(model) if source is None else Session.load(source, model)
     kept = kept_by(model)
     total, places = len(session) + len(prompt) + command.length, int(kept.get("states", 0))
