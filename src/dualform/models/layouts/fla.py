@@ -32,7 +32,7 @@ def fla_form(name: str, *keys: Key) -> Form:
         fixed("attnres_block_size", None),
         fixed("hidden_act", "swish"),
         fixed("use_short_conv", False),
-        *ignored("of short convolutions, of which there are none", "conv_size"),
+        *ignored("of short convolutions, of which there are none", "conv_size", "conv_bias", "share_conv_kernel"),
         *ignored("the tensors tell the width of the MLP", "hidden_ratio"),
         *ignored("a recurrence reads texts of any length", "max_position_embeddings"),
         *keys,
