@@ -112,9 +112,10 @@ def test_one_call_reads_more_than_the_context(tmp_path):
     assert np.isnan(late[0]).all() and np.isfinite(late[1]).all()
 
 
-def test_texts_beyond_the_context_are_refused_as_they_are_written(tmp_path):
+def test_texts_beyond_the_context_are_refused_as_they_are_written():
     """Every driver says so before or when it comes to it; what it gave until then is the model's own."""
-    model: Any = models.load(copied(tmp_path, "llama", max_position_embeddings=5)).model
+    small: Any = {"vocabulary": 23, "d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 5}
+    model = models.llama(key=jax.random.key(0), **small)
     with pytest.raises(InputError, match="in a context of 5 tokens .*, and 7 are to be read"):
         generation.generate(model, [1, 2, 3], 5, temperature=0)
     with pytest.raises(InputError, match="and 7 are to be read"):
