@@ -55,7 +55,10 @@ def test_griffin_attends_in_every_third_block():
     assert kinds == (["GriffinRecurrent"] * 2 + ["SoftmaxAttention"]) * 8 + ["GriffinRecurrent"] * 2
     attention = shapes("recurrentgemma-2b").blocks[2].mixer
     assert (attention.w_q.shape, attention.w_k.shape) == ((10, 256, 2560), (1, 256, 2560))
-    assert (attention.window, attention.rotary) == (2048, 128)
+    assert (attention.window, attention.rotary) == (2049, 128)  # recurrentgemma's 2048, and the present token
+    assert shapes("recurrentgemma-2b").scale == 50.5  # sqrt(2560) in bfloat16
+    scale = lambda scaled: eqx.filter_eval_shape(lambda: models.griffin(key=jr.key(0), layers=3, scaled=scaled)).scale
+    assert (scale(True), scale(False), scale(2560**0.5)) == (50.5, 1.0, 2560**0.5)
     assert {type(block.mixer).__name__ for block in shapes("hawk-7b").blocks} == {"GriffinRecurrent"}
 
 
