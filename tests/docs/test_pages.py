@@ -13,6 +13,7 @@ import pytest
 from dualform.errors import FileError
 from dualform.mixers import registry
 from dualform.models import published
+from dualform.models.layouts import LAYOUTS
 from tests.experiments.test_protocol import planted
 from tests.reports.records import record
 from tests.reports.test_page import HOSTILE
@@ -49,6 +50,16 @@ def test_names_exist(text: Path):
             else:
                 found = getattr(found, part)
         assert found is not None, dotted
+
+
+def test_the_keys_of_configs_are_the_codes(hooks):
+    """Every name that a form knows is on the page of errors, read, fixed or with the reason why it may be ignored."""
+    page = hooks.on_page_markdown((ROOT / "docs" / "errors.md").read_text(), None, {}, [])
+    for layout in LAYOUTS:
+        assert f"### {layout.KIND}\n" in page
+        for key in (key for form in layout.FORMS for key in form.keys if key.name != "model_type"):
+            assert all(f"`{name}`" in page for name in (key.name, *key.also)) and (not key.why or key.why in page)
+    assert "| `rope.scale_linear` | 1.0 or 0.0 | `1.0` |" in page
 
 
 def test_every_page_is_in_the_navigation():

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
 from dualform import dual_form
+from dualform.dual.as_rnn import attention_as_rnn
 from dualform.errors import InputError
 from dualform.mixers import Aaren, SoftmaxAttention
 from tests.laws import laws
@@ -15,8 +17,8 @@ from tests.laws import laws
 D = 4
 
 
-def attention(**options):
-    return SoftmaxAttention.make(D, key=jr.key(0), **options)
+def attention(sliding=True, **options):
+    return dataclasses.replace(SoftmaxAttention.make(D, key=jr.key(0), **options), sliding=sliding)
 
 
 def test_a_window_is_attention_up_to_its_length():
@@ -28,6 +30,33 @@ def test_a_window_is_attention_up_to_its_length():
     assert not np.allclose(y[8], y_whole[8])
     changed = mixer(x.at[0].set(100.0))[0]
     assert (changed[8] == y[8]).all() and not (changed[7] == y[7]).all()
+
+
+def test_a_context_sees_all_that_a_call_is_given():
+    """Longer than its context, packed and with absent tokens, a call is attention without a window; its gradient is finite."""
+    mixer, x = attention(window=4, sliding=False), laws.sequence(0, 14)
+    whole = dataclasses.replace(mixer, window=100, sliding=True)
+    start, mask = jnp.arange(14) == 8, jnp.arange(14) % 5 != 3
+    for flags in ({}, {"start": start, "mask": mask}):
+        laws.check_close(mixer(x, **flags)[0], whole(x, **flags)[0], laws.EXACT, str(list(flags)))
+    laws.check_close(attention_as_rnn(mixer, x), whole(x)[0], laws.EXACT, "row by row")
+    form = dual_form(mixer, x)
+    assert form.residual < 1e-12 and np.isfinite(form.weights).all()
+
+
+def test_behind_a_context_nothing_is_said():
+    """From a state of as many tokens as it holds a call goes on exactly; behind that it is NaN until a document begins."""
+    mixer, x = attention(window=4, sliding=False), laws.sequence(0, 14)
+    whole = dataclasses.replace(mixer, window=100, sliding=True)
+    y, state = mixer(x[:3])
+    after, behind = mixer(x[3:10], state)
+    laws.check_close(jnp.concatenate([y, after]), whole(x[:10])[0], laws.EXACT, "from the last state that holds all")
+    start = jnp.arange(4) == 2
+    last, _ = mixer(x[10:], behind, start=start)
+    assert np.isnan(last[:2]).all() and np.isnan(mixer.step(x[0], behind)[0]).all()
+    laws.check_close(last[2:], mixer(x[12:])[0], laws.EXACT, "a document that begins")
+    grad = jax.grad(lambda x: mixer(x, behind, start=start)[0][2:].sum())(x[10:])
+    assert np.isfinite(grad).all()
 
 
 def test_one_token_is_its_value():

@@ -37,7 +37,7 @@ def attention_as_rnn(
 
     def row(inputs):
         query, t = inputs
-        seen = (rows <= t) & (rows > t - attention.window)
+        seen = (rows <= t) & (rows > t - attention.reach)
         o, _ = many_to_one(jnp.einsum("hk,shk->sh", query, keys), values, mask=seen, form=form, block=block)
         return o
 

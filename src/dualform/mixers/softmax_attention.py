@@ -123,7 +123,7 @@ class SoftmaxAttention(AbstractMixer):
 
     @property
     def reach(self) -> int:
-        """How far back a token looks where others choose what is kept: a context is no window, and sets no bound there."""
+        """How many tokens one sees where nothing has to be kept for it: those of a window that slides; a context is no bound."""
         return self.window if self.sliding else 2**30
 
     def init_state(self):
