@@ -12,6 +12,7 @@ from tyro.conf import AvoidSubcommands, subcommand
 from dualform import commands
 from dualform.commands.exit import say
 from dualform.errors import DivergedError, DualformError
+from dualform.interrupts import terminable
 
 ABOUT = "The recurrence and the attention of every causal sequence mixer, each turned into the other and proved."
 
@@ -34,10 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     command = tyro.cli(Command, prog="dualform", args=arguments, description=ABOUT)  # pyright: ignore - a union made at run time
     try:
-        return command()
+        with terminable():
+            return command()
     except DivergedError as error:
         return say(error, 1)
     except DualformError as error:
         return say(error, 2)
     except KeyboardInterrupt:
-        return say("interrupted; nothing is lost, the same command goes on from the last checkpoint.", 130)
+        if isinstance(command, commands.Discover | commands.Reproduce):
+            return say("interrupted; nothing is lost, the same command goes on from the last checkpoint.", 130)
+        return say("interrupted; what was not written yet is lost, the same command begins anew.", 130)

@@ -125,11 +125,43 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         raise unwritable(path, error) from None
 
 
+def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Raise `FileError` where a file cannot be written at `path`, before the work that it is for; nothing on disk is changed.
+
+    **Arguments:** folder: it is a folder, in which files are written.
+    """
+    try:
+        there = _status(path)
+        if there is not None and not folder and stat.S_ISDIR(there.st_mode):
+            raise FileError(f"{os.fspath(path)!r} is a folder. Give a file.")
+        if there is not None and folder and not stat.S_ISDIR(there.st_mode):
+            raise FileError(f"{os.fspath(path)!r} is a file. Give a folder.")
+        if there is not None and not (stat.S_ISREG(there.st_mode) or folder):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        place = Path(os.path.realpath(path))
+        above = place if folder else place.parent
+        while not os.path.lexists(above):
+            above = above.parent
+        if not above.is_dir():
+            raise FileError(
+                f"{os.fspath(path)!r} cannot be written: {above.name!r} is no folder. Choose another place."
+            )
+        temporary, handle = _opened_beside(above / place.name, 0o600)
+        os.close(handle)
+        temporary.unlink()
+    except (OSError, ValueError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise unwritable(path, error) from None
+
+
 def _status(path: str | os.PathLike[str]) -> os.stat_result | None:
     """What is there, at the end of all links; None where nothing is."""
     try:
         return os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -223,7 +223,7 @@ BAD = {
     "length": (("--length", "20"), "and there is room for 20. Give it more length"),
     "text": (("--text", "nothing"), "there is no file 'nothing'"),
     "write": (("--write", "text/report"), "'text/report' cannot be written: 'text' is no folder"),
-    "folder": (("--write", "."), "'.' is a folder. Give --write a file"),
+    "folder": (("--write", "."), "'.' is a folder. Give a file"),
 }
 
 

@@ -7,8 +7,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform import models
+from dualform.counts import key_of
 from dualform.errors import InputError
-from dualform.generation import choose_token, generate
+from dualform.generation import choose_token, generate, generate_batch
 from dualform.generation.sampling import kept
 from tests.laws import laws
 from tests.models.families import VOCABULARY, language_model, tokens
@@ -150,3 +152,61 @@ def test_bad_input(unchecked, case):
     given = {"prompt": PROMPT, "length": 2, "temperature": 0} | changed
     with pytest.raises(InputError, match=message):
         generate(MODEL, **given)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("settings", [{}, {"top_p": 0.9}, {"top_k": 3, "min_p": 0.01}])
+def test_at_the_lowest_temperatures_the_likeliest_is_drawn(dtype, settings):
+    """Down to the smallest float above 0, from logits of either sign and of any size: as at 0."""
+    no = -jnp.inf
+    for logits in ([1.0, 3.0, 2.0, -5.0], [-700.0, -30.0, -80.0, -31.0], [0.0, 6e4, 5.9e4, -6e4], [no, 0.5, no, 0.25]):
+        for temperature in (5e-324, 1e-310, 1e-45, 1e-38, 1e-30, 1e-9):
+            drawn = choose_token(jnp.asarray(logits, dtype), jr.key(0), temperature=temperature, **settings)
+            assert int(drawn) == 1
+
+
+def test_the_highest_temperature_draws_evenly():
+    """At the largest float all tokens are alike, but those that cannot be."""
+    logits = jnp.asarray([1.0, -jnp.inf, 3.0], jnp.float32)
+    drawn = jax.vmap(lambda key: choose_token(logits, key, temperature=1e308))(jr.split(jr.key(0), 300))
+    counts = np.bincount(np.asarray(drawn), minlength=3)
+    assert counts[1] == 0 and abs(counts[0] - 150) < 5 * np.sqrt(300) / 2
+
+
+def test_a_temperature_may_be_traced():
+    """As an argument of a compiled function it gives what the number gives, 0 among them."""
+    logits, key = jr.normal(jr.key(1), (11,)), jr.key(2)
+    compiled = jax.jit(lambda temperature: choose_token(logits, key, temperature=temperature, top_k=5))
+    for temperature in (0.0, 1e-310, 0.3, 1.0, 7.0):
+        assert int(compiled(temperature)) == int(choose_token(logits, key, temperature=temperature, top_k=5))
+    model, prompt = models.mamba(key=jr.key(0), vocabulary=7, d=4, layers=1), np.array([1, 2])
+    many = jax.jit(lambda temperature: generate(model, prompt, 3, key=key, temperature=temperature)[0])
+    for temperature in (0.0, 0.7):
+        np.testing.assert_array_equal(
+            many(temperature), generate(model, prompt, 3, key=key, temperature=temperature)[0]
+        )
+
+
+def test_counts_may_be_numpys():
+    """A whole number of NumPy or JAX is one; what is none is told."""
+    model, prompt = models.mamba(key=jr.key(0), vocabulary=7, d=4, layers=1), np.array([1, 2])
+    want = generate(model, prompt, 3, key=jr.key(1), top_k=2)[0]
+    found = generate(model, prompt, np.int64(3), key=jr.key(1), top_k=np.uint8(2))[0]
+    np.testing.assert_array_equal(found, want)
+    assert len(generate_batch(model, [prompt], np.int32(2), temperature=0, chunk=np.int64(16))[0].tokens) == 2
+    for wrong in (True, 3.0, np.float64(3), "3", None):
+        with pytest.raises(InputError, match="length is .*; give a whole number of tokens, at least 1"):
+            generate(model, prompt, wrong, temperature=0)  # pyright: ignore[reportArgumentType] - refused
+
+
+def test_every_seed_is_a_key_of_its_own():
+    """Up to 32 bits as JAX has it; beyond them, up to 64, another one, the same with float64 and without."""
+    seeds = [0, 1, 2**32 - 1, 2**32, 2**32 + 1, 2**33, 2**63 - 1, -1, -(2**40)]
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            keys = [tuple(np.asarray(jr.key_data(key_of(seed))).tolist()) for seed in seeds]
+            assert len(set(keys)) == len(seeds) and keys[:5] == [(0, 0), (0, 1), (0, 2**32 - 1), (1, 0), (1, 1)]
+            assert keys[1] == tuple(np.asarray(jr.key_data(jr.key(1))).tolist())
+    for wrong in (2**64, 0.5, True, "0"):
+        with pytest.raises(InputError, match="the seed is .*; give a whole number of at most 64 bits"):
+            key_of(wrong)  # pyright: ignore[reportArgumentType] - refused

@@ -290,3 +290,20 @@ def test_a_session_of_another_chunk_makes_other_calls():
     """What is found is of the store's own chunk: its calls are those of a session of that chunk."""
     one = store().read(model("mamba"), TEXT[:40])
     assert one.snapshot().calls.tolist() == [16, 16, 8] and isinstance(one, Session)
+
+
+def test_a_file_over_the_budget_takes_no_other_away(tmp_path):
+    """A state whose file is beyond the budget by its header alone is not kept, and what was there stays."""
+    small, large = session("mamba"), session("mamba", chunk=2 * CHUNK)
+    small.read(TEXT[:CHUNK])
+    small.save(tmp_path / "size")
+    size = (tmp_path / "size").stat().st_size
+    (tmp_path / "size").unlink()
+    kept = PrefixStore(0, chunk=CHUNK, folder=tmp_path, folder_budget=size)
+    kept.read(model("mamba"), TEXT[:CHUNK])
+    before = sorted(tmp_path.iterdir())
+    assert len(before) == 1
+    large.read(TEXT[: 2 * CHUNK])
+    assert large.nbytes <= size
+    kept.read(model("mamba"), TEXT[: 2 * CHUNK])
+    assert sorted(tmp_path.iterdir()) == before and kept.counts.tokens_found == CHUNK

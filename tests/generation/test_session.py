@@ -1,6 +1,7 @@
 """Whatever is kept, copied, taken back or put on disk in between, a session goes on to the bit as if it had not been."""
 
 import itertools
+import threading
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from dualform.errors import InputError
 from dualform.generation import Session, generate
+from dualform.generation import session as module
 from dualform.generation.history import History, Mark
 from tests.generation.texts import CHUNK, MAKE, TEXT, VOCABULARY, check_same, llama, model, session
 from tests.laws import laws
@@ -259,3 +261,41 @@ def test_chunks_are_calls():
     for begin in range(0, 40, CHUNK):
         other.read(TEXT[begin : min(begin + CHUNK, 40)])
     check_same(one, other)
+
+
+def test_two_threads_are_not_one_text(monkeypatch):
+    """A session that one thread is in refuses another one; nothing of what the first one reads changes, and turns are taken."""
+    one, alone, inside, go = session("mamba"), session("mamba"), threading.Event(), threading.Event()
+    alone.read(TEXT[:5])
+    call = module._called
+
+    def slow(*given):
+        inside.set()
+        assert go.wait(60)
+        return call(*given)
+
+    monkeypatch.setattr(module, "_called", slow)
+    thread = threading.Thread(target=lambda: one.read(TEXT[:5]))
+    thread.start()
+    assert inside.wait(60)
+    uses = (lambda: one.read([1]), lambda: one.write(1, temperature=0), one.fork, one.snapshot, lambda: one.rollback(1))
+    other = alone.snapshot()
+    for use in (*uses, lambda: one.logits, lambda: one.state, lambda: one.save("nowhere"), lambda: one.restore(other)):
+        with pytest.raises(InputError, match="another thread is at work in this session: .* by session.fork"):
+            use()
+    go.set()
+    thread.join()
+    monkeypatch.undo()
+    check_same(one, alone)
+    later = []
+    thread = threading.Thread(target=lambda: later.append(one.write(2, temperature=0)))
+    thread.start()
+    thread.join()
+    assert later == [alone.write(2, temperature=0)]
+
+
+def test_counts_may_be_numpys():
+    """A whole number of NumPy is one."""
+    one, other = read_one(), read_one()
+    settings = {"key": KEY, "temperature": np.float32(0.5), "top_k": np.int64(3)}
+    assert one.write(np.int32(2), **settings) == other.write(2, key=KEY, temperature=0.5, top_k=3)

@@ -1,5 +1,6 @@
 """States and sessions on disk: to the bit, whole or not at all, and of the model that they are of."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dualform.described import described, digest
 from dualform.errors import FileError, InputError
 from dualform.generation import Session, fingerprint, load_state, save_state
+from dualform.generation.policies import Policy, policy
 from dualform.mixers import registry
 from dualform.tensor_file import read_tensors, write_tensors
 from tests.generation.going_on import go_on
@@ -250,3 +253,68 @@ def test_the_format_is_told(tmp_path):
     }
     assert {name.split("[")[0] for name in arrays} == {"tokens", "calls", "logits", "state"}
     assert arrays["tokens"].tolist() == TEXT[:20].tolist() and arrays["calls"].tolist() == [16, 4]
+
+
+def weighing(sign: float) -> Policy:
+    """A policy made by a closure: it keeps the oldest, or the newest."""
+
+    def step(seen):
+        return sign * seen.positions.astype(seen.scores.dtype), seen.scores
+
+    return Policy("weighing", step)
+
+
+class Weigher:
+    """A policy's step that holds its parameter."""
+
+    def __init__(self, sign: float):
+        self.sign = sign
+
+    def __call__(self, seen):
+        """As of `weighing`."""
+        return self.sign * seen.positions.astype(seen.scores.dtype), seen.scores
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        weighing,
+        lambda sign: Policy("weighing", Weigher(sign)),
+        lambda sign: Policy("weighing", Weigher(sign).__call__),
+        lambda sign: Policy("weighing", jax.jit(weighing(sign).step)),
+        lambda sign: Policy("weighing", functools.partial(lambda sign, seen: (sign * seen.scores, seen.scores), sign)),
+        lambda sign: Policy("weighing", lambda seen, sign=sign: (sign * seen.scores, seen.scores)),
+        lambda sign: Policy("weighing", one_of_two(sign > 0)),
+        lambda sign: Policy("weighing", weighing(1.0).step, observed=None if sign > 0 else 1),
+    ],
+)
+def test_a_policy_is_its_parameters(make):
+    """Of two policies of one function that hold other numbers, neither takes the other's state; of equal ones each does."""
+    one, same, other = (Session(llama(make(sign))) for sign in (1.0, 1.0, -1.0))
+    assert fingerprint(one.model) == fingerprint(same.model) != fingerprint(other.model)
+    same.restore(one.snapshot())
+    with pytest.raises(InputError, match="the snapshot is of another model"):
+        other.restore(one.snapshot())
+
+
+def one_of_two(first: bool):
+    """One of two functions of one name."""
+    if first:
+        return lambda seen: (seen.scores, seen.scores)
+    return lambda seen: (-seen.scores, seen.scores)
+
+
+def test_a_state_of_another_closure(tmp_path):
+    """A file of one policy is not read for another one that the same function made."""
+    one, same, other = (Session(llama(weighing(sign))) for sign in (1.0, 1.0, -1.0))
+    one.read(TEXT[:9])
+    one.save(tmp_path / "state")
+    Session.load(tmp_path / "state", same.model)
+    with pytest.raises(InputError, match="is of another model"):
+        Session.load(tmp_path / "state", other.model)
+
+
+def test_a_built_in_policy_keeps_its_name():
+    """What dualform has is known by its name, so that its states outlive versions of Python."""
+    assert digest(policy("window+3")) != digest(policy("window+4")) and digest(policy("tova")) != digest(policy("h2o"))
+    assert "code" not in repr(described(policy("snapkv")))

@@ -1,6 +1,7 @@
 """Text is streamed as it is certain, from the states that a call would leave; and a text is measured as its logits say."""
 
 import itertools
+import math
 from typing import Any
 
 import equinox as eqx
@@ -139,3 +140,12 @@ def test_bad_streams(case):
     make, message = BAD[case]
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_the_perplexity_of_a_bad_model_is_infinite():
+    """Where exp of the mean loss is beyond all numbers it is infinity, and the losses say how bad; nats are finite."""
+    found = Perplexity.of(np.array([900.0, 1100.0, 1000.0]))
+    assert found.value == found.high == math.inf and found.nats[0] == 1000.0 and found.losses.tolist()[0] == 900.0
+    assert found.nats[1] < 1000 < found.nats[2] < math.inf
+    one = Perplexity.of(np.array([709.5]))
+    assert one.value == math.exp(709.5) and one.nats == (709.5, -math.inf, math.inf)

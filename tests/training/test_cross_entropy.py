@@ -80,3 +80,16 @@ def test_shapes_that_differ(unchecked):
         InputError, match=r"tokens have shape \(2, 7\) and targets \(2, 6\); each token needs a target, or -1"
     ):
         cross_entropy(language_model("hgrn"), x, x[:, 1:])
+
+
+def test_a_target_beyond_the_vocabulary_is_told():
+    """Called as it is, and by `fit`, whose compiled loop sees a loss of NaN: which target, and what the vocabulary has."""
+    model = language_model("mamba")
+    text, wrong = jnp.zeros((2, 3), jnp.int32), jnp.array([[0, 1, NO_TARGET], [2, VOCABULARY, 1]], jnp.int32)
+    said = f"target 1 of row 1 is {VOCABULARY}; this vocabulary goes from 0 to {VOCABULARY - 1}. Is the tokenizer another model's"
+    with pytest.raises(InputError, match=said):
+        cross_entropy(model, text, wrong)
+    assert np.isnan(float(jax.jit(lambda wrong: cross_entropy(model, text, wrong))(wrong)))
+    sample = lambda key: (text, jnp.where(jr.bits(key) >= 0, wrong, wrong))
+    with pytest.raises(InputError, match=said):
+        fit(model, sample, FitConfig(steps=2, chunk=1, warmup=0), loss=cross_entropy)

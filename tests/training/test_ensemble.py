@@ -1,5 +1,7 @@
 """Networks trained side by side: each is what it would be alone."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
@@ -79,3 +81,16 @@ def test_misfits_are_said():
         fit_ensemble([student(0), student(1, n=7)], sample, CONFIG, seeds=[0, 1])
     with pytest.raises(InputError, match="at least one network"):
         fit_ensemble([], sample, CONFIG, seeds=[])
+
+
+def test_networks_in_float64():
+    """Networks in float64 are trained in float64, with losses to its precision: each is what it would be alone."""
+    wide = lambda tree: jtu.tree_map(lambda leaf: leaf.astype(jnp.float64), tree)
+    models, data = [wide(student(seed)) for seed in SEEDS], wide(task(1).teacher)
+    sample = TeacherStudent(data, time=5, batch=3).sample
+    found = fit_ensemble(models, lambda key, _: sample(key), CONFIG, seeds=SEEDS, scales=[2.0, 3.0])
+    for i, (seed, scale) in enumerate(zip(SEEDS, (2.0, 3.0), strict=True)):
+        alone = fit(models[i], sample, replace(CONFIG, seed=seed), scale=scale)
+        assert found.models[i].readout.dtype == jnp.float64
+        np.testing.assert_allclose(found.models[i].readout, alone.model.readout, rtol=1e-10)
+        np.testing.assert_allclose(found.losses[i], [line["loss"] for line in alone.history], rtol=1e-12)

@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ import pytest
 
 from dualform.errors import FileError, InputError
 from dualform.mixers import GatedRNN
-from dualform.training import Checkpoints, FitConfig, Run, fit, resume
+from dualform.training import Checkpoints, FitConfig, Run, fit, mean_squared_error, resume
 from tests.training.interrupted import CONFIG, SHRINK, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -341,3 +343,186 @@ def test_tiny_run_in_this_process(tmp_path):
     fitted = train(tmp_path / "run")
     assert fitted.status == "done" and fitted.steps == CONFIG.steps
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+
+
+def other_sample(key):
+    x, y = sample(key)
+    return x + 0.1, y
+
+
+def other_teacher(key):
+    x, y = sample(key)
+    return x, 1.1 * y
+
+
+def other_loss(model, x, y):
+    return jnp.mean(jnp.abs(jax.vmap(lambda x: model(x)[0])(x) - y))
+
+
+def same_at_first(model, x, y):
+    """The loss of before, until a weight has moved far."""
+    return mean_squared_error(model, x, y) + jax.nn.relu(jnp.max(jnp.abs(model.readout)) - 1e3)
+
+
+OTHERS = {
+    "model": (
+        {"model": lambda: GatedRNN.make(2, key=jr.key(5), n=4, m=2)},
+        r"is of another model: model.nu was float64 \(3,\), and now it is float64 \(4,\)",
+    ),
+    "weights": (
+        {"model": lambda: GatedRNN.make(2, key=jr.key(6), n=3, m=2)},
+        "training began with other weights of the same shapes",
+    ),
+    "inputs": ({"sample": lambda: other_sample}, "the data that sample draws has other inputs"),
+    "targets": ({"sample": lambda: other_teacher}, "other targets, as of another teacher"),
+    "loss": ({"loss": lambda: other_loss}, "is of another loss, or scale: the first one was .*, and now it is"),
+    "scale": ({"scale": lambda: 2.0}, "is of another loss, or scale"),
+    "code": ({"loss": lambda: same_at_first}, "was made by other code of `loss`, or by what it calls"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("done", [True, False])
+def test_another_run_is_not_gone_on_from(small, case, done):
+    """A folder of another model, teacher, data or loss is refused, done or not, naming what differs; nothing on disk changes."""
+    student, _, config, run, _ = small
+    if not done:
+        run.checkpoints("train").discard_after(9)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    change, message = OTHERS[case]
+    given: Any = {"model": student, "sample": sample, **{name: make() for name, make in change.items()}}
+    with pytest.raises(InputError, match=f"{message}.* Choose another folder for this run, or delete that one"):
+        fit(given.pop("model"), given.pop("sample"), config, run=run, **given)
+    after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == before
+
+
+def test_rounding_is_no_other_run(small, caplog):
+    """What another machine computes a little apart goes on; a checkpoint that does not say what it is of does, with a warning."""
+    student, _, config, run, fitted = small
+    near = jax.tree_util.tree_map(lambda leaf: leaf * (1 + 1e-6), student)
+    assert fit(near, sample, config, run=run).history == fitted.history
+    for step in (6, 9, 12):
+        path = run.path / "checkpoints" / "train" / str(step) / "metadata" / "metadata"
+        metadata = json.loads(path.read_text())
+        del metadata["user"]["of"]
+        path.write_text(json.dumps(metadata))
+    with caplog.at_level(logging.WARNING):
+        assert fit(student, sample, config, run=run).history == fitted.history
+    assert "does not say which model, data and loss it is of" in caplog.text
+
+
+def test_a_finished_run_is_extended(small, caplog):
+    """More steps go on from the last one, by the schedules of all of them, in a folder that then says so."""
+    student, _, config, run, fitted = small
+    longer = dataclasses.replace(config, steps=18)
+    with caplog.at_level(logging.WARNING):
+        run = Run.create(run.path, longer)
+        found = fit(student, sample, longer, run=run, save_every=0)
+    assert "had reached its last step, 12: it goes on to 18" in caplog.text
+    assert (found.status, found.steps) == ("done", 18) and found.history[:4] == fitted.history
+    assert [line["step"] for line in run.metrics()] == [3, 6, 9, 12, 15, 18]
+    assert found.history[4]["learning_rate"] > found.history[5]["learning_rate"] > fitted.history[3]["learning_rate"]
+    assert run.config()["config"]["steps"] == 18 and run.config()["extended"] == [12]
+    assert fit(student, sample, longer, run=Run.create(run.path, longer)).history == found.history
+    state = resume(run, student, longer)
+    assert state is not None and int(state.state.step) == 18
+    with pytest.raises(InputError, match="was made with steps = 18, and now it is 12"):
+        Run.create(run.path, config)
+
+
+@pytest.mark.parametrize("why", ["unfinished", "result", "another field", "two stages"])
+def test_what_is_not_extended(small, why):
+    """An unfinished run, one with a result, one with another change, one of several stages: refused as any other config is."""
+    student, _, config, run, _ = small
+    longer = dataclasses.replace(config, steps=18)
+    if why == "unfinished":
+        run.checkpoints("train").discard_after(9)
+        with pytest.raises(InputError, match="was made with steps = 12, and now it is 18"):
+            fit(student, sample, longer, run=run)
+    if why == "result":
+        run.write_json("result.json", {"loss": 1})
+    if why == "another field":
+        longer = dataclasses.replace(longer, clip=2.0)
+    if why == "two stages":
+        (run.path / "checkpoints" / "again").mkdir()
+    before = (run.path / "config.json").read_bytes()
+    with pytest.raises(InputError, match="was made with (steps = 12, and now it is 18|clip = 1.0, and now it is 2.0)"):
+        Run.create(run.path, longer)
+    assert (run.path / "config.json").read_bytes() == before
+
+
+HOLDER = """
+import fcntl, os, sys, time
+handle = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(handle, fcntl.LOCK_EX)
+os.write(handle, str(os.getpid()).encode())
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_two_processes_do_not_train_in_one_folder(small):
+    """While another process holds the folder it is refused, and nothing changes; the lock dies with that process."""
+    pytest.importorskip("fcntl")
+    student, _, config, run, fitted = small
+    run.checkpoints("train").discard_after(9)
+    metrics = (run.path / "metrics.jsonl").read_bytes()
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path / ".lock")], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"held\n"
+    with pytest.raises(
+        FileError, match=rf"another process \(number {process.pid}\) is at work in '.*run'. Wait until it is"
+    ):
+        fit(student, sample, config, run=run)
+    assert (run.path / "metrics.jsonl").read_bytes() == metrics
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert fit(student, sample, config, run=run).history == fitted.history
+    with run.alone():  # a thread may enter it again
+        assert fit(student, sample, config, run=run).steps == 12
+
+
+def test_two_threads_do_not_train_in_one_folder(small):
+    """Nor do two threads of one process."""
+    student, _, config, run, _ = small
+    said = []
+
+    def other():
+        try:
+            fit(student, sample, config, run=Run.open(run.path))
+        except FileError as error:
+            said.append(str(error))
+
+    with run.alone():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert len(said) == 1 and "another thread is at work in" in said[0]
+
+
+def test_sigterm_is_as_an_interrupt(small, tmp_path):
+    """What a cluster sends before it kills: a checkpoint, the status, and the handler of before."""
+    student, sample, config, _, fitted = small
+    run = Run.create(tmp_path / "run", config)
+
+    def stop(progress):
+        if progress.step == 6:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    cut = fit(student, sample, config, run=run, on_chunk=stop, save_every=1e9)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert (cut.status, cut.steps, run.checkpoints("train").steps()) == ("interrupted", 6, [6])
+    assert fit(student, sample, config, run=run).history == fitted.history
+
+
+def test_numbers_of_numpy_are_kept_as_numbers(small, tmp_path):
+    """A config of NumPy's numbers is the same config, and its checkpoints can be written."""
+    student, _, config, _, fitted = small
+    same = FitConfig(
+        steps=np.int64(12), chunk=np.int32(3), warmup=np.uint8(2), learning_rate=np.float64(1e-2), seed=np.int64(0)
+    )
+    assert same == config and all(type(value) in (int, float) for value in dataclasses.asdict(same).values())
+    assert fit(student, sample, same, run=Run.create(tmp_path / "new", same)).history == fitted.history
+    with pytest.raises(InputError, match="clip is nan"):
+        FitConfig(clip=np.float32("nan"))  # pyright: ignore[reportArgumentType] - refused

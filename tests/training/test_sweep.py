@@ -1,12 +1,14 @@
 """A sweep: every job once, failures as rows, nothing lost, the same on every backend."""
 
 import csv
+import importlib
 import importlib.util
 import os
+import sys
 
 import pytest
 
-from dualform.errors import InputError
+from dualform.errors import FileError, InputError
 from dualform.training import Job, sweep
 
 JOBS = "tests.training.sweep_jobs"
@@ -123,3 +125,44 @@ def test_bad_calls(tmp_path, unchecked):
     sweep([Job("a", f"{JOBS}:double", {"x": 1})], tmp_path, backend="here")
     with pytest.raises(InputError, match=r"was made with config.x = 1, and now it is 2"):
         sweep([Job("a", f"{JOBS}:double", {"x": 2})], tmp_path, backend="here")
+
+
+def test_results_are_of_the_code_that_made_them(tmp_path, monkeypatch):
+    """An edited function, and one that calls an edited one, are refused; comments and docstrings are no code."""
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "edited_job.py"
+    text = (
+        'FACTOR = 2\n\ndef double(x):\n    """Twice."""\n    return FACTOR * x\n\n'
+        'def job(config, folder):\n    return {"y": double(config["x"])}\n'
+    )
+
+    def swept(text: str):
+        module.write_text(text)
+        importlib.invalidate_caches()
+        monkeypatch.delitem(sys.modules, "edited_job", raising=False)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        return sweep([Job("a", "edited_job:job", {"x": 1})], tmp_path / "sweep", backend="here")
+
+    assert swept(text)[0].results == ({"y": 2},)
+    assert swept(text.replace("Twice", "Two times") + "# a comment\n\ndef other():\n    return 1\n")[0].results == (
+        {"y": 2},
+    )
+    for edit in (("FACTOR = 2", "FACTOR = 3"), ("FACTOR * x", "FACTOR + x"), ('{"y":', '{"z":')):
+        with pytest.raises(InputError, match="was made by other code than there is now. Choose another folder"):
+            swept(text.replace(*edit))
+    assert swept(text)[0].results == ({"y": 2},)
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path):
+    """While one process sweeps in a folder another one is refused, and no job runs twice."""
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(FileError, match="another process .*is at work in"):
+            sweep(jobs("double"), tmp_path, backend="here")
+    assert [row.results[0]["y"] for row in sweep(jobs("double"), tmp_path, backend="here")] == [0, 2, 4]
+    (tmp_path / "x=3").mkdir()
+    with (tmp_path / "x=3" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (row,) = sweep(jobs("double", [3]), tmp_path, backend="here")
+        assert row.status == "failed" and "another process" in row.reason

@@ -59,6 +59,7 @@ class Attend:
         from dualform.reports.attend import Bound, Question, attend, write_view
         from dualform.reports.console import Console
         from dualform.reports.kept_figure import check_picture, write_kept_figure
+        from dualform.tensor_file import check_writable
 
         model = self._model()
         source = self._source(model)
@@ -68,6 +69,8 @@ class Attend:
         )
         if self.figure is not None:
             check_picture(self.figure)
+            check_writable(self.figure)
+        check_writable(self.out, folder=self.out.suffix.lower() not in (".html", ".htm"))
         bound = None if self.policy is None else Bound(self.policy, self.states, self.rerotate)
         question = Question(self.layer, self.target, self.method, self.place, self.output, self.against)
         question.check()

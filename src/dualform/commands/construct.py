@@ -6,7 +6,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 
 from dualform.errors import require
 
@@ -37,22 +36,26 @@ class Construct:
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.construct import STACKS, build, build_stack
+        from dualform.counts import key_of
         from dualform.reports.console import Console
         from dualform.tasks import Teacher
+        from dualform.tensor_file import check_writable
         from dualform.training import save_weights
 
+        if self.out is not None:
+            check_writable(self.out)
         with jax.enable_x64(True):  # a rank is exact in float64, and so is what is saved
             teacher = Teacher.find(self.teacher, d=self.d, rank=self.rank, seed=self.seed, dtype=jnp.float64)
             if self.form in STACKS:
                 stacked = build_stack(
-                    teacher.attention, self.form, teacher.inputs, layers=self.layers, key=jr.key(self.seed)
+                    teacher.attention, self.form, teacher.inputs, layers=self.layers, key=key_of(self.seed)
                 )
                 if self.out is not None:
                     save_weights(self.out, stacked.stack)
                 Console().stack(stacked, teacher.name, self.out)
                 return 0
             require(self.layers is None, f"--layers is of the stacks {', '.join(STACKS)}; {self.form} is one layer.")
-            built = build(teacher.attention, self.form, teacher.inputs, key=jr.key(self.seed), tolerance=self.tolerance)
+            built = build(teacher.attention, self.form, teacher.inputs, key=key_of(self.seed), tolerance=self.tolerance)
             if self.out is not None:
                 save_weights(self.out, built.rnn)
         Console().construction(built, teacher.name, self.out)

@@ -56,9 +56,11 @@ class Generate:
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.commands.perplexity import language_model
-        from dualform.commands.sessions import kept_by, opened
+        from dualform.commands.sessions import interrupted, kept_by, opened, until
         from dualform.generation import stream, written
+        from dualform.interrupts import deferred_interrupt
         from dualform.models.load import load
+        from dualform.tensor_file import check_writable
 
         require(
             self.policy is not None or not (self.states or self.rerotate or self.prompt_at_once),
@@ -72,6 +74,8 @@ class Generate:
             not (several and (self.prompt_at_once or states)),
             "--prompt-at-once, --load-state and --save-state are for one text; leave out --batch, --prompts and --logprobs.",
         )
+        if self.save_state is not None:
+            check_writable(self.save_state)
         loaded = language_model(load(self.model))
         session = opened(dataclasses.replace(self, prompt=prompts[0]), loaded) if states else None
         if session is not None:
@@ -85,21 +89,22 @@ class Generate:
                 self._write_batch(loaded, model, encoded)
                 return 0
             ids = stream(model, encoded[0], at_once=self.prompt_at_once, **self._sampling())
-        pieces = written(loaded.tokens, ids, self.length, self.stop, ends_of(loaded.record))
-        for piece in pieces if self.stream else ("".join(pieces),):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
-        if session is not None and self.save_state is not None:
-            session.save(self.save_state, notes=kept_by(session.model))
-        return 0
+        with deferred_interrupt() as stopped:
+            pieces = written(loaded.tokens, until(ids, stopped), self.length, self.stop, ends_of(loaded.record))
+            for piece in pieces if self.stream else ("".join(pieces),):
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+            sys.stdout.write("\n")
+            if session is not None and self.save_state is not None:
+                session.save(self.save_state, notes=kept_by(session.model))
+        return interrupted(self.save_state) if stopped.is_set() else 0
 
     def _sampling(self) -> dict[str, Any]:
         """How tokens are drawn."""
-        import jax
+        from dualform.counts import key_of
 
         return {
-            "key": jax.random.key(self.seed),
+            "key": key_of(self.seed),
             "temperature": self.temperature,
             "top_k": self.top_k,
             "top_p": self.top_p,

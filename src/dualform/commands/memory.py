@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualform.errors import FileError, require
+from dualform.errors import require
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Memory:
         from dualform.reports.console import Console
         from dualform.reports.memory import as_markdown
         from dualform.tasks.memory import Room, filler, memory_task, sentences_of
-        from dualform.tensor_file import write_atomically
+        from dualform.tensor_file import check_writable, write_atomically
         from dualform.training.run import versions
 
         tasks, states = [memory_task(name) for name in self.tasks.split(",")], whole_numbers("--states", self.states)
@@ -62,7 +62,8 @@ class Memory:
         require(self.mode in MODES, f"--mode {self.mode}: give one of {', '.join(MODES)}.")
         require(self.history in HISTORIES, f"--history {self.history}: give one of {', '.join(HISTORIES)}.")
         require(self.batch >= 1, f"--batch {self.batch}: at least 1 example goes through the model.")
-        self._check_write()
+        if self.write is not None:
+            check_writable(self.write)
         sentences = filler() if self.text is None else sentences_of(text_of_file(self.text))
         loaded = language_model(load(self.model))
         loaded.encode("a")  # a model without a tokenizer is said before anything is measured
@@ -93,14 +94,3 @@ class Memory:
                 report = as_markdown(rows, command=command, about=about, versions=versions(), chances=chances)
                 write_atomically(self.write, report.encode())
         return 0
-
-    def _check_write(self) -> None:
-        """Say before anything is measured that the report cannot be written."""
-        if self.write is None:
-            return
-        require(not self.write.is_dir(), f"{str(self.write)!r} is a folder. Give --write a file.")
-        above = next(place for place in self.write.absolute().parents if place.exists())
-        if not above.is_dir():
-            raise FileError(
-                f"{str(self.write)!r} cannot be written: {above.name!r} is no folder. Give another --write."
-            )

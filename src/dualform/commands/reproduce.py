@@ -33,10 +33,13 @@ class Reproduce:
         from dualform.experiments.results import chosen
         from dualform.reports.console import Console
         from dualform.reports.reproduction_page import write_reproduction_page, write_summary
+        from dualform.tensor_file import check_writable
         from dualform.training import Run
 
         results = chosen(self.result)
         folder = self.out or Path("runs") / f"reproduce-{self.preset}"
+        for place in (folder, *(() if self.store is None else (self.store,))):
+            check_writable(place, folder=True)
         console, records = Console(), []
         workshop = Workshop(folder, self.workers, self.backend, console.row)
         for name, experiment in results.items():

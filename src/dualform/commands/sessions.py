@@ -2,12 +2,16 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dualform.errors import FileError, require
 from dualform.reading import whole
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from dualform.commands.generate import Generate
     from dualform.generation import Session
 
@@ -52,6 +56,23 @@ def opened(command: "Generate", loaded: Any) -> "Session":
     )
     session.read(prompt)
     return session
+
+
+def until(ids: Iterable[int], stopped: "Event") -> Iterator[int]:
+    """The tokens up to the one in which the event was set."""
+    for token in ids:
+        yield token
+        if stopped.is_set():
+            return
+
+
+def interrupted(saved: Path | None) -> int:
+    """Say what became of a text that was interrupted, and give the exit code."""
+    from dualform.commands.exit import say
+
+    if saved is None:
+        return say("interrupted; the text so far is all that is kept.", 130)
+    return say(f"interrupted; what was read and written so far is in {str(saved)!r}. Go on with --load-state.", 130)
 
 
 def kept_by(model: Any) -> dict[str, str]:

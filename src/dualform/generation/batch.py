@@ -1,7 +1,7 @@
 """Several texts at once: prompts of different lengths, one compiled step for all of them, and what each token was worth."""
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
+from dualform.counts import count_of
 from dualform.errors import require
-from dualform.generation.decoding import JoinedAttention
-from dualform.generation.multi_state import MultiStateAttention
+from dualform.generation.places import check_places
 from dualform.generation.room import check_room
-from dualform.generation.sampling import Settings, choose_token, settings_of
+from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
 from dualform.models.language_model import check_context, checked_tokens
@@ -37,15 +37,15 @@ class Written(NamedTuple):
 def generate_batch(
     model: LanguageModel,
     prompts: Sequence[Any],
-    length: int,
+    length: SupportsIndex,
     *,
     key: Array | None = None,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
+    temperature: Temperature = 1.0,
+    top_k: SupportsIndex | None = None,
     top_p: float | int | None = None,
     min_p: float | int | None = None,
     ends: Collection[int] = (),
-    chunk: int = CHUNK,
+    chunk: SupportsIndex = CHUNK,
 ) -> list[Written]:
     """At most `length` tokens that go on from each of `prompts`, which may be of different lengths.
 
@@ -59,31 +59,19 @@ def generate_batch(
     the policy "full" has places.
     """
     require(len(prompts) >= 1, "there are no prompts; give at least one.")
-    require(length >= 1, f"length is {length}; give at least 1 token.")
-    require(chunk >= 1, f"chunk is {chunk}; read at least 1 token of the prompts at once.")
+    length = count_of("length", length, 1, "give at least 1 token")
+    chunk = count_of("chunk", chunk, 1, "read at least 1 token of the prompts at once")
     given = [np.asarray(checked_tokens(prompt, model.vocabulary)) for prompt in prompts]
     for i, prompt in enumerate(given):
         require(len(prompt) >= 1, f"prompt {i + 1} is empty; give at least one token.")
     settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
-    check_places(model, given, length)
+    check_context(model, max(map(len, given)) + length - 1)
+    for i, prompt in enumerate(given):
+        check_places(model, len(prompt), length, what=f"prompt {i + 1}")
     check_room(model, len(given))
     keys = jax.vmap(lambda i: jr.fold_in(jr.key(0) if key is None else key, i))(jnp.arange(len(given)))
     state, logits = _read(model, given, chunk)
     return _write(model, state, logits, keys, length, settings, np.array(sorted(ends), np.int64))
-
-
-def check_places(model: LanguageModel, prompts: Sequence[np.ndarray], length: int) -> None:
-    """Raise `InputError` where a policy that drops nothing, or the model's context, has too few places for a text."""
-    check_context(model, max(len(prompt) for prompt in prompts) + length - 1)
-    mixers = [block.mixer for block in model.blocks if isinstance(block.mixer, MultiStateAttention | JoinedAttention)]
-    places = min((mixer.states for mixer in mixers if mixer.policy.whole), default=None)
-    for i, prompt in enumerate(prompts):
-        read = len(prompt) + length - 1  # the last token is not read
-        require(
-            places is None or read <= places + 1,
-            f"prompt {i + 1} has {len(prompt):,} tokens, and {length:,} are to follow; the policy full has {places} places. "
-            f"Bound the model to {read:,} states, give a shorter prompt or length, or take a policy that drops, such as tova.",
-        )
 
 
 def _read(model: LanguageModel, prompts: list[np.ndarray], chunk: int) -> tuple[State, Array]:

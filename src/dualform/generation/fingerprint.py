@@ -1,7 +1,5 @@
 """Which model a state is of: what it is made of, and a digest of its weights."""
 
-import dataclasses
-import functools
 import hashlib
 import itertools
 import weakref
@@ -11,8 +9,8 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import numpy as np
 
+from dualform.described import array_digest, described
 from dualform.errors import require
 
 
@@ -59,9 +57,9 @@ def fingerprint(module: eqx.Module) -> Fingerprint:
 
 def _fingerprint(module: eqx.Module) -> Fingerprint:
     arrays: list[Any] = []
-    structure = repr(_described(module, arrays))
+    structure = repr(described(module, arrays.append))
     with ThreadPoolExecutor(4) as pool:
-        digests = list(pool.map(lambda array: _remembered(array, _digest), arrays))
+        digests = list(pool.map(lambda array: _remembered(array, array_digest), arrays))
     hashed = lambda text: hashlib.sha256(text.encode()).hexdigest()[:32]
     return Fingerprint(hashed(structure), hashed(repr(digests)), words_of(module))
 
@@ -80,30 +78,6 @@ def _remembered(thing: Any, find: Callable[[Any], Any]) -> Any:
         forget = lambda own: _MEMORY.pop(number) if _MEMORY.get(number, (None,))[0] is own else None
         _MEMORY[number] = (weakref.ref(thing, forget), found)
     return found
-
-
-def _digest(array: Any) -> str:
-    data = np.asarray(array, order="C")
-    return hashlib.sha256(data.reshape(-1).view(np.uint8).data).hexdigest()
-
-
-def _described(value: Any, arrays: list[Any]) -> Any:
-    """All of it but the arrays' numbers, in words that are the same in every process; the arrays go into `arrays`."""
-    if eqx.is_array(value) or isinstance(value, np.ndarray):
-        arrays.append(value)
-        return ("array", tuple(value.shape), str(value.dtype))
-    if isinstance(value, functools.partial):
-        return ("partial", *(_described(part, arrays) for part in (value.func, value.args, value.keywords)))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return (type(value).__name__, *((name, _described(part, arrays)) for name, part in fields))
-    if isinstance(value, tuple | list):
-        return (type(value).__name__, *(_described(part, arrays) for part in value))
-    if isinstance(value, dict):
-        return ("dict", *((name, _described(part, arrays)) for name, part in sorted(value.items())))
-    if callable(value):
-        return ("function", getattr(value, "__module__", ""), getattr(value, "__qualname__", type(value).__name__))
-    return repr(value)
 
 
 def words_of(module: eqx.Module) -> str:

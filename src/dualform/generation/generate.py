@@ -1,6 +1,6 @@
 """Text from a language model: the prompt read in parallel, then one step for each token."""
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State
+from dualform.counts import count_of
 from dualform.errors import require
-from dualform.generation.sampling import Settings, choose_token, settings_of
+from dualform.generation.places import check_places, read_before
+from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.models import LanguageModel
 from dualform.models.language_model import check_context, checked_tokens
 
@@ -19,11 +21,11 @@ from dualform.models.language_model import check_context, checked_tokens
 def generate(
     model: LanguageModel,
     prompt: Any,
-    length: int,
+    length: SupportsIndex,
     *,
     key: Array | None = None,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
+    temperature: Temperature = 1.0,
+    top_k: SupportsIndex | None = None,
     top_p: float | int | None = None,
     min_p: float | int | None = None,
     state: State | None = None,
@@ -42,20 +44,18 @@ def generate(
     state=state)` goes on, at temperature 0 as if it had never stopped.
 
     **Raises:** `InputError` for an empty prompt, tokens that are no integers or out of the vocabulary, a length below 1, more
-    tokens than the model's context, and sampling that makes no sense.
+    tokens than the model's context or than the policy "full" has places, and sampling that makes no sense.
     """
     require(
         0 not in np.shape(prompt),
         "the prompt is empty; give at least one token, such as the one that begins a document.",
     )
     prompt = checked_tokens(prompt, model.vocabulary)
-    require(
-        isinstance(length, int) and not isinstance(length, bool) and length >= 1,
-        f"length is {length!r}; give a whole number of tokens, at least 1.",
-    )
+    length = count_of("length", length, 1, "give a whole number of tokens, at least 1")
     settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
     if state is None and length > 1:
         check_context(model, len(prompt) + length - 1)
+    check_places(model, len(prompt), length, before=read_before(state), what="the prompt")
     key = jr.key(0) if key is None else key  # at temperature 0 it is not read
     first, state = _read(model, prompt, model.init_state() if state is None else state)
     return _write(model, first, state, key, length, settings)

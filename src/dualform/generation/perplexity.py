@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.special import stdtrit
 
+from dualform.counts import count_of
 from dualform.errors import require
+from dualform.generation.places import check_places
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
 
@@ -40,38 +42,48 @@ class Perplexity(NamedTuple):
 
         **Source:** Student 1908 (Biometrika 6, 1-25).
         """
-        mean, count = float(losses.mean()), len(losses)
-        if count == 1:
-            return cls(math.exp(mean), 0.0, math.inf, losses)
-        half = float(stdtrit(count - 1, 0.975)) * float(losses.std(ddof=1)) / math.sqrt(count)
-        return cls(math.exp(mean), _exp(mean - half), _exp(mean + half), losses)
+        mean, low, high = _interval(losses)
+        return cls(_exp(mean), _exp(low), _exp(high), losses)
 
     @property
     def nats(self) -> tuple[float, float, float]:
-        """The logarithms of value, low and high: nats a token."""
-        logarithm = lambda number: math.log(number) if number > 0 else -math.inf
-        return logarithm(self.value), logarithm(self.low), logarithm(self.high)
+        """The logarithms of value, low and high: nats a token, also where they themselves are beyond all numbers."""
+        return _interval(self.losses)
+
+
+def _interval(losses: Float[np.ndarray, " passage"]) -> tuple[float, float, float]:
+    """The mean loss, and the interval in which it is known."""
+    mean, count = float(losses.mean()), len(losses)
+    if count == 1:
+        return mean, -math.inf, math.inf
+    half = float(stdtrit(count - 1, 0.975)) * float(losses.std(ddof=1)) / math.sqrt(count)
+    return mean, mean - half, mean + half
 
 
 def _exp(exponent: float) -> float:
     """exp, infinite where it has no number."""
-    return math.exp(exponent) if exponent < 700 else math.inf
+    try:
+        return math.exp(exponent)
+    except OverflowError:
+        return math.inf
 
 
-def perplexity(model: LanguageModel, passages: Int[np.ndarray, "passage time"], given: int = 1) -> Perplexity:
+def perplexity(model: LanguageModel, passages: Int[np.ndarray, "passage time"], given: SupportsIndex = 1) -> Perplexity:
     """The perplexity of passages, each read from its own beginning: of every token but the first, given those before it.
 
     A bounded model reads token by token: what it has dropped is not there for what follows.
 
     **Arguments:** given: how many of the first tokens are only read, such as those that stand before every text.
 
-    **Raises:** `InputError` for passages that are not longer than what is given, or have a token that the model has not.
+    **Raises:** `InputError` for passages that are not longer than what is given, have a token that the model has not, or more
+    tokens than the policy "full" has places.
     """
-    require(given >= 1, f"given is {given}; at least the first token of a passage is only read.")
+    given = count_of("given", given, 1, "at least the first token of a passage is only read")
     require(
         passages.ndim == 2 and len(passages) >= 1 and passages.shape[1] > given,
         f"passages have shape {passages.shape}; give (passage, time), each of at least {given + 1} tokens.",
     )
+    check_places(model, passages.shape[1] - 1, what="a passage, but for its last token,")
     for passage in passages:
         checked_tokens(passage, model.vocabulary)
     return Perplexity.of(np.array([float(_loss(model, jnp.asarray(passage), given)) for passage in passages]))

@@ -52,6 +52,8 @@ class PrefixFolder:
             return
         try:
             session.save(path)
+            if path.stat().st_size > self.byte_budget:  # the file has a header, and the text
+                path.unlink(missing_ok=True)
             self._trim()
         except (DualformError, OSError) as error:
             log.warning("a beginning is not stored: %s", error)

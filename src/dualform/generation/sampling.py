@@ -1,22 +1,26 @@
 """The next token, chosen from its logits."""
 
 import math
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int
 
+from dualform.counts import counted
 from dualform.errors import require
 
-Settings = tuple[float, int | None, float | None, float | None]
+Temperature = float | int | Float[Array, ""]
+"""A number; or an argument of a compiled function, which is then not checked to be 0 or more."""
+Settings = tuple[Temperature, int | None, float | None, float | None]
 """Temperature, top_k, top_p and min_p, as a compiled step takes them."""
 
 
 def settings_of(
     key: Array | None,
-    temperature: float | int,
-    top_k: int | None,
+    temperature: Temperature,
+    top_k: SupportsIndex | None,
     top_p: float | int | None,
     min_p: float | int | None,
     vocabulary: int,
@@ -26,36 +30,53 @@ def settings_of(
     **Raises:** `InputError` as `check_sampling` does, and for a top_k above the vocabulary.
     """
     check_sampling(key, temperature, top_k, top_p, min_p)
+    top_k = counted(top_k)
     require(
         top_k is None or top_k <= vocabulary,
         f"top_k is {top_k}; the vocabulary has {vocabulary} tokens. Give fewer, or None for all.",
     )
     share = lambda given: None if given is None else float(given)
-    return float(temperature), top_k, share(top_p), share(min_p)
+    return temperature if _traced(temperature) else float(temperature), top_k, share(top_p), share(min_p)
 
 
 def choose_token(
     logits: Float[Array, " vocabulary"],
     key: Array | None,
     *,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
+    temperature: Temperature = 1.0,
+    top_k: SupportsIndex | None = None,
     top_p: float | int | None = None,
     min_p: float | int | None = None,
 ) -> Int[Array, ""]:
     """One token from softmax(logits / temperature), of those that `top_k`, `top_p` and `min_p` leave.
 
-    **Arguments:** temperature: 0 for the likeliest token; top_k: how many tokens are left, the likeliest ones; top_p: as few
-    of the likeliest tokens are left as together have this share or more; the likeliest always is; min_p: tokens are left that
-    have at least this share of the likeliest one's probability.
+    **Arguments:** temperature: 0 for the likeliest token, as the smallest numbers above it; top_k: how many tokens are left, the
+    likeliest ones; top_p: as few of the likeliest tokens are left as together have this share or more; the likeliest always is;
+    min_p: tokens are left that have at least this share of the likeliest one's probability.
 
     **Raises:** `InputError` for a number out of its range, or no key where one is needed.
     """
     check_sampling(key, temperature, top_k, top_p, min_p)
-    if temperature == 0 or key is None:
-        return jnp.argmax(logits).astype(jnp.int32)
-    logits = kept(logits / temperature, top_k, top_p, min_p)
-    return jr.categorical(key, logits).astype(jnp.int32)
+    likeliest = jnp.argmax(logits).astype(jnp.int32)
+    if key is None or (not _traced(temperature) and temperature == 0):
+        return likeliest
+    drawn = jr.categorical(key, kept(_cooled(logits, temperature), counted(top_k), top_p, min_p)).astype(jnp.int32)
+    return jnp.where(jnp.asarray(temperature) == 0, likeliest, drawn) if _traced(temperature) else drawn
+
+
+def _traced(temperature: Any) -> bool:
+    """Whether it is an argument of a compiled function, whose value is not known."""
+    return isinstance(temperature, jax.core.Tracer)
+
+
+def _cooled(logits: Float[Array, " vocabulary"], temperature: Any) -> Float[Array, " vocabulary"]:
+    """logits / temperature; where no number may hold that, their distances to the largest, of which that is 0."""
+    largest = float(jnp.finfo(logits.dtype).max)
+    if not _traced(temperature) and float(temperature) * largest > 1e6:
+        return logits / min(float(temperature), largest)
+    below = logits - jnp.max(logits)
+    divided = below / jnp.asarray(temperature).astype(logits.dtype)
+    return jnp.where(below == 0, jnp.zeros_like(below), divided)
 
 
 def kept(
@@ -84,17 +105,20 @@ def kept(
 
 def check_sampling(
     key: Array | None,
-    temperature: float | int,
-    top_k: int | None,
+    temperature: Temperature,
+    top_k: SupportsIndex | None,
     top_p: float | int | None,
     min_p: float | int | None = None,
 ) -> None:
     """Raise `InputError` unless the settings can be used."""
     require(
-        0 <= temperature < float("inf"),
+        _traced(temperature) or 0 <= temperature < float("inf"),
         f"temperature is {temperature}; give 0 for the likeliest token, or a finite number above it.",
     )
-    require(top_k is None or top_k >= 1, f"top_k is {top_k}; at least 1 token must be left, or give None for all.")
+    require(
+        top_k is None or (counted(top_k) or 0) >= 1,
+        f"top_k is {top_k}; at least 1 token must be left, or give None for all.",
+    )
     require(
         top_p is None or 0 < top_p <= 1,
         f"top_p is {top_p}; it is a share of probability, above 0 and at most 1, or None.",
@@ -104,6 +128,6 @@ def check_sampling(
         f"min_p is {min_p}; it is a share of the likeliest token's probability, above 0 and at most 1, or None.",
     )
     require(
-        temperature == 0 or key is not None,
+        key is not None or (not _traced(temperature) and temperature == 0),
         f"tokens are drawn at temperature {temperature}, and no key is given. Pass key=jax.random.key(seed), or temperature=0.",
     )

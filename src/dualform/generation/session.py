@@ -1,9 +1,11 @@
 """One text being read and written: what is remembered of it can be kept, copied, taken back and put on disk."""
 
+import functools
 import os
-from collections.abc import Collection, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -13,15 +15,38 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
+from dualform.counts import count_of
 from dualform.errors import FileError, require
 from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.history import History, Mark, bytes_of
-from dualform.generation.sampling import Settings, choose_token, settings_of
+from dualform.generation.places import check_places
+from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.generation.state_file import read_state, save_state
 from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
 from dualform.models.language_model import check_context, checked_tokens
 from dualform.reading import whole
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _alone(method: Method) -> Method:
+    """The method, refused while another thread is in one of the same session: they would read into one text."""
+
+    @functools.wraps(method)
+    def guarded(self: "Session", *given: Any, **options: Any) -> Any:
+        require(
+            self._lock.acquire(blocking=False),
+            "another thread is at work in this session: both would read into one text. Give each thread a session of its own, "
+            "by session.fork(), or take turns.",
+        )
+        try:
+            return method(self, *given, **options)
+        finally:
+            self._lock.release()
+
+    return cast(Method, guarded)
+
 
 HISTORY = 64 << 20
 """Bytes that a session keeps of earlier states, unless told otherwise."""
@@ -80,6 +105,7 @@ class Session:
         self._history = History(history)
         self._logits: Array | None = None
         self._state: State | None = model.init_state()
+        self._lock = threading.RLock()
         self._shared = True  # so that the first call copies what init_state gave, which may be the model's own
 
     def __len__(self) -> int:
@@ -91,6 +117,7 @@ class Session:
         return np.asarray(self._tokens, np.int32)
 
     @property
+    @_alone
     def logits(self) -> Float[Array, " vocabulary"]:
         """Of the token that follows, (vocabulary,).
 
@@ -102,6 +129,7 @@ class Session:
         return self._logits
 
     @property
+    @_alone
     def state(self) -> State:
         """What the model remembers, as its calls and steps take it."""
         state = self._found()
@@ -109,22 +137,26 @@ class Session:
         return state
 
     @property
+    @_alone
     def nbytes(self) -> int:
         """How many bytes the state and the logits take; the history is not counted."""
         return bytes_of((self._found(), self._logits))
 
+    @_alone
     def read(self, tokens: Any) -> None:
         """Read tokens behind those read so far, in chunks, the last one as long as what is left.
 
         **Arguments:** tokens: (time,), from 0 to vocabulary - 1; none is no call.
 
-        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, or more than the model's context;
+        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, or more than the model's context or
+        than the policy "full" has places;
         nothing is read then.
         """
         if np.size(tokens) == 0:
             return
         ids = np.asarray(checked_tokens(tokens, self.model.vocabulary)).astype(np.int32)
         check_context(self.model, len(self) + len(ids))
+        check_places(self.model, len(ids), before=len(self))
         for begin in range(0, len(ids), self.chunk):
             self._call(ids[begin : begin + self.chunk])
         if len(ids) > 1 and len(self) > self._history.last:
@@ -134,8 +166,8 @@ class Session:
         self,
         *,
         key: Array | None = None,
-        temperature: float | int = 1.0,
-        top_k: int | None = None,
+        temperature: Temperature = 1.0,
+        top_k: SupportsIndex | None = None,
         top_p: float | int | None = None,
         min_p: float | int | None = None,
     ) -> Iterator[int]:
@@ -153,13 +185,20 @@ class Session:
 
     def _stream(self, key: Array | None, settings: Settings) -> Iterator[int]:
         while True:
-            drawn = None if key is None else jr.fold_in(key, len(self))
-            check_context(self.model, len(self) + 1)
-            token = int(_choose(self.logits, drawn, settings))
-            self._call(np.array([token], np.int32))
-            yield token
+            yield self._next(key, settings)
 
-    def write(self, length: int, *, ends: Collection[int] = (), **sampling: Any) -> list[int]:
+    @_alone
+    def _next(self, key: Array | None, settings: Settings) -> int:
+        """One more token, read."""
+        drawn = None if key is None else jr.fold_in(key, len(self))
+        check_context(self.model, len(self) + 1)
+        check_places(self.model, 1, before=len(self), what="what is written")
+        token = int(_choose(self.logits, drawn, settings))
+        self._call(np.array([token], np.int32))
+        return token
+
+    @_alone
+    def write(self, length: SupportsIndex, *, ends: Collection[int] = (), **sampling: Any) -> list[int]:
         """Up to `length` tokens that follow, which are read as they are written.
 
         **Arguments:** length: how many at most; ends: tokens that end a text: the first of them is the last one written;
@@ -167,22 +206,21 @@ class Session:
 
         **Raises:** `InputError` as `stream` does, and for a length that is no number of tokens.
         """
-        require(
-            isinstance(length, int) and not isinstance(length, bool) and length >= 0,
-            f"length is {length!r}; give a whole number of tokens, 0 or more.",
-        )
+        length = count_of("length", length, 0, "give a whole number of tokens, 0 or more")
         found: list[int] = []
         tokens = self.stream(**sampling)
         while len(found) < length and not (found and found[-1] in ends):
             found.append(next(tokens))
         return found
 
+    @_alone
     def snapshot(self) -> Snapshot:
         """What is remembered now."""
         return Snapshot(
             self.tokens, np.asarray(self._calls, np.int32), self.state, self._logits, fingerprint(self.model)
         )
 
+    @_alone
     def restore(self, snapshot: Snapshot) -> None:
         """Be where the snapshot was taken, of this session or of another one of the same model.
 
@@ -199,6 +237,7 @@ class Session:
         if len(self) > self._history.last:
             self._mark()
 
+    @_alone
     def fork(self) -> "Session":
         """Another session, that goes on from here by itself."""
         other = Session(self.model, chunk=self.chunk, history=self._history.budget)
@@ -206,6 +245,7 @@ class Session:
         other._state, other._logits, other._history = self.state, self._logits, self._history.copy()
         return other
 
+    @_alone
     def rollback(self, count: int) -> None:
         """Go `count` tokens back, as if they had never been read.
 
@@ -221,6 +261,7 @@ class Session:
         if count:
             self._go_to(len(self) - count)
 
+    @_alone
     def save(self, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
         """Write all that a snapshot holds into one file, from which `Session.load` goes on, in any process.
 
@@ -273,9 +314,11 @@ class Session:
         # The call takes the state's memory; were it broken off, the state would be read again from the history.
         self._state = None
         logits, state = _called(self.model, state, ids)
-        self._state, self._logits, self._shared = state, logits, False
-        self._tokens.extend(ids.tolist())
+        # The state comes last: broken off before it, all is read again, as far as the tokens go.
         self._calls.append(len(ids))
+        self._tokens.extend(ids.tolist())
+        self._logits, self._shared = logits, False
+        self._state = state
         if len(self) - self._history.last >= self.chunk:
             self._mark()
 

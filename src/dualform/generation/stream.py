@@ -1,7 +1,7 @@
 """Text as it is written: the prompt read in chunks, then a compiled step for each token, its state's memory used again."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -10,9 +10,11 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
+from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.bounded import read_prompt
-from dualform.generation.sampling import Settings, choose_token, settings_of
+from dualform.generation.places import check_places
+from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.models import LanguageModel
 from dualform.models.growing_text import GrowingText
 from dualform.models.language_model import check_context, checked_tokens
@@ -27,11 +29,11 @@ def stream(
     prompt: Any,
     *,
     key: Array | None = None,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
+    temperature: Temperature = 1.0,
+    top_k: SupportsIndex | None = None,
     top_p: float | int | None = None,
     min_p: float | int | None = None,
-    chunk: int = CHUNK,
+    chunk: SupportsIndex = CHUNK,
     at_once: bool = False,
 ) -> Iterator[int]:
     """Tokens that go on from `prompt`, one by one, without an end.
@@ -42,13 +44,14 @@ def stream(
     **Arguments:** prompt: (time,), from 0 to vocabulary - 1; key, temperature, top_k, top_p, min_p: as of `choose_token`; chunk:
     tokens of the prompt read at once; at_once: the whole prompt by `read_prompt`, for a bounded model.
 
-    **Raises:** `InputError` as `generate` does, at once.
+    **Raises:** `InputError` as `generate` does, at once; for more tokens than there are places where the first of them comes.
     """
     prompt = checked_tokens(prompt, model.vocabulary)
     require(len(prompt) >= 1, "the prompt is empty; give at least one token.")
-    require(chunk >= 1, f"chunk is {chunk}; read at least 1 token of the prompt at once.")
+    chunk = count_of("chunk", chunk, 1, "read at least 1 token of the prompt at once")
     settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
     check_context(model, len(prompt))
+    check_places(model, len(prompt), what="the prompt")
     logits, state = _read_at_once(model, prompt) if at_once else read_in_chunks(model, prompt, chunk)
     return _tokens(model, len(prompt), logits, state, jr.key(0) if key is None else key, settings)
 
@@ -96,13 +99,18 @@ def _tokens(
     number = 0
     while True:
         check_context(model, read + number)
+        check_places(model, read, number + 1, what="the prompt")
         state, logits, token = _step(model, (state, logits, jr.fold_in(key, number)), settings)
         number += 1
         yield int(token)
 
 
 def written(
-    tokens: Tokens | None, ids: Iterable[int], length: int, stop: Sequence[str] = (), ends: Collection[int] = ()
+    tokens: Tokens | None,
+    ids: Iterable[int],
+    length: SupportsIndex,
+    stop: Sequence[str] = (),
+    ends: Collection[int] = (),
 ) -> Iterator[str]:
     """The text of tokens that go on from another text, piece by piece, each as soon as it is certain.
 
@@ -113,7 +121,7 @@ def written(
 
     **Raises:** `InputError` for an empty stop, or a length below 1.
     """
-    require(length >= 1, f"length is {length}; give at least 1 token.")
+    length = count_of("length", length, 1, "give at least 1 token")
     require("" not in stop, "a text to stop at is empty; leave it out.")
     for each in stop:
         checked_text(each)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dualform.errors import require
 from dualform.generation.multi_state import MultiStateAttention
+from dualform.generation.places import check_places
 from dualform.generation.token_kinds import KINDS, token_kinds
 from dualform.models import LanguageModel
 from dualform.models.block import Block
@@ -97,6 +98,7 @@ def survivors(model: LanguageModel, tokens: Int[Array, " time"] | Int[np.ndarray
     )
     tokens = checked_tokens(tokens, model.vocabulary)
     require(len(tokens) >= 1, "there is no token to read; give at least one.")
+    check_places(model, len(tokens))
     x, dropped = model.embed(tokens), []
     for name, stage in model.stages():
         if name in bounded:

@@ -1,5 +1,6 @@
 """What a bounded model keeps, as one picture: the end of the text for all layers, and every layer over time."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from dualform.errors import FileError, require
+from dualform.errors import require
 from dualform.reports.attention_view import KeptView
 from dualform.reports.figures import style, svg
 from dualform.tensor_file import write_atomically
@@ -75,10 +76,9 @@ def write_kept_figure(kept: KeptView, tokens: Sequence[str], path: Path) -> Path
     if path.suffix.lower() == ".svg":
         write_atomically(path, svg(figure, "white").encode())
         return path
-    try:
-        figure.savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
-    except OSError as error:
-        raise FileError(f"{os.fspath(path)!r} cannot be written: {error.strerror}. Check the folder.") from None
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    write_atomically(path, data.getvalue())
     return path
 
 

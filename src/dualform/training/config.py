@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, fields
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dualform.errors import InputError, require
@@ -46,6 +47,10 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):  # JSON, and a program's settings, have numbers of Python
+                object.__setattr__(self, field.name, value.item())
         for name, least in (("steps", 0), ("chunk", 1), ("warmup", 0)):
             value = getattr(self, name)
             require(value >= least, f"{name} is {value}; it must be at least {least}.")

@@ -112,7 +112,7 @@ def members_of(
     for name, given in (("seeds", seeds), ("tasks", tasks), ("scales", scales), ("rates", rates)):
         require(len(given) == count, f"{len(given)} {name} for {count} networks; give one each.")
     state = _stacked([initial_state(model, FitConfig(seed=seed)) for model, seed in zip(models, seeds, strict=True)])
-    number = lambda value: jnp.asarray(value, jnp.float32)
+    number = lambda value: jnp.asarray(value, _real(state.model))
     return state, _stacked([(t, number(s), number(r)) for t, s, r in zip(tasks, scales, rates, strict=True)])
 
 
@@ -138,6 +138,7 @@ def make_ensemble_chunk(
     @eqx.filter_jit
     def chunk(state, data, steps):
         arrays, static = eqx.partition(state, eqx.is_array)
+        real = _real(state.model)
 
         def one(arrays, data):
             task, scale, rate = data
@@ -145,17 +146,23 @@ def make_ensemble_chunk(
             def body(_, carried):
                 arrays, total = carried
                 state, value = step(eqx.combine(arrays, static), task, scale, rate=rate)
-                return eqx.filter(state, eqx.is_array), total + value
+                return eqx.filter(state, eqx.is_array), total + value.astype(real)
 
-            return jax.lax.fori_loop(0, steps, body, (arrays, jnp.zeros((), jnp.float32)))
+            return jax.lax.fori_loop(0, steps, body, (arrays, jnp.zeros((), real)))
 
         if members == "vmap":
             arrays, total = jax.vmap(one)(arrays, data)
         else:
             arrays, total = jax.lax.map(lambda each: one(*each), (arrays, data))
-        return eqx.combine(arrays, static), total / steps.astype(jnp.float32)
+        return eqx.combine(arrays, static), total / steps.astype(real)
 
     return chunk
+
+
+def _real(models: Any) -> Any:
+    """The dtype of losses and of what they are divided by: float64 where a network has it, else float32."""
+    wide = any(leaf.dtype == jnp.float64 for leaf in jtu.tree_leaves(models) if eqx.is_inexact_array(leaf))
+    return jnp.float64 if wide else jnp.float32
 
 
 def _stacked(trees: list[Any]) -> Any:

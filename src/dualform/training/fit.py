@@ -2,24 +2,28 @@
 
 import contextlib
 import dataclasses
-import signal
-import threading
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from dualform.counts import key_of
 from dualform.errors import DivergedError, FileError, InputError
+from dualform.interrupts import deferred_interrupt
 from dualform.training.batched import mean_squared_error
 from dualform.training.checkpoints import Checkpoint
 from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
+from dualform.training.origin import check_origin, origin
 from dualform.training.run import Run
 from dualform.training.state import TrainState, arrays_of, decayed, initial_state, state_from, trainable
 from dualform.training.step import make_chunk
 
+_LOG = logging.getLogger(__name__)
 Status: TypeAlias = Literal["done", "interrupted"]
 
 
@@ -43,7 +47,7 @@ class Fitted(NamedTuple):
     """A trained model.
 
     - history: one record for each chunk, as in metrics.jsonl: stage, step, loss, learning_rate, weight_decay.
-    - status: "done", or "interrupted" where Ctrl-C ended it.
+    - status: "done", or "interrupted" where Ctrl-C or SIGTERM ended it.
     - steps: done.  seconds: of training, earlier sessions included.
     """
 
@@ -78,6 +82,7 @@ def fit(
 ) -> Fitted:
     """Train `model` by AdamW on fresh data, made on the device inside the compiled loop.
 
+    A finished run goes on to more steps, by their schedules, where `config` has more of them and is else the same.
     With a run folder, training goes on from the stage's last good checkpoint, and ends with the same weights and the same
     metrics, to the bit, as without the interruption (on the same machine, with the same versions). When checkpoints are
     taken depends on the clock, and changes no number.
@@ -94,22 +99,58 @@ def fit(
     - stage: names the checkpoints and metrics, where a run trains more than once.
     - save_every: seconds between checkpoints, at least; 0 for one after each chunk. One is always taken at the end.
 
-    **Returns:** the model and how it went. Ctrl-C ends at the next chunk's end, with a checkpoint; a second one at once.
+    **Returns:** the model and how it went. Ctrl-C, and SIGTERM, end at the next chunk's end, with a checkpoint; a second one at
+    once.
 
     **Raises:** `DivergedError` where the loss, a weight or a moment is no longer finite; `InputError` where the checkpoint
-    is of another model or config; `FileError` where none is whole, or one cannot be written.
+    is of another model, data, loss or config (but for more steps, where it had reached its last); `FileError` where none is
+    whole, one cannot be written, or another process trains in the folder.
     """
-    chunk = make_chunk(sample, config, loss=loss, scale=scale, trainable=trainable, decayed=decayed)
-    state, seconds, history = initial_state(model, config, trainable=trainable), 0.0, []
+    with contextlib.nullcontext() if run is None else run.alone():
+        return _fitted(
+            initial_state(model, config, trainable=trainable),
+            make_chunk(sample, config, loss=loss, scale=scale, trainable=trainable, decayed=decayed),
+            config,
+            lambda state: origin(state, sample, loss, scale),
+            lambda step: _explain(model, sample, loss, config, step),
+            reshape=reshape,
+            on_chunk=on_chunk,
+            run=run,
+            stage=stage,
+            save_every=save_every,
+        )
+
+
+def _fitted(
+    state: TrainState,
+    chunk: Callable[[TrainState], Any],
+    config: FitConfig,
+    begun: Callable[[TrainState], dict[str, Any]],
+    explain: Callable[[int], None],
+    *,
+    reshape: Callable[[TrainState], TrainState] | None,
+    on_chunk: Callable[[Progress], None] | None,
+    run: Run | None,
+    stage: str,
+    save_every: float | int,
+) -> Fitted:
+    """As `fit`, from its state before the first step, by its compiled chunk.
+
+    **Arguments:** begun: says what training is of; explain: says what is wrong with the data of a step, if anything is.
+    """
+    seconds, history, of = 0.0, [], {}
     if run is not None:
-        state, seconds, history = _continued(run, state, config, stage)
-    keeper = _Keeper(run, stage, config, save_every, saved=int(state.step) if run is not None else 0)
+        of = begun(state)
+        state, seconds, history = _continued(run, state, config, stage, of)
+    keeper = _Keeper(run, stage, config, of, save_every, saved=int(state.step) if run is not None else 0)
     clock = _Clock(seconds, int(state.step), config.steps)
     status: Status = "done"
-    with _deferred_interrupt() as interrupted:
+    with deferred_interrupt() as interrupted:
         while (step := int(state.step)) < config.steps:
             state, metrics = chunk(state)
             losses = np.asarray(metrics.loss)[: int(metrics.steps)]
+            if not (np.isfinite(losses).all() and bool(metrics.finite)):
+                explain(step + int(np.argmin(np.isfinite(losses))))
             _check_finite(losses, bool(metrics.finite), step, keeper, config)
             if reshape is not None:
                 state = reshape(state)
@@ -130,12 +171,19 @@ def fit(
 
 
 def resume(
-    run: Run, model: Any, config: FitConfig, *, stage: str = "train", like: TrainState | None = None
+    run: Run,
+    model: Any,
+    config: FitConfig,
+    *,
+    stage: str = "train",
+    like: TrainState | None = None,
+    begun: dict[str, Any] | None = None,
 ) -> Resumed | None:
     """The state at the last good checkpoint of a stage, None where there is none yet; `fit(..., run=run)` goes on from it.
 
     **Arguments:** model: of the structure that was trained; its shapes do not matter, since units may have been cut away.
-    like: a state of the structure that was trained, where `fit` was told what to train.
+    like: a state of the structure that was trained, where `fit` was told what to train. begun: what training is of, as of
+    `dualform.training.origin`; not looked at if not given.
 
     **Raises:** `FileError` where checkpoints are there and none is whole (a damaged one is passed over with a logged
     warning); `InputError` where it is of another model or config.
@@ -150,20 +198,35 @@ def resume(
     checkpoint = run.checkpoints(stage).newest(check)
     if checkpoint is None:
         return None
+    extended = _extended(checkpoint, config)
     for name, value in dataclasses.asdict(config).items():
         before = checkpoint.metadata["config"].get(name)
-        if before != _plain_number(value):
+        if before != _plain_number(value) and not (extended and name == "steps"):
             raise InputError(
                 f"the checkpoint of step {checkpoint.step} in {str(run.path)!r} was made with {name} = {before}, and now it "
                 f"is {value}. Choose another folder for this run, or delete that one."
             )
+    if extended:
+        _LOG.warning(
+            "the stage %s in %s had reached its last step, %d: it goes on to %d, by the schedules of %d steps.",
+            *(stage, run.path, checkpoint.step, config.steps, config.steps),
+        )
+    if begun is not None:
+        what = f"the checkpoint of step {checkpoint.step} in {str(run.path)!r}"
+        check_origin(checkpoint.metadata.get("of"), begun, what)
     like = initial_state(model, config) if like is None else like
     return Resumed(state_from(checkpoint.arrays, like), float(checkpoint.metadata["seconds"]))
 
 
-def _continued(run: Run, fresh: TrainState, config: FitConfig, stage: str):
+def _extended(checkpoint: Checkpoint, config: FitConfig) -> bool:
+    """Whether a checkpoint had reached the last of its steps, and more are wanted now."""
+    before = checkpoint.metadata["config"].get("steps")
+    return isinstance(before, int) and checkpoint.step == before < config.steps
+
+
+def _continued(run: Run, fresh: TrainState, config: FitConfig, stage: str, of: dict[str, Any]):
     """State, seconds and history to go on with, and a folder that holds nothing from after them."""
-    found = resume(run, fresh.model, config, stage=stage, like=fresh)
+    found = resume(run, fresh.model, config, stage=stage, like=fresh, begun=of)
     state, seconds = (fresh, 0.0) if found is None else found
     step = int(state.step)
     run.checkpoints(stage).discard_after(step)
@@ -179,8 +242,10 @@ def _plain_number(value: Any) -> Any:
 class _Keeper:
     """Writes metrics and checkpoints of one stage where there is a run folder, else does nothing."""
 
-    def __init__(self, run: Run | None, stage: str, config: FitConfig, every: float | int, saved: int):
-        self.run, self.stage, self.config, self.every = run, stage, config, every
+    def __init__(
+        self, run: Run | None, stage: str, config: FitConfig, of: dict[str, Any], every: float | int, saved: int
+    ):
+        self.run, self.stage, self.config, self.of, self.every = run, stage, config, of, every
         self.saved, self.at, self.took = saved, time.monotonic(), 0.0
         self.checkpoints = None if run is None else run.checkpoints(stage)
 
@@ -206,6 +271,7 @@ class _Keeper:
             "config": config,
             "seconds": seconds,
             "lines": len(self.run.metrics(self.stage)),
+            "of": self.of,
         }
         self.checkpoints.save(step, arrays_of(state), metadata)
         self.saved, self.at = step, time.monotonic()
@@ -247,6 +313,16 @@ def _record(config: FitConfig, stage: str, step: int, losses: np.ndarray) -> dic
     }
 
 
+def _explain(model: Any, sample: Callable[..., Any], loss: Callable[..., Any], config: FitConfig, step: int) -> None:
+    """Let the loss see the data of a step as they are, outside of a compiled loop, and say what is wrong with them."""
+    try:
+        loss(model, *sample(jr.fold_in(key_of(config.seed), jnp.asarray(step, jnp.int32))))
+    except InputError:
+        raise
+    except Exception as error:
+        _LOG.debug("the data of step %d say nothing: %s", step, error)
+
+
 def _check_finite(losses: np.ndarray, finite: bool, before: int, keeper: _Keeper, config: FitConfig) -> None:
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad) == 0 and finite:
@@ -259,29 +335,3 @@ def _check_finite(losses: np.ndarray, finite: bool, before: int, keeper: _Keeper
         f"training diverged: {what}. {keeper.last()} Lower learning_rate (now {config.learning_rate:g}) or clip (now "
         f"{config.clip:g}), or lengthen warmup (now {config.warmup})."
     )
-
-
-@contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event and lets the chunk, or the checkpoint, be finished; a second one interrupts at once.
-
-    A chunk uses up the state that it was given: cut in the middle, nothing would be left to save.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(number, frame):
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    if before is not signal.default_int_handler:  # somebody else's handling of Ctrl-C is left alone
-        yield event
-        return
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

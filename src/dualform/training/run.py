@@ -1,5 +1,6 @@
 """The folder of one run: its config, metrics, checkpoints, weights and result, each written whole or not at all."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dualform.alone import LOCK, alone
 from dualform.errors import FileError, InputError
 from dualform.reading import guarded, json_of_file, reason
 from dualform.tensor_file import unwritable, write_atomically
@@ -38,30 +40,74 @@ class Run:
         self.path = Path(path)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], config: Any, *, seed: int | None = None) -> "Run":
+    def create(
+        cls, path: str | os.PathLike[str], config: Any, *, seed: int | None = None, code: str | None = None
+    ) -> "Run":
         """A new folder for `config`, or the one that is there if it was made with the same.
 
-        **Arguments:** config: a dataclass or a mapping, of what JSON can hold (nested ones too).  seed: None where the
-        config has it.
+        A finished run can be extended: its config may have more `steps` where the only stage that was trained had reached its
+        last one and there is no result.json yet. config.json then has the new number, and the old ones as "extended".
 
-        **Raises:** `InputError` where the folder was made with another config (naming the first field that differs) or is
-        not a run's; `FileError` where it cannot be read or written. Nothing on disk is changed then.
+        **Arguments:** config: a dataclass or a mapping, of what JSON can hold (nested ones too).  seed: None where the
+        config has it.  code: a digest of what makes the run, where its results are to be of no other (see
+        `dualform.described`); not compared where the folder has none, or is of another version of Python.
+
+        **Raises:** `InputError` where the folder was made with another config (naming the first field that differs) or code, or
+        is not a run's; `FileError` where it cannot be read or written. Nothing on disk is changed then.
         """
         run, wanted = cls(path), {"config": _plain(config), "seed": seed}
         if (run.path / "config.json").exists():
             run = cls.open(path)
-            _check_same(run.config(), wanted, run.path)
+            if not run._extend(wanted):
+                _check_same(run.config(), wanted, run.path)
+            run._check_code(code)
             old, new = run.config().get("versions", {}), versions()
             changed = [f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]]
             if changed:
                 _LOG.warning("%s was made with other versions (%s): numbers may differ.", run.path, ", ".join(changed))
             return run
-        if run.path.is_dir() and any(not entry.name.endswith(".tmp") for entry in run.path.iterdir()):
+        if run.path.is_dir() and any(
+            not entry.name.endswith(".tmp") and entry.name != LOCK for entry in run.path.iterdir()
+        ):
             raise InputError(
                 f"{str(run.path)!r} holds files and no config.json: it is no run's folder. Choose another."
             )
-        run.write_json("config.json", wanted | {"versions": versions()})
+        run.write_json("config.json", wanted | {"versions": versions()} | ({} if code is None else {"code": code}))
         return run
+
+    def _check_code(self, code: str | None) -> None:
+        """Raise where the folder is of other code."""
+        there = self.config()
+        before, python = there.get("code"), there.get("versions", {}).get("python", "")
+        same = python.split(".")[:2] == platform.python_version().split(".")[:2]
+        if code is None or before == code or (before is not None and not same):
+            return
+        if before is None:
+            _LOG.warning("%s does not say which code it is of: make sure that it is this one.", self.path)
+            return
+        raise InputError(
+            f"{str(self.path)!r} was made by other code than there is now. Choose another folder for this run, or delete that "
+            "one."
+        )
+
+    def _extend(self, wanted: dict[str, Any]) -> bool:
+        """Take more steps into config.json, where that is all that differs, and the only stage had reached its last one."""
+        there = self.config()
+        old, new = (_flat({name: entry.get(name) for name in ("config", "seed")}) for entry in (there, wanted))
+        changed = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
+        stages = [place.name for place in (self.path / "checkpoints").glob("*") if place.is_dir()]
+        if len(changed) != 1 or changed[0].split(".")[-1] != "steps" or len(stages) != 1:
+            return False
+        before, now = old.get(changed[0]), new.get(changed[0])
+        if not isinstance(before, int) or not isinstance(now, int) or before >= now:
+            return False
+        newest = next(iter(self.checkpoints(stages[0]).steps()), None)
+        if newest != before or self.read_json("result.json") is not None:
+            return False
+        earlier = [*there.get("extended", []), before]
+        self.write_json("config.json", {**there, **wanted, "extended": earlier})
+        _LOG.warning("%s had reached its last step, %d: it may go on to %d.", self.path, before, now)
+        return True
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
@@ -78,6 +124,13 @@ class Run:
         if not isinstance(config, dict) or "config" not in config:
             raise FileError(f"{str(run.path / 'config.json')!r} is not a run's config. Choose another folder.")
         return run
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Within it no other process works in the folder: `fit` is in it while it trains, and may be called within.
+
+        **Raises:** `FileError` where another one does.
+        """
+        return alone(self.path)
 
     def config(self) -> dict[str, Any]:
         """What config.json holds: "config", "seed" and "versions"."""

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PyTree
 
+from dualform.counts import key_of
 from dualform.errors import require
 from dualform.mixers import GatedRNN, SideGatedRNN
 from dualform.training.config import FitConfig
@@ -98,7 +99,7 @@ def initial_state(
     """The state before the first step. The arrays are copies, since training reuses the memory of its state."""
     model = jtu.tree_map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, model)
     moments = _no_moments(eqx.filter(model, trainable(model)))
-    return TrainState(model, moments, jnp.zeros((), jnp.int32), jr.key(config.seed))
+    return TrainState(model, moments, jnp.zeros((), jnp.int32), key_of(config.seed))
 
 
 def restarted(state: TrainState, model: eqx.Module, *, trainable: Callable[[PyTree], PyTree] = trainable) -> TrainState:

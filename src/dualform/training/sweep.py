@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 
+from dualform.alone import alone
+from dualform.described import digest
 from dualform.errors import DualformError, InputError, require
 from dualform.tensor_file import write_atomically
 from dualform.training.run import Run
@@ -75,7 +77,8 @@ def sweep(
 
     Each job has a folder of its own, a `Run`'s: config.json, result.json and what its function writes. Stopped at any
     moment, the same call runs only what is missing (a job whose function resumes goes on within itself); a job that failed
-    is a row with its reason, and is tried again by the next call.
+    is a row with its reason, and is tried again by the next call. A result is of the code that made it: after the function, or
+    what it calls outside of installed packages, was edited, the folder is refused.
 
     **Arguments:**
 
@@ -87,7 +90,7 @@ def sweep(
     **Returns:** a row for each job, in the jobs' order.
 
     **Raises:** `InputError` for names used twice, an unknown backend, Ray missing, or a job whose folder was made with
-    another config; `FileError` where the folder cannot be written.
+    another config or by other code; `FileError` where the folder cannot be written, or another process sweeps in it.
     """
     jobs, folder = list(jobs), Path(folder)
     names = [job.name for job in jobs]
@@ -102,22 +105,48 @@ def sweep(
         if on_row is not None:
             on_row(row, len(rows), len(jobs))
 
-    missing = []
+    run_all = {"processes": _in_processes, "ray": _on_ray, "here": _here}[backend]
+    if jobs:
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        return _swept(jobs, folder, names, rows, lambda missing: run_all(missing, folder, workers), note)
+
+
+def _swept(
+    jobs: Sequence[Job],
+    folder: Path,
+    names: Sequence[str],
+    rows: dict[str, Row],
+    run_all: Callable[[Sequence[Job]], Iterator[Row]],
+    note: Callable[[Row], None],
+) -> list[Row]:
+    """The rows of all jobs, those that are done from disk."""
+    missing, codes = [], {job.function: _code_of(job.function) for job in jobs}
     for job in jobs:
-        run = Run.create(folder / job.name, {"function": job.function, "config": job.config})
+        config = {"function": job.function, "config": job.config}
+        run = Run.create(folder / job.name, config, code=codes[job.function])
         found = run.read_json("result.json")
         if found is None:
             missing.append(job)
         else:
             note(Row(job.name, job.config, "done", tuple(found["results"]), seconds=found["seconds"]))
-    run_all = {"processes": _in_processes, "ray": _on_ray, "here": _here}[backend]
     try:
-        for row in run_all(missing, folder, workers):
+        for row in run_all(missing):
             note(row)
     finally:
         ordered = [rows[name] for name in names if name in rows]
         write_atomically(folder / "table.csv", _table(ordered).encode())
     return ordered
+
+
+def _code_of(function: str) -> str | None:
+    """A digest of a job's function and of what it calls; None where it cannot be found, which the job itself says."""
+    module, name = function.split(":")
+    try:
+        return digest(getattr(importlib.import_module(module), name))
+    except Exception as error:
+        _LOG.info("%s has no code to look at: %s", function, error)
+        return None
 
 
 def run_job(job: Job, folder: Path) -> Row:
@@ -129,7 +158,8 @@ def run_job(job: Job, folder: Path) -> Row:
     module, name = job.function.split(":")
     try:
         function = getattr(importlib.import_module(module), name)
-        found = function(job.config, folder / job.name)
+        with alone(folder / job.name):
+            found = function(job.config, folder / job.name)
         results = [dict(one) for one in found] if isinstance(found, list | tuple) else [dict(found)]
         json.dumps(results)  # what cannot be stored is the job's failure, not the sweep's
         seconds = time.monotonic() - begin

@@ -1,0 +1,57 @@
+"""Whole numbers that a caller gives, and what is made of a seed."""
+
+import operator
+from typing import Any, SupportsIndex
+
+import jax
+import jax.random as jr
+from jaxtyping import Array
+
+from dualform.errors import InputError, require
+
+
+def counted(value: Any) -> int | None:
+    """The whole number that a value is, NumPy's and JAX's too; None for every other value, True and 4.0 among them.
+
+    >>> import numpy as np
+    >>> counted(np.int64(4)), counted(True), counted(4.0)
+    (4, None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def count_of(name: str, value: SupportsIndex, least: int, what: str) -> int:
+    """The value as a Python integer.
+
+    **Arguments:** name: of the argument; least: the least that it may be; what: what to give, for the message.
+
+    **Raises:** `InputError` where it is no whole number, or below `least`.
+    """
+    number = counted(value)
+    require(number is not None and number >= least, f"{name} is {value!r}; {what}.")
+    assert number is not None
+    return number
+
+
+def key_of(seed: SupportsIndex) -> Array:
+    """The PRNG key of a seed: up to 32 bits `jax.random.key(seed)`, and another one for each seed of up to 64 bits.
+
+    Where float64 is not enabled `jax.random.key` forgets all but the last 32 bits.
+
+    **Raises:** `InputError` for a seed that is no whole number of at most 64 bits.
+
+        >>> bool(jr.bits(key_of(2**32)) == jr.bits(key_of(0)))
+        False
+    """
+    number = counted(seed)
+    if number is None or not -(2**63) <= number < 2**63:
+        raise InputError(f"the seed is {seed!r}; give a whole number of at most 64 bits.")
+    if -(2**31) <= number < 2**32:
+        return jr.key(number)
+    with jax.enable_x64(True):
+        return jr.key(number)

@@ -1,0 +1,84 @@
+"""A policy that drops nothing refuses what it has no place for, whoever reads or writes; up to there nothing is bounded."""
+
+import functools
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+import pytest
+
+from dualform import models
+from dualform.errors import InputError
+from dualform.generation import Session, bounded, generate, generate_batch, perplexity, stream, survivors
+from dualform.generation.places import places_of
+from tests.laws import laws
+
+SIZES: Any = {"vocabulary": 11, "d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 64}
+TEXT = np.asarray(jr.randint(jr.key(3), (20,), 0, 11))
+GREEDY: Any = {"temperature": 0}
+
+
+@functools.cache
+def full(states: int) -> Any:
+    return bounded(models.llama(key=jr.key(0), **SIZES), "full", states)
+
+
+def read(count: int) -> Session:
+    session = Session(full(6))
+    session.read(TEXT[:count])
+    return session
+
+
+def taken(prompt: int, count: int, **options: Any) -> list[int]:
+    tokens = stream(full(6), TEXT[:prompt], **GREEDY, **options)
+    return [next(tokens) for _ in range(count)]
+
+
+# 6 states and the newest token: 7 tokens can be read. What is written last is not read, but by a session.
+BEYOND = {
+    "generate": (lambda: generate(full(6), TEXT[:5], 4, **GREEDY), "the prompt has 5 tokens, and 4 are to follow"),
+    "generate, from a state": (
+        lambda: generate(full(6), TEXT[3:5], 4, state=full(6)(TEXT[:3])[1], **GREEDY),
+        "3 tokens were read; the prompt has 2 tokens, and 4 are to follow",
+    ),
+    "a batch": (lambda: generate_batch(full(6), [TEXT[:2], TEXT[:5]], 4, **GREEDY), "prompt 2 has 5 tokens, and 4"),
+    "a stream": (lambda: taken(5, 4), "the prompt has 5 tokens, and 4 are to follow"),
+    "a stream's prompt": (lambda: taken(8, 1), "the prompt has 8 tokens; the policy full has 6 places"),
+    "a stream, read at once": (
+        lambda: taken(8, 1, at_once=True),
+        "the prompt has 8 tokens; the policy full has 6 places",
+    ),
+    "a session": (
+        lambda: read(5).read(TEXT[:3]),
+        "5 tokens were read; the text has 3 tokens; the policy full has 6 places",
+    ),
+    "a session that writes": (lambda: read(5).write(3, **GREEDY), "7 tokens were read; what is written has 1 tokens"),
+    "perplexity": (lambda: perplexity(full(6), TEXT[:9][None]), "a passage, but for its last token, has 8 tokens; the"),
+    "survivors": (
+        lambda: survivors(full(6), TEXT[:8]),
+        "the text has 8 tokens; the policy full has 6 places. Bound the",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_beyond_its_places(case):
+    """One sentence, from every driver: how many places there are, and what to do."""
+    use, message = BEYOND[case]
+    with pytest.raises(InputError, match=message):
+        use()
+
+
+def test_up_to_its_places_nothing_is_lost():
+    """At the last place every driver gives what it gives with room to spare."""
+    assert places_of(full(6)) == 7 and places_of(models.mamba(key=jr.key(0), vocabulary=11, d=4, layers=1)) is None
+    want = [int(token) for token in generate(full(20), TEXT[:5], 3, **GREEDY)[0]]
+    assert [int(token) for token in generate(full(6), TEXT[:5], 3, **GREEDY)[0]] == want == taken(5, 3)
+    assert generate_batch(full(6), [TEXT[:5]], 3, **GREEDY)[0].tokens.tolist() == want
+    session = read(5)
+    assert session.write(2, **GREEDY) == want[:2] and np.isfinite(np.asarray(session.logits)).all()
+    found, whole = (perplexity(full(states), TEXT[:8][None]).value for states in (6, 20))
+    laws.check_close(found, whole, 1e-12, "perplexity")
+    with pytest.raises(InputError):
+        session.read([1])
+    assert len(session) == 7 and np.isfinite(np.asarray(session.logits)).all()
