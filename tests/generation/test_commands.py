@@ -2,6 +2,8 @@
 
 import ast
 import re
+import signal
+import sys
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ import pytest
 
 from dualform import models
 from dualform.cli import main
+from dualform.generation import session
 from dualform.models.tokens import CharacterTokens, notes
 from dualform.tensor_file import read_tensors
 
@@ -230,3 +233,73 @@ def test_other_models_predict_no_token(folder, capsys, monkeypatch):
     models.save_weights("layer.safetensors", LinearAttention(*(jnp.eye(2)[None],) * 3))
     code, _, err = run(capsys, "generate", "--model", "layer.safetensors", "--prompt", "a")
     assert code == 2 and "which predicts no next token. Give a language model" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_text_is_saved(folder, capsys, tmp_path, monkeypatch, number):
+    """Ctrl-C and SIGTERM end at the token in hand, with the state so far, which goes on as if it had never stopped."""
+    kept, step, count = tmp_path / "kept", session._step, []
+    _, whole, _ = turn(capsys, folder, "mamba", "abcab", 9, "--save-state", tmp_path / "whole")
+
+    def stopping(*given):
+        count.append(0)
+        if len(count) == 4:
+            signal.raise_signal(number)
+        return step(*given)
+
+    monkeypatch.setattr(session, "_step", stopping)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    code, first, err = turn(capsys, folder, "mamba", "abcab", 1000, "--save-state", kept)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    monkeypatch.undo()
+    assert (
+        code == 130 and f"interrupted; what was read and written so far is in '{kept}'. Go on with --load-state" in err
+    )
+    code, second, _ = turn(capsys, folder, "mamba", "", 5, "--load-state", kept)
+    assert code == 0 and first[:-1] + second == whole and len(first) == 5
+
+
+@pytest.mark.parametrize("command", ["generate", "attend", "figure", "memory", "construct", "reproduce"])
+def test_where_nothing_can_be_written_nothing_is_done(folder, capsys, tmp_path, monkeypatch, command):
+    """A place in what is no folder is told before a model is loaded or anything is measured; nothing on disk changes."""
+    (tmp_path / "file").write_text("years of work")
+    place, model = tmp_path / "file" / "deep" / "out.png", folder / "llama.safetensors"
+    arguments = {
+        "generate": ["generate", "--model", model, "--prompt", "a", "--save-state", place],
+        "attend": ["attend", model, "--text", "abc", "--out", place],
+        "figure": [
+            "attend",
+            model,
+            "--text",
+            "abc",
+            "--policy",
+            "tova",
+            "--out",
+            tmp_path / "a.html",
+            "--figure",
+            place,
+        ],
+        "memory": ["memory", "--model", model, "--write", place],
+        "construct": ["construct", "--out", place],
+        "reproduce": ["reproduce", "table1", "--preset", "quick", "--store", place, "--out", tmp_path / "new"],
+    }[command]
+    monkeypatch.setattr(sys.modules["dualform.models.load"], "load", None)
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and "cannot be written: 'file' is no folder. Choose another place" in err
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"] and (
+        tmp_path / "file"
+    ).read_text() == "years of work"
+
+
+def test_seeds_are_texts_of_their_own(folder, capsys):
+    """Seeds that differ beyond 32 bits give other texts; one that no key has gets a sentence."""
+    told = [generated(capsys, folder, "mamba", "--seed", seed) for seed in (0, 2**32, 2**33)]
+    assert len(set(told)) == 3 and generated(capsys, folder, "mamba", "--seed", 0) == told[0]
+    code, _, err = run(capsys, "generate", "--model", folder / "mamba.safetensors", "--prompt", "a", "--seed", 2**70)
+    assert code == 2 and "give a whole number of at most 64 bits" in err
+
+
+def test_the_temperature_may_be_the_smallest_float(folder, capsys):
+    """As at 0."""
+    want = generated(capsys, folder, "mamba", "--temperature", 0)
+    assert generated(capsys, folder, "mamba", "--temperature", "5e-324") == want
