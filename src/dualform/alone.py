@@ -15,8 +15,8 @@ except ImportError:  # Windows
     fcntl = None
 
 _LOG = logging.getLogger(__name__)
-_HELD: dict[str, int] = {}
-"""Folders that are held in this process, and by which thread."""
+_HELD: dict[str, tuple[int, int | None]] = {}
+"""Folders that are held in this process: by which thread, and the open file."""
 _GUARD = threading.Lock()
 LOCK = ".lock"
 
@@ -32,21 +32,26 @@ def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
     """
     place, own = os.path.realpath(folder), threading.get_ident()
     with _GUARD:
-        holder = _HELD.get(place)
-        if holder is None:
-            handle = _locked(Path(place))
-            _HELD[place] = own
-    if holder is not None and holder != own:
+        first = place not in _HELD
+        holder, handle = _HELD.setdefault(place, (own, None))
+        if first:
+            try:
+                handle = _locked(Path(place))
+            except BaseException:
+                del _HELD[place]
+                raise
+            _HELD[place] = own, handle
+    if holder != own:
         raise FileError(
             f"another thread is at work in {os.fspath(folder)!r}. Wait until it is done, or choose another folder."
         )
     try:
         yield
     finally:
-        if holder is None:
+        if first:
             with _GUARD:
-                del _HELD[place]
-                if handle is not None:
+                held = _HELD.pop(place, None)
+                if handle is not None and held is not None:
                     os.close(handle)
 
 
@@ -87,3 +92,15 @@ def _lock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue] - of Windows
     except OSError:
         raise BlockingIOError from None
+
+
+def _forget() -> None:
+    """In a process that was forked: what its parent holds is the parent's alone, and ends with it."""
+    for _, handle in _HELD.values():
+        if handle is not None:
+            os.close(handle)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

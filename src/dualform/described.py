@@ -52,10 +52,12 @@ class _Description:
         self.take, self.within = take, set()
 
     def of(self, value: Any) -> Any:
-        if eqx.is_array(value) or isinstance(value, np.ndarray):
+        if not isinstance(value, np.generic) and (eqx.is_array(value) or isinstance(value, np.ndarray)):
             stands = self.take(value)
             shape = ("array", tuple(value.shape), str(value.dtype))
             return shape if stands is None else (*shape, stands)
+        if isinstance(value, np.generic):  # a number of NumPy is that number
+            value = value.item()
         if value is None or isinstance(value, bool | int | float | complex | str | bytes):
             return repr(value)
         if id(value) in self.within:

@@ -318,3 +318,4 @@ def test_a_built_in_policy_keeps_its_name():
     """What dualform has is known by its name, so that its states outlive versions of Python."""
     assert digest(policy("window+3")) != digest(policy("window+4")) and digest(policy("tova")) != digest(policy("h2o"))
     assert "code" not in repr(described(policy("snapkv")))
+    assert fingerprint(llama("tova", np.int64(6))) == fingerprint(llama("tova", 6))

@@ -1,9 +1,12 @@
 """A language model whose attention is bounded: a recurrent model, its state a set of keys and values for each layer."""
 
+from typing import SupportsIndex
+
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State
+from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.multi_state import MultiStateAttention, PromptAttention
 from dualform.generation.policies import Policy, policy
@@ -11,7 +14,7 @@ from dualform.mixers import SoftmaxAttention
 from dualform.models import LanguageModel
 
 
-def bounded(model: LanguageModel, by: str | Policy, states: int, *, rerotate: bool = False) -> LanguageModel:
+def bounded(model: LanguageModel, by: str | Policy, states: SupportsIndex, *, rerotate: bool = False) -> LanguageModel:
     """The model with a bound on what each layer of softmax attention keeps: a `LanguageModel` as any other.
 
     It is called on a sequence, stepped, generated from and given its state as every recurrent model; a sequence read in one call
@@ -32,6 +35,7 @@ def bounded(model: LanguageModel, by: str | Policy, states: int, *, rerotate: bo
     """
     attends = [i for i, block in enumerate(model.blocks) if isinstance(block.mixer, SoftmaxAttention)]
     require(len(attends) >= 1, "this model has no layer of softmax attention: its memory is bounded as it is.")
+    states = count_of("states", states, 1, "at least 1 key and value must be kept")
     make = lambda mixer: MultiStateAttention(mixer, policy(by), states, rerotate)
     mixers = lambda m: [m.blocks[i].mixer for i in attends]
     return eqx.tree_at(mixers, model, [make(mixer) for mixer in mixers(model)])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int
 
+from dualform.counts import key_of
 from dualform.errors import require
 from dualform.tasks.in_context import last_output, tokens
 
@@ -62,7 +63,7 @@ class AssociativeRecall(eqx.Module):
         """Of the keys and of the values."""
         if self.width is None:
             return jnp.broadcast_to(jnp.eye(self.vocabulary)[None], (2, self.vocabulary, self.vocabulary))
-        drawn = jr.normal(jr.key(self.seed), (2, self.vocabulary, self.width))
+        drawn = jr.normal(key_of(self.seed), (2, self.vocabulary, self.width))
         return drawn / jnp.linalg.norm(drawn, axis=-1, keepdims=True)
 
     def sample(self, key: Array) -> tuple[Float[Array, "batch time d"], Int[Array, " batch"]]:

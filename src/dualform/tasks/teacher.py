@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
+from dualform.counts import key_of
 from dualform.errors import FileError, InputError, require
 from dualform.mixers import LinearAttention
 from dualform.tensor_file import read_tensors, write_tensors
@@ -99,7 +100,7 @@ class Teacher(eqx.Module):
         **Raises:** `InputError` and `FileError` as the others do, listing what is known for a name that is nothing.
         """
         if name == "gaussian":
-            return cls.gaussian(d, key=jr.key(seed), rank=rank, dtype=dtype)
+            return cls.gaussian(d, key=key_of(seed), rank=rank, dtype=dtype)
         require(rank is None, f"rank is an option of the gaussian teacher; {name!r} has its own.")
         if name == "default" or name in EMBEDDED:
             return cls.embedded(name)
