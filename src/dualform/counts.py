@@ -39,7 +39,7 @@ def count_of(name: str, value: SupportsIndex, least: int, what: str) -> int:
 
 
 def key_of(seed: SupportsIndex) -> Array:
-    """The PRNG key of a seed: up to 32 bits `jax.random.key(seed)`, and another one for each seed of up to 64 bits.
+    """The PRNG key of a seed: from 0 to 2^32 - 1 `jax.random.key(seed)`, and another one for each seed of up to 64 bits.
 
     Where float64 is not enabled `jax.random.key` forgets all but the last 32 bits.
 
@@ -51,7 +51,7 @@ def key_of(seed: SupportsIndex) -> Array:
     number = counted(seed)
     if number is None or not -(2**63) <= number < 2**63:
         raise InputError(f"the seed is {seed!r}; give a whole number of at most 64 bits.")
-    if -(2**31) <= number < 2**32:
+    if 0 <= number < 2**32:
         return jr.key(number)
     with jax.enable_x64(True):
         return jr.key(number)

@@ -72,10 +72,11 @@ def _traced(temperature: Any) -> bool:
 def _cooled(logits: Float[Array, " vocabulary"], temperature: Any) -> Float[Array, " vocabulary"]:
     """logits / temperature; where no number may hold that, their distances to the largest, of which that is 0."""
     largest = float(jnp.finfo(logits.dtype).max)
+    highest = largest**0.9  # all are alike there, and its reciprocal is still a number
     if not _traced(temperature) and float(temperature) * largest > 1e6:
-        return logits / min(float(temperature), largest)
+        return logits / min(float(temperature), highest)
     below = logits - jnp.max(logits)
-    divided = below / jnp.asarray(temperature).astype(logits.dtype)
+    divided = below / jnp.minimum(jnp.asarray(temperature), highest).astype(logits.dtype)
     return jnp.where(below == 0, jnp.zeros_like(below), divided)
 
 

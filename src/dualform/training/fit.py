@@ -82,10 +82,10 @@ def fit(
 ) -> Fitted:
     """Train `model` by AdamW on fresh data, made on the device inside the compiled loop.
 
-    A finished run goes on to more steps, by their schedules, where `config` has more of them and is else the same.
     With a run folder, training goes on from the stage's last good checkpoint, and ends with the same weights and the same
     metrics, to the bit, as without the interruption (on the same machine, with the same versions). When checkpoints are
-    taken depends on the clock, and changes no number.
+    taken depends on the clock, and changes no number. A finished run goes on to more steps, by their schedules, where `config`
+    has more of them and is else the same.
 
     **Arguments:**
 
