@@ -503,7 +503,7 @@ def test_two_threads_do_not_train_in_one_folder(small):
 def test_sigterm_is_as_an_interrupt(small, tmp_path):
     """What a cluster sends before it kills: a checkpoint, the status, and the handler of before."""
     student, sample, config, _, fitted = small
-    run = Run.create(tmp_path / "run", config)
+    run = Run.create(tmp_path / "cut", config)
 
     def stop(progress):
         if progress.step == 6:
