@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import jax
 import jax.tree_util as jtu
+from jax.core import Tracer
 
 from dualform.errors import require
 from dualform.generation.decoding import JoinedAttention
@@ -40,5 +40,5 @@ def read_before(state: Any) -> int:
     """How many tokens a state has read, by the places that its layers count; 0 where they count none, or under jit."""
     parts = jtu.tree_leaves(state, is_leaf=lambda part: isinstance(part, MultiState))
     places = [part.place for part in parts if isinstance(part, MultiState)]
-    known = [int(place) for place in places if not isinstance(place, jax.core.Tracer) and place.ndim == 0]
+    known = [int(place) for place in places if not isinstance(place, Tracer) and place.ndim == 0]
     return max(known, default=0)

@@ -6,6 +6,7 @@ from typing import Any, SupportsIndex
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from dualform.counts import counted
@@ -66,7 +67,7 @@ def choose_token(
 
 def _traced(temperature: Any) -> bool:
     """Whether it is an argument of a compiled function, whose value is not known."""
-    return isinstance(temperature, jax.core.Tracer)
+    return isinstance(temperature, Tracer)
 
 
 def _cooled(logits: Float[Array, " vocabulary"], temperature: Any) -> Float[Array, " vocabulary"]:
@@ -113,7 +114,7 @@ def check_sampling(
 ) -> None:
     """Raise `InputError` unless the settings can be used."""
     require(
-        _traced(temperature) or 0 <= temperature < float("inf"),
+        _traced(temperature) or bool(0 <= temperature < float("inf")),
         f"temperature is {temperature}; give 0 for the likeliest token, or a finite number above it.",
     )
     require(
@@ -129,6 +130,6 @@ def check_sampling(
         f"min_p is {min_p}; it is a share of the likeliest token's probability, above 0 and at most 1, or None.",
     )
     require(
-        key is not None or (not _traced(temperature) and temperature == 0),
+        key is not None or (not _traced(temperature) and bool(temperature == 0)),
         f"tokens are drawn at temperature {temperature}, and no key is given. Pass key=jax.random.key(seed), or temperature=0.",
     )

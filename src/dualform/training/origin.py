@@ -98,7 +98,7 @@ def _sketched(array: np.ndarray) -> list[float]:
     signs = np.random.default_rng(0)
     for begin in range(0, flat.size, BLOCK):
         part = flat[begin : begin + BLOCK]
-        part = np.stack([part.real, part.imag], axis=1).reshape(-1) if np.iscomplexobj(part) else part
+        part = np.stack([np.real(part), np.imag(part)], axis=1).reshape(-1) if np.iscomplexobj(part) else part
         part = np.nan_to_num(part.astype(np.float64), nan=1.0, posinf=2.0, neginf=-2.0)
         squares += float(part @ part)
         along += (2.0 * signs.integers(0, 2, (4, part.size)) - 1.0) @ part
