@@ -519,9 +519,8 @@ def test_sigterm_is_as_an_interrupt(small, tmp_path):
 def test_numbers_of_numpy_are_kept_as_numbers(small, tmp_path):
     """A config of NumPy's numbers is the same config, and its checkpoints can be written."""
     student, _, config, _, fitted = small
-    same = FitConfig(
-        steps=np.int64(12), chunk=np.int32(3), warmup=np.uint8(2), learning_rate=np.float64(1e-2), seed=np.int64(0)
-    )
+    numbers: dict[str, Any] = {"steps": np.int64(12), "chunk": np.int32(3), "warmup": np.uint8(2), "seed": np.int64(0)}
+    same = FitConfig(**numbers, learning_rate=np.float64(1e-2))
     assert same == config and all(type(value) in (int, float) for value in dataclasses.asdict(same).values())
     assert fit(student, sample, same, run=Run.create(tmp_path / "new", same)).history == fitted.history
     with pytest.raises(InputError, match="clip is nan"):
