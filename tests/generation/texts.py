@@ -17,7 +17,7 @@ TINY: Any = {"vocabulary": VOCABULARY, "d": 8, "layers": 1, "key": jr.key(0)}
 HEADS: Any = {**TINY, "heads": 2, "std": None}
 
 
-def llama(policy: str, states: int = 6, seed: int = 0) -> Any:
+def llama(policy: Any, states: Any = 6, seed: int = 0) -> Any:
     """Two layers, so sharp that every policy has something to choose."""
     sizes: Any = {**TINY, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 12, "context": 64, "key": jr.key(seed)}
     sharp = jax.tree.map(lambda a: 4 * a if a.ndim > 2 else a, models.llama(**sizes))

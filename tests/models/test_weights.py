@@ -23,7 +23,7 @@ from tests.laws import laws
 def kinds() -> list[Any]:
     """Modules of every kind of structure, in float64: arrays that are given or not, every mixer, a stack."""
     key = jr.key(0)
-    rnn, attention = GatedRNN.make(3, key=key, n=5, m=4, d_out=2), laws.make("linear_attention")
+    rnn, attention = GatedRNN.make(3, key=key, n=5, m=4, d_out=2), LinearAttention.make(4, key=key)
     side = laws.make("side_gated_rnn")
     return [
         rnn,
