@@ -14,6 +14,7 @@ def counted(value: Any) -> int | None:
     """The whole number that a value is, NumPy's and JAX's too; None for every other value, True and 4.0 among them.
 
     >>> import numpy as np
+    >>> from dualform.counts import counted
     >>> counted(np.int64(4)), counted(True), counted(4.0)
     (4, None, None)
     """
@@ -45,6 +46,8 @@ def key_of(seed: SupportsIndex) -> Array:
 
     **Raises:** `InputError` for a seed that is no whole number of at most 64 bits.
 
+        >>> import jax.random as jr
+        >>> from dualform.counts import key_of
         >>> bool(jr.bits(key_of(2**32)) == jr.bits(key_of(0)))
         False
     """

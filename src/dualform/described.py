@@ -27,6 +27,7 @@ def described(value: Any, take: Callable[[Any], Any] | None = None) -> Any:
 
     **Arguments:** take: what stands for an array beside its shape and dtype; a digest of its bytes if not given.
 
+        >>> from dualform.described import described
         >>> make = lambda n: lambda x: n * x
         >>> described(make(2)) == described(make(2)), described(make(2)) == described(make(3))
         (True, False)

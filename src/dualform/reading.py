@@ -108,6 +108,7 @@ def whole(text: object) -> int | None:
 
     `str.isdigit` is true of digits that `int` does not take, and `int` takes those of every script.
 
+        >>> from dualform.reading import whole
         >>> whole("64"), whole("-1"), whole("9" * 30)
         (64, None, None)
     """

@@ -33,6 +33,7 @@ def protocol(*functions: str) -> dict[str, str]:
 
     **Raises:** `InputError` where there is no such module.
 
+        >>> from dualform.experiments.protocol import protocol
         >>> sorted(protocol("dualform.experiments.evidence:count"))
         ['dualform.experiments.evidence']
     """
