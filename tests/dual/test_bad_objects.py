@@ -104,12 +104,12 @@ def test_what_is_no_input(unchecked, case):
 def test_what_is_no_form(unchecked):
     """Entries that take a form name what they were given."""
     with pytest.raises(InputError, match="the form of a layer is needed, as of layer_form; got a GLA"):
-        state_shares(laws.make("gla"))  # pyright: ignore[reportArgumentType]
+        state_shares(laws.make("gla"))  # pyright: ignore[reportArgumentType] - refused
     with pytest.raises(InputError, match="the form of a model is needed, as of model_form; got a GLA"):
-        lenses.edge_effects(laws.make("gla"), "block 1", 0, 0)  # pyright: ignore[reportArgumentType]
+        lenses.edge_effects(laws.make("gla"), "block 1", 0, 0)  # pyright: ignore[reportArgumentType] - refused
     with pytest.raises(InputError, match="a layer's form, as of layer_form, is needed; got a GLA"):
-        to_circuitsvis(laws.make("gla"), ["a"])  # pyright: ignore[reportArgumentType]
+        to_circuitsvis(laws.make("gla"), ["a"])  # pyright: ignore[reportArgumentType] - refused
     with pytest.raises(InputError, match="a model's form, as of model_form, is needed; got GLA"):
-        to_bertviz(GLA, ["a"])  # pyright: ignore[reportArgumentType]
+        to_bertviz(GLA, ["a"])  # pyright: ignore[reportArgumentType] - refused
     with pytest.raises(InputError, match="a GLA has no queries of its own; give softmax attention"):
-        attention_as_rnn(laws.make("gla"), X)  # pyright: ignore[reportArgumentType]
+        attention_as_rnn(laws.make("gla"), X)  # pyright: ignore[reportArgumentType] - refused

@@ -120,7 +120,7 @@ def test_the_pieces_of_a_chat():
     assert template_of(Marked()) is CHAT and template_of(ByteTokens()) is PLAIN
     one = script(EXAMPLES[0], Marked(), CHAT)
     assert [*one.context[:2], one.before[0], one.behind[0]] == [1, 298, 298, 299]
-    assert 1 not in one.context[1:] + one.asks[0] + one.before
+    assert 1 not in {*one.context[1:], *one.asks[0], *one.before}, "a piece begins as a text does"
     assert bytes(t for t in one.asks[1] if t < 298).decode() == "b?\nassistant\nb is "
     assert one.length == len(one.context) + sum(
         len(a) + len(b) for a, b in zip(one.asks, one.answers, strict=True)

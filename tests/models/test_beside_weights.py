@@ -59,12 +59,15 @@ def test_our_own_file_may_have_a_tokenizer_beside(tmp_path):
     """Its own tokens go before; weights without notes take the tokenizer in their folder."""
     from dualform import training
 
+    def tokens(name: str) -> Any:
+        return models.load(tmp_path / f"{name}.safetensors").tokens
+
     own = models.load(CORPUS / "own.safetensors")
     training.save_weights(tmp_path / "a.safetensors", own.model)
     (tmp_path / "tokenizer.json").write_text(tokenizer("bytes").to_str())
-    assert models.load(tmp_path / "a.safetensors").tokens.size == len(LETTERS)  # pyright: ignore
+    assert tokens("a").size == len(LETTERS)
     shutil.copy(CORPUS / "own.safetensors", tmp_path / "b.safetensors")
-    assert models.load(tmp_path / "b.safetensors").tokens.size == 5  # pyright: ignore
+    assert tokens("b").size == 5
 
 
 @pytest.mark.parametrize(

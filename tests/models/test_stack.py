@@ -27,7 +27,7 @@ def stack() -> Stack:
 
 
 def state(seed=0):
-    return laws.some_state(stack(), seed)  # pyright: ignore[reportArgumentType]: a stack has init_state, too
+    return laws.some_state(stack(), seed)  # pyright: ignore[reportArgumentType] - a stack has init_state, too
 
 
 def test_a_stack_is_its_layers_in_turn():

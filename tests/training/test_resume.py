@@ -464,7 +464,7 @@ time.sleep(600)
 
 def test_two_processes_do_not_train_in_one_folder(small):
     """While another process holds the folder it is refused, and nothing changes; the lock dies with that process."""
-    pytest.importorskip("fcntl")
+    pytest.importorskip("fcntl", reason="the lock of another process is taken as POSIX has it")
     student, _, config, run, fitted = small
     run.checkpoints("train").discard_after(9)
     metrics = (run.path / "metrics.jsonl").read_bytes()

@@ -155,7 +155,7 @@ def test_results_are_of_the_code_that_made_them(tmp_path, monkeypatch):
 
 def test_two_sweeps_do_not_share_a_folder(tmp_path):
     """While one process sweeps in a folder another one is refused, and no job runs twice."""
-    fcntl = pytest.importorskip("fcntl")
+    fcntl = pytest.importorskip("fcntl", reason="the lock of another process is taken as POSIX has it")
     with (tmp_path / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(FileError, match="another process .*is at work in"):
