@@ -201,7 +201,8 @@ def main() -> None:
         f"schedule: they begin at {FRESH['default']} for the real head, at {FRESH['paper']} for Gaussian teachers.",
         "Rates have 95% Wilson intervals. Other cells are medians over seeds, losses and distances with the least and the "
         "most, of the network before its reduction. CPU seconds are those of training, and of polishing in its rows, "
-        "compilation included. Polishing starts from the network that training left, adds no unit and forces no decay: "
+        "compilation included; they are more where other jobs share the cores. Polishing starts from the network that "
+        "training left, adds no unit and forces no decay: "
         f"{Identification().second_order.iterations} iterations of Levenberg-Marquardt at the most.",
     ]
     if missing:

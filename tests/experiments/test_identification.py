@@ -30,6 +30,7 @@ from dualform.experiments.identification import (
     recipe_of_the_paper,
 )
 from dualform.mixers import GatedRNN, LinearAttention
+from dualform.reports import discovery_page
 from dualform.tasks import Teacher
 from dualform.training import SecondOrder, batched, load_weights
 
@@ -180,6 +181,13 @@ def test_evidence_is_measured_on_tokens_that_training_never_saw(own, short, tmp_
         evidence = measure(network, teacher.attention, test)
         assert first[name]["relative_loss"] == pytest.approx(evidence.relative_loss, rel=1e-9), name
         assert first[name]["polynomial_distance"] == pytest.approx(evidence.polynomial_distance, rel=1e-9), name
+    shown = []
+    form, saliency = discovery_page._form, discovery_page.saliency
+    monkeypatch.setattr(discovery_page, "_form", lambda mixer, x: shown.append(x) or form(mixer, x))
+    monkeypatch.setattr(discovery_page, "saliency", lambda rnn, x: shown.append(x) or saliency(rnn, x))
+    with jax.enable_x64(False):
+        assert "a held-out sequence of" in discovery_page.discovery_page(tmp_path / "run")
+    assert len(shown) == 4 and all(tokens_of(x) <= tokens_of(test) for x in shown), "the page shows other tokens"
 
 
 def test_loss_by_position_is_the_mean_of_relative_losses():

@@ -24,15 +24,13 @@ from dualform.experiments.evidence import (
     number,
     recipe_name,
 )
+from dualform.experiments.identification import Identification, data_of
 from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention
 from dualform.reading import json_of_file
 from dualform.reports import figures
 from dualform.reports.page import Section, Table, picture, render
 from dualform.tasks import Teacher
 from dualform.training import Run, load_weights, write_atomically
-
-MAP_TOKENS = 40
-"""Tokens of input whose attention map is drawn."""
 
 
 def write_discovery_page(run: Path) -> Path:
@@ -53,16 +51,17 @@ def discovery_page(run: Path) -> str:
         load_weights(run / f"{name}.safetensors") for name in ("student", "weights", "recovered")
     )
     assert isinstance(student, GatedRNN) and isinstance(network, GatedRNN) and isinstance(recovered, LinearAttention)
-    inputs, began = _inputs(teacher), config["config"]["identification"]
+    began = config["config"]["identification"]
+    held_out = _held_out(teacher, began)
     sections = [
         _evidence(result),
         _training(run, result, began["by_position"]),
         _weights(student, network),
-        _decays(student, network, inputs, result),
+        _decays(student, network, held_out, result),
         _reduction(result),
         _polynomial(network, teacher.attention),
         _kernels(network),
-        _maps(network, recovered, teacher, inputs[0]),
+        _maps(network, recovered, teacher, held_out[0]),
         _unknowns(config),
     ]
     return render(
@@ -83,11 +82,9 @@ def _json(path: Path) -> Any:
     return found
 
 
-def _inputs(teacher: Teacher) -> Float[np.ndarray, "sequence time d"]:
-    """Some input to draw things on: the teacher's own, else Gaussian."""
-    if teacher.inputs is not None:
-        return np.asarray(teacher.inputs, np.float64)[:, : 8 * MAP_TOKENS]
-    return np.random.default_rng(0).standard_normal((16, MAP_TOKENS, teacher.attention.d_in))
+def _held_out(teacher: Teacher, began: Mapping[str, Any]) -> Float[np.ndarray, "sequence time d"]:
+    """The sequences that the evidence was measured on: no token of them was trained on, or showed what a unit is worth."""
+    return data_of(teacher, Identification(**{name: began[name] for name in ("time", "batch", "seed")})).test
 
 
 def _evidence(result: Mapping[str, Any]) -> Section:
@@ -191,7 +188,8 @@ def _decays(student: GatedRNN, network: GatedRNN, inputs, result: Mapping[str, A
         [
             picture(
                 drawn,
-                "Left: each unit's decay against its share of the output's power, as trained. Right: what the reduction left.",
+                "Left: each unit's decay against its share of the output's power on held-out tokens, as trained. Right: what "
+                "the reduction left.",
             )
         ],
     )
@@ -249,7 +247,6 @@ def _kernels(network: GatedRNN) -> Section:
 
 
 def _maps(network: GatedRNN, recovered: LinearAttention, teacher: Teacher, x: Float[np.ndarray, "time d"]) -> Section:
-    x = x[:MAP_TOKENS]
     forms = {
         "attention (teacher)": _form(teacher.attention, x),
         "gated RNN (student)": _form(network, x),
@@ -260,11 +257,12 @@ def _maps(network: GatedRNN, recovered: LinearAttention, teacher: Teacher, x: Fl
     residuals = ", ".join(f"{name}: {form.residual:.0e}" for name, form in forms.items())
     shares = {name: form.share for name, form in forms.items()}
     limit = float(np.quantile(np.abs(shares["attention (teacher)"]), 0.995))
-    source = "the teacher's own input" if teacher.inputs is not None else "Gaussian input"
+    kind = "the teacher's own input" if teacher.inputs is not None else "Gaussian input"
     return Section(
         "What it attends to",
         [
-            f"What each output takes from each token of {source}, as a signed share of the output, from the dual form of each. "
+            f"What each output takes from each token of a held-out sequence of {kind}, as a signed share of the output, from the "
+            "dual form of each. "
             f"The student's contributions are the teacher's to {number(float(error))} (relative, over all tokens and channels).",
             f"Certificates, ||sum of contributions - output|| / ||output||: {residuals}.",
         ],

@@ -132,6 +132,7 @@ def learning(
             axes.axhline(max(loss, 1e-32), color=INK, lw=0.9, ls=":", label=f"{name}: {loss:.1e}")
     left.set_yscale("log")
     left.legend(fontsize=7, frameon=False)
+    right.xaxis.get_major_locator().set_params(integer=True)
     style(left, "AdamW", "step", "loss / target power")
     style(right, "Levenberg-Marquardt", "iteration")
     figure.tight_layout()
