@@ -225,8 +225,7 @@ def verdict(name: str, seed: int, folder: Path) -> str:
 
     **Raises:** `AssertionError` for other logits; whatever is none of our errors.
     """
-    import torch
-
+    torch: Any = pytest.importorskip("torch", reason="PyTorch, which the libraries run on, is not installed")
     draw, (model_class, config_class) = random.Random(f"{name} {seed}"), library(name)
     torch.manual_seed(seed)
     model = model_class(config_class(**(TRANSFORMERS | FLA)[name][1](draw))).double().eval()
