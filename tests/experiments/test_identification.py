@@ -37,6 +37,18 @@ from dualform.training import SecondOrder, batched, load_weights
 COMMAND = [sys.executable, "-m", "dualform", "discover", "--teacher", "gaussian", "--d", "2", "--n", "10", "--m", "10"]
 COMMAND += ["--steps", "1500", "--out"]
 
+TRY = """
+import sys
+from dualform.alone import alone
+from dualform.errors import FileError
+try:
+    with alone(sys.argv[1]):
+        print("nobody is there")
+except FileError as error:
+    print(error)
+"""
+"""A process that wants a folder for itself, and says what it met."""
+
 
 def result(folder: Path) -> dict:
     """The result without the numbers that are clocks."""
@@ -198,6 +210,21 @@ def test_loss_by_position_is_the_mean_of_relative_losses():
     error = np.asarray(batched(rnn, x) - y, np.float64)
     expected = np.mean([np.mean(error[:, t] ** 2) / powers[t] for t in range(4)])
     assert float(loss_by_position(powers)(rnn, x, y)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["train", "polish"])
+def test_no_other_process_works_in_the_folder_at_any_stage(stage, tmp_path):
+    """The folder is held to the end, and not only while the first order trains."""
+    held = []
+
+    def try_it(moment):
+        if moment.stage == stage and not held:
+            held.append(subprocess.run([sys.executable, "-c", TRY, str(tmp_path)], capture_output=True, text=True).stdout)
+
+    fit = replace(Identification().fit, steps=20, chunk=10, warmup=5)
+    config = Identification("gaussian", d=2, n=4, m=4, fit=fit, second_order=SecondOrder(iterations=1))
+    identify(config, tmp_path, on_progress=try_it)
+    assert "at work" in held[0]
 
 
 def test_too_few_units_are_not_identified(tmp_path):

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.construct import build
+from dualform.counts import key_of
 from dualform.discover import Stage, discover, measure, prune, relative_loss, saliency, split_decays
 from dualform.discover.discovery import Stages
 from dualform.discover.units import least_salient
@@ -161,7 +162,7 @@ def data_of(teacher: Teacher, config: Identification) -> Data:
         TeacherStudent(with_inputs(part), time=config.time, batch=batch)
         for part, batch in zip(parts, (config.batch, 512, 512), strict=True)
     )
-    draw = lambda task, key: np.asarray(task.inputs(jr.key(key)), np.float64)
+    draw = lambda task, key: np.asarray(task.inputs(key_of(key)), np.float64)
     ablate, test = (draw(task, config.seed + (2 + i) * 2**20) for i, task in enumerate(held_out))
     return Data(train, ablate, test)
 
@@ -200,15 +201,31 @@ def identify(
     **Returns:** what `result.json` holds. The verdict and the numbers at its top are those of the trained network and its
     reduction; "trained", "reduced" and "polished" hold each network's own verdict, reasons and numbers.
 
-    **Raises:** `InputError` and `FileError` for a teacher or folder that cannot be used, `DivergedError` for training that
-    diverges.
+    **Raises:** `InputError` and `FileError` for a teacher or folder that cannot be used or that another process works in,
+    `DivergedError` for training that diverges.
     """
     show = on_progress or (lambda moment: None)
     teacher = Teacher.find(config.teacher, d=config.d, rank=config.rank, seed=_teacher_seed(config))
     data = data_of(teacher, config)
     run = Run.create(folder, {"identification": config, "paper_recipe": paper_recipe, "teacher": _digest(teacher)})
-    if (finished := run.read_json("result.json")) is not None:
-        return finished
+    with run.alone():
+        result = run.read_json("result.json")
+        if result is None:
+            result = _identified(config, teacher, data, run, paper_recipe, show)
+            run.write_json("result.json", result)
+        return result
+
+
+def _identified(
+    config: Identification,
+    teacher: Teacher,
+    data: Data,
+    run: Run,
+    paper_recipe: bool,
+    show: Callable[[Moment], None],
+) -> dict[str, Any]:
+    """The result of one run: train, judge, polish, judge."""
+    folder = run.path
     teacher.save(folder / "teacher.safetensors")
     fitted = train_student(config, data.train, run, on_progress=show)
     trained = time.perf_counter()
@@ -255,7 +272,6 @@ def identify(
         plain = train_student(recipe_of_the_paper(config), data.train, run, "paper recipe", on_progress=show)
         evidence = asdict(measure(plain.model, teacher.attention, data.test))
         result["paper_recipe"] = {**evidence, "seconds": plain.seconds}
-    run.write_json("result.json", result)
     return result
 
 
@@ -313,13 +329,13 @@ def train_student(
     **Arguments:** task: what it is trained on.  run: gets checkpoints and metrics, under the name `stage`.
     """
     show = on_progress or (lambda moment: None)
-    keys = jr.split(jr.key(config.seed))
+    keys = jr.split(key_of(config.seed))
     attention = task.teacher.attention
     make = lambda key: GatedRNN.make(
         attention.d_in, key=key, n=config.n, m=config.m, d_out=attention.d_out, dtype=jnp.float32
     )
     student, draw = eqx.filter_jit(make)(keys[0]), eqx.filter_jit(task.inputs)
-    sizes, powers = array_sizes(max(config.n, config.m)), np.asarray(task.target_powers(jr.key(config.seed)))
+    sizes, powers = array_sizes(max(config.n, config.m)), np.asarray(task.target_powers(key_of(config.seed)))
 
     def cut(state: TrainState) -> TrainState:
         if int(state.step) < config.shrink_from * config.fit.steps:
@@ -390,7 +406,7 @@ def polish(
         run.append_metrics({"stage": "polish", "step": i + 1, "loss": loss})
         show(Moment("polish", i, config.iterations, f"loss {loss:.1e}"))
 
-    power = task.target_power(jr.key(seed))
+    power = task.target_power(key_of(seed))
     found = levenberg_marquardt(stages.rnn, _in_float64(task), power, config, seed=seed, on_iteration=iteration)
     show(Moment("polish", config.iterations, config.iterations, f"loss {found.relative_loss:.1e}"))
     stages.add("polish", found.rnn)
