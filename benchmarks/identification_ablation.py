@@ -5,10 +5,11 @@
 Every student is trained by first-order steps alone and judged twice: as it ended, and after its reduction. Rows that say so
 are polished first. All seeds are fresh: none had a part in choosing a schedule. `--seeds` are trained with our schedule, the
 first `--without` of them with each lever taken away too. `--runs` is a sweep's folder: stopped at any moment, the same command
-runs what is missing.
+runs what is missing. `--record` is the JSON that an earlier call left beside its page: its students are not trained again.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -110,6 +111,12 @@ def _job(name: str, variant: str, seed: int) -> Job:
     return Job(f"{name}-{variant}-{seed}", "benchmarks.identification_ablation:job", config)
 
 
+def recorded(path: Path, asked: Sequence[Job]) -> list[Row]:
+    """The students of an earlier call's record that are among those asked for and were trained."""
+    found = {row["name"]: tuple(row["results"]) for row in json.loads(path.read_text())["rows"] if row["results"]}
+    return [Row(one.name, one.config, "done", found[one.name]) for one in asked if one.name in found]
+
+
 def table(rows: Sequence[Row], name: str) -> str:
     """One preset's table: a line for each variant, rates with Wilson intervals, medians over seeds."""
     loss, distance = TARGETS[name]
@@ -185,15 +192,18 @@ def main() -> None:
     parser.add_argument("--without", type=int, default=3, help="of these, those trained without each lever too")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/identification_ablation"))
+    parser.add_argument("--record", type=Path, default=None)
     parser.add_argument("--done", action="store_true", help="train nothing: the table of what is there")
     parser.add_argument("--write", default=None)
     options = parser.parse_args()
     backend = "here" if options.workers == 1 else "processes"
-    asked = every = jobs(options.presets, options.variants, options.seeds, options.without)
+    every = jobs(options.presets, options.variants, options.seeds, options.without)
+    kept = [] if options.record is None else recorded(options.record, every)
+    asked = [one for one in every if one.name not in {row.name for row in kept}]
     if options.done:
-        asked = [one for one in every if (options.runs / one.name / "result.json").exists()]
-    rows = sweep(asked, options.runs, workers=options.workers, backend=backend)
-    missing = len(every) - len(asked)
+        asked = [one for one in asked if (options.runs / one.name / "result.json").exists()]
+    rows = kept + sweep(asked, options.runs, workers=options.workers, backend=backend)
+    missing = len(every) - len(rows)
     paragraphs = [
         f"Every number is measured on held-out tokens, by `discover` over a horizon of {Identification().horizon} tokens. The "
         "real head of the preset default is linearised, without rotary angles, on four whitened directions of the model's "
@@ -207,7 +217,11 @@ def main() -> None:
     ]
     if missing:
         paragraphs.insert(
-            0, f"**Not complete**: {len(asked)} of {len(every)} students are trained; rates say of how many."
+            0, f"**Not complete**: {len(rows)} of {len(every)} students are trained; rates say of how many."
+        )
+    if kept:
+        paragraphs.append(
+            f"{len(kept)} of the students were trained by an earlier call, and are taken from its record."
         )
     for name in options.presets:
         config = preset(name)

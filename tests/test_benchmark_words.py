@@ -2,6 +2,7 @@
 
 from benchmarks.adding_task import solved_at
 from benchmarks.alternate import against, verdict
+from benchmarks.planted_faults import ROOT, faults
 
 
 def test_a_goal_that_is_not_met_is_missed():
@@ -20,3 +21,11 @@ def test_solved_is_held_out():
     """The first reading at or under the limit decides; no reading under it is no solution."""
     assert solved_at([(10, 0.2), (20, 0.05), (30, 0.06)]) == 20
     assert solved_at([(10, 0.2)]) is solved_at([]) is None
+
+
+def test_every_planted_fault_can_be_planted():
+    """Its text stands once in its file, what is put there differs, and the tests that should see it are there."""
+    found = faults()
+    assert len({fault.name for fault in found}) == len(found) >= 40
+    assert all(fault.old != fault.new for fault in found)
+    assert [test for fault in found for test in fault.tests.split() if not (ROOT / test.split("::")[0]).exists()] == []

@@ -219,7 +219,9 @@ def test_no_other_process_works_in_the_folder_at_any_stage(stage, tmp_path):
 
     def try_it(moment):
         if moment.stage == stage and not held:
-            held.append(subprocess.run([sys.executable, "-c", TRY, str(tmp_path)], capture_output=True, text=True).stdout)
+            held.append(
+                subprocess.run([sys.executable, "-c", TRY, str(tmp_path)], capture_output=True, text=True).stdout
+            )
 
     fit = replace(Identification().fit, steps=20, chunk=10, warmup=5)
     config = Identification("gaussian", d=2, n=4, m=4, fit=fit, second_order=SecondOrder(iterations=1))
