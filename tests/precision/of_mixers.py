@@ -53,4 +53,4 @@ def case(name: str, time: int) -> Case:
         finally:
             choice._PREFERRED = preferred
 
-    return Case(fast, exact, low, wide)
+    return Case(fast, exact, low, wide, inside="delta" in name)
