@@ -36,6 +36,10 @@ jax.config.update("jax_compilation_cache_dir", os.environ.get("DUALFORM_TEST_CAC
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
+# The Python frames that every operation of a program carries are read only by a profiler.
+jax.config.update("jax_include_full_tracebacks_in_locations", False)
+jax.config.update("jax_traceback_in_locations_limit", 0)
+
 # No deadline: the first example of a shape compiles. In CI the examples are the same on every run.
 hypothesis.settings.register_profile("local", deadline=None, max_examples=8, print_blob=True)
 hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("local"), derandomize=True)
@@ -65,6 +69,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "real_model" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage seldom: tracing makes many objects, nearly all of which go without a collector."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 MAPS = Path("/proc/self/maps")

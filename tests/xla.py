@@ -4,7 +4,11 @@ import importlib.util
 import mmap
 from pathlib import Path
 
-PLAINLY = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "false"}
+PLAINLY = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": "1",  # cutting a small program into parts costs more than it saves
+}
 
 
 def xla_flags() -> str:
