@@ -40,6 +40,9 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_include_full_tracebacks_in_locations", False)
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
+# Collecting and tracing make many objects, nearly all of which go without a collector of garbage.
+gc.set_threshold(50_000, 20, 100)
+
 # No deadline: the first example of a shape compiles. In CI the examples are the same on every run.
 hypothesis.settings.register_profile("local", deadline=None, max_examples=8, print_blob=True)
 hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("local"), derandomize=True)
@@ -72,10 +75,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage seldom: tracing makes many objects, nearly all of which go without a collector."""
+    """Leave what is there for good out of every collection of garbage."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 MAPS = Path("/proc/self/maps")
