@@ -1,8 +1,11 @@
-"""What XLA is told before a test imports jax."""
+"""What makes XLA and jax compile the many small programs of the tests sooner."""
 
+import importlib
 import importlib.util
+import itertools
 import mmap
 from pathlib import Path
+from typing import Any
 
 PLAINLY = {
     "xla_backend_optimization_level": "0",
@@ -19,3 +22,27 @@ def xla_flags() -> str:
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return " ".join(f"--{flag}={value}" for flag, value in PLAINLY.items() if data.find(flag.encode()) >= 0)
     return ""
+
+
+PROGRAMS_IN_A_CONTEXT = 64
+"""Enough that making a context costs nothing, few enough that what it keeps of its programs goes soon."""
+
+
+def share_contexts() -> None:
+    """Let one MLIR context serve many programs: jax makes one for each, which takes longer than lowering a small program.
+
+    A context is what holds types and constants of a program while it is lowered; nothing of a program's meaning is in it.
+    A jax that makes its contexts elsewhere stays as it is.
+    """
+    mlir: Any = importlib.import_module("jax._src.interpreters.mlir")
+    make = getattr(mlir, "make_ir_context", None)
+    if make is None:
+        return
+    count, shared = itertools.count(), []
+
+    def context():
+        if next(count) % PROGRAMS_IN_A_CONTEXT == 0:
+            shared[:] = [make()]
+        return shared[0]
+
+    mlir.make_ir_context = context
