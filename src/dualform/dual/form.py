@@ -1,5 +1,6 @@
 """The dual form: what each output takes from each past token, exactly, and the numbers that prove it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +17,9 @@ from dualform.dual.shares import aggregate, shares_residual
 from dualform.errors import require
 from dualform.mixers.mixer import AbstractMixer, Over, visible
 from dualform.models.block import present
+
+OWN_COLUMNS: tuple[Over, ...] = ("tokens", "values")
+"""Where a column of a closed form is all that one token brings; what a convolution made is of several."""
 
 
 class DualForm(eqx.Module):
@@ -66,7 +70,8 @@ def dual_form(
 ) -> DualForm:
     """What each output of `module` takes from each token of `x`.
 
-    Of a mixer the context is frozen, and each token's value passes alone through `mix`. A block or a model is frozen part by
+    Of a mixer the context is frozen, and each token's value passes alone through `mix`, or, where the mixer has a closed form
+    over tokens, is read off it. A block or a model is frozen part by
     part (`dual.freeze`), and each token passes alone; for long sequences and wide outputs see `layer_form` and `model_form`,
     which hold no contributions.
 
@@ -105,12 +110,15 @@ def _of_mixer(mixer: AbstractMixer, x, state, start, mask, block: int) -> DualFo
     context, value = mixer.context(x, state, start, mask), mixer.value(x)
     run = lambda value: present(mixer.mix(context, value, state, start, mask)[0], mask)
     bias = run(jtu.tree_map(jnp.zeros_like, value))
-    alone = lambda s: run(jtu.tree_map(lambda v: jnp.zeros_like(v).at[s].set(v[s]), value)) - bias
+    weights, over = mixer.weights(x, state, start, mask), mixer.over
+    if weights is not None and over in OWN_COLUMNS:
+        alone = _column(mixer, weights, context, value, bias, start, mask)
+    else:
+        alone = lambda s: run(jtu.tree_map(lambda v: jnp.zeros_like(v).at[s].set(v[s]), value)) - bias
     contributions = jax.lax.map(alone, jnp.arange(len(x)), batch_size=min(block, len(x))).swapaxes(0, 1)
     # Exact zeros where rounding against the bias left 1e-17; a mixer that does take from there fails the residual.
     contributions = jnp.where(visible(len(x), start, mask)[:, :, None], contributions, jnp.zeros_like(contributions))
     y = own.y.astype(bias.dtype)
-    weights, over = mixer.weights(x, state, start, mask), mixer.over
     if weights is None:
         weights, over = aggregate(contributions, y), "tokens"
         certified = shares_residual(weights, bias, y)
@@ -118,6 +126,19 @@ def _of_mixer(mixer: AbstractMixer, x, state, start, mask, block: int) -> DualFo
         certified = map_residual(mixer, weights, context, value, bias, y, start, mask)
     residual, kind = relative_error(contributions.sum(1) + bias, y), LINEAR if mixer.linear_given_gates else NONLINEAR
     return DualForm(contributions, bias, weights, residual, certified, y, kind, over)
+
+
+def _column(mixer: AbstractMixer, weights, context, value, bias, start, mask) -> Callable[[Array], Array]:
+    """What a token brings, as a function of its number, read off a closed form: no recurrence runs for it."""
+    carried = mixer.carried(context, value, start, mask)
+    wide = accumulator(weights.dtype, carried.dtype)
+    weights, carried = weights.astype(wide), carried.astype(wide)
+
+    def column(s):
+        o = weights[:, :, s].T[:, :, None] * carried[s][None]
+        return present(mixer.read_out(context, o).astype(bias.dtype), mask)
+
+    return column
 
 
 @compiled
