@@ -25,9 +25,8 @@ import jax.random as jr
 import numpy as np
 
 from benchmarks.alternate import write
-from dualform.dual import layer_form
+from dualform.dual import LayerForm, layer_form
 from dualform.dual.layer import share_functionals
-from dualform.dual.projected import projected_map
 from dualform.mixers import Mamba
 from dualform.models import Block
 from dualform.recurrences.selective_map import selective_map
@@ -87,7 +86,7 @@ def ours(block: Block, x: Any) -> np.ndarray:
     """The whole signed map of a block, without its certificate."""
     y, _ = _call(block, x)
     r, size = share_functionals(y, 1)
-    return projected_map(block, x, None, None, None, r, 32)[0] / np.asarray(size)[0, :, None]
+    return LayerForm("block", block, x).project(r)[0] / np.asarray(size)[0, :, None]
 
 
 @eqx.filter_jit

@@ -109,7 +109,7 @@ def test_all_else_of_mixers(name):
             dual.dual_form(mixer, x),
             dual.dual_form(mixer, x, state, start=flags(seed)[0], mask=flags(seed)[1]),
             frozen.y,
-            frozen.affine(2 * x),
+            frozen.map(2 * x),
         )
 
     compiles_once(entry)
@@ -304,7 +304,7 @@ def _dual_form(seed):
 def _frozen(seed):
     block, x = language_model(seed).blocks[1], normal(seed, TIME, D)
     frozen = dual.freeze(block, x)
-    return frozen.y, frozen.affine(2 * x)
+    return frozen.y, frozen.map(2 * x)
 
 
 def _layer_form(seed):

@@ -53,6 +53,17 @@ def project(x: Inexact[Array, "*time d_in"], w: Inexact[Array, "d_out d_in"]) ->
     )
 
 
+def affine(
+    x: Float[Array, "time d_in"], w: Float[Array, "d_out d_in"], b: Float[Array, " d_out"] | None
+) -> Float[Array, "time d_out"]:
+    """w x_t + b for each token, in float32 or wider; without b where it is None."""
+    y = project(x, w)
+    if b is None:
+        return y
+    wide = accumulator(y.dtype, b.dtype)
+    return y.astype(wide) + b.astype(wide)[None]
+
+
 def append_one(x: Float[Array, "*time d"]) -> Float[Array, "*time d+1"]:
     """(x, 1): what lets a gated unit see a constant, and so pass a linear function of x."""
     return jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)

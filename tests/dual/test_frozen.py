@@ -90,7 +90,7 @@ def test_pointwise_parts(name):
 def test_an_activation_at_zero():
     """Where an activation's input is 0, its slope there is frozen: the ratio's limit, not 0 / 0."""
     mlp = MLP(jnp.eye(2), jnp.eye(2), activation="silu")
-    affine = freeze(mlp, jnp.zeros((1, 2))).affine
+    affine = freeze(mlp, jnp.zeros((1, 2))).map
     laws.check_close(affine(jnp.array([[2.0, -4.0]])), jnp.array([[1.0, -2.0]]), laws.EXACT, "half, silu's slope at 0")
 
 

@@ -26,7 +26,7 @@ def chained(model, x, state, start, mask):
         if isinstance(stage, Block | AbstractMixer):
             x, _ = stage(x, before, start=start, mask=mask)
         elif hasattr(stage, "frozen"):
-            y, _, affine, _ = stage.frozen(x, before, start, mask)
+            y, _, affine, *_ = stage.frozen(x, before, start, mask)
             x = affine(x)
             x = eqx.error_if(x, jnp.max(jnp.abs(x - y)) > 1e-12 * jnp.max(jnp.abs(y)), "frozen at x, it is not itself")
         else:
@@ -94,7 +94,7 @@ def test_affine_stages_are_affine():
     a, b = jr.normal(jr.key(0), (2, TIME, 3))
     w, bias = jr.normal(jr.key(1), (2, 3)), jnp.ones(2)
     for stage, kind in ((Affine(w, bias), "linear given its gates"), (Affine(w, bias, 0.7), "frozen nonlinearity")):
-        _, _, f, found = stage.frozen(a)
+        _, _, f, found, _ = stage.frozen(a)
         assert found == kind
         np.testing.assert_allclose(f(a + b) - f(a), f(b) - f(0 * b), atol=1e-12)
 

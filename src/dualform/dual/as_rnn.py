@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dualform.arrays import affine
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.mixers import SoftmaxAttention
-from dualform.mixers.affine import affine
 from dualform.recurrences.many_to_one import Form, many_to_one
 
 

@@ -1,6 +1,5 @@
 """The dual form: what each output takes from each past token, exactly, and the numbers that prove it."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,15 +10,13 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator, relative_error
 from dualform.compiled import compiled
-from dualform.dual.frozen import LINEAR, NONLINEAR, Kind, check_module, freeze, sees_only_the_past
+from dualform.dual.frozen import check_module, freeze, sees_only_the_past
 from dualform.dual.own_call import embedded, own_call
 from dualform.dual.shares import aggregate, shares_residual
 from dualform.errors import require
+from dualform.maps import LINEAR, NONLINEAR, Kind, present
+from dualform.mixers.frozen_mixer import OWN_COLUMNS, MixerMap
 from dualform.mixers.mixer import AbstractMixer, Over, visible
-from dualform.models.block import present
-
-OWN_COLUMNS: tuple[Over, ...] = ("tokens", "values")
-"""Where a column of a closed form is all that one token brings; what a convolution made is of several."""
 
 
 class DualForm(eqx.Module):
@@ -106,13 +103,14 @@ def dual_form(
 def _of_mixer(mixer: AbstractMixer, x, state, start, mask, block: int) -> DualForm:
     """The context frozen, and each token's value alone."""
     own = own_call(mixer, x, state, start=start, mask=mask)
-    x, state, start, mask = mixer.checked(x, state, start, mask)
-    context, value = mixer.context(x, state, start, mask), mixer.value(x)
+    map = MixerMap.of(mixer, x, state, start, mask)
+    context, x, state, start, mask = map.context, map.x, map.state, map.start, map.mask
+    value = mixer.value(x)
     run = lambda value: present(mixer.mix(context, value, state, start, mask)[0], mask)
     bias = run(jtu.tree_map(jnp.zeros_like, value))
     weights, over = mixer.weights(x, state, start, mask), mixer.over
     if weights is not None and over in OWN_COLUMNS:
-        alone = _column(mixer, weights, context, value, bias, start, mask)
+        alone = map.column_of(weights, mixer.carried(context, value, start, mask))
     else:
         alone = lambda s: run(jtu.tree_map(lambda v: jnp.zeros_like(v).at[s].set(v[s]), value)) - bias
     contributions = jax.lax.map(alone, jnp.arange(len(x)), batch_size=min(block, len(x))).swapaxes(0, 1)
@@ -128,27 +126,14 @@ def _of_mixer(mixer: AbstractMixer, x, state, start, mask, block: int) -> DualFo
     return DualForm(contributions, bias, weights, residual, certified, y, kind, over)
 
 
-def _column(mixer: AbstractMixer, weights, context, value, bias, start, mask) -> Callable[[Array], Array]:
-    """What a token brings, as a function of its number, read off a closed form: no recurrence runs for it."""
-    carried = mixer.carried(context, value, start, mask)
-    wide = accumulator(weights.dtype, carried.dtype)
-    weights, carried = weights.astype(wide), carried.astype(wide)
-
-    def column(s):
-        o = weights[:, :, s].T[:, :, None] * carried[s][None]
-        return present(mixer.read_out(context, o).astype(bias.dtype), mask)
-
-    return column
-
-
 @compiled
 def _of_frozen(module: Any, x, state, start, mask, block: int) -> DualForm:
     """All that chooses frozen, and each token alone."""
-    y, _, affine, kind, rows = freeze(module, x, state, start=start, mask=mask)
+    y, _, map, kind, rows = freeze(module, x, state, start=start, mask=mask)
     x = embedded(module, x, mask)
     x = x.astype(accumulator(x.dtype))
-    bias = affine(jnp.zeros_like(x))
-    alone = lambda s: affine(jnp.zeros_like(x).at[s].set(x[s])) - bias
+    bias = map(jnp.zeros_like(x))
+    alone = lambda s: map.columns(x, s[None])[0]
     contributions = jax.lax.map(alone, jnp.arange(len(x)), batch_size=min(block, len(x))).swapaxes(0, 1)
     if sees_only_the_past(module):
         seen = visible(len(x), start, mask)[:, :, None]

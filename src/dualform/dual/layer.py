@@ -1,6 +1,6 @@
 """One stage of a model as an exact sum over source tokens plus a bias, in blocks: rows, channels and maps on demand.
 
-A stage frozen at its input is affine, so what token s brings to every output is affine(x_s alone) - affine(0). Nothing of size
+A stage frozen at its input is a `maps.CausalMap`: what token s brings to every output is map(x_s alone) - map(0). Nothing of size
 time * time * d is ever held: columns (what one token brings to all outputs) are worked on `block` at a time, and rows (what one
 output takes from all tokens) come from the transpose of the same map, one backward pass each.
 """
@@ -19,21 +19,19 @@ from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State, accumulator, relative_error
 from dualform.dual.form import map_residual
-from dualform.dual.frozen import Frozen, Kind, check_module, freeze
+from dualform.dual.frozen import check_module, freeze
 from dualform.dual.own_call import embedded, own_call
-from dualform.dual.projected import closed_form, projected_map, projected_rows
 from dualform.dual.shares import lengths, share_functionals, shares_residual
 from dualform.dual.views import plot
 from dualform.errors import require
+from dualform.maps import CausalMap, Frozen, Kind, present
 from dualform.mixers import AbstractMixer
+from dualform.mixers.frozen_mixer import MOST_HEADS
 from dualform.mixers.mixer import Over
-from dualform.models.block import Block, present
+from dualform.models.block import Block
 
 GROUPS = 8
 """Into so many groups of tokens the certificate cuts a sequence; up to so many tokens, it sums them one by one."""
-
-MOST_HEADS = 64
-"""Up to so many maps of a mixer's own are shown as they are; of more (channel by channel), one aggregate is."""
 
 Rows = Sequence[int] | np.ndarray | Array | slice | None
 
@@ -59,10 +57,10 @@ class LayerForm:
     block: int = 32
 
     @functools.cached_property
-    def certificate(self) -> tuple[Array, Array, float, Kind]:
-        """y, bias, residual and kind, worked out at once when one of them is first asked for."""
-        y, bias, residual, kind = _certificate(*self._call)
-        return y, bias, float(residual), kind
+    def certificate(self) -> tuple[Array, Array, float, Kind, bool]:
+        """y, bias, residual, kind and whether shares are direct, worked out at once when one of them is first asked for."""
+        y, bias, residual, kind, direct = _certificate(*self._call)
+        return y, bias, float(residual), kind, direct
 
     @property
     def y(self) -> Float[Array, "time d_out"]:
@@ -132,10 +130,15 @@ class LayerForm:
         """
         rows, (r, size) = self.chosen(rows), share_functionals(self.y, heads)
         size = np.asarray(size)[:, rows, None]
-        if len(rows) * heads * (32 if self.mask is None and closed_form(self.module) else 2) < self.time:
-            found = [np.asarray(projected_rows(*self._call, r, jnp.asarray(part))) for part in padded(rows, self.block)]
-            return np.concatenate(found, axis=1)[:, : len(rows)] / size
-        return projected_map(*self._call, r, self.block)[:, rows] / size
+        if len(rows) * heads * (32 if self.certificate[4] else 2) < self.time:
+            places = np.stack(np.meshgrid(np.arange(heads), rows, indexing="ij"), -1).reshape(-1, 2)
+            found = [np.asarray(_rows(*self._call, r, jnp.asarray(part))) for part in padded(places, self.block)]
+            return np.concatenate(found)[: len(places)].reshape(heads, len(rows), -1) / size
+        return self.project(r)[:, rows] / size
+
+    def project(self, r: Float[Array, "head time d_out"]) -> Float[np.ndarray, "head time source"]:
+        """r[h, t] . what each token brings to the output at t: the whole map, `block` source tokens at a time."""
+        return np.asarray(_project(*self._call, r, self.block))
 
     def certified_shares(self) -> tuple[Float[np.ndarray, "1 time source"], float]:
         """The shares of all outputs, and how far each row and the bias's share are from a sum of 1: the relative error."""
@@ -237,26 +240,21 @@ def frozen_map(module: Any, x, state, start, mask) -> tuple[Frozen, Array]:
 @eqx.filter_jit
 def _certificate(module, x, state, start, mask):
     frozen, x = frozen_map(module, x, state, start, mask)
-    return *certified(frozen.affine, x, frozen.y, frozen.rows), frozen.kind
+    return *certified(frozen.map, x, frozen.y, frozen.rows), frozen.kind, frozen.map.direct
 
 
-def certified(affine: Any, x: Float[Array, "time d_in"], y: Float[Array, "time d_out"], rows=None):
+def certified(map: CausalMap, x: Float[Array, "time d_in"], y: Float[Array, "time d_out"], rows=None):
     """y in the map's dtype, the bias, and the residual of the sum over groups of tokens, in the rows that the call gave."""
-    bias = affine(jnp.zeros_like(x))
+    bias = map(jnp.zeros_like(x))
     require(
         bias.shape == y.shape,
         f"the call gives an output of shape {y.shape}, and the frozen map one of {bias.shape}: they are not of one module.",
     )
     group = jnp.arange(len(x)) % GROUPS
-    part = lambda g: affine(present(x, group == g)) - bias
+    part = lambda g: map(present(x, group == g)) - bias
     total = bias + jax.lax.map(part, jnp.arange(min(GROUPS, len(x)))).sum(0)
     y = y.astype(bias.dtype)
     return y, bias, relative_error(present(total, rows), present(y, rows))
-
-
-def alone(frozen_affine: Any, x: Float[Array, "time d_in"], bias: Array):
-    """What a token brings to every output, (time, d_out), as a function of its number."""
-    return lambda s: frozen_affine(jnp.zeros_like(x).at[s].set(x[s])) - bias
 
 
 def chosen(places: Rows, size: int, what: str) -> np.ndarray:
@@ -291,40 +289,42 @@ def padded(places: np.ndarray, block: int) -> list[np.ndarray]:
     return [np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)]) for part in parts]
 
 
-def _column(module, x, state, start, mask):
-    """What a token brings to every output, as a function of its number."""
-    frozen, x = frozen_map(module, x, state, start, mask)
-    return alone(frozen.affine, x, frozen.affine(jnp.zeros_like(x)))
-
-
 @eqx.filter_jit
 def _columns(module, x, state, start, mask, sources, rows, channels):
-    column = _column(module, x, state, start, mask)
-    return jax.lax.map(lambda s: column(s)[rows][:, channels], sources, batch_size=len(sources)).swapaxes(0, 1)
+    frozen, x = frozen_map(module, x, state, start, mask)
+    return frozen.map.columns(x, sources)[:, rows][:, :, channels].swapaxes(0, 1)
 
 
 @eqx.filter_jit
 def _column_norms(module, x, state, start, mask, sources, rows):
-    column = _column(module, x, state, start, mask)
-    return jax.lax.map(lambda s: lengths(column(s)[rows]), sources, batch_size=len(sources)).T
+    frozen, x = frozen_map(module, x, state, start, mask)
+    return lengths(frozen.map.columns(x, sources)[:, rows]).T
 
 
 @eqx.filter_jit
 def _summed(module, x, state, start, mask, sources, fresh):
-    found = jax.lax.map(_column(module, x, state, start, mask), sources, batch_size=len(sources))
+    frozen, x = frozen_map(module, x, state, start, mask)
+    found = frozen.map.columns(x, sources)
     return jnp.where(fresh[:, None, None], found, jnp.zeros_like(found)).sum(0)
 
 
 @eqx.filter_jit
 def _row_passes(module, x, state, start, mask, places):
     frozen, x = frozen_map(module, x, state, start, mask)
-    y, back = jax.vjp(frozen.affine, x)
+    d_out = frozen.y.shape[1]
+    return frozen.map.rows(x, places[:, 0], jax.nn.one_hot(places[:, 1], d_out, dtype=x.dtype))
 
-    def one(place):
-        (gradient,) = back(jnp.zeros_like(y).at[place[0], place[1]].set(jnp.ones((), y.dtype)))
-        return jnp.sum(gradient * x, axis=1)
 
-    return jax.lax.map(one, places, batch_size=len(places))
+@eqx.filter_jit
+def _rows(module, x, state, start, mask, r, places):
+    frozen, x = frozen_map(module, x, state, start, mask)
+    return frozen.map.rows(x, places[:, 1], r[places[:, 0], places[:, 1]])
+
+
+@eqx.filter_jit
+def _project(module, x, state, start, mask, r, block):
+    frozen, x = frozen_map(module, x, state, start, mask)
+    return frozen.map.project(x, r, block)
 
 
 @eqx.filter_jit

@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator
-from dualform.dual.frozen import Frozen, check_module, freeze_stages, through
+from dualform.dual.frozen import check_module, freeze_stages, through
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, padded
 from dualform.dual.own_call import OwnCall, embedded, own_call
 from dualform.dual.shares import scaled
 from dualform.dual.views import plot
 from dualform.errors import require
+from dualform.maps import CausalMap, Frozen
 from dualform.models.language_model import LanguageModel
 from dualform.models.stages import stage_states
 
@@ -263,8 +264,8 @@ def logit_direction(d_out: int, token: int, against: int | None) -> np.ndarray:
     return direction
 
 
-def chain(model: Any, x, state, start, mask, last: int | None = None) -> tuple[list[Frozen], Any, Array]:
-    """The stages up to number `last`, frozen at what they read; the affine map that they are together; and what it takes of x.
+def chain(model: Any, x, state, start, mask, last: int | None = None) -> tuple[list[Frozen], CausalMap, Array]:
+    """The stages up to number `last`, frozen at what they read; the map that they are together; and what it takes of x.
 
     **Arguments:** x: what the first stage takes, or tokens by number.
     """
@@ -284,49 +285,34 @@ def own_outputs(model: Any, x, state, start, mask, frozen: Sequence[Frozen]) -> 
 
 @eqx.filter_jit
 def _chain(model, given, state, start, mask):
-    frozen, affine, wide = chain(model, given, state, start, mask)
+    frozen, map, wide = chain(model, given, state, start, mask)
     own = own_outputs(model, given, state, start, mask, frozen)
-    y, bias, residual = certified(affine, wide, own.y, own.rows)
+    y, bias, residual = certified(map, wide, own.y, own.rows)
     x = embedded(model, given, mask)
     return [x, *(stage.y.astype(x.dtype) for stage in frozen[:-1])], y, own.rows, own.state, bias, residual
 
 
 @eqx.filter_jit
 def _total(model, x, state, start, mask, last, sources, rows):
-    _, affine, x = chain(model, x, state, start, mask, last)
-    bias = affine(jnp.zeros_like(x))[rows]
-    column = lambda s: affine(jnp.zeros_like(x).at[s].set(x[s]))[rows] - bias
-    return jax.lax.map(column, sources, batch_size=len(sources)).swapaxes(0, 1)
+    _, map, x = chain(model, x, state, start, mask, last)
+    return map.columns(x, sources)[:, rows].swapaxes(0, 1)
 
 
 @eqx.filter_jit
 def _shares(model, x, state, start, mask, last, rows):
-    frozen, affine, x = chain(model, x, state, start, mask, last)
-    y, back = jax.vjp(affine, x)
-    unit, size = scaled(frozen[-1].y.astype(y.dtype), 1)
-
-    def one(t):
-        (gradient,) = back(jnp.zeros_like(y).at[t].set(unit[t, 0]))
-        return jnp.sum(gradient * x, axis=1) / size[t, 0]
-
-    return jax.lax.map(one, rows, batch_size=len(rows))
+    frozen, map, x = chain(model, x, state, start, mask, last)
+    y = frozen[-1].y
+    unit, size = scaled(y.astype(accumulator(y.dtype, x.dtype)), 1)
+    return map.rows(x, rows, unit[rows, 0]) / size[rows]
 
 
 @eqx.filter_jit
 def _logits(model, x, state, start, mask, rows, tokens):
-    _, affine, x = chain(model, x, state, start, mask)
-    y, back = jax.vjp(affine, x)
-
-    def one(place):
-        (gradient,) = back(jnp.zeros_like(y).at[place[0], place[1]].set(jnp.ones((), y.dtype)))
-        return jnp.sum(gradient * x, axis=1)
-
-    return jax.lax.map(one, (rows, tokens), batch_size=len(rows))
+    frozen, map, x = chain(model, x, state, start, mask)
+    return map.rows(x, rows, jax.nn.one_hot(tokens, frozen[-1].y.shape[1], dtype=x.dtype))
 
 
 @eqx.filter_jit
 def _logit(model, x, state, start, mask, last, t, direction):
-    _, affine, x = chain(model, x, state, start, mask, last)
-    score = lambda other: affine(other)[t] @ direction
-    gradient = jax.grad(score)(x)
-    return jnp.sum(gradient * x, axis=1), score(jnp.zeros_like(x))
+    _, map, x = chain(model, x, state, start, mask, last)
+    return map.rows(x, t[None], direction[None])[0], map(jnp.zeros_like(x))[t] @ direction

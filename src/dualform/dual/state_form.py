@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
-from dualform.dual.frozen import frozen_mix
 from dualform.dual.layer import LayerForm, blocks_of
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
+from dualform.mixers.frozen_mixer import MixerMap
 
 
 def state_shares(layer: LayerForm) -> Float[np.ndarray, " source"]:
@@ -44,11 +44,11 @@ def state_shares(layer: LayerForm) -> Float[np.ndarray, " source"]:
 
 @eqx.filter_jit
 def _shares(mixer, x, state, start, mask, sources) -> Array:
-    checked = mixer.checked(x, state, start, mask)
-    mix, x = frozen_mix(mixer, *checked), checked[0].astype(accumulator(checked[0].dtype))
+    map = MixerMap.of(mixer, x, state, start, mask)
+    x = map.x.astype(accumulator(map.x.dtype))
     numbers = lambda tree: [leaf for leaf in jtu.tree_leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    empty = numbers(mix(jnp.zeros_like(x))[1])
-    brought = lambda other: [a - b for a, b in zip(numbers(mix(other)[1]), empty, strict=True)]
+    empty = numbers(map.run(jnp.zeros_like(x))[1])
+    brought = lambda other: [a - b for a, b in zip(numbers(map.run(other)[1]), empty, strict=True)]
     dot = lambda a, b: sum((jnp.real(jnp.vdot(u, v)) for u, v in zip(a, b, strict=True)), jnp.zeros((), x.dtype))
     together = brought(x)
     # Divided by the largest entry first: the square of a small number would be 0.

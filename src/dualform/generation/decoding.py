@@ -6,11 +6,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dualform.arrays import affine
 from dualform.errors import require
 from dualform.generation.multi_state import MultiState, MultiStateAttention
 from dualform.generation.policies import Policy
 from dualform.mixers import AbstractMixer, SoftmaxAttention
-from dualform.mixers.affine import affine
 from dualform.models import LanguageModel
 from dualform.models.mlp import GatedMLP, JoinedMLP
 

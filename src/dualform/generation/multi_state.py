@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dualform.arrays import accumulator
+from dualform.arrays import accumulator, affine
 from dualform.errors import require
 from dualform.generation.kept_map import held_in_places, weights_over_sources
 from dualform.generation.policies import Policy, Seen, dropped_first
 from dualform.mixers import AbstractMixer, SoftmaxAttention
-from dualform.mixers.affine import affine
 from dualform.mixers.heads import into_heads
 from dualform.mixers.mixer import visible
 from dualform.mixers.rotary import positions, rotate

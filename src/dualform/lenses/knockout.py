@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator
-from dualform.dual.frozen import block_parts, freeze, freeze_stages
+from dualform.dual.frozen import freeze, freeze_stages, through
 from dualform.dual.model_form import ModelForm, carries, first_activations, logit_direction
-from dualform.dual.projected import projected_map
 from dualform.errors import InputError, require
 from dualform.lenses.trace import trace
+from dualform.maps import CausalMap, Identity
 from dualform.mixers import AbstractMixer
 from dualform.models.block import Block
 from dualform.models.stages import stage_states
@@ -88,7 +88,7 @@ def edge_effects(
     require(0 <= t < form.time, f"there is no place {t}; there are {form.time}, from 0 to {form.time - 1}.")
     direction = jnp.asarray(logit_direction(form.y.shape[1], token, against), inner.y.dtype)
     g = _pulled_to(form.model, form.x, form.state, form.start, form.mask, layer, jnp.asarray(t), direction, inner.y)
-    return projected_map(*inner._call, g[None], form.block)[0]
+    return inner.project(g[None])[0]
 
 
 def _stage(model: Any, layer: str) -> Any:
@@ -104,17 +104,13 @@ def _behind(model, x, state, start, mask, layer: str):
     number = names.index(layer)
     given = x if number == 0 else frozen[names[number - 1]].y.astype(x.dtype)
     stage, before = dict(model.stages())[layer], stage_states(model, state)[number]
-    own = lambda change: change
+    own: CausalMap = Identity()
     if isinstance(stage, Block):
-        parts = block_parts(stage, given, before, start, mask)
-        given, own = parts.norm.y, parts.behind.affine
+        parts = stage.parts(given, before, start, mask)
+        given, own = parts.norm.y, parts.behind.map
 
-    def rest(change):
-        for stage in (own, *(frozen[name].affine for name in names[number + 1 :])):
-            change = stage(change) - stage(jnp.zeros_like(change))
-        return change
-
-    return (stage.mixer if isinstance(stage, Block) else stage), given, before, rest
+    rest = through([frozen[name] for name in names[number + 1 :]]) @ own
+    return (stage.mixer if isinstance(stage, Block) else stage), given, before, rest.brought
 
 
 @eqx.filter_jit
@@ -122,9 +118,7 @@ def _removed(model, x, state, start, mask, layer, source, head) -> Float[Array, 
     """What one token, or one head of its value, brings to every output of a layer's mixer."""
     mixer, given, before, _ = _behind(model, x, state, start, mask, layer)
     if head is None:
-        affine = freeze(mixer, given, before, start=start, mask=mask).affine
-        zero = jnp.zeros_like(given)
-        return affine(zero.at[source].set(given[source])) - affine(zero)
+        return freeze(mixer, given, before, start=start, mask=mask).map.columns(given, source[None])[0]
     if not isinstance(mixer, AbstractMixer):
         raise InputError(f"{layer} has no heads to choose from; leave head out.")
     given, before, start, mask = mixer.checked(given, before, start, mask)

@@ -1,29 +1,17 @@
-"""An affine map whose bias may be left out: the map, its check and its initial weights."""
+"""An affine map whose bias may be left out: its check and its initial weights."""
 
 from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from dualform.arrays import accumulator, project
 from dualform.errors import require
 
 
 def optional_array(a: Any) -> Array | None:
     """An array field's converter where the field may be None."""
     return None if a is None else jnp.asarray(a)
-
-
-def affine(
-    x: Float[Array, "time d_in"], w: Float[Array, "d_out d_in"], b: Float[Array, " d_out"] | None
-) -> Float[Array, "time d_out"]:
-    """w x_t + b for each token, in float32 or wider; without b where it is None."""
-    y = project(x, w)
-    if b is None:
-        return y
-    wide = accumulator(y.dtype, b.dtype)
-    return y.astype(wide) + b.astype(wide)[None]
 
 
 def check_affine(name: str, w: Array, b: Array | None, rows: int, columns: int) -> None:

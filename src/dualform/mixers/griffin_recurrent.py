@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import project
+from dualform.arrays import affine, project
 from dualform.errors import require
-from dualform.mixers.affine import affine, check_affine
+from dualform.mixers.affine import check_affine
 from dualform.mixers.mixer import AbstractMixer, visible
 from dualform.mixers.rg_lru import RGLRU
 from dualform.recurrences.compaction import compact

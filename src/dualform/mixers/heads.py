@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import State, accumulator, project
+from dualform.arrays import State, accumulator, affine, project
 from dualform.errors import require
-from dualform.mixers.affine import affine
 from dualform.mixers.mixer import AbstractMixer
 from dualform.norms import rms_factor
 

@@ -11,9 +11,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import accumulator, affine, project
 from dualform.errors import require
-from dualform.mixers.affine import affine, check_affine, optional_array, uniform_affine
+from dualform.mixers.affine import check_affine, optional_array, uniform_affine
 from dualform.mixers.constant import Constant
 from dualform.mixers.decay_map import decay_map
 from dualform.mixers.mixer import AbstractMixer

@@ -7,14 +7,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
 from dualform.errors import require
+from dualform.maps.causal_map import BLOCK
+from dualform.mixers.frozen_mixer import MixerMap
 from dualform.mixers.heads import check_shape
-from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.mixer import AbstractMixer, visible
 from dualform.recurrences.convolution import convolution
 from dualform.recurrences.selective import selective
+from dualform.recurrences.selective_map import selective_map
 
 
 class Mamba(AbstractMixer):
@@ -156,6 +160,10 @@ class Mamba(AbstractMixer):
         y, h = selective(u, delta, a, b, c, h, start=start, mask=mask)
         return (y + self.skip.astype(y.dtype)[None] * u) * gate, h
 
+    def map_at(self, x, state, start, mask):
+        """The map whose shares come in closed form."""
+        return MambaMap.of(self, x, state, start, mask)
+
     def read_out(self, context, o):
         """What the maps read of each channel, projected."""
         return project(o[:, :, 0], self.w_o)
@@ -171,6 +179,42 @@ class Mamba(AbstractMixer):
             return self.read(context, before, h, start, mask)[0]
 
         return jax.vmap(of_token, out_axes=2)(jnp.eye(len(x), dtype=h.dtype)).transpose(1, 0, 2)
+
+
+class MambaMap(MixerMap):
+    """A Mamba's map; its shares come from `selective_map`, with no pass for each token and no map for each channel."""
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Never: the maps of single channels take a pass for each token."""
+        return False
+
+    @property
+    def direct(self) -> bool:
+        """Where every token is there."""
+        return self.mask is None
+
+    def project(self, v, r, block=BLOCK):
+        """By halving the stretch of tokens, see `selective_map`."""
+        if self.mask is not None:
+            return super().project(v, r, block)
+        mixer, time = self.mixer, len(v)
+        assert isinstance(mixer, Mamba)
+        factor, delta, b, c, gate = self.context
+        q = jnp.einsum("hto,oc->htc", r.astype(gate.dtype), mixer.w_o.astype(gate.dtype)) * gate[None]
+        # What token s puts into the recurrence at s, s + 1, ...: its value times the kernel and the frozen silu there.
+        value, width = jtu.tree_map(jnp.subtract, self.values(v), self.values(jnp.zeros_like(v))), len(mixer.kernel)
+        ahead = jnp.pad(factor, ((0, width - 1), (0, 0)))
+        kernel = mixer.kernel[::-1].astype(value.dtype)
+        taps = [kernel[j][None] * value * ahead[j : j + time] for j in range(width)]
+        found = selective_map(q, jnp.stack(taps), delta, -jnp.exp(mixer.a_log.astype(value.dtype)), b, c)
+        places = jnp.arange(time)
+        for j, tap in enumerate(taps):
+            skipped = mixer.skip.astype(tap.dtype)[None] * jnp.roll(tap, j, axis=0)
+            direct = jnp.sum(q * skipped[None], axis=-1)
+            direct = jnp.where((places >= j)[None], direct, jnp.zeros_like(direct))
+            found = found.at[:, places, jnp.maximum(places - j, 0)].add(direct)
+        return jnp.where(visible(time, self.start, None)[None], found, jnp.zeros_like(found))
 
 
 def steps_bias(key: Array, channels: int, dtype) -> Float[Array, " channels"]:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
-from dualform.mixers.affine import affine, check_affine, optional_array, uniform_affine
+from dualform.arrays import accumulator, affine, project
+from dualform.mixers.affine import check_affine, optional_array, uniform_affine
 from dualform.mixers.decay_map import decay_map
 from dualform.mixers.min_gru import check_candidate, check_projection, expanded, positive
 from dualform.mixers.mixer import AbstractMixer

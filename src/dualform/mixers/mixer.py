@@ -19,6 +19,8 @@ from dualform.arrays import Activations, State, TimeMask
 from dualform.compiled import compiled
 from dualform.errors import InputError, require
 from dualform.finite import put_back, set_aside, spoiled
+from dualform.maps import LINEAR, NONLINEAR, Frozen
+from dualform.mixers.frozen_mixer import MixerMap
 
 Over: TypeAlias = Literal["tokens", "convolved tokens", "values"]
 """What column s of a map stands for: what is linear in token s alone; what a convolution made of it and of tokens before it; or
@@ -154,6 +156,22 @@ class AbstractMixer(eqx.Module):
         if mask is not None:
             y = jnp.where(mask[:, None], y, jnp.zeros_like(y))
         return y.astype(x.dtype), jax.tree_util.tree_map(lambda leaf, like: leaf.astype(like.dtype), after, initial)
+
+    def frozen(
+        self,
+        x: Float[Array, "time d_in"],
+        state: State | None = None,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> Frozen:
+        """The call, and the map that the mixer is with its context frozen at x; arguments and errors as of the call."""
+        y, after = self(x, state, start=start, mask=mask)
+        kind = LINEAR if self.linear_given_gates else NONLINEAR
+        return Frozen(y, after, self.map_at(x, state, start, mask), kind)
+
+    def map_at(self, x: Any, state: Any, start: Any, mask: Any) -> MixerMap:
+        """The map alone; a mixer overrides it where its map has a shortcut that no weights give."""
+        return MixerMap.of(self, x, state, start, mask)
 
     def step(
         self,

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import accumulator, affine, project
 from dualform.errors import require
-from dualform.mixers.affine import affine, optional_array
+from dualform.mixers.affine import optional_array
 from dualform.mixers.cache import extend, init_cache
 from dualform.mixers.heads import each_token, into_heads, random_heads, split_width
 from dualform.mixers.mixer import AbstractMixer

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import accumulator, affine, project
 from dualform.errors import require
-from dualform.mixers.affine import affine, check_affine, uniform_affine
+from dualform.mixers.affine import check_affine, uniform_affine
 from dualform.mixers.mixer import AbstractMixer
 from dualform.recurrences.cell import cell
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import State, count_parameters
 from dualform.compiled import compiled
 from dualform.errors import require
+from dualform.maps import Beside, Frozen, Summed, Turned, joint
 from dualform.mixers import AbstractMixer
 
 JOINS = ("sum", "concatenate")
@@ -79,6 +80,15 @@ class Bidirectional(eqx.Module):
         if self.join == "sum":
             return ahead + back[::-1], ()
         return jnp.concatenate([ahead, back[::-1]], axis=1), ()
+
+    def frozen(self, x: Float[Array, "time d_in"], state: Any = None, start: Any = None, mask: Any = None) -> Frozen:
+        """The call and both mixers' maps, one of them in reverse."""
+        y, after = self(x, state, start=start, mask=mask)
+        turned = lambda a: None if a is None else a[::-1]
+        ahead = self.forward.frozen(x, None, start, mask)
+        back = self.backward.frozen(x[::-1], None, turned(last_tokens(len(x), start, mask)), turned(mask))
+        whole = Summed if self.join == "sum" else Beside
+        return Frozen(y, after, whole(ahead.map, Turned(back.map)), joint((ahead.kind, back.kind)))
 
     def step(self, x_t: Any, state: Any, **flags: Any) -> Any:
         """Never: the output at a token needs those after it.

@@ -1,6 +1,6 @@
 """Residual blocks: a mixer on the norm of what comes in, added to it; then, if there is one, an MLP in the same way."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,13 @@ from dualform.arrays import State
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.finite import token_by_token
+from dualform.maps import LINEAR, Frozen, Identity, joint, present
 from dualform.mixers import AbstractMixer
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.mlp import MLP, GatedMLP, JoinedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stepped import AbstractStepped
+from dualform.models.tokenwise import AbstractTokenwise, masked
 from dualform.recurrences.flags import check_flags, check_time
 
 NORMS = {"rms": RMSNorm, "layer": LayerNorm}
@@ -27,6 +29,14 @@ MLPS: dict[str, tuple[type[MLP] | type[GatedMLP], str]] = {
     "relu": (MLP, "relu"),
 }
 """The MLPs of a block, by name: class and activation. The GELU of "geglu" is the tanh form, as in Griffin."""
+
+
+class BlockParts(NamedTuple):
+    """A block's parts, each frozen at its own input; `behind` is what follows the mixer, pointwise, on x + mixer(norm(x))."""
+
+    norm: Frozen
+    mixer: Frozen
+    behind: Frozen
 
 
 class Block(AbstractStepped):
@@ -117,14 +127,40 @@ class Block(AbstractStepped):
         y, state = self.mixer(normed, state, start=start, mask=mask)
         return present(token_by_token(self._behind, x + y, start), mask), state
 
+    def frozen(
+        self,
+        x: Float[Array, "time d"],
+        state: State | None = None,
+        start: Bool[Array, " time"] | None = None,
+        mask: Bool[Array, " time"] | None = None,
+    ) -> Frozen:
+        """The call, and the product of the parts' maps, each frozen at its own input."""
+        y, after = self(x, state, start=start, mask=mask)
+        norm, mixer, behind = self.parts(x, state, start, mask)
+        whole = masked(behind.map @ (Identity() + mixer.map @ norm.map), mask)
+        return Frozen(y, after, whole, joint((norm.kind, mixer.kind, behind.kind)))
+
+    def parts(self, x: Float[Array, "time d"], state: Any = None, start: Any = None, mask: Any = None) -> BlockParts:
+        """The norm, the mixer, and the rest of the block with its own residual stream, frozen in turn."""
+        x = present(x, mask)
+        norm = _optional(self.norm, x, mask)
+        mixer = self.mixer.frozen(norm.y, state, start, mask)
+        h = x + mixer.y
+        if self.mlp is None:
+            return BlockParts(norm, mixer, _optional(None, h, mask))
+        mlp_norm = _optional(self.mlp_norm, h, mask)
+        mlp = self.mlp.frozen(mlp_norm.y, mask=mask)
+        whole = Identity() + mlp.map @ mlp_norm.map
+        return BlockParts(norm, mixer, Frozen(h + mlp.y, (), whole, joint((mlp_norm.kind, mlp.kind))))
+
     def _behind(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
         """What follows the mixer: the MLP on the norm of each token, added to it."""
         return x if self.mlp is None else x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x))
 
 
-def present(x: Float[Array, "time d"], mask: Bool[Array, " time"] | None) -> Float[Array, "time d"]:
-    """x with zeros where there is no token, whatever it holds there."""
-    return x if mask is None else jnp.where(mask[:, None], x, jnp.zeros_like(x))
+def _optional(part: AbstractTokenwise | None, x: Float[Array, "time d"], mask: Any) -> Frozen:
+    """A part that may not be there: then it is the identity."""
+    return Frozen(x, (), Identity(), LINEAR) if part is None else part.frozen(x, mask=mask)
 
 
 def through(

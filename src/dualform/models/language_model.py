@@ -14,11 +14,12 @@ from dualform.arrays import State, count_parameters
 from dualform.compiled import compiled
 from dualform.errors import InputError, require
 from dualform.finite import token_by_token
+from dualform.maps import present
 from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex, SoftmaxAttention
 from dualform.mixers.affine import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.mixers.mixer import flag_of, one_step
-from dualform.models.block import Block, check_blocks, check_call, present, through
+from dualform.models.block import Block, check_blocks, check_call, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine
 from dualform.models.stepped import check_activations

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from dualform.arrays import affine
 from dualform.errors import require
-from dualform.mixers.affine import affine, check_affine, optional_array
+from dualform.maps import CausalMap, Linear, Scale
+from dualform.mixers.affine import check_affine, optional_array
+from dualform.models.tokenwise import AbstractTokenwise
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
@@ -23,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 """What may stand between the two layers, by name. "gelu" is x Phi(x), "gelu_tanh" the approximation of it."""
 
 
-class MLP(eqx.Module):
+class MLP(AbstractTokenwise):
     """y = W_down f(W_up x + b_up) + b_down.
 
     **Arguments:** w_up (n, d), w_down (d, n); b_up (n,), b_down (d,), each optional; activation: f, one of `ACTIVATIONS`.
@@ -60,8 +63,13 @@ class MLP(eqx.Module):
         hidden = ACTIVATIONS[self.activation](affine(x, self.w_up, self.b_up))
         return affine(hidden, self.w_down, self.b_down).astype(x.dtype)
 
+    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+        """Each hidden unit keeps the ratio (f(v) - f(0)) / v; f(0) is bias."""
+        slope, at_zero = _slope(self.activation, affine(x, self.w_up, self.b_up))
+        return Linear(self.w_down, self.b_down) @ Scale(slope, at_zero) @ Linear(self.w_up, self.b_up)
 
-class GatedMLP(eqx.Module):
+
+class GatedMLP(AbstractTokenwise):
     """y = W_down (f(W_gate x + b_gate) * (W_up x + b_up)) + b_down: SwiGLU where f is silu, GeGLU where it is gelu.
 
     **Arguments:** w_gate, w_up (n, d), w_down (d, n); b_gate, b_up (n,), b_down (d,), each optional; activation: f, one of
@@ -105,8 +113,13 @@ class GatedMLP(eqx.Module):
         gate = ACTIVATIONS[self.activation](affine(x, self.w_gate, self.b_gate))
         return affine(gate * affine(x, self.w_up, self.b_up), self.w_down, self.b_down).astype(x.dtype)
 
+    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+        """The gate frozen."""
+        gate = ACTIVATIONS[self.activation](affine(x, self.w_gate, self.b_gate))
+        return Linear(self.w_down, self.b_down) @ Scale(gate) @ Linear(self.w_up, self.b_up)
 
-class JoinedMLP(eqx.Module):
+
+class JoinedMLP(AbstractTokenwise):
     """A `GatedMLP` whose gate and up are one matrix: one product for both, which a single token is done with sooner.
 
     **Arguments:** w_both (2 n, d), the rows of w_gate and, below them, those of w_up; w_down (d, n); b_both (2 n,), b_down
@@ -153,6 +166,18 @@ class JoinedMLP(eqx.Module):
         """Each token by itself, in the dtype of x."""
         gate, up = jnp.split(affine(x, self.w_both, self.b_both), 2, axis=1)
         return affine(ACTIVATIONS[self.activation](gate) * up, self.w_down, self.b_down).astype(x.dtype)
+
+    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+        """The gate frozen."""
+        return self.split().map_at(x)
+
+
+def _slope(name: str, v: Float[Array, "time n"]) -> tuple[Array, Array]:
+    """(f(v) - f(0)) / v, f'(0) where v is 0, and f(0): f(v) is their product with v, and the sum."""
+    f = ACTIVATIONS[name]
+    at_zero, slope = jax.jvp(f, (jnp.zeros((), v.dtype),), (jnp.ones((), v.dtype),))
+    safe = jnp.where(v == 0, jnp.ones_like(v), v)
+    return jnp.where(v == 0, slope, (f(safe) - at_zero) / safe), at_zero
 
 
 def _check(mlp: MLP | GatedMLP) -> None:

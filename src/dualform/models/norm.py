@@ -8,11 +8,13 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.maps import CausalMap, Centred, Scale
 from dualform.mixers.affine import optional_array
-from dualform.norms import layer_norm, rms_norm
+from dualform.models.tokenwise import AbstractTokenwise
+from dualform.norms import layer_norm, rms_factor, rms_norm
 
 
-class RMSNorm(eqx.Module):
+class RMSNorm(AbstractTokenwise):
     """x / sqrt(mean(x^2) + epsilon) * weight, or * (1 + weight) where `plus_one` is set.
 
     **Arguments:** weight (d,); epsilon: what is added to the mean square; plus_one: the weight is kept as its distance from
@@ -43,12 +45,19 @@ class RMSNorm(eqx.Module):
 
     def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
         """Each token normed, in the dtype of x."""
+        return rms_norm(x, self._factor(), self.epsilon).astype(x.dtype)
+
+    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+        """The scale frozen."""
+        wide = accumulator(x.dtype, self.weight.dtype)
+        return Scale(rms_factor(x.astype(wide), self.epsilon) * self._factor().astype(wide)[None])
+
+    def _factor(self) -> Float[Array, " d"]:
         # 1 + weight in the weight's own dtype would round a small bfloat16 weight away.
-        weight = 1 + self.weight.astype(accumulator(self.weight.dtype)) if self.plus_one else self.weight
-        return rms_norm(x, weight, self.epsilon).astype(x.dtype)
+        return 1 + self.weight.astype(accumulator(self.weight.dtype)) if self.plus_one else self.weight
 
 
-class LayerNorm(eqx.Module):
+class LayerNorm(AbstractTokenwise):
     """(x - mean) / sqrt(variance + epsilon) * weight + bias.
 
     **Arguments:** weight (d,); bias (d,), optional; epsilon: what is added to the variance.
@@ -84,6 +93,13 @@ class LayerNorm(eqx.Module):
         """Each token normed, in the dtype of x."""
         bias = jnp.zeros_like(self.weight) if self.bias is None else self.bias
         return layer_norm(x, self.weight, bias, self.epsilon).astype(x.dtype)
+
+    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+        """The scale frozen; the mean is linear and stays free, the bias is bias."""
+        wide = accumulator(x.dtype, self.weight.dtype)
+        centred = Centred(str(wide))
+        scale = rms_factor(centred(x), self.epsilon) * self.weight.astype(wide)[None]
+        return Scale(scale, None if self.bias is None else self.bias[None]) @ centred
 
 
 def check_vector(name: str, a: Array) -> None:

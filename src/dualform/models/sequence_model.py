@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, accumulator
+from dualform.arrays import State, accumulator, affine
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.finite import token_by_token
-from dualform.mixers.affine import affine, check_affine, optional_array
-from dualform.models.block import Block, check_blocks, check_call, present, through
+from dualform.maps import present
+from dualform.mixers.affine import check_affine, optional_array
+from dualform.models.block import Block, check_blocks, check_call, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine, Pool
 from dualform.models.stepped import AbstractStepped, check_activations

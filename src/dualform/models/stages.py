@@ -1,33 +1,29 @@
 """The stages of a model that are neither blocks, mixers nor norms: what stands before, between and behind them.
 
 A model is, from the activations of its tokens to its outputs, a chain of named stages (`model.stages()`), each (time, d_in)
--> (time, d_out). A stage of its own kind says itself how it is frozen: `frozen(x, state, start, mask)` gives its output, the
-state after the last token, the affine map that it is once all that chooses it is frozen at x, and what was frozen.
+-> (time, d_out). Every stage says itself how it is frozen: `frozen(x, state, start, mask)` gives its output, the state after the
+last token, the map that it is once all that chooses it is frozen at x, and what was frozen (`maps.Frozen`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, accumulator
+from dualform.arrays import State, accumulator, affine
 from dualform.errors import require
+from dualform.maps import LINEAR, NONLINEAR, Called, CausalMap, Frozen, Kind, Linear, Scale, present
 from dualform.mixers import AbstractMixer
-from dualform.mixers.affine import affine, check_affine, optional_array
+from dualform.mixers.affine import check_affine, optional_array
 from dualform.mixers.freezing import tanh_slope
-from dualform.models.block import check_state, present
+from dualform.models.block import check_state
+from dualform.models.tokenwise import AbstractTokenwise
 from dualform.recurrences.diagonal import diagonal
 
-LINEAR, NONLINEAR = "linear given its gates", "frozen nonlinearity"
-"""What a frozen stage is: the layer's own map, or one exact decomposition of a nonlinearity."""
 
-FrozenStage = tuple[Array, State, Callable[[Array], Array], str]
-"""Output (time, d_out), state, affine map and kind."""
-
-
-class Affine(eqx.Module):
+class Affine(AbstractTokenwise):
     """y_t = W x_t + b; with a softcap c, y_t = c tanh((W x_t + b) / c).
 
     The softcap is frozen at its ratio tanh(v / c) / (v / c).
@@ -51,20 +47,15 @@ class Affine(eqx.Module):
         y = affine(x, self.w, self.b)
         return y if self.softcap is None else self.softcap * jnp.tanh(y / self.softcap)
 
-    def frozen(
-        self,
-        x: Float[Array, "time d_in"],
-        state: Any = None,
-        start: Any = None,
-        mask: Bool[Array, " time"] | None = None,
-    ) -> FrozenStage:
-        """See the module; without a softcap nothing is frozen. Rows where there is no token are 0."""
-        del state, start
-        if self.softcap is None:
-            return present(self(x), mask), (), lambda other: present(affine(other, self.w, self.b), mask), LINEAR
-        slope = tanh_slope(affine(x, self.w, self.b) / self.softcap)
-        capped = lambda other: present(slope * affine(other, self.w, self.b), mask)
-        return present(self(x), mask), (), capped, NONLINEAR
+    @property
+    def kind(self) -> Kind:
+        """Without a softcap nothing is frozen."""
+        return LINEAR if self.softcap is None else NONLINEAR
+
+    def map_at(self, x: Float[Array, "time d_in"]) -> CausalMap:
+        """Itself; a softcap keeps its ratio tanh(v / c) / (v / c)."""
+        linear = Linear(self.w, self.b)
+        return linear if self.softcap is None else Scale(tanh_slope(linear(x) / self.softcap)) @ linear
 
 
 class Alone(eqx.Module):
@@ -120,12 +111,12 @@ class Pool(eqx.Module):
         self, x: Float[Array, "time d"], state: State | None = None, *, start: Any = None, mask: Any = None
     ) -> tuple[Float[Array, "time d"], State]:
         """The pooled tokens so far, (time, d), in the dtype of the state, 0 where there is no token; and the state."""
-        y, state, _, _ = self.frozen(x, state, start, mask)
+        y, state, *_ = self.frozen(x, state, start, mask)
         return y, state
 
     def frozen(
         self, x: Float[Array, "time d"], state: State | None = None, start: Any = None, mask: Any = None
-    ) -> FrozenStage:
+    ) -> Frozen:
         """See the module; nothing is frozen."""
         total, seen = self.init_state() if state is None else state
         wide = total.dtype
@@ -135,8 +126,8 @@ class Pool(eqx.Module):
         count, last = run(ones, seen.astype(wide)[None], jnp.ones((1,), wide))
         count = jnp.maximum(count, jnp.ones_like(count)) if self.pool == "mean" else jnp.ones_like(count)
         summed = lambda other: run(present(other.astype(wide), mask), total, keep)
-        affine = lambda other: present(summed(other)[0] / count, mask)
-        return affine(x), (summed(x)[1], last[0].astype(seen.dtype)), affine, LINEAR
+        mean = lambda other: present(summed(other)[0] / count, mask)
+        return Frozen(mean(x), (summed(x)[1], last[0].astype(seen.dtype)), Called(mean), LINEAR)
 
 
 def stage_states(model: Any, state: State | None = None) -> tuple[State | None, ...]:

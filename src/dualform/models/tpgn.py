@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, count_parameters
+from dualform.arrays import accumulator, affine, count_parameters
 from dualform.compiled import compiled
 from dualform.errors import require
-from dualform.mixers.affine import affine, check_affine, uniform_affine
+from dualform.mixers.affine import check_affine, uniform_affine
 from dualform.mixers.pgn import PGN
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dualform.arrays import State
-from dualform.models.block import Block, present
+from dualform.maps import present
+from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
 from dualform.models.stages import stage_states
 

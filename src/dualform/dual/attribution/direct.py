@@ -43,12 +43,11 @@ def occlusion(q: Question) -> Float[np.ndarray, " source"]:
 
 @eqx.filter_jit
 def _exact(q: Question) -> tuple[Array, Array, Array]:
-    frozen, affine, x = chain(q.model, q.given, q.state, q.start, q.mask)
+    frozen, map, x = chain(q.model, q.given, q.state, q.start, q.mask)
     own = own_outputs(q.model, q.given, q.state, q.start, q.mask, frozen)
     direction = q.direction.astype(x.dtype)
-    score = lambda other: affine(other)[q.t].astype(x.dtype) @ direction
-    gradient = jax.grad(score)(x)
-    return jnp.sum(gradient * x, axis=1), score(jnp.zeros_like(x)), own.y[q.t].astype(x.dtype) @ direction
+    bias = map(jnp.zeros_like(x))[q.t].astype(x.dtype) @ direction
+    return map.rows(x, q.t[None], direction[None])[0], bias, own.y[q.t].astype(x.dtype) @ direction
 
 
 @eqx.filter_jit

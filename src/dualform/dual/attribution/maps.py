@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 from dualform.dual.attribution.target import Question
 from dualform.dual.layer import LayerForm
 from dualform.dual.model_form import carries, model_form
-from dualform.dual.projected import projected_map
 from dualform.models.block import Block
 
 
@@ -43,7 +42,7 @@ def gradient_weighted(q: Question) -> Float[np.ndarray, " source"]:
     joint, gradients = np.eye(len(q.x)), _gradients(q)
     for layer in _layers(q):
         inner, g = layer.inner, gradients[layer.name]
-        joint = joint + np.maximum(projected_map(*inner._call, g[None], inner.block)[0], 0) @ joint
+        joint = joint + np.maximum(inner.project(g[None])[0], 0) @ joint
     return joint[int(q.t)]
 
 

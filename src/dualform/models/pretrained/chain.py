@@ -3,14 +3,14 @@
 import abc
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator
-from dualform.models.block import check_call, present
-from dualform.models.stages import NONLINEAR
+from dualform.maps import CausalMap, Scale, present
+from dualform.models.block import check_call
 from dualform.models.stepped import AbstractStepped, check_activations
+from dualform.models.tokenwise import AbstractTokenwise
 
 
 class AbstractChain(AbstractStepped):
@@ -62,17 +62,16 @@ class AbstractChain(AbstractStepped):
         return x, tuple(after)
 
 
-class ReLU(eqx.Module):
+class ReLU(AbstractTokenwise):
     """y_t = max(x_t, 0). Frozen, the open set stays."""
 
     def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
         """Each token by itself."""
         return jnp.maximum(x, jnp.zeros_like(x))
 
-    def frozen(self, x: Float[Array, "time d"], state: Any = None, start: Any = None, mask: Any = None) -> tuple:
-        """(y, state, affine map, kind) with the open set frozen at x."""
-        masked = lambda other: present(jnp.where(x > 0, other, jnp.zeros_like(other)), mask)
-        return masked(x), (), masked, NONLINEAR
+    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+        """The open set."""
+        return Scale((x > 0).astype(x.dtype))
 
 
 def wide_of(x: Array, *others: Array) -> jnp.dtype:

@@ -12,11 +12,10 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, project
 from dualform.errors import require
+from dualform.maps import NONLINEAR, Called, Frozen, present
 from dualform.mixers import GRU
 from dualform.mixers.freezing import tanh_slope
-from dualform.models.block import present
 from dualform.models.pretrained.chain import wide_of
-from dualform.models.stages import NONLINEAR
 from dualform.recurrences.cell import cell
 
 
@@ -65,8 +64,8 @@ class EncoderDecoder(eqx.Module):
 
     def frozen(
         self, x: Float[Array, "time width"], state: State | None = None, start: Any = None, mask: Any = None
-    ) -> tuple:
-        """(y, state, affine map, kind), see the class."""
+    ) -> Frozen:
+        """The call and its map, see the class."""
         before = self.init_state() if state is None else state
         y, after = self(x, before, start=start, mask=mask)
         tokens, writes, reads = _parts(x, start, mask)
@@ -88,7 +87,7 @@ class EncoderDecoder(eqx.Module):
             h, _ = cell(step, (gates, driven, writes), before.astype(wide), mask=here)
             return present(h, here)
 
-        return y, after, affine, NONLINEAR
+        return Frozen(y, after, Called(affine), NONLINEAR)
 
 
 def _parts(

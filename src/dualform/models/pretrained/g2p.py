@@ -183,9 +183,8 @@ def _frozen_parts(
     model: G2P, x: Float[Array, "time d_in"], mask: Bool[Array, " time"]
 ) -> tuple[Array, Array, Array, Array]:
     """The model's own logits, each token's part of them (time, source, 74), the bias, and the residual where phonemes are."""
-    y, _, through, _ = model.recurrence.frozen(x, mask=mask)
-    _, _, read, _ = model.head.frozen(y, mask=mask)
-    run = lambda x: read(through(x))
+    recurrence = model.recurrence.frozen(x, mask=mask)
+    run = model.head.frozen(recurrence.y, mask=mask).map @ recurrence.map
     bias = run(jnp.zeros_like(x))
     logits = model(x, mask=mask)[0].astype(bias.dtype)
     alone = lambda s: run(jnp.zeros_like(x).at[s].set(x[s])) - bias

@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.errors import require
+from dualform.maps import Called, CausalMap
 from dualform.mixers import LSTM, Constant
-from dualform.models.block import present
 from dualform.models.files import read_arrays
 from dualform.models.pretrained.arrays import built
 from dualform.models.pretrained.audio import RATE, samples_of
 from dualform.models.pretrained.chain import AbstractChain, ReLU, wide_of
-from dualform.models.stages import NONLINEAR, Affine
+from dualform.models.stages import Affine
+from dualform.models.tokenwise import AbstractTokenwise
 
 FRAME, BEFORE, AFTER, HOP = 512, 64, 64, 128
 """Samples of a frame; of the frame before that it sees, too; that are mirrored at its end; between two spectra."""
@@ -25,7 +26,7 @@ STRIDES = (1, 2, 2, 1)
 """Of the four convolutions."""
 
 
-class FrameEncoder(eqx.Module):
+class FrameEncoder(AbstractTokenwise):
     """Each frame of samples by itself: four spectra's magnitudes, then four convolutions over them, each with a ReLU.
 
     Frozen, each frequency keeps its phase (|z| is then Re(z) cos + Im(z) sin), and each ReLU its open set.
@@ -55,10 +56,10 @@ class FrameEncoder(eqx.Module):
         """What is known of each frame."""
         return self._through(x, None)[0]
 
-    def frozen(self, x: Float[Array, "time samples"], state: Any = None, start: Any = None, mask: Any = None) -> tuple:
-        """(y, state, affine map, kind) with phases and open sets frozen at x."""
-        y, gates = self._through(x, None)
-        return present(y, mask), (), lambda other: present(self._through(other, gates)[0], mask), NONLINEAR
+    def map_at(self, x: Float[Array, "time samples"]) -> CausalMap:
+        """Phases and open sets frozen at x."""
+        _, gates = self._through(x, None)
+        return Called(lambda other: self._through(other, gates)[0])
 
     def _through(self, x: Float[Array, "time samples"], gates: Any) -> tuple[Float[Array, "time d"], Any]:
         """The output, and the phases and open sets: those of x where none are given."""
