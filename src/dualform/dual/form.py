@@ -68,9 +68,8 @@ def dual_form(
     """What each output of `module` takes from each token of `x`.
 
     Of a mixer the context is frozen, and each token's value passes alone through `mix`, or, where the mixer has a closed form
-    over tokens, is read off it. A block or a model is frozen part by
-    part (`dual.freeze`), and each token passes alone; for long sequences and wide outputs see `layer_form` and `model_form`,
-    which hold no contributions.
+    over tokens, is read off it. A block or a model is frozen part by part (`dual.freeze`), and each token passes alone; for long
+    sequences and wide outputs see `layer_form` and `model_form`, which hold no contributions.
 
     **Arguments:**
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST_HEADS = 64
 """Up to so many maps of a mixer's own are made and shown as they are; of more (channel by channel), one aggregate is."""
 
+MOST_READ = 16
+"""Of a closed form of so many maps shares are read; one for each of many channels is no shorter than a pass for each token."""
+
 MOST_NUMBERS = 2**27
 """Of a closed form that is made to read shares off it: half a gigabyte of float32."""
 
@@ -85,7 +88,7 @@ class MixerMap(CausalMap):
         if self.mixer.over not in OWN_COLUMNS:
             return False
         like = jax.eval_shape(self.mixer.weights, self.x, self.state, self.start, self.mask)
-        return like is not None and len(like) <= MOST_HEADS and like.size <= MOST_NUMBERS
+        return like is not None and len(like) <= MOST_READ and like.size <= MOST_NUMBERS
 
     @property
     def direct(self) -> bool:
