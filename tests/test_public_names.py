@@ -8,7 +8,8 @@ import dualform
 from dualform import mixers
 from dualform.dual import DualForm
 
-PARTS = {"construct", "discover", "dual", "generation", "lenses", "mixers", "models", "tasks", "training"}
+PARTS = {"construct", "discover", "dual", "generation", "lenses", "maps", "mixers", "models", "recurrences", "tasks"}
+PARTS |= {"training"}
 NAMES = {
     "mixers": {
         *("AbstractMixer", "LinearAttention", "GatedRNN", "DenseGatedRNN", "SideGatedRNN"),
@@ -47,6 +48,22 @@ NAMES = {
         ),
         *("FittedEnsemble", "Job", "Polished", "Progress", "Row", "Run", "SecondOrder", "TrainState"),
     },
+    "maps": {
+        *(
+            "CausalMap",
+            "Composed",
+            "Summed",
+            "Called",
+            "Identity",
+            "Linear",
+            "Scale",
+            "Centred",
+            "Masked",
+            "Turned",
+            "Beside",
+        ),
+        *("Frozen", "LINEAR", "NONLINEAR", "joint", "present"),
+    },
     "recurrences": {
         *("attend", "cell", "convolution", "delta", "dense", "diagonal", "outer", "selective"),
         *("many_to_one", "softmax_scan", "window", "wkv"),
@@ -64,7 +81,8 @@ REGISTERED = {
 
 def test_public_names():
     """The top level hands on exactly these names, and each of its parts is there on first use."""
-    assert set(dualform.__all__) == {"DualForm", "dual_form"} | PARTS
+    assert set(dualform.__all__) == {"DualForm", "dual_form", "DualformError", "InputError"} | PARTS
+    assert dir(dualform) == sorted([*dualform.__all__, "__version__"])  # what completion shows
     for part in PARTS:
         assert getattr(dualform, part) is importlib.import_module(f"dualform.{part}")
 

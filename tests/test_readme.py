@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import dualform
+from dualform.mixers import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -53,6 +54,11 @@ def test_installed_extras_exist():
     for text in (ROOT / name for name in ("README.md", "CONTRIBUTING.md", ".ci/run", "docs/benchmarks.md")):
         for extras in re.findall(r"\.\[([\w,]+)\]", text.read_text()):
             assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"]), text
+
+
+def test_the_number_of_mixers():
+    """The README counts those that are registered."""
+    assert f"| {len(registry())} mixers, " in README
 
 
 def test_one_version():

@@ -1,15 +1,20 @@
 """A layer's form on demand: blocks, rows, channels, shares and lengths are those of the whole."""
 
+import base64
 import functools
+import re
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
 from dualform import dual_form
-from dualform.dual import layer_form, to_circuitsvis
-from dualform.dual.layer import MOST_HEADS
+from dualform.dual import layer_form, model_form, to_circuitsvis
+from dualform.dual.views import MOST_SHOWN
 from dualform.errors import InputError
+from dualform.mixers.frozen_mixer import MOST_HEADS
+from dualform.models import LanguageModel
 from tests.laws import laws
 from tests.models.families import block
 
@@ -80,3 +85,18 @@ def test_bad_input(unchecked, call, message):
     """What does not exist is named."""
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_forms_show_themselves_in_a_notebook():
+    """A picture without a script, and the certificate in words; of a model the first layers alone."""
+    deep = LanguageModel.make(tuple(block("gla", seed) for seed in range(MOST_SHOWN + 1)), 8, key=jr.key(0))
+    model = model_form(deep, jnp.arange(5))
+    for form, said in (
+        (FORM(), "of the maps"),
+        (WHOLE(), "of the maps"),
+        (model, f"first 4 of {len(model.layers)} layers"),
+    ):
+        page = form._repr_html_()
+        assert f"residual against its own call {float(form.residual):.1e}" in page and said in page
+        data = base64.b64decode(re.findall(r'src="data:image/png;base64,([^"]+)"', page)[0])
+        assert data.startswith(b"\x89PNG") and "<script" not in page

@@ -1,5 +1,6 @@
 """The dual form: what each output takes from each past token, exactly, and the numbers that prove it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,8 +14,10 @@ from dualform.compiled import compiled
 from dualform.dual.frozen import check_module, freeze, sees_only_the_past
 from dualform.dual.own_call import embedded, own_call
 from dualform.dual.shares import aggregate, shares_residual
+from dualform.dual.views import as_html, plot
 from dualform.errors import require
-from dualform.maps import LINEAR, NONLINEAR, Kind, present
+from dualform.maps import LINEAR, NONLINEAR, present
+from dualform.maps.frozen import Kind
 from dualform.mixers.frozen_mixer import OWN_COLUMNS, MixerMap
 from dualform.mixers.mixer import AbstractMixer, Over, visible
 
@@ -54,6 +57,24 @@ class DualForm(eqx.Module):
         **Raises:** `InputError` where `heads` does not divide d_out.
         """
         return aggregate(self.contributions, self.y, heads)
+
+    def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
+        """The signed maps as a matplotlib figure: see `views.plot`."""
+        return plot([self], tokens, heads=heads)
+
+    @property
+    def name(self) -> str:
+        """What a picture is headed with."""
+        return f"maps over {self.over}"
+
+    @property
+    def time(self) -> int:
+        """Tokens."""
+        return len(self.y)
+
+    def _repr_html_(self) -> str:
+        """The maps and the certificate, in a notebook."""
+        return as_html([self], self.name, self.kind, float(self.residual), float(self.map_residual))
 
 
 def dual_form(

@@ -22,9 +22,10 @@ from dualform.dual.form import map_residual
 from dualform.dual.frozen import check_module, freeze
 from dualform.dual.own_call import embedded, own_call
 from dualform.dual.shares import lengths, share_functionals, shares_residual
-from dualform.dual.views import plot
+from dualform.dual.views import as_html, plot
 from dualform.errors import require
-from dualform.maps import CausalMap, Frozen, Kind, present
+from dualform.maps import CausalMap, Frozen, present
+from dualform.maps.frozen import Kind
 from dualform.mixers import AbstractMixer
 from dualform.mixers.frozen_mixer import MOST_HEADS
 from dualform.mixers.mixer import Over
@@ -178,6 +179,10 @@ class LayerForm:
     def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
         """The signed maps as a matplotlib figure: see `views.plot`."""
         return plot([self], tokens, heads=heads)
+
+    def _repr_html_(self) -> str:
+        """The maps and the certificate, in a notebook."""
+        return as_html([self], self.name, self.kind, self.residual, self.map_residual)
 
     def check(self) -> float:
         """The residual with every token's contribution summed by itself: as many passes as there are tokens."""

@@ -21,9 +21,9 @@ from dualform.dual.frozen import check_module, freeze_stages, through
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, padded
 from dualform.dual.own_call import OwnCall, embedded, own_call
 from dualform.dual.shares import scaled
-from dualform.dual.views import plot
+from dualform.dual.views import MOST_SHOWN, as_html, plot
 from dualform.errors import require
-from dualform.maps import CausalMap, Frozen
+from dualform.maps import CausalMap, Frozen, joint
 from dualform.models.language_model import LanguageModel
 from dualform.models.stages import stage_states
 
@@ -177,6 +177,13 @@ class ModelForm:
     def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
         """Every layer's signed maps as a matplotlib figure: see `views.plot`."""
         return plot(self.layers, tokens, heads=heads)
+
+    def _repr_html_(self) -> str:
+        """The first layers' maps, and the certificate of the whole model, in a notebook."""
+        kinds = joint(layer.kind for layer in self.layers[:MOST_SHOWN])
+        return as_html(
+            self.layers, f"a model of {len(self.names)} stages over {self.time} tokens", kinds, self.residual
+        )
 
     def _map(self, layer: LayerForm, kind: str) -> np.ndarray:
         if kind == "shares":

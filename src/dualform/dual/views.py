@@ -1,15 +1,23 @@
 """Maps as pictures, and in the shapes that other viewers take."""
 
+import base64
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import markupsafe
 import numpy as np
 
 from dualform.errors import require
 
 if TYPE_CHECKING:
+    from dualform.dual.form import DualForm
     from dualform.dual.layer import LayerForm
     from dualform.dual.model_form import ModelForm
+
+
+MOST_SHOWN = 4
+"""Layers of a model in a notebook's picture."""
 
 
 def to_circuitsvis(form: "LayerForm", tokens: Sequence[str]) -> dict[str, Any]:
@@ -41,7 +49,7 @@ def to_bertviz(form: "ModelForm", tokens: Sequence[str], *, magnitudes: bool = T
     return {"attention": attention, "tokens": checked_tokens(tokens, form.time)}
 
 
-def plot(layers: Sequence["LayerForm"], tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
+def plot(layers: Sequence["LayerForm | DualForm"], tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
     """Layers' signed maps, a row for each layer and a column for each of its first heads, as a matplotlib figure.
 
     Red brings, blue takes away; one scale for each map, symmetric about 0; the certificate is in each layer's title.
@@ -50,7 +58,7 @@ def plot(layers: Sequence["LayerForm"], tokens: Sequence[str] | None = None, *, 
     """
     from matplotlib.figure import Figure
 
-    maps = [layer.weights[:heads] for layer in layers]
+    maps = [np.asarray(layer.weights[:heads]) for layer in layers]
     columns = max(len(each) for each in maps)
     figure = Figure(figsize=(3 * columns, 3 * len(maps)), layout="constrained")
     axes = figure.subplots(len(maps), columns, squeeze=False)
@@ -72,6 +80,24 @@ def plot(layers: Sequence["LayerForm"], tokens: Sequence[str] | None = None, *, 
                 axis.set_xticks(range(len(shown)), shown, rotation=90, fontsize=6)
                 axis.set_yticks(range(len(shown)), shown, fontsize=6)
     return figure
+
+
+def as_html(
+    layers: Sequence["LayerForm | DualForm"], title: str, kind: str, residual: float, map_residual: float | None = None
+) -> str:
+    """A form in a notebook: its layers' signed maps as one picture, up to `MOST_SHOWN` of them, with the certificate below it.
+
+    **Arguments:** title, kind: of the whole form; residual, map_residual: its own.
+    """
+    picture, shown = io.BytesIO(), layers[:MOST_SHOWN]
+    plot(shown).savefig(picture, format="png", dpi=60)
+    data = base64.b64encode(picture.getvalue()).decode()
+    told = "" if map_residual is None else f", of the maps {map_residual:.1e}"
+    more = f" The first {len(shown)} of {len(layers)} layers are drawn." if len(shown) < len(layers) else ""
+    words = f"{title}: residual against its own call {residual:.1e}{told}; {kind}. Red brings, blue takes away.{more}"
+    alt = "maps over tokens: a row for each output, a column for each token that it takes from"
+    image = f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width: 100%">'
+    return f"<figure>{image}<figcaption>{markupsafe.escape(words)}</figcaption></figure>"
 
 
 def _check_form(form: Any, field: str, what: str) -> None:

@@ -1,7 +1,7 @@
 """Frozen modules as maps: affine and causal in what they take, composed by `@` and added by `+`."""
 
 from dualform.maps.causal_map import Called, CausalMap, Composed, Summed
-from dualform.maps.frozen import LINEAR, NONLINEAR, Frozen, Kind, joint
+from dualform.maps.frozen import LINEAR, NONLINEAR, Frozen, joint
 from dualform.maps.pointwise import Centred, Identity, Linear, Masked, Scale, present
 from dualform.maps.turned import Beside, Turned
 
@@ -15,7 +15,6 @@ __all__ = [
     "Composed",
     "Frozen",
     "Identity",
-    "Kind",
     "Linear",
     "Masked",
     "Scale",

@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator, affine
 from dualform.errors import require
-from dualform.maps import LINEAR, NONLINEAR, Called, CausalMap, Frozen, Kind, Linear, Scale, present
+from dualform.maps import LINEAR, NONLINEAR, Called, CausalMap, Frozen, Linear, Scale, present
+from dualform.maps.frozen import Kind
 from dualform.mixers import AbstractMixer
 from dualform.mixers.affine import check_affine, optional_array
 from dualform.mixers.freezing import tanh_slope

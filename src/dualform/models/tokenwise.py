@@ -6,7 +6,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float
 
-from dualform.maps import NONLINEAR, CausalMap, Frozen, Kind, Masked, present
+from dualform.maps import NONLINEAR, CausalMap, Frozen, Masked, present
+from dualform.maps.frozen import Kind
 
 
 class AbstractTokenwise(eqx.Module):
