@@ -16,7 +16,16 @@ NAMES = {
         *("LRU", "LRUOut", "LRUInOut", "LRUInSkip", "LSTM", "GRU", "TanhRNN"),
         *("HGRN", "HGRNComplex", "MinGRU", "MinLSTM", "RGLRU", "GriffinRecurrent"),
         *("GLA", "HGRN2", "RetNet", "DeltaRule", "GSA", "WaveRNN", "PGN", "CausalConvolution", "Constant"),
-        *("Aaren", "SoftmaxAttention", "Mamba", "Mamba2", "RWKV4TimeMixing", "RWKV4ChannelMixing", "registry"),
+        *(
+            "Aaren",
+            "SoftmaxAttention",
+            "Mamba",
+            "Mamba2",
+            "RWKV4TimeMixing",
+            "RWKV4ChannelMixing",
+            "registry",
+            "register",
+        ),
     },
     "models": {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),

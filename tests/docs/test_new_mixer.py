@@ -1,7 +1,10 @@
-"""The worked example of CONTRIBUTING.md is a mixer: one file and one line, and the laws hold."""
+"""The worked example of CONTRIBUTING.md is a mixer: one file, here or in a package of its own, and the laws hold."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -11,9 +14,9 @@ import pytest
 
 from dualform import dual_form
 from dualform.errors import InputError
-from dualform.mixers import AbstractMixer, mixer, registry
-from dualform.mixers.registry import _MAKERS
+from dualform.mixers import GLA, AbstractMixer, mixer, register, registry
 
+registration = sys.modules["dualform.mixers.registry"]  # the module: the function of its name hides it
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 EXACT = 1e-12
@@ -24,14 +27,14 @@ EXACT = 1e-12
 def make(tmp_path, monkeypatch):
     """The example's maker, taken from the registry, into which the example's own line has put it."""
     [code] = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.M | re.S)
-    [(name, maker)] = re.findall(r'^ {4}"(\w+)": (\w+)\.make,$', TEXT, flags=re.M)
+    [name] = re.findall(r'^@register\("(\w+)"\)$', TEXT, flags=re.M)
     path = tmp_path / f"{name}.py"
     path.write_text(code)
+    monkeypatch.setattr(registration, "_MAKERS", registry())  # what is registered is forgotten in the end
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setitem(_MAKERS, name, getattr(module, maker).make)
     return registry()[name]
 
 
@@ -84,3 +87,72 @@ def test_example_refuses_what_does_not_fit(make, getkey):
     gla = make(4, key=getkey())
     with pytest.raises(InputError, match=r"all must have d columns; got w_v \(4, 4\), .* w_a \(1, 3\)"):
         type(gla)(gla.w_v, gla.w_k, gla.w_q, gla.w_a[:, :3])
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A folder of an installed package with the example in it, and the environment in which it is."""
+    [code] = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.M | re.S)
+    [point] = re.findall(r'^```toml\n\[project.entry-points."(.*?)"\]\n.*\n```$', TEXT, flags=re.M)
+    (tmp_path / "of_mine.py").write_text(code)
+    (tmp_path / "of_mine-1.0.dist-info").mkdir()
+    (tmp_path / "of_mine-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: of-mine\nVersion: 1.0\n")
+    (tmp_path / "of_mine-1.0.dist-info" / "entry_points.txt").write_text(f"[{point}]\nmine = of_mine\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "src"), str(ROOT)])
+    return tmp_path, os.environ | {"PYTHONPATH": path, "JAX_ENABLE_X64": "1"}
+
+
+def run(package, *command: str) -> subprocess.CompletedProcess[str]:
+    folder, environment = package
+    return subprocess.run([sys.executable, *command], env=environment, cwd=folder, capture_output=True, text=True)
+
+
+def test_another_packages_mixer_is_known(package):
+    """The command line lists it, and a file of weights brings it back, without anything of that package being imported first."""
+    shown = run(package, "-m", "dualform", "mixers", "scalar_gla")
+    assert shown.returncode == 0 and "scalar-decay case" in " ".join(shown.stdout.split()), shown.stderr
+    code = """
+import jax.random as jr, numpy as np
+from dualform import mixers, models
+made = models.Block.make(mixers.registry()["scalar_gla"](4, key=jr.key(0)), key=jr.key(1))
+models.save_weights("block.safetensors", made)
+"""
+    assert run(package, "-c", code).returncode == 0
+    read = "from dualform import models; print(type(models.load('block.safetensors').model.mixer).__module__)"
+    done = run(package, "-c", read)
+    assert done.stdout.strip() == "of_mine", done.stderr
+
+
+@pytest.mark.slow
+def test_another_packages_mixer_keeps_the_laws(package):
+    """The tests of the laws take it from the registry, as they take those that are here."""
+    laws = ["tests/laws", "-k", "scalar_gla", "-m", "", "-p", "no:cacheprovider"]
+    done = run(package, "-m", "pytest", "--rootdir", str(ROOT), *(str(ROOT / laws[0]), *laws[1:]))
+    passed = re.findall(r"(\d+) passed", done.stdout)
+    assert done.returncode == 0 and passed and int(passed[0]) >= 10, done.stdout[-3000:]
+
+
+def test_a_package_that_cannot_be_imported_is_named(package):
+    """The message says which package it is."""
+    (package[0] / "of_mine.py").write_text("import nothing_of_that_name\n")
+    done = run(package, "-m", "dualform", "mixers")
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "installed package of-mine brings mixers in 'of_mine', which cannot be imported (ModuleNotFoundError" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("gla", type("Mine", (GLA,), {}), "there is a mixer 'gla' already, a GLA of dualform.mixers.gla"),
+        ("mine", type("GLA", (GLA,), {}), "there is a mixer class GLA already, of dualform.mixers.gla"),
+        ("my mixer", type("Mine", (GLA,), {}), "'my mixer' is no name for a mixer"),
+        ("mine", dict, "<class 'dict'> cannot be registered as 'mine': a mixer is a class made of AbstractMixer"),
+    ],
+)
+def test_what_cannot_be_registered(name, kind, message, unchecked):
+    """A name or a class name that is taken, a name that is none, and what is no mixer; the registry stays as it is."""
+    before = registry()
+    with pytest.raises(InputError, match=re.escape(message)):
+        register(name)(kind)
+    assert registry() == before

@@ -12,9 +12,11 @@ from dualform.errors import require
 from dualform.mixers.affine import optional_array
 from dualform.mixers.heads import check_shape, each_token, into_heads, random_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.softmax import LOWEST, softmax_scan
 
 
+@register("aaren")
 class Aaren(AbstractMixer):
     """o_t = sum_{s<=t} exp(q . k_s) v_s / sum_{s<=t} exp(q . k_s),  y_t = W_o o_t + b_o.
 

@@ -13,7 +13,7 @@ import jax.random as jr
 
 from dualform.errors import require
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import registry
+from dualform.mixers.registry import class_of, registry
 from dualform.recurrences.choice import watching
 
 WIDTH = 64
@@ -57,7 +57,7 @@ def card(name: str, width: int = WIDTH) -> Card:
     """
     require(name in registry(), f"there is no mixer {name!r}; there are {', '.join(registry())}.")
     make = registry()[name]
-    kind = getattr(make, "func", make).__self__  # pyright: ignore[reportFunctionMemberAccess] - a variant is a partial
+    kind = class_of(make)
     shapes = eqx.filter_eval_shape(make, width, key=jr.key(0))
     arrays, rest = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     call = lambda arrays, x: eqx.combine(arrays, rest)(x)[0]

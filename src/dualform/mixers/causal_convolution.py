@@ -10,9 +10,11 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.mixers.registry import register
 from dualform.recurrences.convolution import convolution
 
 
+@register("causal_convolution")
 class CausalConvolution(AbstractMixer):
     """y_t = bias + sum_{j < width} kernel[width - 1 - j] * x_{t-j}.
 

@@ -19,6 +19,7 @@ from dualform.mixers.heads import (
     random_heads,
     split_width,
 )
+from dualform.mixers.registry import register
 from dualform.norms import rms_factor
 from dualform.recurrences.convolution import convolution
 from dualform.recurrences.delta import delta
@@ -26,6 +27,8 @@ from dualform.recurrences.delta import delta
 _maybe = lambda a: None if a is None else jnp.asarray(a)
 
 
+@register("delta_rule")
+@register("gated_delta_rule", gated=True)
 class DeltaRule(AbstractNormedHeads):
     """S_t = a_t (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T,  o_t = S_t^T q_t,  y_t = W_o (norm * o_t / rms(o_t) * gate_t).
 

@@ -11,9 +11,11 @@ from dualform.arrays import accumulator, append_one, project
 from dualform.errors import require
 from dualform.mixers.gated_rnn import check_gates
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.dense import dense
 
 
+@register("dense_gated_rnn")
 class DenseGatedRNN(AbstractMixer):
     """h_t = A h_{t-1} + g_in(x_t, 1),  y_t = D g_out(h_t),  with g(x) = (W_m x) * (W_x x) and A any matrix.
 

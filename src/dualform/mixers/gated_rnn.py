@@ -12,9 +12,11 @@ from dualform.arrays import accumulator, append_one, project
 from dualform.errors import require
 from dualform.mixers.constant import Constant
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.diagonal import diagonal
 
 
+@register("gated_rnn")
 class GatedRNN(AbstractMixer):
     """h_t = lam * h_{t-1} + g_in(x_t, 1),  y_t = D g_out(h_t),  with g(x) = (W_m x) * (W_x x).
 

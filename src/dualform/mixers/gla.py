@@ -16,9 +16,11 @@ from dualform.mixers.heads import (
     random_heads,
     split_width,
 )
+from dualform.mixers.registry import register
 from dualform.recurrences.outer import outer
 
 
+@register("gla")
 class GLA(AbstractNormedHeads):
     """S_t = diag(alpha_t) S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t / sqrt(d_k),  y_t = W_o (norm * o_t / rms(o_t) * swish(W_g x_t)).
 

@@ -12,11 +12,13 @@ from dualform.arrays import affine, project
 from dualform.errors import require
 from dualform.mixers.affine import check_affine
 from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.mixers.registry import register
 from dualform.mixers.rg_lru import RGLRU
 from dualform.recurrences.compaction import compact
 from dualform.recurrences.convolution import convolution
 
 
+@register("griffin_recurrent")
 class GriffinRecurrent(AbstractMixer):
     """y_t = W_o (gelu(W_y x_t + b_y) * RG-LRU(conv(W_x x + b_x) + b_conv)_t) + b_o.
 

@@ -12,11 +12,14 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.freezing import last_present
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell, saturating
 from dualform.recurrences.diagonal import diagonal
 
 
+@register("gru")
+@register("gru_chung", variant="chung")
 class GRU(AbstractMixer):
     """h_t = z_t * h_{t-1} + (1 - z_t) * n_t,  y_t = h_t, with r, z = sigma(U x_t + V h_{t-1} + b).
 

@@ -19,9 +19,11 @@ from dualform.mixers.heads import (
     random_heads,
     split_width,
 )
+from dualform.mixers.registry import register
 from dualform.recurrences.outer import outer
 
 
+@register("gsa")
 class GSA(AbstractNormedHeads):
     """K_t = diag(alpha_t) K_{t-1} + s_t k_t^T,  V_t = diag(alpha_t) V_{t-1} + s_t v_t^T,  o_t = V_t^T softmax(K_t q_t).
 

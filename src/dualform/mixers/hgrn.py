@@ -17,6 +17,7 @@ from dualform.mixers.affine import check_affine, optional_array, uniform_affine
 from dualform.mixers.constant import Constant
 from dualform.mixers.decay_map import decay_map
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.norms import rms_factor
 from dualform.recurrences.diagonal import diagonal
 
@@ -104,6 +105,7 @@ class AbstractHGRN(AbstractMixer):
         return self.read(h, gate, rms_factor(self.centred(h), EPSILON)), state
 
 
+@register("hgrn")
 class HGRN(AbstractHGRN):
     """h_t = lam_t * h_{t-1} + (1 - lam_t) * c_t,  y_t = W_o (g_t * norm(h_t)) + b_o: the real form.
 
@@ -179,6 +181,7 @@ class HGRN(AbstractHGRN):
         return decay_map(lam, start, mask) * write.T[:, None]
 
 
+@register("hgrn_complex")
 class HGRNComplex(AbstractHGRN):
     """h_t = lam_t * exp(i theta) * h_{t-1} + (1 - lam_t) * c_t (complex),  y_t = W_o (g_t * norm(Re h_t, Im h_t)) + b_o.
 

@@ -19,9 +19,11 @@ from dualform.mixers.heads import (
     split_width,
 )
 from dualform.mixers.ranges import check_decays
+from dualform.mixers.registry import register
 from dualform.recurrences.outer import outer
 
 
+@register("hgrn2")
 class HGRN2(AbstractNormedHeads):
     """S_t = diag(f_t) S_{t-1} + (1 - f_t) i_t^T,  o_t = S_t^T q_t,  y_t = W_o (norm * o_t / rms(o_t)).
 

@@ -10,9 +10,11 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.heads import into_heads
 from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.mixers.registry import register
 from dualform.recurrences.outer import outer
 
 
+@register("linear_attention")
 class LinearAttention(AbstractMixer):
     """y_t = (sum_{s<=t} v_s k_s^T) q_t, with v = W_V x, k = W_K x, q = W_Q x, for each head; no scale, no normaliser.
 

@@ -11,9 +11,11 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator, append_one, project
 from dualform.errors import require
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.diagonal import diagonal
 
 
+@register("lru")
 class LRU(AbstractMixer):
     """h_t = lam * h_{t-1} + exp(gamma) * B x_t (complex),  y_t = Re(C h_t) + D x_t,  lam = exp(-exp(nu) + i exp(theta)).
 
@@ -162,6 +164,7 @@ class AbstractGatedLRU(AbstractMixer):
         return context * project(append_one(z), self.w_x_out), state
 
 
+@register("lru_out")
 class LRUOut(AbstractGatedLRU):
     """`LRU`, then y_t = sigma(W_m (z_t, 1)) * (W_x (z_t, 1)) of its output z_t: a gated linear unit ("LRU Out").
 
@@ -209,6 +212,7 @@ class LRUOut(AbstractGatedLRU):
         return _glu(append_one(z), self.w_m_out, self.w_x_out), state
 
 
+@register("lru_in_out")
 class LRUInOut(AbstractGatedLRU):
     """`LRUOut` behind an input gate: u_t = sigma(W_m (x_t, 1)) * (W_x (x_t, 1)) goes into the core ("LRU In-Out").
 
@@ -262,6 +266,7 @@ class LRUInOut(AbstractGatedLRU):
         return _glu(append_one(z), self.w_m_out, self.w_x_out), state
 
 
+@register("lru_in_skip")
 class LRUInSkip(AbstractGatedLRU):
     """`LRUInOut` whose output gate reads the token: y_t = sigma(W_m (x_t, 1)) * (W_x (z_t, 1)) ("LRU In-Skip").
 

@@ -12,11 +12,14 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.freezing import last_present, tanh_slope
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell, saturating
 from dualform.recurrences.diagonal import diagonal
 
 
+@register("lstm")
+@register("lstm_chung", variant="chung")
 class LSTM(AbstractMixer):
     """c_t = f_t * c_{t-1} + i_t * g_t,  h_t = o_t * tanh(c_t),  y_t = h_t.
 

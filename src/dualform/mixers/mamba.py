@@ -16,11 +16,13 @@ from dualform.maps.causal_map import BLOCK
 from dualform.mixers.frozen_mixer import MixerMap
 from dualform.mixers.heads import check_shape
 from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.mixers.registry import register
 from dualform.recurrences.convolution import convolution
 from dualform.recurrences.selective import selective
 from dualform.recurrences.selective_map import selective_map
 
 
+@register("mamba")
 class Mamba(AbstractMixer):
     """h_t = exp(delta_t A) * h_{t-1} + delta_t B_t u_t,  y_t = W_o ((C_t . h_t + D * u_t) * silu(z_t)).
 

@@ -14,11 +14,13 @@ from dualform.errors import require
 from dualform.mixers.heads import check_shape, into_heads, random_heads
 from dualform.mixers.mamba import steps_bias
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.norms import rms_factor
 from dualform.recurrences.convolution import convolution
 from dualform.recurrences.outer import outer
 
 
+@register("mamba2")
 class Mamba2(AbstractMixer):
     """S_t = exp(delta_t A) S_{t-1} + B_t (delta_t u_t)^T,  o_t = S_t^T C_t + D u_t,  y_t = W_o (norm * g_t / rms(g_t)).
 

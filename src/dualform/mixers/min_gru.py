@@ -13,9 +13,12 @@ from dualform.errors import require
 from dualform.mixers.affine import check_affine, optional_array, uniform_affine
 from dualform.mixers.decay_map import decay_map
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.diagonal import diagonal
 
 
+@register("min_gru")
+@register("min_gru_log", candidate="positive")
 class MinGRU(AbstractMixer):
     """h_t = (1 - z_t) * h_{t-1} + z_t * c_t,  z = sigma(W_z x + b_z),  y_t = W_o h_t (or h_t).
 

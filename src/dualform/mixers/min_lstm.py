@@ -13,9 +13,12 @@ from dualform.mixers.affine import check_affine, optional_array, uniform_affine
 from dualform.mixers.decay_map import decay_map
 from dualform.mixers.min_gru import check_candidate, check_projection, expanded, positive
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.diagonal import diagonal
 
 
+@register("min_lstm")
+@register("min_lstm_log", candidate="positive")
 class MinLSTM(AbstractMixer):
     """h_t = f'_t * h_{t-1} + i'_t * c_t,  f' = f / (f + i),  i' = i / (f + i),  y_t = W_o h_t (or h_t).
 

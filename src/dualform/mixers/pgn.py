@@ -13,9 +13,11 @@ from dualform.errors import require
 from dualform.mixers.affine import check_affine, uniform_affine
 from dualform.mixers.freezing import tanh_slope
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.window import window
 
 
+@register("pgn")
 class PGN(AbstractMixer):
     """y_t = g_t * H_t + (1 - g_t) * tanh(c_t),  H_t = sum_j W_j x_{t-window+j} + b_h,  j = 0 ... window - 1.
 

@@ -11,10 +11,12 @@ from dualform.errors import require
 from dualform.mixers.constant import Constant
 from dualform.mixers.heads import AbstractNormedHeads, check_heads, check_shape, into_heads, random_heads, split_width
 from dualform.mixers.ranges import check_decays
+from dualform.mixers.registry import register
 from dualform.mixers.rotary import positions, rotate
 from dualform.recurrences.outer import outer
 
 
+@register("retnet")
 class RetNet(AbstractNormedHeads):
     """S_t = gamma S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t,  y_t = W_o (norm * o_t / rms(o_t) * swish(W_g x_t)).
 

@@ -12,6 +12,7 @@ from dualform.arrays import TimeMask, accumulator, project
 from dualform.errors import require
 from dualform.mixers.decay_map import decay_map
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.diagonal import diagonal
 
 EXPONENT = 8.0
@@ -21,6 +22,7 @@ STEEPEST = 1000.0
 """The largest gradient that the square root passes on, as published: that of sqrt(1 - a^2) is unbounded as a nears 1."""
 
 
+@register("rg_lru")
 class RGLRU(AbstractMixer):
     """h_t = a_t * h_{t-1} + sqrt(1 - a_t^2) * (i_t * x_t),  a_t = exp(-8 softplus(lam) * r_t),  y_t = h_t.
 

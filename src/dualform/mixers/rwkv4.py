@@ -13,11 +13,13 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.heads import check_shape
 from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.mixers.registry import register
 from dualform.recurrences.convolution import convolution
 from dualform.recurrences.softmax import LOWEST
 from dualform.recurrences.wkv import empty_state, wkv
 
 
+@register("rwkv4")
 class RWKV4TimeMixing(AbstractMixer):
     """y_t = W_o (sigma(r_t) * wkv_t),  wkv_t = (a_{t-1} + exp(u + k_t) * v_t) / (b_{t-1} + exp(u + k_t)).
 
@@ -161,6 +163,7 @@ class RWKV4TimeMixing(AbstractMixer):
         return share / total[..., None]
 
 
+@register("rwkv4_channel")
 class RWKV4ChannelMixing(AbstractMixer):
     """y_t = sigma(r_t) * W_v relu(k_t)^2.
 

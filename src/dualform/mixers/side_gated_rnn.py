@@ -11,9 +11,11 @@ from dualform.errors import require
 from dualform.mixers.constant import Constant
 from dualform.mixers.gated_rnn import check_gates, checked_decay, decay_of
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.diagonal import diagonal
 
 
+@register("side_gated_rnn")
 class SideGatedRNN(AbstractMixer):
     """h_t = lam * h_{t-1} + (W_m x_t) * (W_x x_t),  y_t = D (h_t * W x_t).
 

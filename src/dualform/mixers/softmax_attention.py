@@ -13,10 +13,14 @@ from dualform.mixers.affine import optional_array
 from dualform.mixers.cache import extend, init_cache
 from dualform.mixers.heads import each_token, into_heads, random_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.mixers.rotary import goes_on, positions, rotate
 from dualform.recurrences.attend import attend
 
 
+@register("softmax_attention")
+@register("multi_query_attention", kv_heads=1)
+@register("local_attention", kv_heads=1, window=16)
 class SoftmaxAttention(AbstractMixer):
     """o_t = sum_s softmax_s(q_t . k_s / sqrt(d_k)) v_s over the last `window` tokens of the document,  y_t = W_o o_t + b_o.
 

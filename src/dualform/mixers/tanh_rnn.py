@@ -11,10 +11,12 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.mixers.freezing import tanh_slope
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell
 
 
+@register("tanh_rnn")
 class TanhRNN(AbstractMixer):
     """h_t = tanh(U x_t + V h_{t-1} + b),  y_t = h_t.
 

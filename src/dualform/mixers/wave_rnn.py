@@ -12,9 +12,11 @@ from dualform.arrays import accumulator, affine, project
 from dualform.errors import require
 from dualform.mixers.affine import check_affine, uniform_affine
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.registry import register
 from dualform.recurrences.cell import cell
 
 
+@register("wave_rnn")
 class WaveRNN(AbstractMixer):
     """h_t = ReLU(u * h_{t-1} + V x_t + b),  y_t = W_o h_t + b_o; h is a ring of n units for each of c channels.
 
