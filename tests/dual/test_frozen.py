@@ -16,6 +16,7 @@ from dualform.models import MLP, Bidirectional, Block, GatedMLP, LayerNorm, RMSN
 from dualform.models.mlp import ACTIVATIONS, JoinedMLP
 from tests.laws import laws
 from tests.models.families import block, shaken
+from tests.tiers import tiers
 
 TIME, D = laws.TIME, laws.D
 START, MASK = jnp.arange(TIME) == 3, jnp.arange(TIME) != 1
@@ -33,7 +34,7 @@ def errors(module, x, state, start, mask):
     return [jnp.linalg.norm(found - y) / jnp.linalg.norm(y) for found in (at_x, total)]
 
 
-@pytest.mark.parametrize("name", laws.registered("gla", "delta_rule", "mamba", "softmax_attention", "lstm"))
+@pytest.mark.parametrize("name", laws.registered("gla", "softmax_attention", "lstm"))
 def test_every_mixer_in_a_block(name):
     """Every registered mixer with a norm, an MLP, a carried state, packed documents and absent tokens: to 1e-10."""
     module = block(name)
@@ -41,7 +42,7 @@ def test_every_mixer_in_a_block(name):
     assert max(map(float, found)) <= RESIDUAL["float64"]
 
 
-@pytest.mark.parametrize("name", ["griffin_recurrent", "gla"])
+@pytest.mark.parametrize("name", tiers(["griffin_recurrent", "gla"], "griffin_recurrent"))
 def test_the_frozen_output_is_the_modules(name):
     """A frozen block's own output and state are those of its call."""
     module, state = block(name), laws.some_state(laws.make(name), 0)
@@ -58,7 +59,7 @@ def test_every_mixer_in_float32(name):
     assert layer_form(module, laws.sequence(0, 64).astype(jnp.float32)).residual <= RESIDUAL["float32"]
 
 
-@pytest.mark.parametrize("name", ["mamba", "lstm", "gated_delta_rule"])
+@pytest.mark.parametrize("name", tiers(["mamba", "lstm", "gated_delta_rule"], "mamba"))
 def test_float32(name):
     """A convolution and a gate, a frozen cell, a delta rule in float32: to 1e-5."""
     module = laws.cast(block(name), jnp.float32)

@@ -33,6 +33,7 @@ from dualform.mixers import GatedRNN, LinearAttention
 from dualform.reports import discovery_page
 from dualform.tasks import Teacher
 from dualform.training import SecondOrder, batched, load_weights
+from tests.tiers import tiers
 
 COMMAND = [sys.executable, "-m", "dualform", "discover", "--teacher", "gaussian", "--d", "2", "--n", "10", "--m", "10"]
 COMMAND += ["--steps", "1500", "--out"]
@@ -143,7 +144,7 @@ def short() -> Identification:
     return replace(quick, teacher="gaussian", d=2, n=6, m=6, time=10, fit=fit, second_order=second, horizon=16)
 
 
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("own", tiers([True, False], True))
 def test_evidence_is_measured_on_tokens_that_training_never_saw(own, short, tmp_path, monkeypatch):
     """The protocol, from the outside: what training draws, what ablations and evidence are made on, what is reported.
 
