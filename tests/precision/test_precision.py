@@ -42,11 +42,9 @@ def holds(dtype: str, time: int, cases: list[str]) -> None:
 
 
 def test_decays_of_a_half_in_float32():
-    """The outer product over 65 tokens, and a fresh HGRN2's first backward pass; quotients that float32 cannot hold are found."""
-    outer, model, squared = wrong_in(
-        "float32", 65, ["recurrence:outer rows chunked", "model:hgrn2-1.3b", "broken:squared"]
-    ).values()
-    assert not outer and not model, (outer, model)
+    """The outer product over 65 tokens, on which HGRN2 runs; quotients that float32 cannot hold are found."""
+    outer, squared = wrong_in("float32", 65, ["recurrence:outer rows chunked", "broken:squared"]).values()
+    assert not outer, outer
     assert any("gradient" in line and "variant 1: not finite" in line for line in squared), squared
 
 

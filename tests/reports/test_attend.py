@@ -104,17 +104,27 @@ def transformer() -> Loaded:
     return Loaded(model, CharacterTokens("abc"), "small", "small.safetensors", "Llama", {})
 
 
-def test_a_transformer_as_it_is_and_bounded(transformer):
-    """Certificates hold for all tokens and for kept ones; `full` is the model itself; maps are 0 where a token was dropped."""
-    whole, full = attend(transformer, LONG), attend(transformer, LONG, bound=Bound("full"))
-    small = attend(transformer, LONG, bound=Bound("tova", 3))
-    for view in (whole, full, small):
-        assert [layer.name for layer in view.layers] == ["whole model", "block 1", "block 2"]
-        assert max(view.residual, *(layer.residual for layer in view.layers)) < 1e-10
-        assert view.layers[1].map_names == ("share of the output", "head 1", "head 2", "head 3", "head 4")
+def view_of(transformer: Loaded, bound: Bound | None):
+    """What the transformer attends to, with its certificate."""
+    view = attend(transformer, LONG, bound=bound)
+    assert [layer.name for layer in view.layers] == ["whole model", "block 1", "block 2"]
+    assert max(view.residual, *(layer.residual for layer in view.layers)) < 1e-10
+    assert view.layers[1].map_names == ("share of the output", "head 1", "head 2", "head 3", "head 4")
+    return view
+
+
+@pytest.mark.slow
+def test_a_transformer_as_it_is(transformer):
+    """With every token kept, maps and certificates are those of the model itself."""
+    whole, full = view_of(transformer, None), view_of(transformer, Bound("full"))
     for layer, other in zip(whole.layers, full.layers, strict=True):
         np.testing.assert_allclose(layer.maps, other.maps, rtol=1e-5, atol=1e-6)
     assert whole.kept is None and full.kept is not None and (full.kept.dropped == len(LONG)).all()
+
+
+def test_a_bounded_transformer(transformer):
+    """The certificate holds for tokens that are kept; maps are 0 where a token was dropped."""
+    small = view_of(transformer, Bound("tova", 3))
     assert small.kept is not None and small.kept.policy == "tova, 3 states" and small.kept.dropped.shape == (2, 2, 14)
     t, s = np.mgrid[:14, :14]
     for layer, dropped in zip(small.layers[1:], small.kept.dropped, strict=True):

@@ -33,8 +33,7 @@ def unstorable(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def dies(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Kills its own process for 1."""
-    del folder
+    """Kills its own process for 1; 2 x for others."""
     if config["x"] == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return {"y": config["x"]}
+    return double(config, folder)
