@@ -2,9 +2,12 @@
 
 import errno
 import json
+import math
 import os
 import secrets
 import stat
+import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,29 +45,99 @@ def is_safetensors(path: str | os.PathLike[str]) -> bool:
     return first[8:] == b"{" and int.from_bytes(first[:8], "little") <= path.stat().st_size - 8
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Every array of a safetensors file by name, in the file's own dtypes, and the file's metadata.
+class StoredArray:
+    """An array of a file that is read when it is asked for, each time anew: `np.asarray(stored)` is it.
+
+    - dtype, shape: as the file's header says.  ndim, size: of the shape.
+    """
+
+    def __init__(self, place: "_Place", dtype: np.dtype, shape: tuple[int, ...], offset: int):
+        self.dtype, self.shape = dtype, shape
+        self._place, self._offset = place, offset
+
+    @property
+    def ndim(self) -> int:
+        """How many axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return math.prod(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The numbers, read from the file.
+
+        **Raises:** `FileError` where the file is no longer as long as its header says.
+        """
+        found = np.empty(self.shape, self.dtype)
+        self._place.read_into(found, self._offset)
+        return found if dtype is None else found.astype(dtype, copy=False)
+
+
+class _Place:
+    """An open file that arrays are read from; it is closed when the last of them goes."""
+
+    def __init__(self, path: Path, where: str):
+        self.where, self._file, self._lock = where, path.open("rb", buffering=0), threading.Lock()
+        weakref.finalize(self, self._file.close)
+
+    def read_into(self, array: np.ndarray, offset: int) -> None:
+        """Fill the array with what stands there."""
+        left = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+        with self._lock:
+            self._file.seek(offset)
+            while left:
+                read = self._file.readinto(left)  # of more than 2 GB, a part
+                if not read:
+                    raise FileError(f"{self.where} ends too early: it was changed while it was read. Copy it again.")
+                left = left[read:]
+
+    def header(self) -> bytes:
+        """The JSON that the file begins with, behind its length, and the length in front of it."""
+        length = np.empty(8, np.uint8)
+        self.read_into(length, 0)
+        text = np.empty(int.from_bytes(length.tobytes(), "little"), np.uint8)
+        self.read_into(text, 8)
+        return length.tobytes() + text.tobytes()
+
+
+def open_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, StoredArray], dict[str, str]]:
+    """Every array of a safetensors file by name, none of them read yet, and the file's metadata.
 
     **Raises:** `FileError` where the file is missing, is no safetensors file, is truncated, or its header does not
     describe what is in it.
     """
     path, where = existing_file(path, "a safetensors file")
     with reading(where, "safetensors file"):
-        data = path.read_bytes()
         # The parser checks the header's length, its JSON, and that the arrays cover the file exactly.
-        found = safetensors.deserialize(data)
-        metadata = _header(data).get("__metadata__") or {}
-        return {name: _array(name, entry, where) for name, entry in found}, metadata
+        with safetensors.safe_open(path, "np"):
+            pass
+        place = _Place(path, where)
+        data = place.header()
+        header = _header(data)
+        metadata = header.pop("__metadata__", None) or {}
+        return {name: _stored(name, entry, place, len(data)) for name, entry in header.items()}, metadata
 
 
-def _array(name: str, entry: dict[str, Any], where: str) -> np.ndarray:
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Every array of a safetensors file by name, in the file's own dtypes, and the file's metadata.
+
+    **Raises:** `FileError` as `open_tensors` does.
+    """
+    stored, metadata = open_tensors(path)
+    return {name: np.asarray(array) for name, array in stored.items()}, metadata
+
+
+def _stored(name: str, entry: dict[str, Any], place: _Place, start: int) -> StoredArray:
     """One array of the file."""
     if entry["dtype"] not in _DTYPES:
         raise FileError(
-            f"{shown(name)} in {where} has dtype {shown(entry['dtype'])}, which cannot be read here; save it as F32, F64, F16 or "
-            "BF16."
+            f"{shown(name)} in {place.where} has dtype {shown(entry['dtype'])}, which cannot be read here; save it as F32, F64, "
+            "F16 or BF16."
         )
-    return np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    dtype = _DTYPES[entry["dtype"]]
+    return StoredArray(place, dtype, tuple(entry["shape"]), start + entry["data_offsets"][0])
 
 
 def write_tensors(

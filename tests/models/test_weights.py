@@ -95,7 +95,7 @@ SOUND = {"format": "dualform", "version": "1", "mixer": "LinearAttention"}
             SOUND | {"mixer": "Unheard"},
             {},
             FileError,
-            "holds a Unheard, which this dualform does not know; it knows LinearAttention, GatedRNN, ",
+            "holds a Unheard, which this dualform does not know; it knows Aaren, CausalConvolution, ",
         ),
         (SOUND, {"w_q": None}, FileError, "lacks w_q, which a LinearAttention needs. Write it again"),
         (SOUND, {"w_z": np.ones(3, np.float32)}, FileError, "has what no LinearAttention has: w_z"),
@@ -150,7 +150,7 @@ def test_unknown_kind_is_not_saved(tmp_path, getkey):
 
     own = Own(*jnp.ones((3, 2, 2)))
     for mixer in (own, Stack.make((own,), 2, 2, key=getkey())):
-        with pytest.raises(InputError, match="a Own cannot be saved; LinearAttention, GatedRNN, .* can"):
+        with pytest.raises(InputError, match="a Own cannot be saved; Aaren, CausalConvolution, .* can"):
             save_weights(tmp_path / "w.safetensors", mixer)
     assert not list(tmp_path.iterdir())
 

@@ -3,7 +3,7 @@
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from dualform.models.rwkv4_file import MAGIC, read_rwkv4
 from dualform.models.tokens import ByteTokens, PublishedTokens, Tokens, checked_ids, from_notes, shown
 from dualform.models.weights import restored
 from dualform.reading import reading
-from dualform.tensor_file import is_safetensors, read_tensors
+from dualform.tensor_file import StoredArray, is_safetensors, open_tensors
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER, GENERATION, END = "tokenizer.json", "generation_config.json", "eos_token_id"
@@ -214,7 +214,7 @@ def _folder(path: Path) -> Loaded:
     if (path / INDEX).is_file():
         arrays, metadata = _sharded(path), {}
     elif (path / WEIGHTS).is_file():
-        arrays, metadata = read_tensors(path / WEIGHTS)
+        arrays, metadata = open_tensors(path / WEIGHTS)
     elif (path / "weights.safetensors").is_file():
         return _file(path / "weights.safetensors")._replace(name=path.name, source=os.fspath(path))
     else:
@@ -240,7 +240,7 @@ def _file(path: Path, dtype: Any = None) -> Loaded:
     with path.open("rb") as file:
         first = file.read(8)
     if is_safetensors(path):
-        arrays, metadata = read_tensors(path)
+        arrays, metadata = open_tensors(path)
         return _published(arrays, metadata, path, path.parent)
     if first[:4] == MAGIC.to_bytes(4, "little"):
         model = read_rwkv4(path)
@@ -250,7 +250,7 @@ def _file(path: Path, dtype: Any = None) -> Loaded:
         return _gguf(path, dtype)
     if path.suffix.lower() in PICKLES or first[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise _pickle(path)
-    arrays, metadata = read_tensors(path)  # which says what is wrong with it
+    arrays, metadata = open_tensors(path)  # which says what is wrong with it
     return _published(arrays, metadata, path, path.parent)
 
 
@@ -262,11 +262,11 @@ def _pickle(path: Path) -> FileError:
     )
 
 
-def _own(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Path) -> Loaded:
+def _own(arrays: Mapping[str, Any], metadata: dict[str, str], path: Path) -> Loaded:
     """What `save_weights` wrote."""
     where = repr(os.fspath(path))
     for name, array in arrays.items():
-        if array.dtype.kind not in "iub" and not np.isfinite(np.asarray(array, np.complex128)).all():
+        if array.dtype.kind not in "iub" and not np.isfinite(np.asarray(array)).all():
             raise FileError(f"{name} in {where} holds NaN or infinity. The file is damaged; copy it again.")
     model, tokens = restored(arrays, metadata, where), from_notes(metadata, where)
     return Loaded(model, tokens, path.stem, os.fspath(path), type(model).__name__, _record(metadata))
@@ -280,7 +280,7 @@ def _record(metadata: dict[str, str]) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _published(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Path, folder: Path) -> Loaded:
+def _published(arrays: Mapping[str, Any], metadata: dict[str, str], path: Path, folder: Path) -> Loaded:
     """A checkpoint of a published architecture, whose config and tokenizer are in `folder`."""
     where = repr(os.fspath(path))
     if metadata.get("format") == "dualform":
@@ -290,7 +290,7 @@ def _published(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: Pa
     return _with_ends(_from_tensors(arrays, fields, said, path), folder)
 
 
-def _from_tensors(arrays: dict[str, np.ndarray], fields: dict[str, Any] | None, said: str, path: Path) -> Loaded:
+def _from_tensors(arrays: Mapping[str, Any], fields: dict[str, Any] | None, said: str, path: Path) -> Loaded:
     """A model of tensors in a layout that is known here; said: what messages call its config."""
     where = repr(os.fspath(path))
     layout, config = layout_of(fields, arrays, said)
@@ -304,17 +304,17 @@ def _from_tensors(arrays: dict[str, np.ndarray], fields: dict[str, Any] | None, 
     return Loaded(model, None, name, os.fspath(path), layout.KIND, config.fields)
 
 
-def _sharded(path: Path) -> dict[str, np.ndarray]:
+def _sharded(path: Path) -> dict[str, StoredArray]:
     """Every tensor of a checkpoint in shards, each from the file that the index names."""
     index, where = read_json(path / INDEX)
     places = index.get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(p, str) for p in places.values()):
         raise FileError(f"{where} has no weight_map that says which file has which tensor. Copy it again.")
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, StoredArray] = {}
     for shard in sorted(set(places.values())):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise FileError(f"{where} names a shard {shard!r}; shards are safetensors files in the same folder.")
-        found, _ = read_tensors(path / shard)
+        found, _ = open_tensors(path / shard)
         wanted = {name for name, place in places.items() if place == shard}
         # A head that is the embedding may be in a shard that the index does not say: the layout holds it to the embedding.
         for name in sorted(wanted ^ {each for each in found if each in places}):

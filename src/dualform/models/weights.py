@@ -16,7 +16,7 @@ from dualform.errors import FileError, InputError
 from dualform.mixers import Constant
 from dualform.mixers.registry import classes
 from dualform.reading import reading
-from dualform.tensor_file import read_tensors, write_tensors
+from dualform.tensor_file import open_tensors, write_tensors
 
 FORMAT = "2"
 """With the structure: the class of every part, and the settings that are no arrays. In format 1 a mixer is arrays alone."""
@@ -77,12 +77,15 @@ def load_weights(path: str | os.PathLike[str], kind: type | None = None) -> Any:
     **Raises:** `FileError` where the file is missing, truncated, foreign, of a later version, or of another mixer;
     `InputError` where its arrays do not fit together.
     """
-    arrays, metadata = read_tensors(path)
+    arrays, metadata = open_tensors(path)
     return restored(arrays, metadata, repr(os.fspath(path)), kind)
 
 
-def restored(arrays: dict[str, np.ndarray], metadata: Mapping[str, str], where: str, kind: type | None = None) -> Any:
-    """The mixer or model of these arrays and this metadata, from a file called `where`; errors as of `load_weights`."""
+def restored(arrays: Mapping[str, Any], metadata: Mapping[str, str], where: str, kind: type | None = None) -> Any:
+    """The mixer or model of these arrays, in memory or stored, and this metadata; errors as of `load_weights`.
+
+    **Arguments:** where: what the file is called.
+    """
     if metadata.get("format") != "dualform" or "mixer" not in metadata:
         raise FileError(
             f"{where} does not say which mixer it holds: it was not written by save_weights. Check the path."
@@ -95,7 +98,7 @@ def restored(arrays: dict[str, np.ndarray], metadata: Mapping[str, str], where: 
     if kind is not None and found is not kind:
         raise FileError(f"{where} holds a {found.__name__}, and a {kind.__name__} is needed here. Check the path.")
     with reading(where, "file of weights"):
-        return _built(_structure(metadata, where), arrays, where)
+        return _built(_structure(metadata, where), dict(arrays), where)
 
 
 def _structure(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
@@ -132,11 +135,11 @@ def _named(name: str, where: str) -> type:
     return known[name]
 
 
-def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def _part(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _built(structure: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> Any:
+def _built(structure: dict[str, Any], arrays: dict[str, Any], where: str) -> Any:
     """The module of this structure; its parts are built of the arrays that carry their names."""
     kind = _named(structure["class"], where)
     given: dict[str, Any] = dict(structure["settings"])
@@ -162,7 +165,7 @@ def _built(structure: dict[str, Any], arrays: dict[str, np.ndarray], where: str)
         raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.")
     _check_settings(kind, structure["settings"], where)
     try:
-        return kind(**{name: jnp.asarray(array) for name, array in arrays.items()}, **given)
+        return kind(**{name: jnp.asarray(np.asarray(array)) for name, array in arrays.items()}, **given)
     except InputError as error:
         raise InputError(f"the weights in {where} do not fit together: {error}") from None
     except (TypeError, ValueError, AttributeError, IndexError) as error:  # a part of a class that does not belong there

@@ -1,6 +1,7 @@
 """The tensors of a published checkpoint, taken one by one: each checked, and none left over."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,11 @@ from dualform.reading import whole
 class Tensors:
     """Named arrays of a checkpoint. Whoever takes one says its shape; what nobody takes is an error in the end.
 
-    **Arguments:** arrays: by name; where: what the checkpoint is called in messages; kind: the architecture, in words.
+    **Arguments:** arrays: by name, in memory or stored (`tensor_file.StoredArray`), which are read as they are taken; where: what
+    the checkpoint is called in messages; kind: the architecture, in words.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], where: str, kind: str):
+    def __init__(self, arrays: Mapping[str, Any], where: str, kind: str):
         self.where, self.kind = where, kind
         self._arrays, self._prefix = dict(arrays), ""
         self._left = set(arrays)
@@ -49,16 +51,17 @@ class Tensors:
 
     def take(self, name: str, *shape: int) -> np.ndarray:
         """A tensor of real numbers, of this shape, all finite."""
-        array = self._found(name)
-        if tuple(array.shape) != shape:
+        found = self._found(name)
+        if tuple(found.shape) != shape:
             raise FileError(
-                f"{self._named(name)} has shape {tuple(array.shape)}; the other weights and the config of this {self.kind} "
+                f"{self._named(name)} has shape {tuple(found.shape)}; the other weights and the config of this {self.kind} "
                 f"need {shape}. Is a file of another model among them?"
             )
-        if array.dtype.kind in "iubO":
+        if found.dtype.kind in "iubO":
             raise FileError(
-                f"{self._named(name)} is {array.dtype}; weights are real numbers. Save it as F32, F16 or BF16."
+                f"{self._named(name)} is {found.dtype}; weights are real numbers. Save it as F32, F16 or BF16."
             )
+        array = np.asarray(found)
         if not np.isfinite(array).all():
             raise FileError(f"{self._named(name)} holds NaN or infinity. The checkpoint is damaged; copy it again.")
         self._left.discard(self._prefix + name)
@@ -93,7 +96,7 @@ class Tensors:
                 "kind, or a file of another model is among it."
             )
 
-    def _found(self, name: str) -> np.ndarray:
+    def _found(self, name: str) -> Any:
         if name not in self:
             raise FileError(
                 f"{self.where} lacks {self._prefix}{name}, which a {self.kind} has. A part of the checkpoint is missing, or it "
