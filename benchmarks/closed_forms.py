@@ -89,7 +89,7 @@ def main() -> None:
         "*By passes* is one pass of the frozen mixer for each source token, 32 at a time; *apart* is their relative error.",
         "\n".join(lines),
         f"The least is {min(faster):.1f} times faster (goal {GOAL:g}: {verdict(min(faster) >= GOAL)}). A Mamba has no closed "
-        "form of its contributions, which take a pass for each token; its shares come from products between halves of the sequence.",
+        "form of its contributions, which take a pass for each token; its shares come from products between halves of it all.",
     ]
     command = (
         f"python -m benchmarks.closed_forms --width {options.width} --tokens {options.tokens} --rounds {options.rounds}"
