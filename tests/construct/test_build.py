@@ -12,6 +12,7 @@ from dualform.construct.certificate import double_sum
 from dualform.construct.wiring import symmetric_product
 from dualform.errors import InputError
 from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
+from tests.tiers import tiers
 
 from .teachers import gaussian, of_rank, same_outputs
 
@@ -19,7 +20,7 @@ EXACT = 1e-12  # float64 on 64 tokens (767 for real heads): the algebra loses tw
 
 
 @pytest.mark.parametrize("form", construct.FORMS)
-@pytest.mark.parametrize("d", range(1, 9))
+@pytest.mark.parametrize("d", tiers(range(1, 9), 1, 2, 4, 7))
 def test_every_form_is_the_attention(d, form, getkey):
     """Each form gives the attention's double sum, for square heads of width 1 to 8, with the unit counts it states."""
     built = construct.build(gaussian(getkey(), d), form, key=getkey())
@@ -50,7 +51,14 @@ def test_the_papers_counts(getkey):
 
 
 @pytest.mark.parametrize(
-    ("d", "d_v", "d_k"), [(4, 2, 3), (4, 6, 2), (3, 5, 4), (5, 1, 1), (2, 1, 5), (1, 3, 2), (6, 6, 2)]
+    ("d", "d_v", "d_k"),
+    tiers(
+        [(4, 2, 3), (4, 6, 2), (3, 5, 4), (5, 1, 1), (2, 1, 5), (1, 3, 2), (6, 6, 2)],
+        (4, 2, 3),
+        (3, 5, 4),
+        (2, 1, 5),
+        (1, 3, 2),
+    ),
 )
 def test_rectangular_heads(d, d_v, d_k, getkey):
     """Values, keys and tokens may have any widths."""
@@ -165,7 +173,9 @@ def test_nearly_equal_heads_stay_exact(closeness, getkey):
     assert construct.build(attention, "low_rank").certificate.error <= EXACT
 
 
-@pytest.mark.parametrize("name", ["smollm2_layer4_head2_d4", "smollm2_layer20_head7_d6"])
+@pytest.mark.parametrize(
+    "name", tiers(["smollm2_layer4_head2_d4", "smollm2_layer20_head7_d6"], "smollm2_layer4_head2_d4")
+)
 def test_real_heads_on_real_inputs(name, shared):
     """Every form writes a head of a pretrained transformer exactly, on its own activations of 767 tokens of text."""
     data = load_file(shared / "data" / "heads" / f"{name}.safetensors")

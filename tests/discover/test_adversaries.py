@@ -13,6 +13,7 @@ from dualform.mixers import GatedRNN, LinearAttention
 from dualform.training.second_order import Weights, hidden_states, network, weights_of
 from tests.discover.disguises import mixed
 from tests.discover.students import constructed, disguised, sequences, teacher
+from tests.tiers import tiers
 
 D = 2
 LONG = 8192
@@ -218,7 +219,14 @@ def found(adversary: Adversary) -> Discovery:
     return discover(*adversary.make(), horizon=adversary.horizon)
 
 
-@pytest.mark.parametrize("name", ADVERSARIES)
+AGAIN = (
+    *("decays of 1 - 1e-7", "queries that linger, on one token", "tokens of +-1", "units at 0.5 that cancel"),
+    *("query times query, drowned by long sequences", "noise of 1e-7", "W_K of rank 2", "random decays on one token"),
+)
+"""Siblings of others, for the thorough tier."""
+
+
+@pytest.mark.parametrize("name", tiers(ADVERSARIES, *(name for name in ADVERSARIES if name not in AGAIN)))
 def test_each_adversary_gets_its_verdict(name):
     """As given and reduced, with the headline that follows from the two, and a reason that says why."""
     adversary = ADVERSARIES[name]

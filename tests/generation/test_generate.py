@@ -14,6 +14,7 @@ from dualform.generation import choose_token, generate, generate_batch
 from dualform.generation.sampling import kept
 from tests.laws import laws
 from tests.models.families import VOCABULARY, language_model, tokens
+from tests.tiers import tiers
 
 MODEL = eqx.tree_at(
     lambda model: (model.embedding, model.head),
@@ -154,7 +155,9 @@ def test_bad_input(unchecked, case):
         generate(MODEL, **given)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    "dtype", tiers([jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16], jnp.float32, jnp.float16)
+)
 @pytest.mark.parametrize("settings", [{}, {"top_p": 0.9}, {"top_k": 3, "min_p": 0.01}])
 def test_at_the_lowest_temperatures_the_likeliest_is_drawn(dtype, settings):
     """Down to the smallest float above 0, from logits of either sign and of any size: as at 0."""

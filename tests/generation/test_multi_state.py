@@ -19,6 +19,7 @@ from dualform.generation.policies import _POLICIES, Seen, dropped_first, newest_
 from dualform.mixers import SoftmaxAttention
 from tests.generation.reference import attended, rules
 from tests.laws import laws
+from tests.tiers import tiers
 
 D, TIME, STATES = 8, 23, 6
 ATTENTION = dataclasses.replace(
@@ -44,7 +45,7 @@ def history(name, rerotate=False):
     return jax.jit(lambda x: jax.lax.scan(step, mixer.init_state(), x)[1])(X)
 
 
-@pytest.mark.parametrize("rerotate", [False, True])
+@pytest.mark.parametrize("rerotate", tiers([False, True], True))
 @pytest.mark.parametrize("name", rules(STATES))
 def test_each_policy_drops_what_its_definition_says(name, rerotate):
     """At every token and head the kept places, and the outputs, are those of the definition, written out in NumPy."""
@@ -57,7 +58,7 @@ def test_each_policy_drops_what_its_definition_says(name, rerotate):
     laws.check_close(y, expected, laws.EXACT, "outputs")
 
 
-@pytest.mark.parametrize("name", ["full", "window+2", "tova", "h2o", "snapkv"])
+@pytest.mark.parametrize("name", tiers(["full", "window+2", "tova", "h2o", "snapkv"], "full", "tova", "snapkv"))
 def test_a_call_is_its_steps(name):
     """Whole, in parts and token by token, with a document that begins and a token that is not there: all the same."""
     mixer = of(name, states=30 if name == "full" else STATES)
@@ -84,7 +85,10 @@ def places(state: MultiState, head: int) -> list[int]:
     return sorted(np.asarray(state.positions[head]).tolist())
 
 
-@pytest.mark.parametrize("name, rerotate", [("full", False), ("tova", False), ("h2o", True), ("window+2", True)])
+@pytest.mark.parametrize(
+    ("name", "rerotate"),
+    tiers([("full", False), ("tova", False), ("h2o", True), ("window+2", True)], ("tova", False), ("window+2", True)),
+)
 def test_without_a_drop_it_is_attention(name, rerotate):
     """While all tokens have a place, every policy gives the attention itself, by places and by ranks, at once or not."""
     expected, mixer = ATTENTION(X)[0], of(name, states=TIME, rerotate=rerotate)
@@ -162,7 +166,7 @@ def test_a_prompt_at_once_is_one_choice():
     )
 
 
-@pytest.mark.parametrize("states", [1, 2, 5, 6, 7])
+@pytest.mark.parametrize("states", tiers([1, 2, 5, 6, 7], 1, 5, 6))
 @pytest.mark.parametrize("name", ["h2o", "h2o-layer"])
 def test_half_of_h2o_is_rounded_up(name, states):
     """The newest half of an odd number of states is the larger one, though every older token has had more attention."""

@@ -1,6 +1,7 @@
 """RG-LRU and Griffin's block: where documents begin, the bounded gradient, and weights that do not fit."""
 
 import dataclasses
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from dualform.errors import InputError
 from dualform.mixers import RGLRU, GriffinRecurrent
 from dualform.mixers.rg_lru import bounded_sqrt
 from tests.laws import laws
+from tests.tiers import tiers
 
 
 def even(n: int) -> RGLRU:
@@ -57,8 +59,10 @@ def test_the_square_root_is_exact_and_its_gradient_bounded():
         np.testing.assert_allclose(np.asarray(jax.vmap(derivative(bounded_sqrt))(x)), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("lam", [-1e4, -50.0, 6.0, 1e4])
+@pytest.mark.parametrize(
+    ("lam", "dtype"),
+    tiers(product([-1e4, -50.0, 6.0, 1e4], [jnp.float32, jnp.bfloat16]), (-1e4, jnp.float32), (1e4, jnp.bfloat16)),
+)
 def test_extreme_decays_stay_finite(lam, dtype):
     """Decays of 1, of 1 less a rounding error, of 1e-10 and of 0 give no NaN, neither forward nor in gradients."""
     mixer = RGLRU.make(4, key=jr.key(0), dtype=dtype)

@@ -1,6 +1,7 @@
 """RWKV-4's mixers: exact answers, the map over v, published initial weights, and what they say of weights that do not fit."""
 
 import dataclasses
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from dualform.errors import InputError
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.mixers.rwkv4 import token_before, token_shift
 from tests.laws import laws
+from tests.tiers import tiers
 
 START, MASK = np.array([0, 0, 0, 1, 1, 0], bool), np.array([1, 0, 1, 1, 0, 1], bool)
 ONE, ZERO, EYE = np.ones(1), np.zeros(1), np.ones((1, 1))
@@ -43,7 +45,11 @@ def test_channel_mixing_squares():
     assert y.tolist() == [[4.5], [8.0], [0.0]] and last.tolist() == [-2.0]
 
 
-@pytest.mark.parametrize("flags", [(None, None), (START, None), (None, MASK), (START, MASK)], ids=str)
+SIBLINGS = [pytest.param(flags, marks=pytest.mark.slow) for flags in ((None, None), (START, None), (None, MASK))]
+"""Fewer flags than both, for the thorough tier."""
+
+
+@pytest.mark.parametrize("flags", [*SIBLINGS, (START, MASK)], ids=str)
 def test_the_map_makes_the_contributions(flags):
     """A token comes in through its own v and through the next one's: the map over v gives what the general path finds."""
     mixer, x = RWKV4TimeMixing.make(4, key=jr.key(0)), laws.sequence(0, 6)
@@ -84,8 +90,10 @@ def test_the_map_of_large_keys():
     assert form.residual < 1e-5
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("rate", [-1e4, 4.2, 50.0])
+@pytest.mark.parametrize(
+    ("rate", "dtype"),
+    tiers(product([-1e4, 4.2, 50.0], [jnp.float32, jnp.bfloat16]), (-1e4, jnp.float32), (50.0, jnp.bfloat16)),
+)
 def test_extreme_rates_stay_finite(rate, dtype):
     """Decays of 1, of 1e-29 and of 0 give no NaN, neither forward nor in gradients."""
     mixer = dataclasses.replace(laws.make("rwkv4", dtype=dtype), log_rate=jnp.full(4, rate, dtype))

@@ -89,7 +89,12 @@ def test_both_directions(join):
     assert mixer.parameters() == sum(leaf.size for leaf in jax.tree_util.tree_leaves(mixer))
 
 
-@pytest.mark.parametrize("mask", [[1] * TIME, [0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 1, 0], [0, 1, 0, 1, 0, 1]])
+@pytest.mark.parametrize(
+    "mask",
+    tiers(
+        [[1] * TIME, [0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 1, 0], [0, 1, 0, 1, 0, 1]], [0, 1, 1, 0, 1, 1], [0, 1, 0, 1, 0, 1]
+    ),
+)
 @pytest.mark.parametrize("start", [[0, 0, 1, 0, 1, 0], [1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1]])
 def test_documents_stay_apart_in_both_directions(start, mask):
     """Each packed document gives what it gives alone, from the start and from the end, with gaps wherever they lie."""

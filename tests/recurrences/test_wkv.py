@@ -13,6 +13,7 @@ from dualform.recurrences.wkv import empty_state, join, wkv
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME
+from tests.tiers import tiers
 
 FORMS = ("naive", "associative")
 N = 3
@@ -57,7 +58,7 @@ def test_forms_give_the_sums(form):
     fast_gives_naive(plain(form), on_paper, arguments(), ((), *FLAGS))
 
 
-@pytest.mark.parametrize("time", [1, 37])
+@pytest.mark.parametrize("time", tiers([1, 37], 37))
 def test_long_sequences_give_naive(time):
     """Any length, with documents that begin anywhere, gives the specification, the state's own parts too."""
     random = np.random.default_rng(time)
@@ -89,7 +90,7 @@ def test_reversed_is_flipped(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("dtype", tiers([jnp.float32, jnp.float64], jnp.float32), ids=["float32", "float64"])
 def test_keys_of_any_size(form, dtype):
     """Keys of +-1e4 and decays of any speed neither overflow nor divide by 0, gradients included; the largest takes all."""
     k = jnp.array([[-1e4, 1e4, 0.0], [1e4, -1e4, 0.0], [1e4, 3.0, 0.0]], dtype)
