@@ -39,6 +39,19 @@ def count_of(name: str, value: SupportsIndex, least: int, what: str) -> int:
     return number
 
 
+def whole_numbers(name: str, values: Any) -> frozenset[int]:
+    """The values, each a whole number, as Python's integers.
+
+    **Raises:** `InputError` where they are no collection of whole numbers.
+    """
+    try:
+        found = [counted(each) for each in values]
+    except TypeError:  # one value alone, or None
+        found = [None]
+    require(None not in found, f"{name} are {values!r}; give a list of whole numbers, which may be empty.")
+    return frozenset(each for each in found if each is not None)
+
+
 def key_of(seed: SupportsIndex) -> Array:
     """The PRNG key of a seed: from 0 to 2^32 - 1 `jax.random.key(seed)`, and another one for each seed of up to 64 bits.
 

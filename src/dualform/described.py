@@ -74,7 +74,8 @@ class _Description:
             return ("partial", *(self.of(part) for part in (value.func, value.args, value.keywords)))
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
-            return (type(value).__name__, *((name, self.of(part)) for name, part in fields))
+            own = () if _installed(type(value).__module__) else (self._class(type(value)),)
+            return (type(value).__name__, *((name, self.of(part)) for name, part in fields), *own)
         if isinstance(value, tuple | list):
             return (type(value).__name__, *(self.of(part) for part in value))
         if isinstance(value, set | frozenset):
@@ -89,8 +90,7 @@ class _Description:
             return self._class(value)
         if callable(value):
             return self._callable(value)
-        held = getattr(value, "__dict__", None)
-        if type(value).__repr__ is object.__repr__ and held is not None:
+        if type(value).__repr__ is object.__repr__ and (held := _held(value)):
             return (type(value).__qualname__, self.of(held))
         return _ADDRESS.sub("", repr(value))
 
@@ -98,14 +98,21 @@ class _Description:
         name = ("function", getattr(value, "__module__", ""), getattr(value, "__qualname__", type(value).__name__))
         function = inspect.unwrap(value) if hasattr(value, "__wrapped__") else value
         if not isinstance(function, types.FunctionType):
-            held = None if isinstance(value, types.BuiltinFunctionType) else getattr(value, "__dict__", None)
-            made = held and not hasattr(value, "__qualname__")  # an object with __call__, and what it holds
-            return (*name, self.of(held), self._class(type(value))) if made else name
-        closed = tuple(self.of(_content(cell)) for cell in function.__closure__ or ())
+            if isinstance(value, types.BuiltinFunctionType) or hasattr(value, "__qualname__"):
+                return name
+            return (
+                *name,
+                self.of(_held(value)),
+                self._class(type(value)),
+            )  # an object with __call__, and what it holds
+        closed = self._closed(function)
         if _installed(function.__module__):
             return (*name, closed) if closed else name
         rest = (function.__defaults__, function.__kwdefaults__)
         return (*name, closed, *(self.of(each) for each in rest), self.of(function.__code__), self._called(function))
+
+    def _closed(self, function: types.FunctionType) -> tuple[Any, ...]:
+        return tuple(self.of(_content(cell)) for cell in function.__closure__ or ())
 
     def _code(self, code: types.CodeType) -> Any:
         # The text that a function begins with says what it does, and does nothing.
@@ -138,10 +145,38 @@ class _Description:
 
     def _class(self, value: type) -> Any:
         name = ("function", value.__module__, value.__qualname__)
-        if _installed(value.__module__):
+        if _installed(value.__module__) or ("class", id(value)) in self.within:
             return name
-        held = sorted((name, part) for name, part in vars(value).items() if isinstance(part, types.FunctionType))
-        return (*name, *((each, self.of(part.__code__)) for each, part in held))
+        self.within.add(("class", id(value)))
+        try:
+            held = [(each, self._member(each, part)) for each, part in sorted(vars(value).items())]
+            bases = (self._class(base) for base in value.__bases__ if not _installed(base.__module__))
+            return (*name, *((each, part) for each, part in held if part is not None), *bases)
+        finally:
+            self.within.discard(("class", id(value)))
+
+    def _member(self, name: str, part: Any) -> Any:
+        """What a class says of itself: its own functions, and plain values such as settings; None for all else."""
+        for wrapped in ("__func__", "fget"):  # of a static or class method, of a property
+            part = getattr(part, wrapped, None) or part
+        special = name.startswith("__") and name != "__call__"  # many of these are written by `dataclass`
+        if isinstance(part, types.FunctionType):
+            return (
+                self.of(part.__code__) if special else (self.of(part.__code__), self._closed(part), self._called(part))
+            )
+        plain = isinstance(part, bool | int | float | complex | bytes | str | tuple | list | dict | set | frozenset)
+        return self.of(part) if not special and (plain or eqx.is_array(part) or isinstance(part, np.ndarray)) else None
+
+
+def _held(value: Any) -> dict[str, Any]:
+    """The attributes of an object, those in slots too."""
+    slots = (name for each in type(value).__mro__ for name in _names_of(vars(each).get("__slots__", ())))
+    held = {name: getattr(value, name) for name in slots if name != "__weakref__" and hasattr(value, name)}
+    return held | getattr(value, "__dict__", {})
+
+
+def _names_of(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _content(cell: Any) -> Any:

@@ -34,6 +34,16 @@ def test_a_batch_is_its_texts(chunk):
             assert not text.ended
 
 
+def test_ends_are_whole_numbers():
+    """An end beyond the vocabulary, and beyond 64 bits, never comes; what is no number is refused before anything is read."""
+    expected = generate_batch(SMALL, PROMPTS[:1], 3, temperature=0)[0].tokens
+    found = generate_batch(SMALL, PROMPTS[:1], 3, temperature=0, ends=[2**70, -1, np.int64(10**6)])[0]
+    assert found.tokens.tolist() == expected.tolist() and not found.ended
+    for wrong in ("a", ["1"], [1.0], [True], None):
+        with pytest.raises(InputError, match="ends are .*; give a list of whole numbers, which may be empty"):
+            generate_batch(SMALL, PROMPTS[:1], 3, temperature=0, ends=wrong)  # pyright: ignore[reportArgumentType]
+
+
 def test_log_probabilities_are_the_models():
     """Each is the log-softmax of the model's own logits at that token, whatever the temperature."""
     [text] = generate_batch(SMALL, [TOKENS[:5]], 6, key=jr.key(0), temperature=3.0)

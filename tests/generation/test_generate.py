@@ -142,6 +142,21 @@ BAD = {
     "top_k": ({"top_k": 8}, "top_k is 8; the vocabulary has 7 tokens"),
     "top_p 0": ({"top_p": 0.0}, "top_p is 0.0; it is a share of probability"),
     "top_p": ({"top_p": 1.5}, "top_p is 1.5; it is a share of probability"),
+    "sequences of different lengths": (
+        {"prompt": [[1], [2, 3]]},
+        "one sequence of integers; got several, of different len",
+    ),
+    "a text as a temperature": ({"temperature": "1"}, "temperature is 1; give 0 for the likeliest"),
+    "no temperature": ({"temperature": None}, "temperature is None; give 0 for the likeliest"),
+    "several temperatures": ({"temperature": np.ones(2)}, r"temperature is \[1. 1.\]; give 0 for the likeliest"),
+    "a text as top_p": ({"top_p": "a"}, "top_p is a; it is a share of probability"),
+    "min_p": ({"min_p": 1j}, "min_p is 1j; it is a share of the likeliest"),
+    "a seed as a key": (
+        {"temperature": 1.0, "key": 0},
+        "the key is 0, which is not one PRNG key. Pass key=jax.random.key",
+    ),
+    "several keys": ({"temperature": 1.0, "key": jr.split(jr.key(0))}, "which is not one PRNG key"),
+    "numbers as a key": ({"temperature": 1.0, "key": np.arange(3)}, r"the key is \[0 1 2\], which is not one PRNG key"),
     "state": ({"state": ()}, "the state does not belong to this language model"),
 }
 
@@ -200,6 +215,13 @@ def test_counts_may_be_numpys():
     for wrong in (True, 3.0, np.float64(3), "3", None):
         with pytest.raises(InputError, match="length is .*; give a whole number of tokens, at least 1"):
             generate(model, prompt, wrong, temperature=0)  # pyright: ignore[reportArgumentType] - refused
+
+
+def test_an_older_key_is_one(greedy):
+    """Two numbers of `jax.random.PRNGKey` draw what the key of that seed draws."""
+    logits = jnp.arange(7.0)
+    draw = lambda key: int(choose_token(logits, key))
+    assert [draw(jr.PRNGKey(seed)) for seed in range(9)] == [draw(jr.key(seed)) for seed in range(9)]
 
 
 def test_every_seed_is_a_key_of_its_own():

@@ -3,13 +3,14 @@
 import functools
 from typing import Any
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
 from dualform import models
 from dualform.errors import InputError
-from dualform.generation import Session, bounded, generate, generate_batch, perplexity, stream, survivors
+from dualform.generation import Session, bounded, generate, generate_batch, perplexity, read_prompt, stream, survivors
 from dualform.generation.places import places_of
 from tests.laws import laws
 
@@ -46,6 +47,10 @@ BEYOND = {
     "a stream's prompt": (lambda: taken(8, 1), "the prompt has 8 tokens; the policy full has 6 places"),
     "a stream, read at once": (
         lambda: taken(8, 1, at_once=True),
+        "the prompt has 8 tokens; the policy full has 6 places",
+    ),
+    "a prompt, read at once": (
+        lambda: read_prompt(full(6), jnp.asarray(TEXT[:8])),
         "the prompt has 8 tokens; the policy full has 6 places",
     ),
     "a session": (

@@ -272,6 +272,13 @@ BAD = {
     "folder": (lambda: PrefixStore(1, folder=".", folder_budget=-1), "folder_budget is -1; give a number of bytes"),
     "budget": (lambda: PrefixStore(-1), "byte_budget is -1; give a number of bytes, 0 to keep nothing"),
     "chunk": (lambda: PrefixStore(1, chunk=0), "chunk is 0; read at least 1 token"),
+    "half a chunk": (lambda: PrefixStore(1, chunk=1.5), "chunk is 1.5; read at least 1 token"),
+    "half a byte": (lambda: PrefixStore(0.5), "byte_budget is 0.5; give a number of bytes"),
+    "a flag": (lambda: PrefixStore(1, folder=".", folder_budget=True), "folder_budget is True; give a number of bytes"),
+    "half a token": (
+        lambda: store().read(model("mamba"), [1], shared=0.5),
+        "shared is 0.5; give a number of tokens, or None",
+    ),
     "empty": (lambda: store().read(model("mamba"), []), "there are no tokens; give at least one"),
     "tokens": (lambda: store().read(model("mamba"), [11]), "token 0 is 11; this vocabulary goes from 0 to 10"),
     "shared": (lambda: store().read(model("mamba"), [1], shared=-1), "shared is -1; give a number of tokens, or None"),

@@ -1,6 +1,8 @@
 """Whatever is kept, copied, taken back or put on disk in between, a session goes on to the bit as if it had not been."""
 
+import copy
 import itertools
+import pickle
 import threading
 from typing import Any
 
@@ -219,7 +221,23 @@ BAD = {
     "no key": (lambda: read_one().write(1), "at temperature 1.0, and no key is given"),
     "top_k": (lambda: read_one().write(1, key=KEY, top_k=12), "top_k is 12; the vocabulary has 11 tokens"),
     "back": (lambda: read_one().rollback(3), "3 tokens back: 2 were read. Give a number from 0 to 2"),
-    "forward": (lambda: read_one().rollback(-1), "-1 tokens back: 2 were read"),
+    "forward": (lambda: read_one().rollback(-1), "count is -1; give a number of tokens to go back, 0 or more"),
+    "half a token back": (lambda: read_one().rollback(0.5), "count is 0.5; give a number of tokens to go back"),
+    "half a chunk": (lambda: Session(model("mamba"), chunk=1.5), "chunk is 1.5; read at least 1 token"),
+    "a chunk that is none": (lambda: Session(model("mamba"), chunk=True), "chunk is True; read at least 1 token"),
+    "a history that is none": (
+        lambda: Session(model("mamba"), history=None),
+        "history is None; give a number of bytes",
+    ),
+    "ends": (lambda: read_one().write(1, temperature=0, ends=3), "ends are 3; give a list of whole numbers"),
+    "a text as an end": (
+        lambda: read_one().write(1, temperature=0, ends=["a"]),
+        r"ends are \['a'\]; give a list of whole",
+    ),
+    "a seed as a key": (
+        lambda: read_one().write(1, key=0),
+        r"the key is 0, which is not one PRNG key. Pass key=jax.random",
+    ),
     "another policy": (
         lambda: Session(llama("h2o")).restore(session("tova").snapshot()),
         r"is of another model: of a LanguageModel with 2 times MultiStateAttention \(tova, 6 states\). This one is a "
@@ -299,3 +317,17 @@ def test_counts_may_be_numpys():
     one, other = read_one(), read_one()
     settings = {"key": KEY, "temperature": np.float32(0.5), "top_k": np.int64(3)}
     assert one.write(np.int32(2), **settings) == other.write(2, key=KEY, temperature=0.5, top_k=3)
+    one.rollback(np.int8(2))
+    other.rollback(2)
+    check_same(one, other)
+    assert Session(model("mamba"), chunk=np.int64(4), history=np.int32(0)).chunk == 4
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_are_forks(copied):
+    """A session that Python copies, or keeps as bytes, goes on by itself, to the bit, and the first as if there were no other."""
+    one, alone = read_one(), read_one()
+    other = copied(one)
+    assert other.write(3, temperature=0) == one.write(3, temperature=0) == alone.write(3, temperature=0)
+    other.read([1])
+    check_same(one, alone)

@@ -314,6 +314,39 @@ def test_a_state_of_another_closure(tmp_path):
         Session.load(tmp_path / "state", other.model)
 
 
+CODE = {
+    "a module": "class F(eqx.Module):\n    def __call__(self, x): return x + {}\nf = F()",
+    "a field's default": "class F(eqx.Module):\n    k: int = {}\n    def __call__(self, x): return x * self.k\nf = F()",
+    "a setting of a class": "class F:\n    k = {}\n    def __call__(self, x): return x * self.k\nf = F()",
+    "a setting of another": "class C:\n    k = {}\ndef f(x): return x * C.k",
+    "a static method": "class F:\n    @staticmethod\n    def g(): return {}\n    def __call__(self, x): return self.g()\nf = F()",
+    "a property": "class F:\n    @property\n    def g(self): return {}\n    def __call__(self, x): return self.g\nf = F()",
+    "a base": "class B:\n    def g(self): return {}\nclass F(B):\n    def __call__(self, x): return self.g()\nf = F()",
+    "what is called": "def h(): return {}\nclass F:\n    def __call__(self, x): return h()\nf = F()",
+    "slots": (
+        "class F:\n    __slots__ = 'k'\n    def __init__(self): self.k = {}\n"
+        "    def __call__(self, x): return self.k\nf = F()"
+    ),
+    "a slot of another": "class S:\n    __slots__ = ('k',)\ns = S()\ns.k = {}\nf = lambda x: s.k",
+    "a class in a function": (
+        "def m(k):\n    class F(eqx.Module):\n        def __call__(self, x): return x * k\n    return F()\nf = m({})"
+    ),
+    "itself": "class F:\n    def __init__(self): self.me = self\n    def __call__(self, x): return F, {}\nf = F()",
+}
+
+
+@pytest.mark.parametrize("case", CODE)
+def test_an_edited_class_is_another(case):
+    """What an object that is called is made of tells it apart: its class's code and settings, bases, and what it holds."""
+
+    def made(number: int) -> str:
+        names: dict = {"eqx": eqx, "__name__": "edited"}
+        exec(CODE[case].format(number), names)  # noqa: S102 - an edited file
+        return digest(names["f"])
+
+    assert made(1) == made(1) != made(2)
+
+
 def test_a_built_in_policy_keeps_its_name():
     """What dualform has is known by its name, so that its states outlive versions of Python."""
     assert digest(policy("window+3")) != digest(policy("window+4")) and digest(policy("tova")) != digest(policy("h2o"))

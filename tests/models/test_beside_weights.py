@@ -77,7 +77,7 @@ def test_our_own_file_may_have_a_tokenizer_beside(tmp_path):
         (12, [12]),
         (None, [13]),
         ([], []),
-        ([12, True, -1, "</s>", 2.0], [12]),
+        ([12, -1], [12]),
     ],
 )
 def test_ends_of_a_text(said, ends, tmp_path):
@@ -90,6 +90,27 @@ def test_ends_of_a_text(said, ends, tmp_path):
     (path / "generation_config.json").write_text("[")
     with pytest.raises(FileError, match=r"generation_config.json' is not JSON. Copy it again"):
         models.load(path)
+
+
+@pytest.mark.parametrize("said", [True, "12", 2.0, [12, "</s>"], [[12]], {"a": 12}])
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_an_end_that_is_no_token_is_refused(name, said, tmp_path):
+    """An end that is not read would let a text go on behind it."""
+    path = folder(tmp_path / "a")
+    fields = json.loads((path / name).read_text()) if (path / name).is_file() else {}
+    (path / name).write_text(json.dumps(fields | {"eos_token_id": said}))
+    with pytest.raises(FileError, match=rf"{name}' says eos_token_id .* a token's number, a list of such, or null"):
+        models.load(path)
+
+
+@pytest.mark.parametrize("dtype", ["float99", jnp.int8, jnp.complex64, jnp.float8_e4m3fn, bool])
+def test_a_model_is_in_a_dtype_of_models(dtype, tmp_path):
+    """Weights that are cut to whole numbers, or that nothing computes with, are no model; one may be named."""
+    with pytest.raises(
+        InputError, match="the dtype is .*; a model's weights can be in float16, bfloat16, float32, float64"
+    ):
+        models.load(CORPUS / "own.safetensors", dtype=dtype)
+    assert models.load(folder(tmp_path / "a"), dtype="bfloat16").model.embedding.dtype == jnp.bfloat16
 
 
 def test_rows_without_tokens_and_tokens_without_rows(tmp_path):

@@ -56,6 +56,17 @@ def put(fields: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
 EVERY = [(layout, form) for layout in LAYOUTS for form in layout.FORMS]
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"b": {"a": true, "a": 1}}', '[[{"a": 1, "a": null}]]'])
+def test_a_key_is_said_once(text, tmp_path):
+    """A file that says two things under one name is refused; one that says one thing twice is read."""
+    path = tmp_path / "config.json"
+    path.write_text(text if text.startswith("{") else f'{{"list": {text}}}')
+    with pytest.raises(FileError, match='says "a" twice, differently. Leave out the one that is not meant'):
+        read_json(path)
+    path.write_text('{"a": 1, "a": 1.0, "b": {"a": 2}}')
+    assert read_json(path)[0] == {"a": 1, "b": {"a": 2}}
+
+
 @pytest.mark.parametrize("layout, form", EVERY, ids=lambda each: getattr(each, "KIND", getattr(each, "library", "")))
 def test_each_key_is_declared_once(layout: ModuleType, form: Form):
     """No form has a name twice, and every default, and what a key must be, is a value that the key may have."""

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -240,6 +241,31 @@ def test_numbers_that_are_not_finite(ending, value, tmp_path):
         WRITERS[ending](path, bad)
     with pytest.raises(FileError, match=rf"w in .* has an entry of {value} at \(1, 2\), and 2 such in all"):
         read_arrays(path)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", ">i2", ">c8"])
+def test_arrays_are_in_the_order_of_this_machine(kind, tmp_path):
+    """What another machine wrote with its bytes in the other order are the same numbers, and JAX takes them."""
+    array = ARRAYS["w"].astype(kind)
+    np.savez(tmp_path / "a.npz", w=array)
+    np.save(tmp_path / "a.npy", array)
+    for found in (
+        read_npz(tmp_path / "a.npz")[0]["w"],
+        read_npy(tmp_path / "a.npy"),
+        read_hdf5(write_hdf5(tmp_path / "a.h5", {"w": array}))[0]["layer/w"],
+    ):
+        assert found.dtype.isnative and found.dtype == np.dtype(kind).newbyteorder("=")
+        np.testing.assert_array_equal(found, array)
+        assert jnp.asarray(found).shape == array.shape
+
+
+def test_numbers_wider_than_64_bits_are_refused(tmp_path):
+    """Long doubles are of one machine, and no program here computes with them."""
+    if np.dtype(np.longdouble).itemsize <= 8:
+        pytest.skip("a long double is a double here")
+    np.savez(tmp_path / "a.npz", w=np.ones(2, np.longdouble))
+    with pytest.raises(FileError, match="w in .*a.npz' has dtype float128; numbers are needed. Save it as float32 or"):
+        read_npz(tmp_path / "a.npz")
 
 
 def test_npz_with_objects_is_not_unpickled(tmp_path):

@@ -52,6 +52,13 @@ def test_stored_angles_are_held_to_the_config(name, dtype):
             made(arrays | {names[0]: wrong}, fields)
 
 
+def test_one_file_goes_before_shards(tmp_path):
+    """Where a folder has both, it is the model of the one file, as transformers reads it."""
+    folder = copied(tmp_path, "gla_plain")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
+    assert same(models.load(folder).model, models.load(DATA / "gla_plain").model)
+
+
 def test_a_tied_head_in_a_shard_that_the_index_does_not_name(tmp_path):
     """The embedding again, under the head's name, is taken; another matrix, or a tensor of no model, is refused."""
     folder = copied(tmp_path, "gla_plain")

@@ -13,6 +13,7 @@ from dualform.errors import InputError
 from dualform.mixers import GRU, registry
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.models import Bidirectional, Block, LanguageModel, LayerNorm, RMSNorm
+from dualform.models.language_model import checked_tokens, embedded
 from tests.laws import laws
 from tests.models.families import FAMILIES, VOCABULARY, D, block, language_model, tokens
 from tests.tiers import tiers
@@ -205,3 +206,19 @@ def test_a_step_takes_a_plain_number():
     """A step on a number is a call on one token."""
     y, state = eqx.filter_jit(lambda state: MODEL.step(3, state))(MODEL.init_state())
     laws.check_close((y[None], state), laws.call(MODEL, jnp.array([3])), laws.EXACT, "a step")
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int16])
+def test_narrow_tokens_out_of_the_vocabulary_are_nan_under_jit(dtype):
+    """A vocabulary whose size the tokens' dtype does not hold: each token is its own row, and one that is none is NaN."""
+    embedding = jnp.arange(300.0)[:, None]
+    found = jax.jit(lambda tokens: embedded(embedding, tokens, None))(jnp.array([3, 120], dtype))
+    np.testing.assert_array_equal(found[:, 0], [3.0, 120.0])
+    if jnp.issubdtype(dtype, jnp.signedinteger):
+        found = jax.jit(lambda tokens: embedded(embedding, tokens, None))(jnp.array([3, -1], dtype))
+        np.testing.assert_array_equal(found[:, 0], [3.0, np.nan])
+
+
+def test_tokens_in_another_order_of_bytes_are_tokens():
+    """What a file of another machine holds is read as the same numbers."""
+    np.testing.assert_array_equal(checked_tokens(np.array([1, 5], ">i4"), VOCABULARY), [1, 5])

@@ -56,6 +56,19 @@ def test_stored_lengths_neither_cut_nor_fill(of_bytes):
     assert made.model.dropout == 1.0 and made.truncation and made.padding  # the caller's own is as it was
 
 
+def test_an_end_of_a_word_is_a_space_where_another_follows():
+    """A decoder of GPT's first kind says "</w>" as a space, but at the end of a text: what is written is the whole text."""
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE({"a</w>": 0, "b</w>": 1, "a": 2, "b": 3}, [], end_of_word_suffix="</w>")
+    )
+    made.decoder = tokenizers.decoders.BPEDecoder(suffix="</w>")
+    tokens, draw = PublishedTokens(made), np.random.default_rng(0)
+    assert joined(tokens, [0, 1, 2, 1, 3, 0]).strip() == "a b ab ba"
+    for _ in range(20):
+        ids = draw.integers(0, 4, 9).tolist()
+        assert joined(tokens, ids) == text_of(tokens, ids)
+
+
 def test_a_text_begins_as_it_should_and_does_not_end(of_bytes, of_pieces):
     """What stands before a text is there once, also of no text; what a template puts behind one is left out: it goes on."""
     begin = LETTERS.index("<|begin|>")

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -377,6 +378,15 @@ OTHERS = {
     "targets": ({"sample": lambda: other_teacher}, "other targets, as of another teacher"),
     "loss": ({"loss": lambda: other_loss}, "is of another loss, or scale: the first one was .*, and now it is"),
     "scale": ({"scale": lambda: 2.0}, "is of another loss, or scale"),
+    "decayed": (
+        {"decayed": lambda: lambda model: jax.tree_util.tree_map(lambda leaf: False, model)},
+        "was made by other code of `decayed`",
+    ),
+    "trainable": (
+        {"trainable": lambda: lambda model: jax.tree_util.tree_map(eqx.is_inexact_array, model)},
+        "was made by other code of `trainable`",
+    ),
+    "reshape": ({"reshape": lambda: lambda state: state}, "was made by other code of `reshape`"),
     "code": ({"loss": lambda: same_at_first}, "was made by other code of `loss`, or by what it calls"),
 }
 

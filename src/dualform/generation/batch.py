@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
-from dualform.counts import count_of
+from dualform.counts import count_of, whole_numbers
 from dualform.errors import require
 from dualform.generation.places import check_places
 from dualform.generation.room import check_room
@@ -64,6 +64,7 @@ def generate_batch(
     given = [np.asarray(checked_tokens(prompt, model.vocabulary)) for prompt in prompts]
     for i, prompt in enumerate(given):
         require(len(prompt) >= 1, f"prompt {i + 1} is empty; give at least one token.")
+    stops = np.array([end for end in whole_numbers("ends", ends) if 0 <= end < model.vocabulary], np.int32)
     settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
     check_context(model, max(map(len, given)) + length - 1)
     for i, prompt in enumerate(given):
@@ -71,7 +72,7 @@ def generate_batch(
     check_room(model, len(given))
     keys = jax.vmap(lambda i: jr.fold_in(jr.key(0) if key is None else key, i))(jnp.arange(len(given)))
     state, logits = _read(model, given, chunk)
-    return _write(model, state, logits, keys, length, settings, np.array(sorted(ends), np.int64))
+    return _write(model, state, logits, keys, length, settings, stops)
 
 
 def _read(model: LanguageModel, prompts: list[np.ndarray], chunk: int) -> tuple[State, Array]:

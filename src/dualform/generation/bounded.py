@@ -9,6 +9,7 @@ from dualform.arrays import State
 from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.multi_state import MultiStateAttention, PromptAttention
+from dualform.generation.places import check_places
 from dualform.generation.policies import Policy, policy
 from dualform.mixers import SoftmaxAttention
 from dualform.models import LanguageModel
@@ -48,11 +49,12 @@ def read_prompt(model: LanguageModel, prompt: Int[Array, " time"]) -> tuple[Floa
 
     **Returns:** the logits after the prompt, and the state, from which the model goes on.
 
-    **Raises:** `InputError` as a call of the model does.
+    **Raises:** `InputError` as a call of the model does, and for more tokens than the policy "full" has places.
     """
     attends = [i for i, block in enumerate(model.blocks) if isinstance(block.mixer, MultiStateAttention)]
     mixers = lambda m: [m.blocks[i].mixer for i in attends]
     require(len(attends) >= 1, "this model is not bounded; read the prompt by calling it.")
+    check_places(model, len(prompt), what="the prompt")
     whole = eqx.tree_at(mixers, model, [PromptAttention(mixer) for mixer in mixers(model)])
     x, state = whole.read(prompt)
     return model.logits(x[-1:])[0], state

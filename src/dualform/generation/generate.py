@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State
@@ -16,6 +15,7 @@ from dualform.generation.places import check_places, read_before
 from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.models import LanguageModel
 from dualform.models.language_model import check_context, checked_tokens
+from dualform.models.token_ids import array_of
 
 
 def generate(
@@ -46,8 +46,9 @@ def generate(
     **Raises:** `InputError` for an empty prompt, tokens that are no integers or out of the vocabulary, a length below 1, more
     tokens than the model's context or than the policy "full" has places, and sampling that makes no sense.
     """
+    prompt = prompt if hasattr(prompt, "dtype") else array_of(prompt)
     require(
-        0 not in np.shape(prompt),
+        0 not in prompt.shape,
         "the prompt is empty; give at least one token, such as the one that begins a document.",
     )
     prompt = checked_tokens(prompt, model.vocabulary)

@@ -16,6 +16,7 @@ from dualform.errors import require
 from dualform.generation.places import check_places
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
+from dualform.models.token_ids import array_of
 
 BLOCK = 128
 
@@ -79,6 +80,7 @@ def perplexity(model: LanguageModel, passages: Int[np.ndarray, "passage time"], 
     tokens than the policy "full" has places.
     """
     given = count_of("given", given, 1, "at least the first token of a passage is only read")
+    passages = array_of(passages)
     require(
         passages.ndim == 2 and len(passages) >= 1 and passages.shape[1] > given,
         f"passages have shape {passages.shape}; give (passage, time), each of at least {given + 1} tokens.",

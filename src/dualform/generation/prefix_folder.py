@@ -5,7 +5,9 @@ import hashlib
 import logging
 import os
 from pathlib import Path
+from typing import SupportsIndex
 
+from dualform.counts import count_of
 from dualform.errors import DualformError, require
 from dualform.generation.fingerprint import Fingerprint
 from dualform.generation.session import Session, Snapshot
@@ -25,9 +27,9 @@ class PrefixFolder:
     **Raises:** `InputError` for a negative budget.
     """
 
-    def __init__(self, path: str | os.PathLike[str], byte_budget: int):
-        require(byte_budget >= 0, f"folder_budget is {byte_budget}; give a number of bytes.")
-        self.path, self.byte_budget = Path(path), byte_budget
+    def __init__(self, path: str | os.PathLike[str], byte_budget: SupportsIndex):
+        self.path = Path(path)
+        self.byte_budget = count_of("folder_budget", byte_budget, 0, "give a number of bytes")
 
     def get(self, own: Fingerprint, chunk: int, name: str, model: LanguageModel) -> Snapshot | None:
         """The stored beginning of that name, or None. A file that is damaged, or not what its name says, is taken away."""

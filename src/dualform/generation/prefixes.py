@@ -4,11 +4,12 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 from weakref import WeakValueDictionary
 
 import numpy as np
 
+from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.prefix_folder import PrefixFolder
@@ -59,15 +60,14 @@ class PrefixStore:
 
     def __init__(
         self,
-        byte_budget: int,
+        byte_budget: SupportsIndex,
         *,
-        chunk: int = CHUNK,
+        chunk: SupportsIndex = CHUNK,
         folder: str | os.PathLike[str] | None = None,
-        folder_budget: int = 4 << 30,
+        folder_budget: SupportsIndex = 4 << 30,
     ):
-        require(byte_budget >= 0, f"byte_budget is {byte_budget}; give a number of bytes, 0 to keep nothing.")
-        require(chunk >= 1, f"chunk is {chunk}; read at least 1 token in a call.")
-        self.byte_budget, self.chunk = byte_budget, chunk
+        self.byte_budget = count_of("byte_budget", byte_budget, 0, "give a number of bytes, 0 to keep nothing")
+        self.chunk = count_of("chunk", chunk, 1, "read at least 1 token in a call")
         self._folder = None if folder is None else PrefixFolder(folder, folder_budget)
         self._kept: OrderedDict[tuple[Fingerprint, str], Snapshot] = OrderedDict()
         self._bytes, self._counts = 0, Counts()
@@ -87,7 +87,14 @@ class PrefixStore:
         """Hits and misses, and tokens found and read, since the store was made."""
         return self._counts
 
-    def read(self, model: LanguageModel, tokens: Any, *, shared: int | None = None, history: int = HISTORY) -> Session:
+    def read(
+        self,
+        model: LanguageModel,
+        tokens: Any,
+        *,
+        shared: SupportsIndex | None = None,
+        history: SupportsIndex = HISTORY,
+    ) -> Session:
         """A session of its own that has read `tokens`: the longest beginning that is kept is not read again.
 
         **Arguments:** tokens: (time,), at least 1; shared: how many of them other texts begin with, too: the state at the end
@@ -96,7 +103,7 @@ class PrefixStore:
         **Raises:** `InputError` for tokens that are none, no integers or out of the vocabulary, and a negative `shared`.
         """
         require(np.size(tokens) >= 1, "there are no tokens; give at least one.")
-        require(shared is None or shared >= 0, f"shared is {shared}; give a number of tokens, or None.")
+        shared = None if shared is None else count_of("shared", shared, 0, "give a number of tokens, or None")
         ids = np.asarray(checked_tokens(tokens, model.vocabulary)).astype(np.int32)
         own, ends = fingerprint(model), range(self.chunk, len(ids) + 1, self.chunk)
         names = dict(zip(ends, self._names(ids), strict=True))

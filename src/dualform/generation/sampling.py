@@ -6,11 +6,13 @@ from typing import Any, SupportsIndex
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from dualform.counts import counted
 from dualform.errors import require
+from dualform.reading import shown
 
 Temperature = float | int | Float[Array, ""]
 """A number; or an argument of a compiled function, which is then not checked to be 0 or more."""
@@ -114,7 +116,7 @@ def check_sampling(
 ) -> None:
     """Raise `InputError` unless the settings can be used."""
     require(
-        _traced(temperature) or bool(0 <= temperature < float("inf")),
+        _traced(temperature) or (_is_number(temperature) and bool(0 <= temperature < float("inf"))),
         f"temperature is {temperature}; give 0 for the likeliest token, or a finite number above it.",
     )
     require(
@@ -122,14 +124,34 @@ def check_sampling(
         f"top_k is {top_k}; at least 1 token must be left, or give None for all.",
     )
     require(
-        top_p is None or 0 < top_p <= 1,
+        top_p is None or (_is_number(top_p) and 0 < top_p <= 1),
         f"top_p is {top_p}; it is a share of probability, above 0 and at most 1, or None.",
     )
     require(
-        min_p is None or 0 < min_p <= 1,
+        min_p is None or (_is_number(min_p) and 0 < min_p <= 1),
         f"min_p is {min_p}; it is a share of the likeliest token's probability, above 0 and at most 1, or None.",
     )
     require(
         key is not None or (not _traced(temperature) and bool(temperature == 0)),
         f"tokens are drawn at temperature {temperature}, and no key is given. Pass key=jax.random.key(seed), or temperature=0.",
     )
+    require(
+        key is None or _is_key(key),
+        f"the key is {shown(key)}, which is not one PRNG key. Pass key=jax.random.key(seed).",
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is one real number, NumPy's and JAX's too."""
+    array = value if hasattr(value, "dtype") else np.asarray(value)
+    real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    return array.ndim == 0 and real
+
+
+def _is_key(key: Any) -> bool:
+    """Whether a value is one key, of the newer kind or, as an array of numbers, the older."""
+    if not isinstance(key, jax.Array | np.ndarray):
+        return False
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key.ndim == 0
+    return key.dtype == np.uint32 and key.shape == jr.key_data(jr.key(0)).shape

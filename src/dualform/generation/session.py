@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
-from dualform.counts import count_of
+from dualform.counts import count_of, whole_numbers
 from dualform.errors import FileError, require
 from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.history import History, Mark, bytes_of
@@ -85,7 +85,7 @@ class Session:
     states)`; chunk: how many tokens are read in one call, best a power of 2; history: how many bytes of earlier states are kept,
     from which `rollback` reads again.
 
-    **Raises:** `InputError` for a chunk below 1 or a negative history.
+    **Raises:** `InputError` for a chunk that is no whole number of at least 1, or a history that is none of at least 0.
 
         >>> import jax
         >>> from dualform import generation, models
@@ -96,10 +96,9 @@ class Session:
         True
     """
 
-    def __init__(self, model: LanguageModel, *, chunk: int = CHUNK, history: int = HISTORY):
-        require(chunk >= 1, f"chunk is {chunk}; read at least 1 token in a call.")
-        require(history >= 0, f"history is {history}; give a number of bytes, 0 for none.")
-        self.model, self.chunk = model, chunk
+    def __init__(self, model: LanguageModel, *, chunk: SupportsIndex = CHUNK, history: SupportsIndex = HISTORY):
+        history = count_of("history", history, 0, "give a number of bytes, 0 for none")
+        self.model, self.chunk = model, count_of("chunk", chunk, 1, "read at least 1 token in a call")
         self._tokens: list[int] = []
         self._calls: list[int] = []
         self._history = History(history)
@@ -110,6 +109,20 @@ class Session:
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    def __copy__(self) -> "Session":
+        return self.fork()
+
+    def __deepcopy__(self, memory: dict[int, Any]) -> "Session":
+        return self.fork()
+
+    @_alone
+    def __getstate__(self) -> dict[str, Any]:
+        self._found()
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        self.__dict__.update(held, _lock=threading.RLock())
 
     @property
     def tokens(self) -> np.ndarray:
@@ -207,7 +220,7 @@ class Session:
         **Raises:** `InputError` as `stream` does, and for a length that is no number of tokens.
         """
         length = count_of("length", length, 0, "give a whole number of tokens, 0 or more")
-        found: list[int] = []
+        found, ends = list[int](), whole_numbers("ends", ends)
         tokens = self.stream(**sampling)
         while len(found) < length and not (found and found[-1] in ends):
             found.append(next(tokens))
@@ -246,7 +259,7 @@ class Session:
         return other
 
     @_alone
-    def rollback(self, count: int) -> None:
+    def rollback(self, count: SupportsIndex) -> None:
         """Go `count` tokens back, as if they had never been read.
 
         Where a call ended there, all is as it was then, to the bit: the calls since the nearest earlier state in the history are
@@ -254,8 +267,9 @@ class Session:
 
         **Raises:** `InputError` where so many tokens were not read.
         """
+        count = count_of("count", count, 0, "give a number of tokens to go back, 0 or more")
         require(
-            0 <= count <= len(self),
+            count <= len(self),
             f"{count} tokens back: {len(self)} were read. Give a number from 0 to {len(self)}.",
         )
         if count:
@@ -276,7 +290,7 @@ class Session:
         save_state(path, self.model, state, arrays=arrays, notes={**(notes or {}), "chunk": str(self.chunk)})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: LanguageModel, *, history: int = HISTORY) -> "Session":
+    def load(cls, path: str | os.PathLike[str], model: LanguageModel, *, history: SupportsIndex = HISTORY) -> "Session":
         """The session that `save` wrote, to the bit.
 
         **Raises:** as `load_state` does, and `FileError` for a state without its text.

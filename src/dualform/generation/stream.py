@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
-from dualform.counts import count_of
+from dualform.counts import count_of, whole_numbers
 from dualform.errors import require
 from dualform.generation.bounded import read_prompt
 from dualform.generation.places import check_places
@@ -122,6 +122,7 @@ def written(
     **Raises:** `InputError` for an empty stop, or a length below 1.
     """
     length = count_of("length", length, 1, "give at least 1 token")
+    ends = whole_numbers("ends", ends)
     require("" not in stop, "a text to stop at is empty; leave it out.")
     for each in stop:
         checked_text(each)

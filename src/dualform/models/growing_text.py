@@ -1,7 +1,7 @@
 """A text as its tokens come, one by one: each piece as soon as nothing that follows can change it."""
 
 from dualform.models.token_ids import UNKNOWN
-from dualform.models.tokens import Tokens, text_of
+from dualform.models.tokens import PublishedTokens, Tokens, text_of
 
 MOST_OPEN = 8
 """Tokens of which the text is decoded anew with the next one, beyond which earlier ones are closed."""
@@ -26,7 +26,7 @@ class GrowingText:
         certain = len(text) - text.endswith(UNKNOWN)
         piece, self._given = text[self._given : certain], max(self._given, certain)
         if certain == len(text):
-            self._open, self._given = [], 0
+            self._go_on_from(token)
         elif len(self._open) > MOST_OPEN:
             self._close(text)
         return self._spaced(piece)
@@ -36,6 +36,11 @@ class GrowingText:
         piece = text_of(self._tokens, self._open)[self._given :]
         self._open, self._given = [], 0
         return self._spaced(piece)
+
+    def _go_on_from(self, token: int) -> None:
+        """Let all tokens go but the last: some decoders say an end of a word as a space only where another token follows."""
+        behind = text_of(self._tokens, [token]) if isinstance(self._tokens, PublishedTokens) else UNKNOWN
+        self._open, self._given = ([], 0) if UNKNOWN in behind else ([token], len(behind))
 
     def _close(self, text: str) -> None:
         """Let tokens go before which no character is open: of four places between tokens one is so."""

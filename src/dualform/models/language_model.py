@@ -23,6 +23,7 @@ from dualform.models.block import Block, check_blocks, check_call, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine
 from dualform.models.stepped import check_activations
+from dualform.models.token_ids import array_of
 
 
 class LanguageModel(eqx.Module):
@@ -210,6 +211,9 @@ def embedded(
 ) -> Float[Array, "time d"]:
     """E[token_t]; of the first token where there is none, NaN for one out of the vocabulary."""
     tokens = jnp.asarray(tokens)
+    tokens = (
+        tokens.astype(jnp.int32) if tokens.dtype.itemsize < 4 else tokens
+    )  # which may not hold the vocabulary's size
     if mask is not None:
         tokens = jnp.where(mask, tokens, jnp.zeros_like(tokens))
     # A negative number would count from the end: it goes where no token is, too.
@@ -223,7 +227,7 @@ def checked_tokens(tokens: Any, vocabulary: int, mask: Any = None) -> Int[Array,
     **Raises:** `InputError` unless they are one sequence of integers, each, where mask is not False, in the vocabulary. Seen
     only where the values are known, not under jit.
     """
-    tokens = tokens if hasattr(tokens, "dtype") else np.asarray(tokens)
+    tokens = tokens if hasattr(tokens, "dtype") else array_of(tokens)
     require(
         tokens.ndim == 1,
         f"tokens must be one sequence, (time,); got shape {tuple(tokens.shape)}. For a batch use jax.vmap.",
@@ -242,6 +246,7 @@ def checked_tokens(tokens: Any, vocabulary: int, mask: Any = None) -> Int[Array,
             f"token {where} is {values[where] if len(wrong) else 0}; this vocabulary goes from 0 to {vocabulary - 1}. Is the "
             "tokenizer another model's?",
         )
+        tokens = tokens if isinstance(tokens, jax.Array) else values.astype(values.dtype.newbyteorder("="), copy=False)
     return jnp.asarray(tokens)
 
 

@@ -22,17 +22,19 @@ from dualform.models.files.gguf import MAGIC as GGUF
 from dualform.models.files.npz import read_npy
 from dualform.models.known import known
 from dualform.models.layouts import layout_of
-from dualform.models.layouts.config import read_json
+from dualform.models.layouts.config import TOKENS, read_json, shown_json
 from dualform.models.layouts.tensors import Tensors
 from dualform.models.pretrained.load import READERS, load_known
 from dualform.models.rwkv4_file import MAGIC, read_rwkv4
 from dualform.models.tokens import ByteTokens, PublishedTokens, Tokens, checked_ids, from_notes, shown
 from dualform.models.weights import restored
 from dualform.reading import reading
+from dualform.reading import shown as printed
 from dualform.tensor_file import StoredArray, is_safetensors, open_tensors
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER, GENERATION, END = "tokenizer.json", "generation_config.json", "eos_token_id"
+DTYPES = ("float16", "bfloat16", "float32", "float64")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -136,13 +138,14 @@ def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:
     run's folder, a GGUF file of a Llama or Qwen2, or a file of rwkv.cpp's. A path goes before a name. Nothing is ever
     unpickled, and nothing is downloaded.
 
-    **Arguments:** dtype: of the real weights; as stored if not given, and float32 where that is narrower.
+    **Arguments:** dtype: of the real weights, one of `DTYPES`; as stored if not given, and float32 where that is narrower.
 
     **Raises:** `FileError` where there is nothing of that name, or it is a pickle, truncated, of an unknown architecture, or
     has a tensor too few, too many, of a wrong shape, not finite or beyond `dtype`.
     """
     path, name = Path(source), os.fspath(source)
-    if not path.exists():
+    _check_dtype(dtype)
+    if not _is_there(path):
         if name in KNOWN:
             found = KNOWN[name]()
         elif name in SHIPPED:
@@ -156,6 +159,23 @@ def load(source: str | os.PathLike[str], *, dtype: Any = None) -> Loaded:
     else:
         found = _at(path, dtype)
     return found._replace(model=_finite(converted(found.model, dtype), repr(name)))
+
+
+def _check_dtype(dtype: Any) -> None:
+    """Raise `InputError` unless a model can be in this dtype."""
+    try:
+        known = dtype is None or jnp.dtype(dtype) in map(jnp.dtype, DTYPES)
+    except TypeError:
+        known = False
+    require(known, f"the dtype is {printed(dtype)}; a model's weights can be in {', '.join(DTYPES)}.")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file or a folder; a name that no disk takes is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _finite(model: Any, where: str) -> Any:
@@ -195,7 +215,10 @@ def _with_tokenizer(found: Loaded, folder: Path) -> Loaded:
 
 def _with_ends(found: Loaded, folder: Path) -> Loaded:
     """A checkpoint with the ends of a text that its generation_config.json says, which go before those of its config."""
-    ends = read_json(folder / GENERATION)[0].get(END) if (folder / GENERATION).is_file() else None
+    said, where = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else ({}, "")
+    ends = said.get(END)
+    if not TOKENS.fits(ends):
+        raise FileError(f"{where} says {END} {shown_json(ends)}; what ends a text is {TOKENS.wanted}. Copy it again.")
     return found if ends is None else found._replace(record=found.record | {END: ends})
 
 
@@ -211,10 +234,10 @@ def _is_real(a: Any) -> bool:
 
 def _folder(path: Path) -> Loaded:
     """A Hugging Face folder, or a run's."""
-    if (path / INDEX).is_file():
-        arrays, metadata = _sharded(path), {}
-    elif (path / WEIGHTS).is_file():
+    if (path / WEIGHTS).is_file():  # it goes before shards, as in transformers
         arrays, metadata = open_tensors(path / WEIGHTS)
+    elif (path / INDEX).is_file():
+        arrays, metadata = _sharded(path), {}
     elif (path / "weights.safetensors").is_file():
         return _file(path / "weights.safetensors")._replace(name=path.name, source=os.fspath(path))
     else:

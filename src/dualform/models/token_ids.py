@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from dualform.errors import require
+from dualform.errors import InputError, require
 
 UNKNOWN = "\ufffd"
 """How a character that is not in the vocabulary is shown: the replacement character."""
@@ -24,12 +24,23 @@ def checked_text(text: str) -> str:
     return text
 
 
+def array_of(ids: Any) -> np.ndarray:
+    """What is given as tokens, as an array.
+
+    **Raises:** `InputError` for sequences of different lengths.
+    """
+    try:
+        return np.asarray(ids)
+    except ValueError:
+        raise InputError("tokens must be one sequence of integers; got several, of different lengths.") from None
+
+
 def checked_ids(ids: Any, size: int) -> list[int]:
     """Tokens as Python's integers.
 
     **Raises:** `InputError` unless they are one sequence of integers from 0 to size - 1.
     """
-    array = np.asarray(ids)
+    array = array_of(ids)
     require(
         array.ndim == 1 and (array.size == 0 or np.issubdtype(array.dtype, np.integer)),
         f"tokens must be one sequence of integers; got shape {array.shape} of {array.dtype}.",

@@ -16,7 +16,7 @@ from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.models import LanguageModel, with_context
 from dualform.models.load import Loaded
 from dualform.models.stages import Alone
-from dualform.models.tokens import encode_within
+from dualform.models.tokens import encode_within, text_of
 from dualform.reading import whole
 from dualform.reports.attention_folder import write_attention_folder
 from dualform.reports.attention_page import write_attention_page
@@ -249,6 +249,9 @@ def _number(loaded: Loaded, asked: str, size: int) -> int:
     """An output by its number, or by the text of one token."""
     if loaded.tokens is not None:
         ids = encode_within(loaded.tokens, asked)
+        if len(ids) != 1 and asked.startswith(" "):  # many tokenizers put a space before a text by themselves
+            ids = encode_within(loaded.tokens, asked[1:])
+            ids = ids if len(ids) == 1 and text_of(loaded.tokens, ids.tolist()) == asked else ()
         if len(ids) == 1 and int(ids[0]) < size:
             return int(ids[0])
     number = whole(asked)

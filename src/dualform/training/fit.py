@@ -111,7 +111,9 @@ def fit(
             initial_state(model, config, trainable=trainable),
             make_chunk(sample, config, loss=loss, scale=scale, trainable=trainable, decayed=decayed),
             config,
-            lambda state: origin(state, sample, loss, scale),
+            lambda state: origin(
+                state, sample, loss, scale, {"trainable": trainable, "decayed": decayed, "reshape": reshape}
+            ),
             lambda step: _explain(model, sample, loss, config, step),
             reshape=reshape,
             on_chunk=on_chunk,

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
@@ -28,12 +29,15 @@ def origin(
     sample: Callable[[Array], tuple[Any, Any]],
     loss: Callable[[Any, Any, Any], Array],
     scale: float | int,
+    others: Mapping[str, Callable[..., Any] | None] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """What training begins with, as JSON: shapes and a sketch of the model, of the first inputs and targets, and the first loss.
 
-    Of the functions that make the data and the loss there is a digest of their code, too (see `dualform.described`).
+    Of the functions that make the data and the loss, and of all `others`, there is a digest of their code, too (see
+    `dualform.described`).
 
-    **Arguments:** state: before the first step; sample, loss, scale: as of `fit`.
+    **Arguments:** state: before the first step; sample, loss, scale: as of `fit`; others: what else training is told by
+    functions, by the names of `fit`, None where it is not.
     """
 
     @eqx.filter_jit
@@ -49,8 +53,7 @@ def origin(
         "inputs": sketch(_arrays(x)),
         "targets": sketch(_arrays(y)),
         "loss": float(value),
-        "code of sample": digest(sample),
-        "code of loss": digest(loss),
+        **{f"code of {name}": digest(each) for name, each in {"sample": sample, "loss": loss, **others}.items()},
     }
 
 
@@ -80,9 +83,10 @@ def check_origin(there: dict[str, Any] | None, here: dict[str, Any], what: str) 
     if not _near(there["loss"], here["loss"]):
         first = f"the first one was {there['loss']:.6g}, and now it is {here['loss']:.6g}"
         raise InputError(f"{what} is of another loss, or scale: {first}. {advice}")
-    for name in ("sample", "loss"):
-        if there[f"code of {name}"] != here[f"code of {name}"]:
-            raise InputError(f"{what} was made by other code of `{name}`, or by what it calls. {advice}")
+    for name in (each for each in here if each.startswith("code of ") and each in there):
+        if there[name] != here[name]:
+            function = name.removeprefix("code of ")
+            raise InputError(f"{what} was made by other code of `{function}`, or by what it calls. {advice}")
 
 
 def sketch(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:

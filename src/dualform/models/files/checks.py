@@ -63,10 +63,15 @@ def check_dtype(name: str, dtype: np.dtype, where: str) -> None:
             f"{shown(name)} in {where} holds Python objects, which only unpickling could read, and unpickling runs whatever code "
             "the file brings. It is not read; save arrays of numbers."
         )
-    if dtype.kind not in "biufc" and dtype != ml_dtypes.bfloat16:
+    if (dtype.kind not in "biufc" and dtype != ml_dtypes.bfloat16) or dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise FileError(
             f"{shown(name)} in {where} has dtype {dtype}; numbers are needed. Save it as float32 or float64."
         )
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """The same numbers in the byte order of this machine: JAX takes no other."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:

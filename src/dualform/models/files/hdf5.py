@@ -14,6 +14,7 @@ from dualform.models.files.checks import (
     check_finite,
     check_size,
     library,
+    native,
 )
 from dualform.reading import existing_file, reading, shown
 
@@ -37,7 +38,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[Arrays, Metadata]:
         _walk(h5py, file, "", found, set(), where)
         declared = sum(_checked_bytes(name, each, where) for name, each in found.items())
         check_size(where, declared, path.stat().st_size)
-        arrays = {name: np.asarray(each[()]) for name, each in found.items()}
+        arrays = {name: native(np.asarray(each[()])) for name, each in found.items()}
         metadata = _texts(file)
     check_finite(arrays, where)
     return arrays, metadata

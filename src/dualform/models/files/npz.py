@@ -16,6 +16,7 @@ from dualform.models.files.checks import (
     check_dtype,
     check_finite,
     check_size,
+    native,
 )
 from dualform.reading import existing_file, reading, shown
 
@@ -93,4 +94,4 @@ def _array(name: str, data: bytes, where: str) -> np.ndarray:
             f"{shown(name)} in {where} has {there:,} bytes, and its shape {shape} of {dtype} needs {needed:,}. It is damaged."
         )
     file.seek(0)
-    return npy.read_array(file, allow_pickle=False)
+    return native(npy.read_array(file, allow_pickle=False))

@@ -54,6 +54,13 @@ def texts(*allowed: str) -> Kind:
     return Kind("a list of " + " and ".join(json.dumps(each) for each in allowed), fits)
 
 
+def _are_tokens(value: Any) -> bool:
+    return all(map(_is_whole, value if isinstance(value, list) else [value]))
+
+
+TOKENS = Kind("a token's number, a list of such, or null", lambda value: value is None or _are_tokens(value))
+
+
 class Key(NamedTuple):
     """One key that a form knows.
 
@@ -84,9 +91,9 @@ def fixed(name: str, *allowed: Any, asked: str = "", also: tuple[str, ...] = ())
     return Key(name, kind, allowed[0], "fixed", "", asked or name, also)
 
 
-def ignored(why: str, *names: str) -> tuple[Key, ...]:
+def ignored(why: str, *names: str, kind: Kind = ANY) -> tuple[Key, ...]:
     """Keys that change no logit."""
-    return tuple(Key(name, ANY, None, "ignored", why, name) for name in names)
+    return tuple(Key(name, kind, None, "ignored", why, name) for name in names)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -155,6 +162,8 @@ class Config:
                     raise self._unknown(name, value)
             elif key.role != "ignored":
                 self._take(key, name, value)
+            elif not key.kind.fits(value):
+                raise self.refused(name, value, key.kind.wanted)
 
     def _take(self, key: Key, name: str, value: Any) -> None:
         if not key.kind.fits(value):
@@ -162,8 +171,8 @@ class Config:
         before, said = self._said.setdefault(key.asked, (name, value))
         if not same(said, value):
             raise FileError(
-                f"{self.where} says {before} {_shown(said)} and {name} {_shown(value)}, which are one thing. Leave out the one "
-                "that is not meant."
+                f"{self.where} says {before} {shown_json(said)} and {name} {shown_json(value)}, which are one thing. Leave out "
+                "the one that is not meant."
             )
 
     def __getitem__(self, asked: str) -> Any:
@@ -184,7 +193,7 @@ class Config:
         if self.says(asked) and not same(self[asked], found):
             name, value = self._said[asked]
             raise FileError(
-                f"{self.where} says {name} {_shown(value)}, and the tensors have {found}. They are of different models."
+                f"{self.where} says {name} {shown_json(value)}, and the tensors have {found}. They are of different models."
             )
 
     def needed(self, asked: str) -> Any:
@@ -207,18 +216,19 @@ class Config:
     def refused(self, name: str, value: Any, wanted: str) -> FileError:
         """What a person reads of a key that cannot be used."""
         return FileError(
-            f"{self.where} says {name} {_shown(value)}; what can be read here needs {wanted}. Take another checkpoint, or "
+            f"{self.where} says {name} {shown_json(value)}; what can be read here needs {wanted}. Take another checkpoint, or "
             "convert it."
         )
 
     def _unknown(self, name: str, value: Any) -> FileError:
         return FileError(
-            f"{self.where} says {name} {_shown(value)}, a key that is not known here of a {self.kind} of {self.form.library}: it "
-            "may change what the model computes. Leave it out if it does not, or take another checkpoint."
+            f"{self.where} says {name} {shown_json(value)}, a key that is not known here of a {self.kind} of "
+            f"{self.form.library}: it may change what the model computes. Leave it out if it does not, or take another "
+            "checkpoint."
         )
 
 
-def _shown(value: Any) -> str:
+def shown_json(value: Any) -> str:
     """A value as the file has it, short, and nothing in it moves a terminal's cursor."""
     text = json.dumps(value)  # ASCII alone
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -227,11 +237,22 @@ def _shown(value: Any) -> str:
 def read_json(path: Path) -> tuple[dict[str, Any], str]:
     """The object in a file, and what messages call the file.
 
-    **Raises:** `FileError` where it is missing, or no JSON object.
+    **Raises:** `FileError` where it is missing, no JSON object, or says one thing twice, differently.
     """
     where, text = repr(os.fspath(path)), text_of_file(path)
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found and not same(found[name], value):
+                raise FileError(
+                    f"{where} says {shown_json(name)} twice, differently. Leave out the one that is not meant."
+                )
+            found[name] = value
+        return found
+
     try:
-        fields = json.loads(text)
+        fields = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError):
         raise FileError(f"{where} is not JSON. Copy it again.") from None
     if not isinstance(fields, dict):
