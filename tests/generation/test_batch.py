@@ -37,7 +37,7 @@ def test_a_batch_is_its_texts(chunk):
 def test_ends_are_whole_numbers():
     """An end beyond the vocabulary, and beyond 64 bits, never comes; what is no number is refused before anything is read."""
     expected = generate_batch(SMALL, PROMPTS[:1], 3, temperature=0)[0].tokens
-    found = generate_batch(SMALL, PROMPTS[:1], 3, temperature=0, ends=[2**70, -1, np.int64(10**6)])[0]
+    found = generate_batch(SMALL, PROMPTS[:1], 3, temperature=0, ends=[2**70, -1, int(1e6)])[0]
     assert found.tokens.tolist() == expected.tolist() and not found.ended
     for wrong in ("a", ["1"], [1.0], [True], None):
         with pytest.raises(InputError, match="ends are .*; give a list of whole numbers, which may be empty"):

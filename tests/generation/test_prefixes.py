@@ -3,6 +3,7 @@
 import functools
 import os
 import threading
+from typing import Any
 
 import jax.random as jr
 import numpy as np
@@ -268,15 +269,20 @@ def test_a_folder_keeps_to_its_budget(tmp_path, monkeypatch, caplog):
     assert list((tmp_path / "full").iterdir()) == []
 
 
+def wrong(value: Any) -> Any:
+    """What a caller may give, whatever the annotations say."""
+    return value
+
+
 BAD = {
     "folder": (lambda: PrefixStore(1, folder=".", folder_budget=-1), "folder_budget is -1; give a number of bytes"),
     "budget": (lambda: PrefixStore(-1), "byte_budget is -1; give a number of bytes, 0 to keep nothing"),
     "chunk": (lambda: PrefixStore(1, chunk=0), "chunk is 0; read at least 1 token"),
-    "half a chunk": (lambda: PrefixStore(1, chunk=1.5), "chunk is 1.5; read at least 1 token"),
-    "half a byte": (lambda: PrefixStore(0.5), "byte_budget is 0.5; give a number of bytes"),
+    "half a chunk": (lambda: PrefixStore(1, chunk=wrong(1.5)), "chunk is 1.5; read at least 1 token"),
+    "half a byte": (lambda: PrefixStore(wrong(0.5)), "byte_budget is 0.5; give a number of bytes"),
     "a flag": (lambda: PrefixStore(1, folder=".", folder_budget=True), "folder_budget is True; give a number of bytes"),
     "half a token": (
-        lambda: store().read(model("mamba"), [1], shared=0.5),
+        lambda: store().read(model("mamba"), [1], shared=wrong(0.5)),
         "shared is 0.5; give a number of tokens, or None",
     ),
     "empty": (lambda: store().read(model("mamba"), []), "there are no tokens; give at least one"),

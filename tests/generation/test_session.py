@@ -211,6 +211,11 @@ def read_one():
     return one
 
 
+def wrong(value: Any) -> Any:
+    """What a caller may give, whatever the annotations say."""
+    return value
+
+
 BAD = {
     "chunk": (lambda: Session(model("mamba"), chunk=0), "chunk is 0; read at least 1 token"),
     "history": (lambda: Session(model("mamba"), history=-1), "history is -1; give a number of bytes, 0 for none"),
@@ -222,20 +227,20 @@ BAD = {
     "top_k": (lambda: read_one().write(1, key=KEY, top_k=12), "top_k is 12; the vocabulary has 11 tokens"),
     "back": (lambda: read_one().rollback(3), "3 tokens back: 2 were read. Give a number from 0 to 2"),
     "forward": (lambda: read_one().rollback(-1), "count is -1; give a number of tokens to go back, 0 or more"),
-    "half a token back": (lambda: read_one().rollback(0.5), "count is 0.5; give a number of tokens to go back"),
-    "half a chunk": (lambda: Session(model("mamba"), chunk=1.5), "chunk is 1.5; read at least 1 token"),
+    "half a token back": (lambda: read_one().rollback(wrong(0.5)), "count is 0.5; give a number of tokens to go back"),
+    "half a chunk": (lambda: Session(model("mamba"), chunk=wrong(1.5)), "chunk is 1.5; read at least 1 token"),
     "a chunk that is none": (lambda: Session(model("mamba"), chunk=True), "chunk is True; read at least 1 token"),
     "a history that is none": (
-        lambda: Session(model("mamba"), history=None),
+        lambda: Session(model("mamba"), history=wrong(None)),
         "history is None; give a number of bytes",
     ),
-    "ends": (lambda: read_one().write(1, temperature=0, ends=3), "ends are 3; give a list of whole numbers"),
+    "ends": (lambda: read_one().write(1, temperature=0, ends=wrong(3)), "ends are 3; give a list of whole numbers"),
     "a text as an end": (
-        lambda: read_one().write(1, temperature=0, ends=["a"]),
+        lambda: read_one().write(1, temperature=0, ends=wrong(["a"])),
         r"ends are \['a'\]; give a list of whole",
     ),
     "a seed as a key": (
-        lambda: read_one().write(1, key=0),
+        lambda: read_one().write(1, key=wrong(0)),
         r"the key is 0, which is not one PRNG key. Pass key=jax.random",
     ),
     "another policy": (
