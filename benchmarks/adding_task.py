@@ -23,9 +23,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from benchmarks.alternate import keep, write
-from dualform.arrays import count_parameters
+from dualform.arrays import affine, count_parameters
 from dualform.mixers import AbstractMixer, TanhRNN, WaveRNN
-from dualform.mixers.affine import affine, uniform_affine
+from dualform.mixers.affine import uniform_affine
 from dualform.training.config import FitConfig
 from dualform.training.state import initial_state
 from dualform.training.step import make_chunk

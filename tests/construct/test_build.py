@@ -1,5 +1,6 @@
 """Constructions: exact to 1e-12, with the counts that the paper states or that `low_rank` proves."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -8,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from dualform import construct
-from dualform.construct.certificate import double_sum
+from dualform.construct.certificate import certify, double_sum
 from dualform.construct.wiring import symmetric_product
 from dualform.errors import InputError
 from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
@@ -32,6 +33,21 @@ def test_every_form_is_the_attention(d, form, getkey):
     assert (found.memory_units, found.forget_units) == hidden
     assert found.readout_units == hidden[0]
     assert (found.least_memory, found.least_forget) == (symmetric, d)
+
+
+@pytest.mark.parametrize("given", [None, np.ones((2, 3, 4))], ids=["random inputs", "inputs of its own"])
+def test_a_certificate_finds_what_is_wrong(given, getkey):
+    """Of a network whose outputs are half as large again, the error is a half: it is held to the attention, not to itself."""
+    attention = gaussian(getkey(), 4)
+    right = construct.gated_rnn(attention)
+
+    def wrong(dtype):
+        louder = eqx.tree_at(lambda rnn: rnn.readout, right, 1.5 * right.readout)
+        return jax.tree_util.tree_map(lambda a: a.astype(dtype or a.dtype) if eqx.is_inexact_array(a) else a, louder)
+
+    found = certify(wrong, attention, (10, 4), given, key=getkey())
+    assert found.random_error == pytest.approx(0.5, abs=EXACT)
+    assert found.input_error is None if given is None else found.input_error == pytest.approx(0.5, abs=EXACT)
 
 
 def test_the_papers_counts(getkey):

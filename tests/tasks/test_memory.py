@@ -55,6 +55,17 @@ def test_the_true_answer_gets_the_whole_score(name):
         assert len({question.ask for question in example.questions}) == 5
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_question_says_its_answer(name):
+    """What is asked for stands in the context alone: a model that reads the question without it has nothing to go by."""
+    for example in memory_task(name).examples(3, ROOM, 5):
+        for question in example.questions:
+            said = [
+                answer for answer in question.answers if answer.lower() in f"{question.ask} {question.lead}".lower()
+            ]
+            assert not said, f"{question.ask!r} says {said}"
+
+
 def facts(example: Example, question: Question) -> list[str]:
     """The lines of a context that hold an answer of the question."""
     return [line for line in example.context.split("\n") if question.answers[0].split("-")[0] in line]
