@@ -145,6 +145,13 @@ def test_a_residual_that_does_not_exist_is_null():
     assert content["residual"] is None and content["layers"][0]["residual"] is None
 
 
+def test_every_layer_has_its_own_residual_and_kind():
+    """Beside a layer stands its own certificate, not another one's, and beside the whole that of the whole."""
+    content = embedded(attention_page(view()))[0]
+    assert [layer["residual"] for layer in content["layers"]] == [3e-16, 6e-16] and content["residual"] == 2.5e-16
+    assert [layer["kind"] for layer in content["layers"]] == ["linear given its gates", "frozen nonlinearity"]
+
+
 def test_each_map_says_what_it_is_over():
     """Beside each map stand what it is over and its own residual; a view that says neither shows neither."""
     first, second = embedded(attention_page(view()))[0]["layers"]
