@@ -13,7 +13,7 @@ import scipy.special
 from dualform import construct
 from dualform.construct.gated_weights import gated_weights, state_power
 from dualform.construct.into_lstm import forget_bias
-from dualform.construct.layers_needed import BEYOND, CLAIMED
+from dualform.construct.layers_needed import BEYOND, CLAIMED, hidden_units
 from dualform.construct.linearised import products
 from dualform.construct.scale import stack_error
 from dualform.errors import InputError
@@ -58,13 +58,31 @@ def test_every_cell_of_table_3(rows):
         assert row.curve.best["float64"] < row.curve.best["float32"]
 
 
+COUNTS = {
+    ("LRU In-Out", "gated RNN", 1): 8,
+    ("LRU", "gated RNN", 2): 8,
+    ("LSTM", "gated RNN", 2): 2 * 8 + 2 * 8,
+    ("LRU In-Skip", "linear attention", 1): 10,
+    ("LSTM", "linear attention", 1): 4 * 16,
+}
+"""A gated RNN of n = 8 keeps 8 memories in an LRU and 2 cells a unit in LSTMs; attention in one LSTM layer takes 4 d^2."""
+
+
+@pytest.mark.slow
 def test_counts_of_table_3(rows):
-    """A gated RNN of n = 8 keeps 8 memories in an LRU and 2 cells a unit in LSTMs; attention in one LSTM layer takes 4 d^2."""
+    """Rows of the table have the counts."""
     hidden = {(row.architecture, row.target, row.layers): row.hidden for row in rows}
-    assert hidden["LRU In-Out", "gated RNN", 1] == hidden["LRU", "gated RNN", 2] == 8
-    assert hidden["LSTM", "gated RNN", 2] == 2 * 8 + 2 * 8
-    assert hidden["LRU In-Skip", "linear attention", 1] == 10
-    assert hidden["LSTM", "linear attention", 1] == 4 * 16
+    assert {cell: hidden[cell] for cell in COUNTS} == COUNTS
+
+
+@pytest.mark.parametrize("cell", COUNTS)
+def test_counts(cell):
+    """Units that remember, of all layers, are as many as are claimed."""
+    architecture, name, layers = cell
+    target = GatedRNN.make(4, key=jr.key(0)) if name == "gated RNN" else LinearAttention.make(4, heads=1, key=jr.key(1))
+    kind = {"LRU": "out", "LRU In-Out": "in_out", "LRU In-Skip": "in_skip", "LSTM": "lstm"}[architecture]
+    stack = written(target, kind, layers, DOUBLE)
+    assert sum(hidden_units(layer) for layer in stack.layers) == COUNTS[cell]
 
 
 @pytest.mark.parametrize("order", [2, 4])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
 
 from dualform import dual_form
 from dualform.dual import layer_form
@@ -38,6 +39,7 @@ def test_the_shortcut_and_the_exact_map():
     assert exact < laws.EXACT
 
 
+@pytest.mark.slow
 def test_ours():
     """The registered mixer, its norm, gate and convolutions with it: exact, and its closed-form weights with it."""
     mixer, x = laws.make("gated_delta_rule", d=8), laws.sequence(0, TIME, 8)
