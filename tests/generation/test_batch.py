@@ -14,12 +14,13 @@ from dualform.errors import InputError
 from dualform.generation import bounded, for_decoding, generate_batch, room, stream
 from tests.generation.test_multi_state import MODEL, TOKENS
 from tests.laws import laws
+from tests.tiers import tiers
 
 SMALL = bounded(MODEL, "tova", 4)
 PROMPTS = (TOKENS[:9], TOKENS[3:6], TOKENS[5:6])
 
 
-@pytest.mark.parametrize("chunk", [4, 256])
+@pytest.mark.parametrize("chunk", tiers([4, 256], 4))
 def test_a_batch_is_its_texts(chunk):
     """Prompts of 9, 3 and 1 tokens, read in chunks or not: greedy or drawn, each has the tokens of a stream of its own."""
     settings: Any = ({"temperature": 0}, {"key": jr.key(3), "top_k": 5})
@@ -108,7 +109,7 @@ def test_bad_batches(prompts, options, message):
         generate_batch(SMALL, prompts, **{"length": 3, "temperature": 0} | options)
 
 
-@pytest.mark.parametrize("form", [lambda model: model, for_decoding])
+@pytest.mark.parametrize("form", [pytest.param(lambda model: model, marks=pytest.mark.slow), for_decoding])
 def test_a_cache_too_small_is_said(form):
     """Where nothing may be dropped and there are too few places, no token is made; one place more is enough."""
     with pytest.raises(InputError, match="prompt 2 has 9 tokens, and 6 are to follow; the policy full has 12 places"):

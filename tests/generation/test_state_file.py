@@ -18,7 +18,6 @@ from dualform.described import described, digest
 from dualform.errors import FileError, InputError
 from dualform.generation import Session, fingerprint, load_state, save_state
 from dualform.generation.policies import Policy, policy
-from dualform.mixers import registry
 from dualform.tensor_file import read_tensors, write_tensors
 from tests.generation.going_on import go_on
 from tests.generation.texts import TEXT, check_same, llama, model, session
@@ -27,7 +26,7 @@ from tests.laws import laws
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", laws.registered(*laws.KINDS))
 def test_a_mixers_state_survives_the_disk(name, tmp_path):
     """The state of every registered mixer, with any numbers in it: what a call leaves is of these shapes and dtypes."""
     mixer, draw = laws.make(name), np.random.default_rng(0)
