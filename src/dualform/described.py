@@ -96,7 +96,9 @@ class _Description:
 
     def _callable(self, value: Any) -> Any:
         name = ("function", getattr(value, "__module__", ""), getattr(value, "__qualname__", type(value).__name__))
-        function = inspect.unwrap(value) if hasattr(value, "__wrapped__") else value
+        # A function around another has code and a closure of its own; of what a library compiled, the code within says all.
+        unwraps = hasattr(value, "__wrapped__") and not isinstance(value, types.FunctionType)
+        function = inspect.unwrap(value, stop=lambda each: isinstance(each, types.FunctionType)) if unwraps else value
         if not isinstance(function, types.FunctionType):
             if isinstance(value, types.BuiltinFunctionType) or hasattr(value, "__qualname__"):
                 return name
@@ -106,7 +108,7 @@ class _Description:
                 self._class(type(value)),
             )  # an object with __call__, and what it holds
         closed = self._closed(function)
-        if _installed(function.__module__):
+        if _installed(function.__globals__.get("__name__")):
             return (*name, closed) if closed else name
         rest = (function.__defaults__, function.__kwdefaults__)
         return (*name, closed, *(self.of(each) for each in rest), self.of(function.__code__), self._called(function))

@@ -330,6 +330,12 @@ CODE = {
     "a class in a function": (
         "def m(k):\n    class F(eqx.Module):\n        def __call__(self, x): return x * k\n    return F()\nf = m({})"
     ),
+    "a decorator": (
+        "import functools\ndef by(k):\n    def around(f):\n        @functools.wraps(f)\n        def g(x): return k * f(x)\n"
+        "        return g\n    return around\n@by({})\ndef f(x): return x"
+    ),
+    "a decorated function": "import jax\n@jax.vmap\ndef f(x): return x + {}",
+    "a compiled decorated function": "import jax\n@jax.jit\n@jax.vmap\ndef f(x): return x + {}",
     "itself": "class F:\n    def __init__(self): self.me = self\n    def __call__(self, x): return F, {}\nf = F()",
 }
 

@@ -335,6 +335,11 @@ def test_select_units_mistakes(pick, message):
     "changed, message",
     [
         ({"steps": -1}, "steps is -1; it must be at least 0"),
+        ({"steps": 10.0}, "steps is 10.0; it must be at least 0, and a whole number"),
+        ({"chunk": True}, "chunk is True; it must be at least 1, and a whole number"),
+        ({"warmup": "3"}, "warmup is 3; it must be at least 0, and a whole number"),
+        ({"learning_rate": "1e-3"}, "learning_rate is '1e-3'; it must be a number"),
+        ({"clip": None}, "clip is None; it must be a number"),
         ({"chunk": 0}, "chunk is 0; it must be at least 1"),
         ({"steps": 10, "warmup": 20}, "warmup is 20 steps, more than the 10 steps of the run; shorten it"),
         ({"learning_rate": -1e-3}, "learning_rate is -0.001; it cannot be negative"),

@@ -133,7 +133,8 @@ def test_metrics_by_stage(tmp_path):
 def test_metrics_that_are_not_json(tmp_path):
     """A broken line that is not the last is somebody's edit."""
     run = Run.create(tmp_path / "run", {})
-    for text in ("step,loss\n1,2\n", "[1]\n", "[" * 100_000 + "\n"):
+    no_step = ('{"stage": "train"}\n', '{"stage": "train", "step": "2"}\n')
+    for text in ("step,loss\n1,2\n", "[1]\n", "[" * 100_000 + "\n", *no_step):
         (run.path / "metrics.jsonl").write_text(text)
         with pytest.raises(
             FileError, match="metrics.jsonl' is not JSON in each line .* Delete the run and start again"

@@ -126,6 +126,19 @@ def test_bad_calls(tmp_path, unchecked):
         sweep([Job("a", f"{JOBS}:double", {"x": 2})], tmp_path, backend="here")
 
 
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"results": 3, "seconds": 1}', '{"results": [3], "seconds": 1}', '{"res']
+)
+def test_a_damaged_result_is_refused(text, tmp_path):
+    """A result.json that no job wrote is said with its path; where it is deleted the job runs again."""
+    rows = sweep(jobs("double", [1]), tmp_path, backend="here")
+    (tmp_path / "x=1" / "result.json").write_text(text)
+    with pytest.raises(FileError, match=r"x=1/result.json' (is no job's result|cannot be read) \(.*\). Delete"):
+        sweep(jobs("double", [1]), tmp_path, backend="here")
+    (tmp_path / "x=1" / "result.json").unlink()
+    assert sweep(jobs("double", [1]), tmp_path, backend="here")[0].results == rows[0].results
+
+
 def test_results_are_of_the_code_that_made_them(tmp_path, monkeypatch):
     """An edited function, and one that calls an edited one, are refused; comments and docstrings are no code."""
     monkeypatch.syspath_prepend(tmp_path)

@@ -239,6 +239,7 @@ class Session:
 
         **Raises:** `InputError` where it is of another model; nothing changes then.
         """
+        require(isinstance(snapshot, Snapshot), f"this is a {type(snapshot).__name__}. Give what snapshot() gave.")
         fingerprint(self.model).check(snapshot.model, "the snapshot")
         before, calls = self.tokens, np.asarray(self._calls, np.int32)
         same = lambda one, other, count: np.array_equal(one[:count], other[:count])

@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass, fields
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dualform.counts import counted
 from dualform.errors import InputError, require
 
 
@@ -49,13 +51,18 @@ class FitConfig:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, np.generic):  # JSON, and a program's settings, have numbers of Python
+            if (
+                isinstance(value, np.generic | jax.Array) and value.ndim == 0
+            ):  # JSON, and a program's settings, have numbers of Python
                 object.__setattr__(self, field.name, value.item())
         for name, least in (("steps", 0), ("chunk", 1), ("warmup", 0)):
             value = getattr(self, name)
-            require(value >= least, f"{name} is {value}; it must be at least {least}.")
+            whole = counted(value) is not None and value >= least
+            require(whole, f"{name} is {value}; it must be at least {least}, and a whole number.")
         for field in fields(self):
             value = getattr(self, field.name)
+            real = isinstance(value, int | float) and not isinstance(value, bool)
+            require(real or field.name == "seed", f"{field.name} is {value!r}; it must be a number.")
             if isinstance(value, float) and not (math.isfinite(value) or (field.name == "clip" and value > 0)):
                 raise InputError(f"{field.name} is {value}; it must be a number.")
         for name in ("learning_rate", "final_learning_rate", "decay_rate", "weight_decay", "final_weight_decay"):

@@ -193,6 +193,9 @@ def resume(
 
     def check(checkpoint: Checkpoint) -> None:
         # Metrics go to disk before a checkpoint does; without them, going on would leave a gap.
+        lacks = {"lines", "config", "seconds"} - checkpoint.metadata.keys()
+        if lacks:
+            raise FileError(f"the checkpoint of step {checkpoint.step} does not say its {', '.join(sorted(lacks))}.")
         found = [line for line in run.metrics(stage) if line["step"] <= checkpoint.step]
         if len(found) < checkpoint.metadata["lines"]:
             raise FileError(f"metrics.jsonl has lost lines from before the checkpoint of step {checkpoint.step}.")

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from dualform.alone import LOCK, alone
+from dualform.counts import counted
 from dualform.errors import FileError, InputError
 from dualform.reading import guarded, json_of_file, reason
 from dualform.tensor_file import unwritable, write_atomically
@@ -182,6 +183,8 @@ class Run:
             records = [json.loads(line) for line in lines]
             if not all(isinstance(record, dict) for record in records):
                 raise ValueError("a line is no object")
+            if any(counted(record.get("step")) is None for record in records if "stage" in record):
+                raise ValueError("a line of a stage says no step")
         return [record for record in records if stage is None or record.get("stage") == stage]
 
     def keep_metrics(self, stage: str, step: int) -> None:

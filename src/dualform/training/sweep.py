@@ -17,8 +17,10 @@ from typing import Any, Literal, TypeAlias
 import jax
 
 from dualform.alone import alone
+from dualform.counts import count_of
 from dualform.described import digest
-from dualform.errors import DualformError, InputError, require
+from dualform.errors import DualformError, FileError, InputError, require
+from dualform.reading import guarded, reason
 from dualform.tensor_file import write_atomically
 from dualform.training.run import Run
 
@@ -97,7 +99,7 @@ def sweep(
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"the sweep has more than one job called {', '.join(twice)}; each needs a name of its own.")
     require(backend in BACKENDS, f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}.")
-    require(workers >= 1, f"workers is {workers}; at least one is needed.")
+    workers = count_of("workers", workers, 1, "at least one is needed")
     rows: dict[str, Row] = {}
 
     def note(row: Row) -> None:
@@ -129,7 +131,7 @@ def _swept(
         if found is None:
             missing.append(job)
         else:
-            note(Row(job.name, job.config, "done", tuple(found["results"]), seconds=found["seconds"]))
+            note(_row_of(job, found, run.path))
     try:
         for row in run_all(missing):
             note(row)
@@ -137,6 +139,18 @@ def _swept(
         ordered = [rows[name] for name in names if name in rows]
         write_atomically(folder / "table.csv", _table(ordered).encode())
     return ordered
+
+
+def _row_of(job: Job, found: Any, place: Path) -> Row:
+    """The row of a job that is done.
+
+    **Raises:** `FileError` where its result.json is not what `run_job` writes.
+    """
+    where = repr(os.fspath(place / "result.json"))
+    with guarded(
+        lambda error: FileError(f"{where} is no job's result ({reason(error)}). Delete it: the job runs again.")
+    ):
+        return Row(job.name, job.config, "done", tuple(map(dict, found["results"])), seconds=float(found["seconds"]))
 
 
 def _code_of(function: str) -> str | None:
