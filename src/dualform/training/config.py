@@ -51,9 +51,8 @@ class FitConfig:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if (
-                isinstance(value, np.generic | jax.Array) and value.ndim == 0
-            ):  # JSON, and a program's settings, have numbers of Python
+            # JSON, and the settings of a program, have numbers of Python.
+            if isinstance(value, np.generic | jax.Array) and value.ndim == 0:
                 object.__setattr__(self, field.name, value.item())
         for name, least in (("steps", 0), ("chunk", 1), ("warmup", 0)):
             value = getattr(self, name)
