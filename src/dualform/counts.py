@@ -52,22 +52,37 @@ def whole_numbers(name: str, values: Any) -> frozenset[int]:
     return frozenset(each for each in found if each is not None)
 
 
+MOST_SEED = 2**63 - 1
+
+
+def seed_of(seed: SupportsIndex) -> int:
+    """The seed as a Python integer.
+
+    A negative one is refused: NumPy has none, Python's `random` takes it for the positive one, and what `jax.random.key` makes of
+    it depends on whether float64 is enabled.
+
+    **Raises:** `InputError` unless it is a whole number from 0 to 2^63 - 1.
+    """
+    number = counted(seed)
+    if number is None or not 0 <= number <= MOST_SEED:
+        raise InputError(f"the seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    return number
+
+
 def key_of(seed: SupportsIndex) -> Array:
-    """The PRNG key of a seed: from 0 to 2^32 - 1 `jax.random.key(seed)`, and another one for each seed of up to 64 bits.
+    """The PRNG key of a seed: up to 2^32 - 1 `jax.random.key(seed)`, and another one for each seed up to 2^63 - 1.
 
     Where float64 is not enabled `jax.random.key` forgets all but the last 32 bits.
 
-    **Raises:** `InputError` for a seed that is no whole number of at most 64 bits.
+    **Raises:** `InputError` as `seed_of` does.
 
         >>> import jax.random as jr
         >>> from dualform.counts import key_of
         >>> bool(jr.bits(key_of(2**32)) == jr.bits(key_of(0)))
         False
     """
-    number = counted(seed)
-    if number is None or not -(2**63) <= number < 2**63:
-        raise InputError(f"the seed is {seed!r}; give a whole number of at most 64 bits.")
-    if 0 <= number < 2**32:
+    number = seed_of(seed)
+    if number < 2**32:
         return jr.key(number)
     with jax.enable_x64(True):
         return jr.key(number)

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
+from dualform.commands.options import OF_A_POLICY, Options, Read, drops
 from dualform.errors import require
 from dualform.reading import text_of_file
 
@@ -13,14 +14,15 @@ DEFAULT_MODEL, DEFAULT_TEXT = "characters", "First Citizen:\nBefore we proceed a
 
 
 @dataclass(frozen=True)
-class Attend:
+class Attend(Options):
     """Show what a model attends to: exact maps of the whole and of each layer, and the number that proves each.
 
     Without a model, a small one that comes with the package, on a text of its own.
     """
 
-    model: Positional[str] = DEFAULT_MODEL
-    """A checkpoint's file or folder, or a name: characters and recall come with the package, `dualform models` lists others."""
+    model: Positional[str | None] = None
+    """A checkpoint's file or folder, or a name: characters (the default) and recall come with the package, `dualform models` has
+    others."""
     named: Annotated[str | None, arg(name="model")] = None
     """The same as an option."""
     text: str | None = None
@@ -52,6 +54,10 @@ class Attend:
     """The page; a name without .html is a folder for `dualform serve`, for maps too large for a page."""
     figure: Path | None = None
     """What is kept under a policy as a picture, too: a name that ends in .png or .svg."""
+    RULES: ClassVar = (
+        Read(("states", "rerotate", "figure"), lambda given: given.policy is not None, OF_A_POLICY),
+        Read(("rerotate",), lambda given: drops(given.policy), "of a policy that drops some; full keeps every place."),
+    )
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
@@ -61,12 +67,9 @@ class Attend:
         from dualform.reports.kept_figure import check_picture, write_kept_figure
         from dualform.tensor_file import check_writable
 
+        self.check_options()
         model = self._model()
         source = self._source(model)
-        require(
-            self.policy is not None or not (self.states or self.rerotate or self.figure),
-            "--states, --rerotate and --figure are of a policy; give --policy, such as tova.",
-        )
         if self.figure is not None:
             check_picture(self.figure)
             check_writable(self.figure)
@@ -84,9 +87,12 @@ class Attend:
 
     def _model(self) -> str:
         """Which model, however it is given."""
-        both = self.named is not None and self.model != DEFAULT_MODEL
-        require(not both, f"two models are given, {self.model} and --model {self.named}; give one of them.")
-        return self.named or self.model
+        require(
+            self.named is None or self.model is None,
+            f"two models are given, {self.model} and --model {self.named}; give one of them.",
+        )
+        given = self.model if self.named is None else self.named
+        return DEFAULT_MODEL if given is None else given
 
     def _source(self, model: str) -> str | Path:
         require(self.text is None or self.input is None, "--text and --input are both given; give one of them.")

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from dualform.errors import require
+from dualform.commands.options import Options, Read
+from dualform.errors import DivergedError, require
 
 
 @dataclass(frozen=True)
-class Discover:
+class Discover(Options):
     """Train a gated RNN on an attention head by AdamW, reverse-engineer it, and say whether and how it implements attention.
 
     A second stage, of second order, follows apart: the verdict does not rest on it. The same command goes on where it was
@@ -39,6 +40,13 @@ class Discover:
     """Also train the same student by the paper's recipe, for as many steps, and show its numbers; auto: for the preset paper."""
     out: Path | None = None
     """The run's folder; runs/PRESET-SEED by default."""
+    RULES: ClassVar = (
+        Read(
+            ("d", "rank"),
+            lambda given: (given.teacher or ("gaussian" if given.preset == "paper" else "")) == "gaussian",
+            "of --teacher gaussian; every other has its own.",
+        ),
+    )
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
@@ -46,6 +54,7 @@ class Discover:
         from dualform.reports.console import Console
         from dualform.reports.discovery_page import write_discovery_page
 
+        self.check_options()
         config, paper = preset(self.preset), self.preset == "paper"
         asked = {name: getattr(self, name) for name in ("teacher", "n", "m", "d", "rank")}
         config = replace(config, **{name: value for name, value in asked.items() if value is not None})
@@ -54,6 +63,8 @@ class Discover:
             config = replace(config, fit=replace(config.fit, steps=self.steps, warmup=warmup))
         seeds = self.seeds if self.seeds is not None else 5 if paper else 1
         require(seeds >= 1, f"--seeds {seeds}: at least one seed is needed.")
+        # Students are drawn by jax.random.key alone, which has so many where float64 is not enabled.
+        require(self.seed + seeds <= 2**32, f"--seed {self.seed}: the last seed must be below 2^32.")
         require(
             self.out is None or seeds == 1,
             f"--out names one run; {seeds} seeds need one each. Leave it out, or --seeds 1.",
@@ -61,13 +72,14 @@ class Discover:
         console, results = Console(), []
         for seed in range(self.seed, self.seed + seeds):
             folder = self.out or Path("runs") / f"{self.preset}-{seed}"
+            recipe = paper if self.paper_recipe == "auto" else self.paper_recipe == "yes"
             with console.progress(folder) as progress:
-                result = identify(
-                    replace(config, seed=seed),
-                    folder,
-                    paper_recipe=paper if self.paper_recipe == "auto" else self.paper_recipe == "yes",
-                    on_progress=progress,
-                )
+                try:
+                    result = identify(replace(config, seed=seed), folder, paper_recipe=recipe, on_progress=progress)
+                except DivergedError as error:
+                    raise DivergedError(
+                        f"{error} Here they are the preset's: give another --preset or --seed."
+                    ) from error
                 page = write_discovery_page(folder)
             console.verdict(result, page)
             results.append(result)

@@ -4,13 +4,14 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from dualform.commands.options import OF_A_POLICY, Options, Read, drops
 from dualform.errors import InputError, require
 
 
 @dataclass(frozen=True)
-class Generate:
+class Generate(Options):
     """Write a text that goes on from a prompt, token by token, in a memory that does not grow."""
 
     prompt: str | None = None
@@ -38,8 +39,8 @@ class Generate:
     """Draw from the fewest tokens that together have this probability."""
     min_p: float | None = None
     """Draw from tokens that have this share of the likeliest one's probability."""
-    seed: int = 0
-    """Of the draws."""
+    seed: int | None = None
+    """Of the draws; 0 by default."""
     stop: tuple[str, ...] = ()
     """Texts before which it ends; the model's own end of a text always ends it."""
     stream: bool = True
@@ -52,24 +53,39 @@ class Generate:
     """Go on from this file, which --save-state wrote; the prompt follows what was read and written there, and may be empty."""
     save_state: Path | None = None
     """Write what is remembered in the end into this file."""
+    RULES: ClassVar = (
+        Read(("states", "rerotate", "prompt_at_once"), lambda given: given.policy is not None, OF_A_POLICY),
+        Read(
+            ("rerotate", "prompt_at_once"),
+            lambda given: drops(given.policy),
+            "of a policy that drops some; full keeps every token in its place.",
+        ),
+        Read(
+            ("seed", "top_k", "top_p", "min_p"),
+            lambda given: given.temperature != 0,
+            "of draws; at --temperature 0 the likeliest token is taken.",
+        ),
+    )
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.commands.perplexity import language_model
         from dualform.commands.sessions import interrupted, kept_by, opened, until
         from dualform.generation import stream, written
+        from dualform.generation.room import check_room
         from dualform.interrupts import deferred_interrupt
         from dualform.models.load import load
+        from dualform.models.token_ids import checked_text
         from dualform.tensor_file import check_writable
 
-        require(
-            self.policy is not None or not (self.states or self.rerotate or self.prompt_at_once),
-            "--states, --rerotate and --prompt-at-once are of a policy; give --policy, such as tova.",
-        )
+        self.check_options()
         require(self.length >= 1, f"--length {self.length}: give at least 1 token.")
         require(self.batch >= 1, f"--batch {self.batch}: give at least 1 text.")
+        require("" not in self.stop, "--stop has an empty text; leave it out.")
+        for text in self.stop:
+            checked_text(text)
         prompts, states = self._prompts(), self.load_state is not None or self.save_state is not None
-        several = len(prompts) > 1 or self.logprobs
+        several = len(prompts) * self.batch > 1 or self.logprobs
         require(
             not (several and (self.prompt_at_once or states)),
             "--prompt-at-once, --load-state and --save-state are for one text; leave out --batch, --prompts and --logprobs.",
@@ -81,22 +97,25 @@ class Generate:
         if session is not None:
             ids = session.stream(**self._sampling())
         else:
-            encoded = [loaded.encode(prompt) for prompt in prompts]
+            encoded, texts = [loaded.encode(prompt) for prompt in prompts], len(prompts) * self.batch
             model = self._bounded(loaded.model, max(len(prompt) for prompt in encoded))
             if not self.prompt_at_once:
                 model = _for_decoding(model)
             if several:
-                self._write_batch(loaded, model, encoded)
+                check_room(model, texts)
+                self._write_batch(loaded, model, [prompt for prompt in encoded for _ in range(self.batch)])
                 return 0
             ids = stream(model, encoded[0], at_once=self.prompt_at_once, **self._sampling())
         with deferred_interrupt() as stopped:
             pieces = written(loaded.tokens, until(ids, stopped), self.length, self.stop, ends_of(loaded.record))
-            for piece in pieces if self.stream else ("".join(pieces),):
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-            sys.stdout.write("\n")
-            if session is not None and self.save_state is not None:
-                session.save(self.save_state, notes=kept_by(session.model))
+            try:
+                for piece in pieces if self.stream else ("".join(pieces),):
+                    sys.stdout.write(piece)
+                    sys.stdout.flush()
+                sys.stdout.write("\n")
+            finally:  # also where nobody reads what is written any more
+                if session is not None and self.save_state is not None:
+                    session.save(self.save_state, notes=kept_by(session.model))
         return interrupted(self.save_state) if stopped.is_set() else 0
 
     def _sampling(self) -> dict[str, Any]:
@@ -104,7 +123,7 @@ class Generate:
         from dualform.counts import key_of
 
         return {
-            "key": key_of(self.seed),
+            "key": key_of(0 if self.seed is None else self.seed),
             "temperature": self.temperature,
             "top_k": self.top_k,
             "top_p": self.top_p,
@@ -112,7 +131,7 @@ class Generate:
         }
 
     def _prompts(self) -> list[str]:
-        """All prompts, each as often as it is asked for."""
+        """All prompts."""
         from dualform.reading import text_of_file
 
         if self.prompt is None and self.prompts is None and self.load_state is not None:
@@ -122,24 +141,28 @@ class Generate:
             "give --prompt TEXT, or --prompts FILE with a prompt in each line.",
         )
         if self.prompts is None:
-            return [self.prompt or ""] * self.batch
+            return [self.prompt or ""]
         lines = [line for line in text_of_file(self.prompts).split("\n") if line.strip()]
         require(len(lines) >= 1, f"{str(self.prompts)!r} has no line with a prompt.")
-        return [line for line in lines for _ in range(self.batch)]
+        return lines
 
     def _write_batch(self, loaded: Any, model: Any, prompts: list[Any]) -> None:
         """Every text under its number, then its tokens with their log-probabilities where these are asked for."""
         from dualform.generation import generate_batch, written
+        from dualform.models.growing_text import tokens_within
 
         ends = ends_of(loaded.record)
         found = generate_batch(model, prompts, self.length, ends=ends, **self._sampling())
         for number, text in enumerate(found, start=1):
             if len(found) > 1:
                 sys.stdout.write(f"[{number}] ")
-            sys.stdout.write("".join(written(loaded.tokens, map(int, text.tokens), self.length, self.stop)) + "\n")
+            ids = text.tokens.tolist()
+            said, whole = ("".join(written(loaded.tokens, ids, self.length, stop)) for stop in (self.stop, ()))
+            sys.stdout.write(said + "\n")
             if self.logprobs:
-                for said, worth in zip(loaded.decode(text.tokens), text.logprobs, strict=True):
-                    sys.stdout.write(f"{worth:9.4f}  {said!r}\n")
+                kept = len(ids) if said == whole else tokens_within(loaded.tokens, ids, len(said))
+                for name, worth in zip(loaded.decode(ids[:kept]), text.logprobs[:kept], strict=True):
+                    sys.stdout.write(f"{worth:9.4f}  {name!r}\n")
 
     def _bounded(self, model: Any, prompt: int) -> Any:
         """The model with what it is to keep: all, where nothing is said, in a memory as large as this text needs."""
@@ -149,7 +172,7 @@ class Generate:
 
         attends, needed = any(isinstance(b.mixer, SoftmaxAttention) for b in model.blocks), prompt + self.length
         if self.policy not in (None, "full"):
-            return bounded(model, self.policy, self.states or 512, rerotate=self.rerotate)
+            return bounded(model, self.policy, 512 if self.states is None else self.states, rerotate=self.rerotate)
         limit = context_of(model)
         if self.policy is None and limit is not None and needed > limit:
             raise InputError(
@@ -157,7 +180,7 @@ class Generate:
                 "a shorter prompt or --length, or bound its memory: --policy tova --states 512."
             )
         # Rounded up, so that texts of about one length are one program. A window that slides needs no more states than it has.
-        places = self.states or -(-needed // 256) * 256
+        places = -(-needed // 256) * 256 if self.states is None else self.states
         if self.policy == "full" or (attends and (limit is not None or places < _widest(model))):
             return bounded(model, "full", places)
         return model

@@ -3,12 +3,17 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from dualform.commands.options import Options, Read, drops
 from dualform.errors import require
+
+FILLED = ("variable-tracking", "needle", "summary-needle")
+"""Tasks whose facts stand among sentences in any case; those of the others do where --items says how many they are."""
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Options):
     """Measure what a language model remembers of a context that several questions share, under each policy.
 
     The context is read once; then a question, its answer, the next question, and so on, in one state.
@@ -20,14 +25,14 @@ class Memory:
     """Tasks with commas between them."""
     policy: str = "full"
     """Policies with commas between them: full, window, window+4, tova, tova-head, tova-newest, h2o, h2o-layer, snapkv, random."""
-    states: str = "256"
-    """How many keys and values each layer keeps, with commas between the numbers; full keeps all."""
+    states: str | None = None
+    """How many keys and values each layer keeps, with commas between the numbers; 256 by default; full keeps all."""
     turns: int = 5
     """Questions on a context."""
     mode: str = "turns"
     """turns: one state goes through all questions; requests: each question is the first one after the context."""
-    history: str = "true"
-    """By turns: true, the right answers stand in the history, as published; own, those that the model gave."""
+    history: str | None = None
+    """By turns: true, the default, the right answers stand in the history, as published; own, those that the model gave."""
     length: int = 1024
     """Tokens of a context, at most."""
     items: int | None = None
@@ -42,6 +47,15 @@ class Memory:
     """A file of text whose sentences fill the contexts; by default Python's own help."""
     write: Path | None = None
     """A file for the report, as Markdown."""
+    RULES: ClassVar = (
+        Read(("states",), lambda given: drops(given.policy), "of a policy that drops some; full keeps all."),
+        Read(("history",), lambda given: given.mode != "requests", "of --mode turns; by requests there is none."),
+        Read(
+            ("text",),
+            lambda given: given.items is not None or any(name in FILLED for name in given.tasks.split(",")),
+            f"of tasks with sentences in them: {', '.join(FILLED)}, and the others where --items is given.",
+        ),
+    )
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
@@ -57,10 +71,12 @@ class Memory:
         from dualform.tensor_file import check_writable, write_atomically
         from dualform.training.run import versions
 
-        tasks, states = [memory_task(name) for name in self.tasks.split(",")], whole_numbers("--states", self.states)
+        self.check_options()
+        history, tasks = self.history or "true", [memory_task(name) for name in dict.fromkeys(self.tasks.split(","))]
+        states = whole_numbers("--states", "256" if self.states is None else self.states)
         chosen = {name: policy(name) for name in self.policy.split(",")}
         require(self.mode in MODES, f"--mode {self.mode}: give one of {', '.join(MODES)}.")
-        require(self.history in HISTORIES, f"--history {self.history}: give one of {', '.join(HISTORIES)}.")
+        require(history in HISTORIES, f"--history {history}: give one of {', '.join(HISTORIES)}.")
         require(self.batch >= 1, f"--batch {self.batch}: at least 1 example goes through the model.")
         if self.write is not None:
             check_writable(self.write)
@@ -73,7 +89,7 @@ class Memory:
         drawn = {task: task.examples(self.examples, room, self.turns, self.seed) for task in tasks}
         about = (
             f"{loaded.name}: {self.examples} contexts of at most {self.length:,} tokens a task, {self.turns} questions each, by "
-            f"{self.mode}{f', history {self.history}' if self.mode == 'turns' else ''}, seed {self.seed}, text: "
+            f"{self.mode}{f', history {history}' if self.mode == 'turns' else ''}, seed {self.seed}, text: "
             f"{'pydoc_data.topics' if self.text is None else self.text.name}."
         )
         console, rows, template = Console(), [], template_of(tokens)
@@ -84,7 +100,7 @@ class Memory:
             for name, by in chosen.items():
                 for count in states if not by.whole else (0,):
                     model, kept = contender(loaded.model, name, count, needed)
-                    options = {"mode": self.mode, "history": self.history, "ends": sorted(ends_of(loaded.record))}
+                    options = {"mode": self.mode, "history": history, "ends": sorted(ends_of(loaded.record))}
                     found = remember(model, tokens, examples, template=template, batch=self.batch, **options)
                     for row in rows_of(task.name, name, kept, found):
                         rows.append(row)

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
+from dualform.commands.options import Options
+
 
 @dataclass(frozen=True)
-class Mixers:
+class Mixers(Options):
     """List the mixers: what each remembers, what a step costs, its forms, its dual form, and its error against its oracle."""
 
     name: Positional[str | None] = None

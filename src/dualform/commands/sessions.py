@@ -97,6 +97,6 @@ def _as_saved(command: "Generate", source: str | os.PathLike[str]) -> "Generate"
     return dataclasses.replace(
         command,
         policy=command.policy or notes["policy"],
-        states=command.states or states,
+        states=states if command.states is None else command.states,
         rerotate=command.rerotate or notes.get("rerotate") == "True",
     )

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from dualform.commands.options import Options
+
 
 @dataclass(frozen=True)
-class View:
+class View(Options):
     """Open a run's report in the browser."""
 
     run: Positional[Path]

@@ -12,6 +12,7 @@ from dualform.arrays import State
 from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.places import check_places, read_before
+from dualform.generation.room import check_room
 from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.models import LanguageModel
 from dualform.models.language_model import check_context, checked_tokens
@@ -54,9 +55,11 @@ def generate(
     prompt = checked_tokens(prompt, model.vocabulary)
     length = count_of("length", length, 1, "give a whole number of tokens, at least 1")
     settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
-    if state is None and length > 1:
-        check_context(model, len(prompt) + length - 1)
-    check_places(model, len(prompt), length, before=read_before(state), what="the prompt")
+    before = read_before(model, state)
+    if state is not None or length > 1:
+        check_context(model, before + len(prompt) + length - 1)
+    check_places(model, len(prompt), length, before=before, what="the prompt")
+    check_room(model, 1)
     key = jr.key(0) if key is None else key  # at temperature 0 it is not read
     first, state = _read(model, prompt, model.init_state() if state is None else state)
     return _write(model, first, state, key, length, settings)

@@ -16,6 +16,7 @@ from dualform.mixers.heads import into_heads
 from dualform.mixers.mixer import visible
 from dualform.mixers.rotary import positions, rotate
 from dualform.recurrences.attend import attend
+from dualform.room import check_fits
 
 DENSE = 1024
 """Up to so many tokens of a call, its frozen map is held whole: a matrix for each head."""
@@ -76,9 +77,17 @@ class MultiStateAttention(AbstractMixer):
         return self.attention.d_out
 
     def init_state(self) -> MultiState:
-        """No state yet."""
+        """No state yet.
+
+        **Raises:** `InputError` where there is no memory for so many.
+        """
         (kv_heads, d_k, _), d_v = self.attention.w_k.shape, self.attention.w_v.shape[1]
         wide = accumulator(self.attention.w_k.dtype)
+        check_fits(
+            self.states * kv_heads * (d_k + d_v + 2) * wide.itemsize,
+            f"a layer with {self.states:,} states",
+            "Keep fewer.",
+        )
         zeros = lambda *shape: jnp.zeros((kv_heads, self.states, *shape), wide)
         empty = jnp.full((kv_heads, self.states), -1, jnp.int32)
         return MultiState(zeros(d_k), zeros(d_v), empty, zeros(), jnp.zeros((), jnp.int32))

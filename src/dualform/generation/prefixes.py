@@ -12,11 +12,12 @@ import numpy as np
 from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.fingerprint import Fingerprint, fingerprint
+from dualform.generation.places import check_places
 from dualform.generation.prefix_folder import PrefixFolder
 from dualform.generation.session import HISTORY, Session, Snapshot
 from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
-from dualform.models.language_model import checked_tokens
+from dualform.models.language_model import check_context, checked_tokens
 
 
 class Counts(NamedTuple):
@@ -100,11 +101,14 @@ class PrefixStore:
         **Arguments:** tokens: (time,), at least 1; shared: how many of them other texts begin with, too: the state at the end
         of the last whole chunk of them is kept, and no other; of every chunk if not given; history: of the session.
 
-        **Raises:** `InputError` for tokens that are none, no integers or out of the vocabulary, and a negative `shared`.
+        **Raises:** `InputError` for tokens that are none, no integers, out of the vocabulary, more than the model's context or
+        than the policy "full" has places, and a negative `shared`; nothing is read or kept then.
         """
         require(np.size(tokens) >= 1, "there are no tokens; give at least one.")
         shared = None if shared is None else count_of("shared", shared, 0, "give a number of tokens, or None")
         ids = np.asarray(checked_tokens(tokens, model.vocabulary)).astype(np.int32)
+        check_context(model, len(ids))
+        check_places(model, len(ids))
         own, ends = fingerprint(model), range(self.chunk, len(ids) + 1, self.chunk)
         names = dict(zip(ends, self._names(ids), strict=True))
         kept = [end for end in ends if shared is None or end <= shared]

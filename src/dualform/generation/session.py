@@ -20,6 +20,7 @@ from dualform.errors import FileError, require
 from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.history import History, Mark, bytes_of
 from dualform.generation.places import check_places
+from dualform.generation.room import check_room
 from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.generation.state_file import read_state, save_state
 from dualform.generation.stream import CHUNK
@@ -85,7 +86,8 @@ class Session:
     states)`; chunk: how many tokens are read in one call, best a power of 2; history: how many bytes of earlier states are kept,
     from which `rollback` reads again.
 
-    **Raises:** `InputError` for a chunk that is no whole number of at least 1, or a history that is none of at least 0.
+    **Raises:** `InputError` for a chunk that is no whole number of at least 1, a history that is none of at least 0, and where the
+    state does not fit into memory.
 
         >>> import jax
         >>> from dualform import generation, models
@@ -98,6 +100,7 @@ class Session:
 
     def __init__(self, model: LanguageModel, *, chunk: SupportsIndex = CHUNK, history: SupportsIndex = HISTORY):
         history = count_of("history", history, 0, "give a number of bytes, 0 for none")
+        check_room(model, 1)
         self.model, self.chunk = model, count_of("chunk", chunk, 1, "read at least 1 token in a call")
         self._tokens: list[int] = []
         self._calls: list[int] = []

@@ -14,6 +14,7 @@ from dualform.counts import count_of, whole_numbers
 from dualform.errors import require
 from dualform.generation.bounded import read_prompt
 from dualform.generation.places import check_places
+from dualform.generation.room import check_room
 from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.models import LanguageModel
 from dualform.models.growing_text import GrowingText
@@ -52,6 +53,7 @@ def stream(
     settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
     check_context(model, len(prompt))
     check_places(model, len(prompt), what="the prompt")
+    check_room(model, 1)
     logits, state = _read_at_once(model, prompt) if at_once else read_in_chunks(model, prompt, chunk)
     return _tokens(model, len(prompt), logits, state, jr.key(0) if key is None else key, settings)
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.arrays import TimeMask
 from dualform.recurrences.compaction import Compaction, compact
+from dualform.room import check_fits
 
 
 class Cache(NamedTuple):
@@ -42,7 +43,16 @@ class Sources(NamedTuple):
 
 
 def init_cache(size: int, kv_heads: int, d_k: int, d_v: int, dtype) -> Cache:
-    """An empty cache of `size` tokens."""
+    """An empty cache of `size` tokens.
+
+    **Raises:** `InputError` where there is no memory for it.
+    """
+    check_fits(
+        size * kv_heads * (d_k + d_v) * jnp.dtype(dtype).itemsize,
+        f"the state of a layer that sees {size + 1:,} tokens",
+        "Give it a context that is as long as its texts: models.with_context(model, 4096); or bound its memory: "
+        "generation.bounded(model, 'tova', 512), --policy tova --states 512.",
+    )
     zeros = lambda d: jnp.zeros((size, kv_heads, d), dtype)
     return Cache(zeros(d_k), zeros(d_v), jnp.zeros((), jnp.int32))
 

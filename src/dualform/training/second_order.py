@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Bool, Float, Int
 
-from dualform.counts import key_of
+from dualform.counts import key_of, seed_of
 from dualform.errors import DivergedError
 from dualform.mixers import GatedRNN
 from dualform.threads import one_blas_thread
@@ -106,7 +106,7 @@ def levenberg_marquardt(
     **Source:** Levenberg 1944, Marquardt 1963; the gradients of Eq. 2 of Zucchet et al. 2023 are written out below.
     """
     keys = jax.random.split(key_of(seed), config.iterations)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(seed))
     weights, damping = weights_of(rnn), config.damping
     best, best_loss, stale, iteration = weights, np.inf, 0, 0
     for iteration in range(config.iterations):

@@ -36,6 +36,7 @@ def _is_whole(value: Any) -> bool:
 
 COUNT = Kind("a whole number from 1 to 2^31 - 1", lambda value: _is_whole(value) and 1 <= value <= MOST)
 NUMBER = Kind("a whole number from 0 to 2^31 - 1", lambda value: _is_whole(value) and 0 <= value <= MOST)
+REAL = Kind("a number, below 10^30", _is_number, True)
 EPSILON = Kind("a number of at least 0, below 10^30", lambda value: _is_number(value) and value >= 0, True)
 POSITIVE = Kind("a number above 0, below 10^30", lambda value: _is_number(value) and value > 0, True)
 SHARE = Kind("a number above 0 and up to 1", lambda value: _is_number(value) and 0 < value <= 1, True)
@@ -140,17 +141,21 @@ class Form(NamedTuple):
         )
 
 
+ANY_FORM = Form("any library", None, (), ())
+"""Of a config of which nothing is known: its keys are asked for one by one, with `Config.number`."""
+
+
 class Config:
     """A config.json in one form: what it says, checked when it is made.
 
-    **Arguments:** fields: what the file says; where: its name in messages; form: whose keys it may have; kind: the architecture
-    in words.
+    **Arguments:** fields: what the file says; where: its name in messages; form: whose keys it may have, any if not given; kind:
+    the architecture in words.
 
     **Raises:** `FileError` for a key that the form does not know and whose value is not null, a value that no model has, one
     that the models here do not have, and one key said twice, differently.
     """
 
-    def __init__(self, fields: Mapping[str, Any], where: str, form: Form, kind: str):
+    def __init__(self, fields: Mapping[str, Any], where: str, form: Form = ANY_FORM, kind: str = "model"):
         self.fields, self.where, self.form, self.kind = dict(fields), where, form, kind
         self._keys = {key.asked: key for key in form.keys}
         self._said: dict[str, tuple[str, Any]] = {}
@@ -158,7 +163,7 @@ class Config:
         for name, value in form.flat(self.fields).items():
             key = names.get(name)
             if key is None:
-                if value is not None:
+                if value is not None and form is not ANY_FORM:
                     raise self._unknown(name, value)
             elif key.role != "ignored":
                 self._take(key, name, value)
@@ -179,6 +184,16 @@ class Config:
         """What the file says, the library's default where it says nothing."""
         value = self._said[asked][1] if asked in self._said else self._keys[asked].default
         return float(value) if self._keys[asked].kind.real and value is not None else value
+
+    def number(self, name: str, default: float) -> float:
+        """What the file says by this name, whatever the form: a finite number, the default where it says nothing.
+
+        **Raises:** `FileError` for what is no number.
+        """
+        value = self.fields.get(name)
+        if value is not None and not REAL.fits(value):
+            raise self.refused(name, value, REAL.wanted)
+        return float(default if value is None else value)
 
     def knows(self, asked: str) -> bool:
         """Whether the form has this key."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dualform.counts import seed_of
 from dualform.errors import require
 
 
@@ -106,7 +107,7 @@ class MemoryTask:
     def examples(self, count: int, room: Room, turns: int, seed: int = 0) -> list[Example]:
         """Examples: the i-th is of the seed, the task and i alone.
 
-        **Raises:** `InputError` for fewer than 1 example or turn, or a room that is too small.
+        **Raises:** `InputError` for fewer than 1 example or turn, a room that is too small, or a seed that is none.
         """
         require(count >= 1, f"{count} examples: give at least 1.")
         require(turns >= 1, f"{turns} turns: give at least 1 question.")
@@ -115,4 +116,4 @@ class MemoryTask:
             f"{self.name} has {room.items} items for {turns} turns; each asks for another. Give more items or fewer turns.",
         )
         own = int.from_bytes(self.name.encode(), "little") % 2**32
-        return [self.make(np.random.default_rng([seed, own, i]), room, turns) for i in range(count)]
+        return [self.make(np.random.default_rng([seed_of(seed), own, i]), room, turns) for i in range(count)]
