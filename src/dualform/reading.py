@@ -1,11 +1,13 @@
 """The one guard around whatever reads a file: all that a file can cause becomes a `FileError`."""
 
 import contextlib
+import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dualform.errors import DualformError, FileError, printable
 
@@ -18,9 +20,27 @@ def existing_file(path: str | os.PathLike[str], what: str) -> tuple[Path, str]:
     **Raises:** `FileError` where there is no file, or it cannot be read. `what` it should be is said.
     """
     path, where = Path(path), repr(os.fspath(path))
+    with _readable(where, what), _opened(path, where):
+        return path, where
+
+
+@contextlib.contextmanager
+def _opened(path: Path, where: str) -> Iterator[IO[bytes]]:
+    """The file, open: a pipe and a terminal too, but no other device, some of which have no end."""
+    with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not file.isatty()):
+            raise FileError(f"{where} is a device. Give a file.")
+        yield file
+
+
+@contextlib.contextmanager
+def _readable(where: str, what: str) -> Iterator[None]:
+    """Within it, a file that cannot be opened or read is a `FileError`."""
     try:
-        with path.open("rb"):
-            return path, where
+        yield
+    except FileError:
+        raise
     except FileNotFoundError:
         raise FileError(f"there is no file {where}. Check the path.") from None
     except IsADirectoryError:
@@ -79,13 +99,13 @@ def text_of_file(path: str | os.PathLike[str], what: str = "a text") -> str:
 
     **Raises:** `FileError` where there is no file, it cannot be read, or it is no such text.
     """
-    path, where = existing_file(path, what)
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise FileError(f"{where} is no text in UTF-8. Convert it.") from None
-    except OSError as error:
-        raise FileError(f"{where} cannot be read: {error.strerror}.") from None
+    path, where = Path(path), repr(os.fspath(path))
+    with _readable(where, what):
+        try:
+            with _opened(path, where) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+                return text.read()  # opened once: a pipe can be read so
+        except UnicodeDecodeError:
+            raise FileError(f"{where} is no text in UTF-8. Convert it.") from None
 
 
 def json_of_file(path: str | os.PathLike[str], advice: str) -> Any:

@@ -218,7 +218,7 @@ BAD = {
     "policy": (("--policy", "best"), "there is no policy 'best'"),
     "mode": (("--mode", "best"), "--mode best: give one of turns, requests"),
     "history": (("--history", "best"), "--history best: give one of true, own"),
-    "states": (("--states", "0"), "--states 0: give whole numbers of at least 1"),
+    "states": (("--policy", "tova", "--states", "0"), "--states 0: give whole numbers of at least 1"),
     "batch": (("--batch", "0"), "--batch 0: at least 1 example"),
     "length": (("--length", "20"), "and there is room for 20. Give it more length"),
     "text": (("--text", "nothing"), "there is no file 'nothing'"),

@@ -15,6 +15,7 @@ from dualform.cli import main
 from dualform.generation import session
 from dualform.models.tokens import CharacterTokens, notes
 from dualform.tensor_file import read_tensors
+from tests.test_command_ends import standard_output, unread_pipe
 
 LETTERS = "abcdefghi\n"
 SIZES: Any = {"d": 8, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 12, "context": 64}
@@ -103,6 +104,14 @@ def test_generate_writes_several_texts(folder, capsys):
         and "".join(ast.literal_eval(said) for _, said in rows) + "\n" == alone[0]
     )
     assert len(rows) == 5 and all(float(worth) <= 0 for worth, _ in rows)
+    stop = alone[0][2:4]
+    code, out, _ = run(
+        *(capsys, "generate", "--model", name, "--prompt", "abcab", "--logprobs", "--length", 5, "--temperature", 0),
+        *("--stop", stop),
+    )
+    text = alone[0][: alone[0].index(stop)]
+    said = [ast.literal_eval(each) for each in re.findall(r" -?\d+\.\d{4}  ('.*')\n", out)]
+    assert out.startswith(text + "\n") and "".join(said) == text  # a text to stop at ends log-probabilities, too
 
 
 @pytest.mark.parametrize(
@@ -185,6 +194,12 @@ def test_perplexity_prints_a_table(folder, capsys):
     assert [row[:2] for row in rows] == [
         *(["full", "all"], ["tova", "4"], ["tova", "32"], ["window+2", "4"], ["window+2", "32"]),
     ]
+    another, given, _ = run(
+        capsys,
+        *("perplexity", "--model", folder / "llama.safetensors", "--text", folder / "text", "--passages", 3),
+        *("--length", 20, "--policy", "tova,full,window+2", "--states", "4,32"),
+    )
+    assert (another, given) == (0, out)  # all are held to full, wherever it is named
     value = {(row[0], row[1]): row[2] for row in rows}
     assert value["tova", "32"] == value["window+2", "32"] == value["full", "all"] != value["tova", "4"]
     assert rows[2][4].startswith(("0.000", "-0.000"))
@@ -201,7 +216,7 @@ def test_perplexity_of_a_recurrent_model(folder, capsys):
 
 
 BAD = {
-    "no policy": (("generate", "--prompt", "a", "--states", 3), "are of a policy; give --policy, such as tova"),
+    "no policy": (("generate", "--prompt", "a", "--states", 0), "--states is of a policy; give --policy, such as tova"),
     "policy": (("generate", "--prompt", "a", "--policy", "best"), "there is no policy 'best'"),
     "no prompt": (("generate", "--prompt", ""), "the text is empty; give at least one character"),
     "length": (("generate", "--prompt", "a", "--length", 0), "--length 0: give at least 1 token"),
@@ -210,7 +225,10 @@ BAD = {
         "60 tokens, and 9 are to follow; this model reads 64",
     ),
     "temperature": (("generate", "--prompt", "a", "--length", 9, "--temperature", -1), "temperature is -1.0; give 0"),
-    "states": (("perplexity", "--text", "text", "--states", "4,x"), "--states 4,x: give whole numbers of at least 1"),
+    "states": (
+        ("perplexity", "--text", "text", "--policy", "tova", "--states", "4,x"),
+        "--states 4,x: give whole numbers of at least 1",
+    ),
     "text": (("perplexity", "--text", "nothing"), "there is no file 'nothing'. Check the path"),
     "short": (("perplexity", "--text", "text"), "a passage needs 2,048. Give a longer text, or shorter passages"),
 }
@@ -259,6 +277,17 @@ def test_an_interrupted_text_is_saved(folder, capsys, tmp_path, monkeypatch, num
     assert code == 0 and first[:-1] + second == whole and len(first) == 5
 
 
+def test_a_text_that_nobody_reads_any_more_is_saved(folder, capsys, tmp_path):
+    """As one that is interrupted: what was written before is in the state, from which it goes on."""
+    _, whole, _ = turn(capsys, folder, "mamba", "abcab", 9, "--save-state", tmp_path / "whole")
+    with standard_output(unread_pipe()):
+        code, _, err = turn(capsys, folder, "mamba", "abcab", 9, "--save-state", tmp_path / "kept")
+    assert (code, err) == (141, "")
+    written = len(read_tensors(tmp_path / "kept")[0]["tokens"]) - 5
+    code, rest, _ = turn(capsys, folder, "mamba", "", 9 - written, "--load-state", tmp_path / "kept")
+    assert code == 0 and 1 <= written < 9 and whole[written:] == rest
+
+
 @pytest.mark.parametrize("command", ["generate", "attend", "figure", "memory", "construct", "reproduce"])
 def test_where_nothing_can_be_written_nothing_is_done(folder, capsys, tmp_path, monkeypatch, command):
     """A place in what is no folder is told before a model is loaded or anything is measured; nothing on disk changes."""
@@ -296,7 +325,7 @@ def test_seeds_are_texts_of_their_own(folder, capsys):
     told = [generated(capsys, folder, "mamba", "--seed", seed) for seed in (0, 2**32, 2**33)]
     assert len(set(told)) == 3 and generated(capsys, folder, "mamba", "--seed", 0) == told[0]
     code, _, err = run(capsys, "generate", "--model", folder / "mamba.safetensors", "--prompt", "a", "--seed", 2**70)
-    assert code == 2 and "give a whole number of at most 64 bits" in err
+    assert code == 2 and "give a whole number from 0 to 2^63 - 1" in err
 
 
 def test_the_temperature_may_be_the_smallest_float(folder, capsys):

@@ -10,8 +10,20 @@ import pytest
 
 from dualform import models
 from dualform.errors import InputError
-from dualform.generation import Session, bounded, generate, generate_batch, perplexity, read_prompt, stream, survivors
+from dualform.generation import (
+    PrefixStore,
+    Session,
+    bounded,
+    generate,
+    generate_batch,
+    perplexity,
+    read_prompt,
+    stream,
+    survivors,
+)
 from dualform.generation.places import places_of
+from dualform.mixers import GatedRNN, SoftmaxAttention
+from dualform.tasks import Teacher
 from tests.laws import laws
 
 SIZES: Any = {"vocabulary": 11, "d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 64}
@@ -58,6 +70,10 @@ BEYOND = {
         "5 tokens were read; the text has 3 tokens; the policy full has 6 places",
     ),
     "a session that writes": (lambda: read(5).write(3, **GREEDY), "7 tokens were read; what is written has 1 tokens"),
+    "a store": (
+        lambda: PrefixStore(9**9, chunk=2).read(full(6), TEXT[:8]),
+        "the text has 8 tokens; the policy full has 6",
+    ),
     "perplexity": (lambda: perplexity(full(6), TEXT[:9][None]), "a passage, but for its last token, has 8 tokens; the"),
     "survivors": (
         lambda: survivors(full(6), TEXT[:8]),
@@ -87,3 +103,32 @@ def test_up_to_its_places_nothing_is_lost():
     with pytest.raises(InputError):
         session.read([1])
     assert len(session) == 7 and np.isfinite(np.asarray(session.logits)).all()
+
+
+def test_a_context_is_told_before_anything_is_read():
+    """A store keeps nothing of a text beyond the context; `generate` counts what its state has read."""
+    model, text, store = models.llama(key=jr.key(0), **SIZES), np.resize(TEXT, 65), PrefixStore(9**9, chunk=16)
+    with pytest.raises(InputError, match="in a context of 64 tokens .* and 65 are to be read"):
+        store.read(model, text)
+    assert len(store) == 0
+    _, state = model(text[:60])
+    assert len(generate(model, text[60:62], 3, state=state, **GREEDY)[0]) == 3
+    with pytest.raises(InputError, match="and 65 are to be read"):
+        generate(model, text[60:62], 4, state=state, **GREEDY)
+
+
+SLIDING = SoftmaxAttention.make(4, key=jr.key(0), window=10**12)
+TOO_LARGE = {
+    "a window that slides": (SLIDING.init_state, "the state of a layer that sees 1,000,000,000,000 tokens takes 64"),
+    "states": (lambda: Session(full(10**12)), "a layer with 1,000,000,000,000 states takes .* free. Keep fewer"),
+    "a student": (lambda: GatedRNN.make(4, key=jr.key(0), n=10**9, m=10**9), "a gated RNN of n 1,000,000,000 and m"),
+    "a teacher": (lambda: Teacher.gaussian(10**9, key=jr.key(0)), "a teacher of width 1,000,000,000 takes"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+def test_what_does_not_fit_into_memory_is_told(case):
+    """Before it is made: the system may end a program that has taken all there is, and JAX one that asks for too much."""
+    make, message = TOO_LARGE[case]
+    with pytest.raises(InputError, match=message):
+        make()

@@ -281,3 +281,12 @@ def test_rescaling_is_in_the_epsilons():
     assert epsilons(0) == epsilons(-1) == epsilons(6) == [1e-4] * 4
     assert epsilons(1) == [1e-4, 1e-4, 4e-4, 4e-4]
     assert [made(arrays, fields | {"rescale_every": n}).norm.epsilon for n in (1, 2, 6)] == [16e-5, 4e-5, 1e-5]
+
+
+def test_one_number_of_a_config_of_any_form():
+    """Without a form nothing is known of a file's keys: a number is asked for by its name, and is one or is refused."""
+    config = Config({"epsilon": 10**20, "base": "ten", "many": 10**400, "none": None, "nan": float("nan")}, "'c.json'")
+    assert config.number("epsilon", 1e-5) == 1e20 and config.number("none", 2) == config.number("other", 2) == 2.0
+    for name in ("base", "many", "nan"):
+        with pytest.raises(FileError, match=f"'c.json' says {name} .*; what can be read here needs a number, below"):
+            config.number(name, 1.0)

@@ -203,7 +203,7 @@ def test_the_command_bounds_and_draws(transformer, capsys, tmp_path, monkeypatch
     assert "Kept under window+1, 3 states, over 2 layers: the first token by 4 of 4 heads" in shown
     assert "first token 1 100.0% 100.0% 14.0" in shown and (tmp_path / "kept.svg").exists()
     for more, message in (
-        (["--states", "3"], "--states, --rerotate and --figure are of a policy; give --policy, such as tova"),
+        (["--states", "3"], "--states is of a policy; give --policy, such as tova"),
         (["--policy", "tova", "--figure", "kept.pdf"], "'kept.pdf' is no picture's name: let it end in .png or .svg"),
     ):
         assert main([*given, *more]) == 2
@@ -241,7 +241,8 @@ def test_a_bare_mixer_takes_activations(tmp_path):
             Question(output="ab"),
             "'ab' is not one output of two: give the text of a single token, or a number from 0 to 3",
         ),
-        (Question(place=6), "--place 6: the text has 6 tokens, from 0 to 5"),
+        (Question(place=2), "--place 2 is the token at which another --method explains the logit"),
+        (Question(method="gradient", place=6), "--place 6: the text has 6 tokens, from 0 to 5"),
         (Question(layer="block 9"), "there is no layer 'block 9'; there are block 1, block 2"),
     ],
 )

@@ -142,7 +142,7 @@ def test_a_port_that_cannot_be_had(tmp_path):
 def test_what_is_no_page_or_folder(tmp_path, capsys):
     """A missing, foreign or damaged path gets a sentence and exit code 2."""
     assert main(["serve", str(tmp_path / "none")]) == 2
-    assert "there is no page or folder" in capsys.readouterr().err
+    assert "there is no file" in capsys.readouterr().err
     (tmp_path / "foreign.html").write_text("<h1>hello</h1>")
     with pytest.raises(FileError, match="is no attention page of this version"):
         attention_server(tmp_path / "foreign.html")
@@ -205,3 +205,13 @@ def test_ctrl_c_ends_it_well(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_reader_that_goes_away_is_not_complained_of(tmp_path, capsys):
+    """A connection that is broken off in a request ends that request alone, and prints no traceback."""
+    with attention_server(write_attention_page(view(), tmp_path / "page.html")) as server:
+        try:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        except ConnectionResetError:
+            server.handle_error(None, None)  # pyright: ignore[reportArgumentType] - neither is looked at
+    assert capsys.readouterr() == ("", "")

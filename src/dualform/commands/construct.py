@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from dualform.commands.options import Options, Read
+from dualform.errors import require
 
 GATED = ("full", "compact", "low-rank", "side-gated")
 """The forms that are gated RNNs; the others are stacks."""
@@ -56,12 +57,17 @@ class Construct(Options):
 
         self.check_options()
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance
+        require(
+            0 <= tolerance < 1,
+            f"--tolerance {tolerance}: give a share of the largest singular value, from 0 to below 1.",
+        )
         if self.out is not None:
             check_writable(self.out)
         with jax.enable_x64(True):  # a rank is exact in float64, and so is what is saved
             teacher = Teacher.find(
                 self.teacher, d=4 if self.d is None else self.d, rank=self.rank, seed=self.seed, dtype=jnp.float64
             )
+            _check_fits(teacher.attention, self.form)
             if self.form not in GATED:
                 stacked = build_stack(
                     teacher.attention, self.form, teacher.inputs, layers=self.layers, key=key_of(self.seed)
@@ -75,3 +81,13 @@ class Construct(Options):
                 save_weights(self.out, built.rnn)
         Console().construction(built, teacher.name, self.out)
         return 0
+
+
+def _check_fits(attention: Any, form: str) -> None:
+    """Raise `InputError` where the weights of such an RNN, or the products that a stack is made of, do not fit into memory."""
+    from dualform.room import check_fits
+
+    (heads, d_v, d), d_k = attention.w_v.shape, attention.w_k.shape[1]
+    units = heads * min(d_v, d) * min(d_k, d)
+    numbers = 5 * units * (d + 1) if form in GATED else units * units
+    check_fits(8 * numbers, f"{form} of an attention of width {d:,}", "Give a narrower teacher.")

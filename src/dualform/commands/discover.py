@@ -53,6 +53,7 @@ class Discover(Options):
         from dualform.experiments.identification import identify, preset
         from dualform.reports.console import Console
         from dualform.reports.discovery_page import write_discovery_page
+        from dualform.room import check_fits
 
         self.check_options()
         config, paper = preset(self.preset), self.preset == "paper"
@@ -69,6 +70,8 @@ class Discover(Options):
             self.out is None or seeds == 1,
             f"--out names one run; {seeds} seeds need one each. Leave it out, or --seeds 1.",
         )
+        numbers = 2 * (config.n + config.m) * (config.d + 1 + config.n)
+        check_fits(4 * numbers, f"a student of n {config.n:,} and m {config.m:,}", "Give fewer units.")
         console, results = Console(), []
         for seed in range(self.seed, self.seed + seeds):
             folder = self.out or Path("runs") / f"{self.preset}-{seed}"

@@ -31,7 +31,8 @@ def ended(error: BaseException) -> int:
         return say("interrupted.", INTERRUPTED)
     if isinstance(error, DualformError):
         return say(error, 1 if isinstance(error, DivergedError) else 2)
-    return say(printable(_sentence(error)), 1)
+    # A file that was named cannot be used, as a FileError says; all else is a job that failed.
+    return say(printable(_sentence(error)), 2 if isinstance(error, OSError) and error.filename is not None else 1)
 
 
 def _sentence(error: BaseException) -> str:
@@ -49,12 +50,13 @@ def _sentence(error: BaseException) -> str:
 
 def _wanted(package: str) -> str:
     """What pip is to install: the extra of dualform that brings a package, or the package."""
+    brought: dict[str, list[str]] = {}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for needed in importlib.metadata.requires("dualform") or ():
-            extra = re.search(r"extra == ['\"]([\w-]+)['\"]", needed)
-            if extra and re.match(rf"{re.escape(package)}\b", needed, re.IGNORECASE):
-                return f"'dualform[{extra.group(1)}]'"
-    return package
+            if extra := re.search(r"extra == ['\"]([\w-]+)['\"]", needed):
+                brought.setdefault(extra.group(1), []).append(re.split(r"[^\w.-]", needed.lower())[0])
+    fitting = [name for name, packages in brought.items() if package.lower() in packages]
+    return f"'dualform[{min(fitting, key=lambda name: len(brought[name]))}]'" if fitting else package
 
 
 def _traced(error: BaseException) -> str:

@@ -96,7 +96,10 @@ class Memory(Options):
         console.remembering(about, self.turns)
         chances, command = {task.name: task.chance for task in tasks}, ["dualform", *sys.argv[1:]]
         for task, examples in drawn.items():
-            needed = max(script(example, tokens, template).length for example in examples) + 128
+            scripts = [script(example, tokens, template) for example in examples]
+            # With its own answers in the history, each may be longer than the right one.
+            longest = max(len(answer) for each in scripts for answer in each.answers)
+            needed = max(each.length for each in scripts) + self.turns * (longest + 16)
             for name, by in chosen.items():
                 for count in states if not by.whole else (0,):
                     model, kept = contender(loaded.model, name, count, needed)

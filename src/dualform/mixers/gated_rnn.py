@@ -14,6 +14,7 @@ from dualform.mixers.constant import Constant
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.diagonal import diagonal
+from dualform.room import check_fits
 
 
 @register("gated_rnn")
@@ -65,8 +66,15 @@ class GatedRNN(AbstractMixer):
     def make(
         cls, d: int, *, key: Array, n: int | None = None, m: int | None = None, d_out: int | None = None, dtype=None
     ) -> "GatedRNN":
-        """Random weights of variance 1 / fan-in, and decays uniform in (0, 1); n and m are 2 d if not given."""
+        """Random weights of variance 1 / fan-in, and decays uniform in (0, 1); n and m are 2 d if not given.
+
+        **Raises:** `InputError` where there is no memory for them.
+        """
         n, m, d_out = n or 2 * d, m or 2 * d, d_out or d
+        count = 2 * n * (d + 1) + 2 * m * n + d_out * m
+        check_fits(
+            count * jnp.dtype(dtype or float).itemsize, f"a gated RNN of n {n:,} and m {m:,}", "Give fewer units."
+        )
         keys = jr.split(key, 6)
         normal = lambda key, *shape: jr.normal(key, shape, dtype or float) / shape[-1] ** 0.5
         decay = jr.uniform(keys[5], (n,), dtype or float, 1e-3, 1 - 1e-3)

@@ -53,7 +53,8 @@ class Console:
 
     def _line(self, *parts: str | tuple[str, str]) -> None:
         """A line that is not broken at the terminal's width; a part may have a style."""
-        safe = (printable(part) if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts)
+        whole = lambda text: printable(text, len(text))
+        safe = (whole(part) if isinstance(part, str) else (whole(part[0]), part[1]) for part in parts)
         self.console.print(Text.assemble(*safe), soft_wrap=True)
 
     @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dualform.errors import FileError, InputError, require
+from dualform.reading import existing_file
 from dualform.reports.attention_folder import AttentionFolder
 from dualform.reports.attention_page import GENERATOR
 
@@ -74,9 +75,9 @@ def _answers(path: Path) -> Callable[[str], Answer]:
         page = folder.page().encode("utf-8", "xmlcharrefreplace")
         return lambda target: _page(page) if target == "/" else _map(folder, target)
     try:
-        page = path.read_bytes()
-    except FileNotFoundError:
-        raise FileError(f"there is no page or folder {str(path)!r}. Check the path.") from None
+        page = existing_file(path, "a page")[0].read_bytes()
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
     if f'<meta name="generator" content="{GENERATOR}">'.encode() not in page[:4096]:

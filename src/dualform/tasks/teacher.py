@@ -13,6 +13,7 @@ from dualform.arrays import accumulator
 from dualform.counts import key_of
 from dualform.errors import FileError, InputError, require
 from dualform.mixers import LinearAttention
+from dualform.room import check_fits
 from dualform.tensor_file import read_tensors, write_tensors
 
 EMBEDDED = {
@@ -120,10 +121,11 @@ class Teacher(eqx.Module):
         **Arguments:** rank: of W_V, which is then a product of two Gaussian factors, its entries of variance 1 / d too; W_K
         and W_Q keep full rank. None for full rank.
 
-        **Raises:** `InputError` where d or the rank is out of range.
+        **Raises:** `InputError` where d or the rank is out of range, or there is no memory for the weights.
         """
         require(d >= 1, f"d is {d}; a teacher needs a width of at least 1.")
         require(rank is None or 1 <= rank <= d, f"rank is {rank}; it must lie between 1 and d = {d}.")
+        check_fits(3 * d * d * jnp.dtype(dtype or float).itemsize, f"a teacher of width {d:,}", "Give a smaller d.")
         w_v, w_k, w_q = jr.normal(key, (3, d, d), dtype or float) / d**0.5
         if rank is not None:
             left, right = jr.normal(jr.fold_in(key, 1), (2, d, rank), dtype or float)

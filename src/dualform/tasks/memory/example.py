@@ -40,7 +40,7 @@ class Room:
     the facts, in the order of a text; items: how many facts there are (pairs, strings, chains, shots, numbers), the rest
     being filler; None for as many as fit, or as are asked for.
 
-    **Raises:** `InputError` for a length or items below 1, or no sentences.
+    **Raises:** `InputError` for a length or items below 1, more items than tokens, or no sentences.
     """
 
     length: int
@@ -51,6 +51,10 @@ class Room:
     def __post_init__(self):
         require(self.length >= 1, f"length is {self.length}; a context has at least 1 token.")
         require(self.items is None or self.items >= 1, f"items is {self.items}; give at least 1, or leave it out.")
+        require(
+            self.items is None or self.items <= self.length,
+            f"items is {self.items:,}; a context of {self.length:,} tokens has no place for so many. Give fewer, or more length.",
+        )
         require(len(self.sentences) >= 1, "there is no sentence to fill a context with; give a text that has some.")
 
     def fitted(self, build: Callable[[int], str], least: int, most: int) -> tuple[str, int]:
@@ -114,6 +118,10 @@ class MemoryTask:
         require(
             room.items is None or room.items >= turns,
             f"{self.name} has {room.items} items for {turns} turns; each asks for another. Give more items or fewer turns.",
+        )
+        require(
+            turns <= room.length,
+            f"{turns:,} turns: a context of {room.length:,} tokens has no facts for so many. Give fewer, or more length.",
         )
         own = int.from_bytes(self.name.encode(), "little") % 2**32
         return [self.make(np.random.default_rng([seed_of(seed), own, i]), room, turns) for i in range(count)]

@@ -1,0 +1,252 @@
+"""Every command with every option at its edges: an exit code and a sentence, whatever is given, and nothing lost."""
+
+import dataclasses
+import os
+import socketserver
+import sys
+import types
+import typing
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from tyro.conf import Positional
+
+from dualform import commands, models
+from dualform.cli import main
+from dualform.errors import DualformError
+from dualform.models.tokens import CharacterTokens, notes
+
+TEXTS = (
+    "",
+    " ",
+    "[bold]x[/]",
+    "[/]",
+    "@text [1]",
+    "a b",
+    "a\nb",
+    "\udce9",
+    "None",
+    "-x",
+    "\x1b[2J",
+    ":star:",
+    "$x{$",
+    "\0",
+)
+TEXTS += ("a" * 3000,)
+INTEGERS = ("0", "-1", str(2**31), str(2**63), str(2**70), "1e3", "nan", "", "1.5", "True")
+FLOATS = ("nan", "inf", "-inf", "-1", "1e400", "-1e-400", "", "x")
+PATHS = ("", ".", "nowhere", "folder", "empty", "latin", "text [1]", "empty/x", "[/]", "new [1]/a b", "\udce9", "x\0y")
+PATHS += ("a" * 3000,)
+PATHS += ("/dev/full", "/dev/zero", "/proc/self/mem") if sys.platform == "linux" else ()
+EDGES = {int: INTEGERS, float: FLOATS, str: TEXTS, Path: PATHS}
+PRECIOUS = "years of work"
+MODEL = {"model": "model [1].safetensors"}
+GAUSSIAN = {"teacher": "gaussian", "d": "2", "n": "3", "m": "3", "steps": "2"}
+BASES: dict[str, dict[str, str]] = {
+    "attend": {**MODEL, "text": "abc", "out": "precious.html"},
+    "construct": {"out": "precious.html"},
+    "discover": {**GAUSSIAN, "out": "run [1]"},
+    "generate": {**MODEL, "prompt": "abc", "length": "2"},
+    "memory": {**MODEL, "tasks": "kv", "length": "64", "examples": "1", "turns": "1", "write": "precious.html"},
+    "mixers": {},
+    "models": {},
+    "perplexity": {**MODEL, "text": "text [1]", "length": "8", "passages": "2"},
+    "reproduce": {"result": "table1", "backend": "here", "out": "results [1]"},
+    "serve": {"path": "nowhere", "browser": "no"},
+    "view": {"run": "nowhere", "browser": "no"},
+}
+"""The least that each command takes."""
+BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
+    ("attend", "figure"): {"policy": "tova"},
+    ("attend", "input"): {"text": None},
+    ("attend", "named"): {"model": None},
+    ("attend", "place"): {"method": "gradient"},
+    ("attend", "states"): {"policy": "tova"},
+    ("construct", "d"): {"teacher": "gaussian"},
+    ("construct", "layers"): {"form": "lru-out"},
+    ("construct", "rank"): {"teacher": "gaussian"},
+    ("discover", "teacher"): {"d": None},
+    ("discover", "seeds"): {"out": None},
+    ("generate", "prompts"): {"prompt": None},
+    ("generate", "states"): {"policy": "tova"},
+    ("memory", "states"): {"policy": "tova"},
+    ("memory", "text"): {"tasks": "needle"},
+    ("models", "archive"): {"action": "get", "names": "g2p-en"},
+    ("models", "names"): {"action": "get"},
+    ("perplexity", "states"): {"policy": "tova,full"},
+    ("reproduce", "workers"): {"backend": "processes"},
+}
+"""What stands beside an option so that it is read; None takes something of the base away."""
+
+
+POSITIONAL = typing.get_args(Positional[int])[1]
+
+
+class Option(typing.NamedTuple):
+    """One field of a command: how it is typed, and the edges of its type."""
+
+    command: str
+    name: str
+    flag: str | None
+    edges: tuple[str, ...]
+
+
+def options() -> Iterator[Option]:
+    """Every option of every command, from the dataclasses."""
+    for name in commands.__all__:
+        kind = getattr(commands, name)
+        hints = typing.get_type_hints(kind, include_extras=True)
+        for field in dataclasses.fields(kind):
+            hint = hints[field.name]
+            positional = POSITIONAL in getattr(hint, "__metadata__", ())
+            flag = None if positional else "--" + {"named": "model"}.get(field.name, field.name).replace("_", "-")
+            yield Option(name.lower(), field.name, flag, edges_of(hint))
+
+
+def edges_of(hint: Any) -> tuple[str, ...]:
+    """The edges of a type; of one of several words, words that are not among them."""
+    parts = set(parts_of(hint))
+    if bool in parts:
+        return ()
+    found = next((edges for kind, edges in EDGES.items() if kind in parts), None)
+    return ("", "[/]", "None") if found is None else found
+
+
+def parts_of(hint: Any) -> Iterator[Any]:
+    """The types that a hint is made of."""
+    inner = [
+        each for each in typing.get_args(hint) if isinstance(each, type | types.UnionType) or typing.get_args(each)
+    ]
+    if not inner:
+        yield hint
+    for each in inner:
+        yield from parts_of(each)
+
+
+def command_line(command: str, given: dict[str, str | None]) -> list[str]:
+    """What a person would type for these fields; None for one that is not given."""
+    fields = {each.name: each for each in OPTIONS if each.command == command}
+    places, flags = [], []
+    for name, said in given.items():
+        flag = fields[name].flag
+        if said is not None and flag is None:
+            places.append(said)
+        elif said is not None:
+            flags += [flag.replace("--", "--no-", 1)] if said == "no" and not fields[name].edges else [flag, said]
+    return [command, *places, *flags]
+
+
+def at(option: Option, value: str) -> list[str]:
+    """The command's base, what stands beside the option so that it is read, and the option with this value."""
+    beside = BESIDE.get((option.command, option.name), {})
+    return command_line(option.command, {**BASES[option.command], **beside, option.name: value})
+
+
+OPTIONS = tuple(options())
+WITH_EDGES = [option for option in OPTIONS if option.edges]
+JOBS = (
+    "dualform.construct.build",
+    "dualform.construct.build_stack",
+    "dualform.experiments.identification.identify",
+    "dualform.experiments.memory.remember",
+    "dualform.experiments.reproduction.reproduce",
+    "dualform.generation.generate_batch",
+    "dualform.generation.perplexity",
+    "dualform.generation.stream",
+    "dualform.commands.sessions.opened",
+    "dualform.reports.attend.model_form",
+)
+"""Where the work of a command begins, when all that can be told before is told."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A small transformer that reads letters."""
+    path = tmp_path_factory.mktemp("models") / "model [1].safetensors"
+    sizes: Any = {"vocabulary": 12, "d": 4, "layers": 1, "heads": 1, "kv_heads": 1, "hidden": 4, "context": 64}
+    with jax.enable_x64(False):
+        made = models.llama(key=jax.random.key(0), **sizes)
+        models.save_weights(path, made, notes(CharacterTokens("abcdefghi \n")))
+    return path
+
+
+@pytest.fixture
+def place(tmp_path, model, monkeypatch, unchecked) -> Iterator[Path]:
+    """A folder with one of each kind of file, as a user has it: no browser, no network, an empty cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DUALFORM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(webbrowser, "open", lambda *given: True)
+    monkeypatch.setattr(socketserver.BaseServer, "serve_forever", lambda self, **options: None)
+    os.symlink(model, model.name)
+    for name, content in (("text [1]", b"abc def ghi\n" * 9), ("empty", b""), ("latin", b"caf\xe9")):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    with jax.enable_x64(False):
+        yield tmp_path
+
+
+class Begun(DualformError):
+    """All that can be told before the work was told."""
+
+
+@pytest.fixture
+def no_jobs(monkeypatch):
+    """Where the work would begin, it is over."""
+
+    def begins(*given: Any, **options: Any) -> None:
+        raise Begun("the work begins.")
+
+    for job in JOBS:
+        module, _, name = job.rpartition(".")
+        __import__(module)
+        monkeypatch.setattr(sys.modules[module], name, begins)
+
+
+def ended(arguments: list[str], capsys) -> tuple[int, str]:
+    """The exit code, and all that was said, once it is known to be well said."""
+    Path("precious.html").write_text(PRECIOUS)
+    ours = True
+    try:
+        code = main(arguments)
+    except SystemExit as stop:  # what is no command at all
+        code, ours = stop.code, False
+    said = capsys.readouterr()
+    told = f"{arguments} ended with {code}: {said.err}"
+    assert code in (0, 1, 2), told
+    assert "Traceback" not in said.out + said.err and "fault of dualform" not in said.err, told
+    assert (code == 0) == (said.err == "") or not ours, told
+    if ours and code != 0:
+        assert said.err.startswith("dualform: ") and said.err.endswith((".\n", "?\n")) and said.err.count("\n") == 1, (
+            told
+        )
+        assert said.err.removesuffix("\n").isprintable(), told
+        assert Path("precious.html").read_text() == PRECIOUS, told
+    return code, said.err
+
+
+@pytest.mark.parametrize("option", WITH_EDGES, ids=lambda option: f"{option.command}-{option.name}")
+def test_an_option_at_its_edges_gets_a_sentence(option, place, no_jobs, capsys):
+    """Whatever an option is given, the command ends with 0, 1 or 2 before its work begins, or it can begin."""
+    for value in option.edges:
+        ended(at(option, value), capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", WITH_EDGES, ids=lambda option: f"{option.command}-{option.name}")
+def test_an_option_at_its_edges_is_worked_with(option, place, capsys):
+    """As above, with all of the work."""
+    if option.command == "reproduce":
+        pytest.skip("a result takes minutes; tests/experiments has one of them")
+    for value in option.edges:
+        ended(at(option, value), capsys)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_bases_are_taken(name, place, no_jobs, capsys):
+    """Without an edge, each command comes to its work, or does it: the tests above fail at an edge and at nothing else."""
+    code, said = ended(command_line(name, BASES[name]), capsys)
+    assert code == 0 or "the work begins" in said or (name in ("serve", "view") and "nowhere" in said)
