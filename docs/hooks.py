@@ -12,6 +12,8 @@ import equinox as eqx
 import jax.random as jr
 
 import dualform
+from dualform import commands
+from dualform.commands.options import flag
 from dualform.experiments.protocol import changed_since
 from dualform.mixers import registry
 from dualform.mixers.card import card
@@ -52,6 +54,7 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         "<!-- models -->": models_table,
         "<!-- names -->": public_names,
         "<!-- config keys -->": config_keys,
+        "<!-- options -->": options_table,
         "<!-- measurements -->": lambda: measurements(Path(config["docs_dir"]) / "benchmarks"),
         "<!-- reproductions -->": paper,
     }
@@ -155,6 +158,16 @@ def keys_table(keys: Iterable[Key]) -> str:
         )
         rows.append(f"| {code((key.name, *key.also))} | {escaped(key.kind.wanted)} | {default} |")
     rows += [f"| {code(names)} | anything: {why} | |" for why, names in reasons.items()]
+    return "\n".join(rows)
+
+
+def options_table() -> str:
+    """One row for each rule on where options of a command are read."""
+    rows = ["| command | options | are read only where they are |", "|---|---|---|"]
+    for name in commands.__all__:
+        for rule in getattr(commands, name).RULES:
+            flags = ", ".join(f"`{flag(option)}`" for option in rule.options)
+            rows.append(f"| `{name.lower()}` | {flags} | {escaped(rule.what)} |")
     return "\n".join(rows)
 
 

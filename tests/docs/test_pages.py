@@ -11,6 +11,7 @@ import equinox as eqx
 import jax.random as jr
 import pytest
 
+from dualform import commands
 from dualform.errors import FileError
 from dualform.mixers import registry
 from dualform.models import published
@@ -160,6 +161,15 @@ def test_reproductions_in_the_papers_order(hooks: ModuleType, tmp_path: Path):
     assert re.findall(r"\]\((.*?)\)", text) == [f"{hooks.PICTURES}/{name}" for name in pictures]
     assert list(pictures) == ["table3-1.svg", "table3-2.svg", "fig1-1.svg", "fig1-2.svg", "in-context-1.svg"]
     assert all(picture.startswith("<svg") for picture in pictures.values())
+
+
+def test_the_rules_of_options_are_listed(hooks: ModuleType):
+    """The page of errors has a row for each rule of each command, and nothing in it is read as Markdown."""
+    text = hooks.on_page_markdown("<!-- options -->", None, {"docs_dir": "."}, None)
+    rows = [line.split(" | ") for line in text.splitlines()[2:]]
+    rules = [(name, rule) for name in commands.__all__ for rule in getattr(commands, name).RULES]
+    assert len(rows) == len(rules) >= 12 and all(len(row) == 3 for row in rows)
+    assert rows[0][:2] == ["| `attend`", "`--states`, `--rerotate`, `--figure`"]
 
 
 def test_a_stale_reproduction_is_refused(hooks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

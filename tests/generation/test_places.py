@@ -111,7 +111,7 @@ def test_a_context_is_told_before_anything_is_read():
     with pytest.raises(InputError, match="in a context of 64 tokens .* and 65 are to be read"):
         store.read(model, text)
     assert len(store) == 0
-    _, state = model(text[:60])
+    _, state = model(jnp.asarray(text[:60]))
     assert len(generate(model, text[60:62], 3, state=state, **GREEDY)[0]) == 3
     with pytest.raises(InputError, match="and 65 are to be read"):
         generate(model, text[60:62], 4, state=state, **GREEDY)

@@ -49,7 +49,7 @@ def reader_has_gone(error: BaseException) -> bool:
     )
 
 
-def _settle(stream: io.TextIOWrapper, errors: str) -> None:
+def _settle(stream: io.TextIOWrapper, errors: str | None) -> None:
     """Write what is left, or forget it where it cannot be written: as it ends, Python would try again, and complain."""
     try:
         stream.flush()

@@ -53,7 +53,7 @@ class Room:
         require(self.items is None or self.items >= 1, f"items is {self.items}; give at least 1, or leave it out.")
         require(
             self.items is None or self.items <= self.length,
-            f"items is {self.items:,}; a context of {self.length:,} tokens has no place for so many. Give fewer, or more length.",
+            f"items is {self.items or 0:,}; a context of {self.length:,} tokens has no place for so many. Give fewer.",
         )
         require(len(self.sentences) >= 1, "there is no sentence to fill a context with; give a text that has some.")
 
