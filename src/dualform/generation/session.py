@@ -86,8 +86,8 @@ class Session:
     states)`; chunk: how many tokens are read in one call, best a power of 2; history: how many bytes of earlier states are kept,
     from which `rollback` reads again.
 
-    **Raises:** `InputError` for a chunk that is no whole number of at least 1, a history that is none of at least 0, and where the
-    state does not fit into memory.
+    **Raises:** `InputError` for a chunk that is no whole number of at least 1, a history that is none of at least 0, and where
+    the state does not fit into memory.
 
         >>> import jax
         >>> from dualform import generation, models
