@@ -213,6 +213,7 @@ def library(name: str) -> Any:
     home = transformers
     if name in FLA:
         pytest.importorskip("fla", reason="flash-linear-attention is not installed")
+        pytest.importorskip("triton", reason="triton, which flash-linear-attention imports, is not installed")
         from tests.oracles.checkpoints import without_kernels
 
         without_kernels()
