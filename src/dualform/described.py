@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -41,8 +43,9 @@ def digest(value: Any) -> str:
 
 
 def array_digest(array: Any) -> str:
-    """SHA-256 of an array's bytes."""
-    data = np.asarray(array, order="C")
+    """SHA-256 of an array's bytes; of a random key, those of its data."""
+    key = eqx.is_array(array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+    data = np.asarray(jax.random.key_data(array) if key else array, order="C")
     return hashlib.sha256(data.reshape(-1).view(np.uint8).data).hexdigest()
 
 

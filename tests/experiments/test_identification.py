@@ -33,6 +33,7 @@ from dualform.mixers import GatedRNN, LinearAttention
 from dualform.reports import discovery_page
 from dualform.tasks import Teacher
 from dualform.training import SecondOrder, batched, load_weights
+from tests.optimised import optimised
 from tests.tiers import tiers
 
 COMMAND = [sys.executable, "-m", "dualform", "discover", "--teacher", "gaussian", "--d", "2", "--n", "10", "--m", "10"]
@@ -246,8 +247,7 @@ def test_a_rank_deficient_teacher_gives_fewer_units(tmp_path):
     paper = preset("paper")
     fit = replace(paper.fit, steps=15_000, weight_decay=0.1)
     config = replace(paper, d=2, rank=1, n=24, m=24, fit=fit, horizon=64)
-    with jax.enable_x64(False):
-        found = identify(config, tmp_path / "run")
+    found = optimised(identify, config, tmp_path / "run")
     assert found["verdict"] == "identified", found["reasons"]
     assert (found["memory_units"], found["forget_units"], found["readout_units"]) == (2, 2, 2)
 
@@ -256,8 +256,7 @@ def test_a_rank_deficient_teacher_gives_fewer_units(tmp_path):
 @pytest.mark.parametrize(("name", "loss", "distance"), [("default", 1e-6, 1e-3), ("paper", 5e-8, 4e-4)])
 def test_gradient_descent_alone_finds_the_attention(name, loss, distance, tmp_path):
     """The presets end to end: AdamW and nothing else ends at the paper's numbers, and its reduction is identified."""
-    with jax.enable_x64(False):
-        found = identify(preset(name), tmp_path / "run")
+    found = optimised(identify, preset(name), tmp_path / "run")
     trained, reduced = found["trained"], found["reduced"]
     assert found["verdict"] == reduced["verdict"] == "identified", found["reasons"]
     assert trained["relative_loss"] <= loss and trained["polynomial_distance"] <= distance

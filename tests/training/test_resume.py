@@ -22,6 +22,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from dualform.described import digest
 from dualform.errors import FileError, InputError
 from dualform.mixers import GatedRNN
 from dualform.training import Checkpoints, FitConfig, Run, fit, mean_squared_error, resume
@@ -365,6 +366,16 @@ def same_at_first(model, x, y):
     return mean_squared_error(model, x, y) + jax.nn.relu(jnp.max(jnp.abs(model.readout)) - 1e3)
 
 
+def keyed(key):
+    """A reshape that closes over a random key."""
+    return lambda state: state if key.shape == () else None
+
+
+def test_a_key_is_told_by_its_data():
+    """Functions that close over random keys are told apart by the keys, and one is itself in every process."""
+    assert digest(keyed(jr.key(1))) == digest(keyed(jr.key(1))) != digest(keyed(jr.key(2)))
+
+
 OTHERS = {
     "model": (
         {"model": lambda: GatedRNN.make(2, key=jr.key(5), n=4, m=2)},
@@ -387,6 +398,7 @@ OTHERS = {
         "was made by other code of `trainable`",
     ),
     "reshape": ({"reshape": lambda: lambda state: state}, "was made by other code of `reshape`"),
+    "a key in reshape": ({"reshape": lambda: keyed(jr.key(1))}, "was made by other code of `reshape`"),
     "code": ({"loss": lambda: same_at_first}, "was made by other code of `loss`, or by what it calls"),
 }
 
