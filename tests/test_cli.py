@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dualform.cli import main
+import dualform
+from dualform.cli import ABOUT, COMMANDS, main
 from dualform.mixers import GatedRNN, registry
 from dualform.training import load_weights
 from tests.tiers import tiers
@@ -236,3 +237,13 @@ def test_the_command_is_installed():
     """`python -m dualform` answers, without a teacher and without training."""
     done = subprocess.run([sys.executable, "-m", "dualform", "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "discover" in done.stdout
+
+
+def test_without_a_command_it_shows_what_there_is(capsys):
+    """One line for each command, the first sentence of its help; and the version."""
+    assert main([]) == 0
+    about, *lines = capsys.readouterr().out.splitlines()
+    assert about == ABOUT and [line.split()[0] for line in lines[1:-2]] == sorted(COMMANDS)
+    assert all(len(line) < 140 and line.endswith(".") for line in lines[1:-2])
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dualform {dualform.__version__}\n"
