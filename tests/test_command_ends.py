@@ -232,7 +232,7 @@ def flags_of(*names: str) -> set[str]:
     """All options of some commands, as they are typed."""
     fields = {field.name for name in names for field in dataclasses.fields(getattr(commands, name))}
     negated = {flag(name).replace("--", "--no-", 1) for name in fields}
-    return {flag(name) for name in fields} | negated | {"--help"}
+    return {flag(name) for name in fields} | negated | {"--help", "--version"}
 
 
 OTHERS = {"get.py": "pip", "gguf_model.py": "gguf-split"}
