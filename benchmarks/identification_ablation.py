@@ -21,7 +21,7 @@ import jax
 
 from benchmarks.alternate import keep, write
 from dualform.discover import discover
-from dualform.experiments.evidence import number
+from dualform.experiments.evidence import PAPER_STEPS, number
 from dualform.experiments.identification import (
     Identification,
     data_of,
@@ -47,7 +47,11 @@ def _fit(**changes: float) -> Callable[[Identification], Identification]:
 
 VARIANTS: dict[str, tuple[str, Callable[[Identification], Identification]]] = {
     "ours": ("AdamW, ours", lambda config: config),
-    "recipe": ("AdamW, the paper's recipe, as many steps as ours (the paper: 781,250)", recipe_of_the_paper),
+    "recipe": (f"AdamW, the paper's recipe, as many steps as ours (the paper: {PAPER_STEPS:,})", recipe_of_the_paper),
+    "whole": (
+        "AdamW, the paper's recipe, as many steps as the paper",
+        lambda config: _fit(steps=PAPER_STEPS)(recipe_of_the_paper(config)),
+    ),
     "constant": (
         "without annealing the weight decay",
         lambda config: _fit(final_weight_decay=config.fit.weight_decay)(config),
@@ -58,7 +62,7 @@ VARIANTS: dict[str, tuple[str, Callable[[Identification], Identification]]] = {
     "plain": ("with the plain mean of squares", lambda config: replace(config, by_position=False)),
     "step": ("one step of AdamW", _fit(steps=1, warmup=1)),
 }
-"""What is varied, in words and as a change of a preset's config. Each but the second and the last takes away one lever."""
+"""What is varied, in words and as a change of a preset's config. All but the paper's and the last take away one lever."""
 
 
 def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -89,14 +93,15 @@ def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
-def jobs(presets: Sequence[str], variants: Sequence[str], seeds: int, without: int) -> list[Job]:
-    """A job for each preset, variant and fresh seed: our schedule first, on all of its seeds.
+def jobs(presets: Sequence[str], variants: Sequence[str], seeds: int, without: int, whole: int) -> list[Job]:
+    """A job for each preset, variant and fresh seed: our schedule first, on all of its seeds; the longest last.
 
     The step alone is not judged: only what polishing makes of it is asked. At n = m = 100 nothing is polished, since an
     iteration's cost grows with the cube of the parameters.
     """
     students = [("ours", i) for i in range(seeds)]
-    students += [(variant, i) for i in range(without) for variant in variants if variant != "ours"]
+    students += [(variant, i) for i in range(without) for variant in variants if variant not in ("ours", "whole")]
+    students += [("whole", i) for i in range(whole) if "whole" in variants]
     return [_job(name, variant, FRESH[name] + i) for variant, i in students for name in presets]
 
 
@@ -190,6 +195,9 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=10, help="fresh seeds of our schedule")
     parser.add_argument("--without", type=int, default=3, help="of these, those trained without each lever too")
+    parser.add_argument(
+        "--whole", type=int, default=1, help="of these, those trained by the paper's recipe for all of its steps"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/identification_ablation"))
     parser.add_argument("--record", type=Path, default=None)
@@ -197,7 +205,7 @@ def main() -> None:
     parser.add_argument("--write", default=None)
     options = parser.parse_args()
     backend = "here" if options.workers == 1 else "processes"
-    every = jobs(options.presets, options.variants, options.seeds, options.without)
+    every = jobs(options.presets, options.variants, options.seeds, options.without, options.whole)
     kept = [] if options.record is None else recorded(options.record, every)
     asked = [one for one in every if one.name not in {row.name for row in kept}]
     if options.done:
@@ -234,6 +242,7 @@ def main() -> None:
         paragraphs.append("## Failed\n\n" + "\n".join(failed))
     command = "python -m benchmarks.identification_ablation --presets " + " ".join(options.presets)
     command += f" --variants {' '.join(options.variants)} --seeds {options.seeds} --without {options.without}"
+    command += f" --whole {options.whole}"
     print(write(options.write, "What each lever of training is worth", command, paragraphs))
     keep(options.write, {"rows": [{"name": row.name, "results": row.results, "reason": row.reason} for row in rows]})
 
