@@ -175,7 +175,15 @@ WHOLLY = ("mixer, three", "language model, three", "chain, three")
 """Cases that every entry is asked about by the README's command; the others by one entry, and by all in the thorough tier."""
 SIBLINGS = (
     *("layer norm", "gated MLP", "mixer alone", "stack", "sequence model, pool none", "block, s", "block, m"),
-    *("pooled, s", "halved logits", "final norm", "embedding's scale", "a stage of the chain"),
+    *(
+        "mixer, three",
+        "chain, three",
+        "pooled, s",
+        "halved logits",
+        "final norm",
+        "embedding's scale",
+        "a stage of the chain",
+    ),
 )
 """Cases that have a sibling of the same kind: for the thorough tier."""
 CASES = [

@@ -11,7 +11,7 @@ import pytest
 
 from dualform import dual_form
 from dualform.dual import layer_form, model_form, to_circuitsvis
-from dualform.dual.views import MOST_SHOWN
+from dualform.dual.views import MOST_SHOWN, as_html
 from dualform.errors import InputError
 from dualform.mixers.frozen_mixer import MOST_HEADS
 from dualform.models import LanguageModel
@@ -54,6 +54,7 @@ def test_a_mambas_block_in_closed_form():
     assert form.weights.shape == (8, 7, 7) and form.inner.name == "Block.mixer"
 
 
+@pytest.mark.slow
 def test_a_sequence_of_many_tokens_is_read_by_rows():
     """2,048 tokens, whose contributions would be 2 GB: two rows of them, and the certificate."""
     form = layer_form(laws.make("gla", d=64), laws.sequence(0, 2048, 64).astype(jnp.float32) / 8)
@@ -88,15 +89,11 @@ def test_bad_input(unchecked, call, message):
 
 
 def test_forms_show_themselves_in_a_notebook():
-    """A picture without a script, and the certificate in words; of a model the first layers alone."""
-    deep = LanguageModel.make(tuple(block("gla", seed) for seed in range(MOST_SHOWN + 1)), 8, key=jr.key(0))
-    model = model_form(deep, jnp.arange(5))
-    for form, said in (
-        (FORM(), "of the maps"),
-        (WHOLE(), "of the maps"),
-        (model, f"first 4 of {len(model.layers)} layers"),
-    ):
+    """A picture without a script, and the certificate in words; of many layers the first alone."""
+    model = model_form(LanguageModel.make((block("gla"),), 8, key=jr.key(0)), jnp.arange(5))
+    for form, said in ((FORM(), "of the maps"), (WHOLE(), "of the maps"), (model, "a model of 2 stages over 5 tokens")):
         page = form._repr_html_()
         assert f"residual against its own call {float(form.residual):.1e}" in page and said in page
         data = base64.b64decode(re.findall(r'src="data:image/png;base64,([^"]+)"', page)[0])
         assert data.startswith(b"\x89PNG") and "<script" not in page
+    assert f"first {MOST_SHOWN} of 5 layers are drawn" in as_html([FORM()] * 5, "deep", FORM().kind, FORM().residual)

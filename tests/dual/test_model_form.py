@@ -79,6 +79,7 @@ def test_one_layer_of_linear_attention_by_hand():
     laws.check_close(form.shares(to="readout"), shares, laws.EXACT, "its shares")
 
 
+@pytest.mark.slow
 def test_rollout_is_compared_with_the_exact_product():
     """With one block rollout is exact; with two it is a heuristic, and the form says by how much it is off."""
     one = model_form(language_model("gla"), X)

@@ -214,7 +214,7 @@ def test_loss_by_position_is_the_mean_of_relative_losses():
     assert float(loss_by_position(powers)(rnn, x, y)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("stage", ["train", "polish"])
+@pytest.mark.parametrize("stage", tiers(["train", "polish"], "polish"))
 def test_no_other_process_works_in_the_folder_at_any_stage(stage, tmp_path):
     """The folder is held to the end, and not only while the first order trains."""
     held = []

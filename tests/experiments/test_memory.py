@@ -59,6 +59,7 @@ def anew(model, before: list[int], length: int) -> list[int]:
     return np.asarray(generate(model, jnp.asarray(before), length, temperature=0)[0]).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", tiers(["full", "tova", "window+1"], "tova"))
 def test_reuse_equals_reading_anew(llama, by):
     """By turns and by requests, with the right answers or its own in the history, two documents of different lengths."""
@@ -128,6 +129,7 @@ def test_the_pieces_of_a_chat():
     assert isinstance(one, Script)
 
 
+@pytest.mark.slow
 def test_small_models_by_turns_and_by_requests():
     """The first question is answered the same; right answers are those of the targets; a turn for each question."""
     task = TokenMemory("kv", items=3, turns=2, length=6, names=6, batch=3)

@@ -207,6 +207,7 @@ def test_every_architecture_is_built(name):
     assert count_parameters(network) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", tiers(["teacher", "regression"], "regression"))
 def test_a_short_training_learns(task):
     """A few hundred steps bring the loss well below that of an output of 0, and a row has what tables need."""

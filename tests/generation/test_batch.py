@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_said_before(monkeypatch):
     assert one == sum(leaf.nbytes for leaf in jax.tree.leaves(SMALL.init_state()))
     monkeypatch.setattr(room, "free_bytes", lambda: 2 * one)
     with pytest.raises(
-        InputError, match=r"3 sequences need .* kB for their states.* are free. Give fewer at once, 2 at most"
+        InputError, match=r"3 sequences need .* kB for the states.* are free. Give fewer at once, 2 at most"
     ):
         generate_batch(SMALL, PROMPTS, 6, temperature=0)
     assert len(generate_batch(SMALL, PROMPTS[:2], 1, temperature=0)) == 2

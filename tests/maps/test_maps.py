@@ -25,20 +25,20 @@ def asked(module, x, state, start, mask):
     map = freeze(module, x, state, start=start, mask=mask).map
     sources = jnp.asarray([6, 0, 3])
     found = map.columns(x, sources), map.project(x, R, 3), map.rows(x, sources, R[0][:3])
-    return found, (CausalMap.columns(map, x, sources), CausalMap.project(map, x, R, 3), map.direct)
+    return found, (CausalMap.columns(map, x, sources), CausalMap.project(map, x, R, 3))
 
 
 def hold(module, state):
     """Columns, rows and projections of a module's map, packed, with an absent token and going on from a state."""
     for start, mask in ((START, None), (None, MASK), (START, MASK)):
-        found, (columns, projected, _) = asked(module, X, state, start, mask)
+        found, (columns, projected) = asked(module, X, state, start, mask)
         laws.check_close(found[0], columns, laws.EXACT, "columns")
         laws.check_close(found[1], projected, laws.EXACT, "projections")
         rows = np.einsum("td,tsd->ts", np.asarray(R[0][:3]), np.asarray(columns).swapaxes(0, 1)[np.array([6, 0, 3])])
         laws.check_close(found[2][:, np.array([6, 0, 3])], rows, laws.EXACT, "rows")
 
 
-@pytest.mark.parametrize("name", laws.registered("gla", "softmax_attention", "hgrn", "min_lstm_log"))
+@pytest.mark.parametrize("name", laws.registered("gla"))
 def test_a_mixers_shortcuts(name):
     """Read off a closed form, or passed through `mix`."""
     mixer = laws.make(name)
@@ -54,7 +54,13 @@ def test_a_blocks_shortcuts(name):
 
 def test_what_has_a_shortcut():
     """A block's is its mixer's; a Mamba has none where tokens are absent, a cell has none."""
-    direct = lambda module, mask: asked(module, X, None, None, mask)[1][2]
+
+    def direct(module, mask):
+        found = []  # known as it is traced: no number is computed
+        trace = lambda module, x: found.append(freeze(module, x, mask=mask).map.direct)
+        eqx.filter_eval_shape(trace, module, X)
+        return found[0]
+
     assert direct(laws.make("gla"), MASK) and direct(block("gla"), None)
     assert direct(laws.make("mamba"), None) and not direct(laws.make("mamba"), MASK)
     assert not direct(laws.make("gated_rnn"), None)

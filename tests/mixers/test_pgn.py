@@ -58,6 +58,7 @@ def test_the_dual_form_by_hand():
         np.testing.assert_allclose(np.asarray(form.contributions[t, s]), expected, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_other_windows_keep_the_laws():
     """Windows of one token, and longer than the sequence; a readout of another width."""
     for width in (1, 9):

@@ -82,6 +82,7 @@ def test_initial_decays():
     assert abs(share.mean() - 0.5) < 0.02  # the standard error of the mean of 4,000 uniform numbers is 0.0046
 
 
+@pytest.mark.slow
 def test_a_longer_kernel_and_none():
     """Kernels of other widths keep the laws: 1 remembers no token, 6 is as long as the sequence."""
     for width in (1, 6):

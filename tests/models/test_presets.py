@@ -74,6 +74,7 @@ def test_fresh_weights_are_drawn_as_in_the_code():
     assert abs(float(jnp.std(fan_in.blocks[0].mlp.w_down)) * 96**0.5 - 1) < 5 / np.sqrt(2 * 64 * 96)
 
 
+@pytest.mark.slow
 def test_griffins_decays_as_in_the_paper_and_in_the_code():
     """sigma(-lam)^8 lies in (0.9, 0.999) as the paper has it, sigma(-lam) itself as the code has it; last matrices shrink."""
     make: Any = lambda decays: models.griffin(key=jr.key(0), vocabulary=8, d=64, layers=2, heads=2, decays=decays)
@@ -98,6 +99,7 @@ def test_lower_bounds_rise_from_layer_to_layer():
         )
 
 
+@pytest.mark.slow
 def test_mambas_last_matrices_shrink_with_depth():
     """Of 4 blocks each w_o is half as large as in a mixer alone; the embedding is N(0, 0.02^2), and there is no head."""
     for make, one in ((models.mamba, Mamba.make), (partial(models.mamba2, heads=2), Mamba2.make)):

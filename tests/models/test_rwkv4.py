@@ -65,6 +65,7 @@ def test_it_is_saved_to_the_bit(trained, tmp_path):
     laws.check_same_bits(load_weights(tmp_path / "rwkv.safetensors", LanguageModel), trained, "the model")
 
 
+@pytest.mark.slow
 def test_fresh_weights_are_the_published_ones():
     """Every block is the identity, mixes and rates are those of its layer, and embedding and head are orthogonal."""
     vocabulary, d, layers = 12, 6, 2

@@ -122,6 +122,7 @@ def test_a_transformer_as_it_is(transformer):
     assert whole.kept is None and full.kept is not None and (full.kept.dropped == len(LONG)).all()
 
 
+@pytest.mark.slow
 def test_a_bounded_transformer(transformer):
     """The certificate holds for tokens that are kept; maps are 0 where a token was dropped."""
     small = view_of(transformer, Bound("tova", 3))

@@ -20,6 +20,7 @@ from dualform.tasks import (
     last_output_loss,
     steps_loss,
 )
+from tests.tiers import tiers
 
 
 def every_case(task):
@@ -143,7 +144,7 @@ class Doubled(GatedRNN):
         return 2 * y, state
 
 
-@pytest.mark.parametrize("kind", [GatedRNN, Doubled, LinearAttention])
+@pytest.mark.parametrize("kind", tiers([GatedRNN, Doubled, LinearAttention], Doubled, LinearAttention))
 def test_the_last_output_is_the_plain_one(kind, getkey):
     """The written form, its loss and every gradient are those of the plain vmap, decays of 0 and 1 included."""
     x, y = InContextRegression(pairs=4, batch=7, d_x=2, d_y=2).sample(getkey())
