@@ -19,7 +19,7 @@ from dualform.interrupts import terminable
 
 ABOUT = "The recurrence and the attention of every causal sequence mixer, each turned into the other and proved."
 
-COMMANDS = {kind.__name__.lower(): kind for kind in map(commands.__dict__.__getitem__, commands.__all__)}
+COMMANDS: dict[str, type] = {name.lower(): getattr(commands, name) for name in commands.__all__}
 """Every command by its name."""
 
 _NAMED = tuple(Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items())

@@ -42,7 +42,7 @@ def test_ends_are_whole_numbers():
     assert found.tokens.tolist() == expected.tolist() and not found.ended
     for wrong in ("a", ["1"], [1.0], [True], None):
         with pytest.raises(InputError, match="ends are .*; give a list of whole numbers, which may be empty"):
-            generate_batch(SMALL, PROMPTS[:1], 3, temperature=0, ends=wrong)  # pyright: ignore[reportArgumentType]
+            generate_batch(SMALL, PROMPTS[:1], 3, temperature=0, ends=wrong)  # pyright: ignore[reportArgumentType] - wrong on purpose
 
 
 def test_log_probabilities_are_the_models():

@@ -34,7 +34,7 @@ class Options:
 
     def check_options(self) -> None:
         """Raise `InputError` for an option that nothing would read, and for a number of things that is none."""
-        fields = {field.name: field for field in dataclasses.fields(self)}  # pyright: ignore[reportArgumentType]
+        fields = {field.name: field for field in dataclasses.fields(self)}  # pyright: ignore[reportArgumentType] - a dataclass
         for rule in self.RULES:
             given = [name for name in rule.options if getattr(self, name) != fields[name].default]
             require(not given or rule.where(self), f"{listed(given)} {rule.what}")

@@ -8,7 +8,7 @@ output takes from all tokens) come from the transpose of the same map, one backw
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -37,6 +37,16 @@ GROUPS = 8
 Rows = Sequence[int] | np.ndarray | Array | slice | None
 
 
+class Certificate(NamedTuple):
+    """What a layer's form is at once: y and bias, (time, d_out), the residual, what was frozen, and whether shares are direct."""
+
+    y: Float[Array, "time d_out"]
+    bias: Float[Array, "time d_out"]
+    residual: Any
+    kind: Kind
+    direct: bool
+
+
 @dataclass(frozen=True, eq=False)
 class LayerForm:
     """A stage's output as a sum over tokens: `contributions().sum(1) + bias == y`, with its residual.
@@ -58,30 +68,30 @@ class LayerForm:
     block: int = 32
 
     @functools.cached_property
-    def certificate(self) -> tuple[Array, Array, float, Kind, bool]:
-        """y, bias, residual, kind and whether shares are direct, worked out at once when one of them is first asked for."""
-        y, bias, residual, kind, direct = _certificate(*self._call)
-        return y, bias, float(residual), kind, direct
+    def certificate(self) -> "Certificate":
+        """Worked out at once when a part of it is first asked for."""
+        found = _certificate(*self._call)
+        return found._replace(residual=float(found.residual))
 
     @property
     def y(self) -> Float[Array, "time d_out"]:
         """The stage's output."""
-        return self.certificate[0]
+        return self.certificate.y
 
     @property
     def bias(self) -> Float[Array, "time d_out"]:
         """What no token brought."""
-        return self.certificate[1]
+        return self.certificate.bias
 
     @property
     def residual(self) -> float:
         """The relative error of the sum."""
-        return self.certificate[2]
+        return self.certificate.residual
 
     @property
     def kind(self) -> Kind:
         """What was frozen."""
-        return self.certificate[3]
+        return self.certificate.kind
 
     @functools.cached_property
     def _map(self) -> tuple[np.ndarray, Over, float]:
@@ -131,7 +141,7 @@ class LayerForm:
         """
         rows, (r, size) = self.chosen(rows), share_functionals(self.y, heads)
         size = np.asarray(size)[:, rows, None]
-        if len(rows) * heads * (32 if self.certificate[4] else 2) < self.time:
+        if len(rows) * heads * (32 if self.certificate.direct else 2) < self.time:
             places = np.stack(np.meshgrid(np.arange(heads), rows, indexing="ij"), -1).reshape(-1, 2)
             found = [np.asarray(_rows(*self._call, r, jnp.asarray(part))) for part in padded(places, self.block)]
             return np.concatenate(found)[: len(places)].reshape(heads, len(rows), -1) / size
@@ -245,7 +255,7 @@ def frozen_map(module: Any, x, state, start, mask) -> tuple[Frozen, Array]:
 @eqx.filter_jit
 def _certificate(module, x, state, start, mask):
     frozen, x = frozen_map(module, x, state, start, mask)
-    return *certified(frozen.map, x, frozen.y, frozen.rows), frozen.kind, frozen.map.direct
+    return Certificate(*certified(frozen.map, x, frozen.y, frozen.rows), frozen.kind, frozen.map.direct)
 
 
 def certified(map: CausalMap, x: Float[Array, "time d_in"], y: Float[Array, "time d_out"], rows=None):
