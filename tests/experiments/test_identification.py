@@ -266,8 +266,8 @@ def test_gradient_descent_alone_finds_the_attention(name, loss, distance, tmp_pa
 def first_identified(config: Identification, reached: Callable[[dict], bool], folder: Path) -> dict:
     """The result of the first of three seeds that is identified and has reached what is asked.
 
-    That it can be reached is all that this shows. How often it is, of ten seeds, the ablation and Table 1 measure, and their pages
-    tell; which seeds miss differs between machines, since a training amplifies the last bit of its sums.
+    That it can be reached is all that this shows. How often it is, of ten seeds, the ablation and Table 1 measure, and their
+    pages tell; which seeds miss differs between machines, since a training amplifies the last bit of its sums.
     """
     told = []
     for seed in range(3):
