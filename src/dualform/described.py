@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_CHECKERS = ("jaxtyping", "beartype", "typeguard")
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -98,6 +99,7 @@ class _Description:
         return _ADDRESS.sub("", repr(value))
 
     def _callable(self, value: Any) -> Any:
+        value = inspect.unwrap(value, stop=lambda each: not _checks(each))  # checked or not, it is the same function
         name = ("function", getattr(value, "__module__", ""), getattr(value, "__qualname__", type(value).__name__))
         # A function around another has code and a closure of its own; of what a library compiled, the code within says all.
         unwraps = hasattr(value, "__wrapped__") and not isinstance(value, types.FunctionType)
@@ -182,6 +184,12 @@ def _held(value: Any) -> dict[str, Any]:
 
 def _names_of(slots: Any) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _checks(value: Any) -> bool:
+    """Whether it is a function that a checker of types has put around another."""
+    module = value.__globals__.get("__name__", "") if isinstance(value, types.FunctionType) else ""
+    return module.partition(".")[0] in _CHECKERS and hasattr(value, "__wrapped__")
 
 
 def _content(cell: Any) -> Any:

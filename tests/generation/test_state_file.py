@@ -1,5 +1,6 @@
 """States and sessions on disk: to the bit, whole or not at all, and of the model that they are of."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -8,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import beartype
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -350,6 +353,15 @@ def test_an_edited_class_is_another(case):
         return digest(names["f"])
 
     assert made(1) == made(1) != made(2)
+
+
+def test_a_policy_whose_types_are_checked_is_the_same_one():
+    """What checks arguments and changes nothing, as the thorough tier's and some users' import hooks do, is looked through."""
+    checked = lambda own: jaxtyping.jaxtyped(own, typechecker=beartype.beartype)
+    own = policy("tova")
+    parts = {each.name: getattr(own, each.name) for each in dataclasses.fields(own)}
+    wrapped = dataclasses.replace(own, **{name: checked(part) for name, part in parts.items() if callable(part)})
+    assert wrapped != own and digest(wrapped) == digest(own)
 
 
 def test_a_built_in_policy_keeps_its_name():

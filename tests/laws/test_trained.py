@@ -101,7 +101,7 @@ def test_weight_decay_acts_on_what_is_declared(name):
     mixer = laws.make(name)
     trained.every_class_declares(mixer)
     ours = type(mixer).__module__.startswith("dualform.")
-    trained.weight_decay_acts_on(mixer, set(DECAYED[name].split() if ours else mixer.weight_decayed))
+    trained.weight_decay_acts_on(mixer, set(DECAYED[name].split() if ours else mixer.weight_decayed or ()))
 
 
 def test_weight_decay_in_models():
