@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.alternate import keep, write
-from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, count, number, recipe_name
+from dualform.experiments.gated_rnn.evidence import COLUMNS, MEANING, PAPER, recipe_name
+from dualform.experiments.numerals import count, number
 from dualform.experiments.reproduction import rate_interval
 
 

@@ -21,8 +21,8 @@ import jax
 
 from benchmarks.alternate import keep, write
 from dualform.discover import discover
-from dualform.experiments.evidence import PAPER_STEPS, number
-from dualform.experiments.identification import (
+from dualform.experiments.gated_rnn.evidence import PAPER_STEPS
+from dualform.experiments.gated_rnn.identification import (
     Identification,
     data_of,
     polish,
@@ -30,6 +30,7 @@ from dualform.experiments.identification import (
     recipe_of_the_paper,
     train_student,
 )
+from dualform.experiments.numerals import number
 from dualform.experiments.reproduction import rate_interval
 from dualform.tasks import Teacher
 from dualform.training import Job, Row, Run, sweep

@@ -4,7 +4,9 @@ import importlib
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import jax.random as jr
 import dualform
 from dualform import commands
 from dualform.commands.options import flag
+from dualform.experiments.papers import PAPERS
 from dualform.experiments.protocol import changed_since
+from dualform.experiments.reproduction import Paper
 from dualform.mixers import registry
 from dualform.mixers.card import card
 from dualform.models import gguf_model, published
@@ -29,23 +33,21 @@ from dualform.reports.reproduction_page import made_with, numbers_table, read_re
 WIDTH = 8
 """The width at which the table of mixers counts."""
 
-PICTURES = "assets/paper"
-"""Where, within the site, the pictures of the paper's results are written."""
-
-ORDER = ("table1", "table2", "table3", "table4", "fig1", "fig2", "fig3", "fig4", "fig5")
-"""The paper's results as the page shows them; what goes beyond the paper follows."""
+PICTURES = "assets/papers"
+"""Where, within the site, the pictures of papers' results are written, each paper's in a folder of its name."""
 
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
     """Replace each marker that stands alone on its line (mkdocs calls this for every page)."""
     del page
+    stored = lambda: Path(config["docs_dir"]) / "reproductions"
 
-    def paper() -> str:
-        text, pictures = reproductions(Path(config["docs_dir"]) / "reproductions")
+    def results(paper: Paper) -> str:
+        text, pictures = reproductions(stored(), paper)
         for name, content in pictures.items():
             from mkdocs.structure.files import File  # only there when pages are built
 
-            files.append(File.generated(config, f"{PICTURES}/{name}", content=content))
+            files.append(File.generated(config, f"{PICTURES}/{paper.name}/{name}", content=content))
         return text
 
     made = {
@@ -56,7 +58,8 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         "<!-- config keys -->": config_keys,
         "<!-- options -->": options_table,
         "<!-- measurements -->": lambda: measurements(Path(config["docs_dir"]) / "benchmarks"),
-        "<!-- reproductions -->": paper,
+        "<!-- papers -->": lambda: papers_table(stored()),
+        **{f"<!-- reproductions of {name} -->": partial(results, paper) for name, paper in PAPERS.items()},
     }
     for marker, make in made.items():
         if marker in markdown:
@@ -194,13 +197,30 @@ def demoted(markdown: str) -> str:
     return re.sub(r"^(#{1,5}) ", r"#\1 ", markdown.strip(), flags=re.M)
 
 
-def reproductions(folder: Path) -> tuple[str, dict[str, str]]:
-    """Every stored result of `dualform reproduce`: the page's text, and its pictures as SVG by their file's name.
+def papers_table(folder: Path) -> str:
+    """One row for each paper: its page, and how its stored results came out."""
+    rows = ["| name | paper | results |", "|---|---|---|"]
+    for paper in PAPERS.values():
+        records = [read_record(path) for path in stored_results(folder, paper)]
+        verdicts = Counter("stale" if changed_since(record) else record["verdict"] for record in records)
+        said = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
+        what = f"*{escaped(paper.title)}*, {escaped(paper.citation)}"
+        rows.append(f"| [`{paper.name}`](papers/{paper.name}.md) | {what} | {said or 'none is stored'} |")
+    return "\n".join(rows)
+
+
+def stored_results(folder: Path, paper: Paper) -> list[Path]:
+    """A paper's stored records, in the order of its results."""
+    place = {name: i for i, name in enumerate(paper.results)}
+    return sorted((folder / paper.name).glob("*.json"), key=lambda path: (place.get(path.stem, len(place)), path.stem))
+
+
+def reproductions(folder: Path, paper: Paper) -> tuple[str, dict[str, str]]:
+    """Every stored result of a paper: the page's text, and its pictures as SVG by their file's name.
 
     A result that other code than this version's has made is refused: its part says what changed and how to make it anew.
     """
-    place = {name: i for i, name in enumerate(ORDER)}
-    paths = sorted(folder.glob("*.json"), key=lambda path: (place.get(path.stem, len(ORDER)), path.stem))
+    paths = stored_results(folder, paper)
     texts, pictures = [], {}
     for path in paths:
         record, shown = read_record(path), []
@@ -210,7 +230,8 @@ def reproductions(folder: Path) -> tuple[str, dict[str, str]]:
         for i, (figure, caption) in enumerate(figures_of(record)):
             name = f"{path.stem}-{i + 1}.svg"
             pictures[name] = svg(figure, "white")  # white, so that it can be read on a dark page
-            shown.append(f"![{escaped(record['title'])}, picture {i + 1}]({PICTURES}/{name})\n\n*{escaped(caption)}*")
+            place = f"../{PICTURES}/{paper.name}/{name}"  # from papers/NAME.md
+            shown.append(f"![{escaped(record['title'])}, picture {i + 1}]({place})\n\n*{escaped(caption)}*")
         texts.append(reproduction(path.stem, record, shown))
     return "\n\n".join(texts) or "No result is stored in this version; run the commands above.", pictures
 

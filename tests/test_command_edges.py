@@ -56,7 +56,7 @@ BASES: dict[str, dict[str, str]] = {
     "mixers": {},
     "models": {},
     "perplexity": {**MODEL, "text": "text [1]", "length": "8", "passages": "2"},
-    "reproduce": {"result": "table1", "backend": "here", "out": "results [1]"},
+    "reproduce": {"paper": "gated-rnn", "results": "table1", "backend": "here", "out": "results [1]"},
     "serve": {"path": "nowhere", "browser": "no"},
     "view": {"run": "nowhere", "browser": "no"},
 }
@@ -156,7 +156,7 @@ WITH_EDGES = [option for option in OPTIONS if option.edges]
 JOBS = (
     "dualform.construct.build",
     "dualform.construct.build_stack",
-    "dualform.experiments.identification.identify",
+    "dualform.experiments.gated_rnn.identification.identify",
     "dualform.experiments.memory.remember",
     "dualform.experiments.reproduction.reproduce",
     "dualform.generation.generate_batch",

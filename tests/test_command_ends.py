@@ -203,6 +203,7 @@ UNREAD = {
     ("memory", "--tasks", "kv", "--text", "x"): "--text is of tasks with sentences in them: variable-tracking, needle",
     ("models", "--archive", "x"): "--archive is of dualform models get NAME",
     ("perplexity", "--text", "x", "--rerotate"): "--rerotate is of a policy that drops some; full keeps all",
+    ("reproduce", "--out", "x"): "--out is of a result that is made; name a paper, or all",
     ("reproduce", "table1", "--backend", "here", "--workers", "2"): "--workers is of a --backend with several",
     ("reproduce", "table1", "--workers", "0"): "--workers 0: at least one is needed",
 }

@@ -2,10 +2,12 @@
 
 import importlib
 import importlib.util
+import itertools
 import json
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import equinox as eqx
 import jax.random as jr
@@ -13,15 +15,20 @@ import pytest
 
 from dualform import commands
 from dualform.errors import FileError
+from dualform.experiments.gated_rnn.paper import GATED_RNN
+from dualform.experiments.papers import PAPERS, chosen
+from dualform.experiments.protocol import changed_since
 from dualform.mixers import registry
 from dualform.models import published
 from dualform.models.layouts import LAYOUTS
+from dualform.reports.reproduction_page import read_record
 from tests.experiments.test_protocol import planted
 from tests.reports.records import record
 from tests.reports.test_page import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "papers").glob("*.md")])
+TEXTS = [*sorted(ROOT.glob("*.md")), *PAGES]
 
 
 @pytest.fixture
@@ -67,7 +74,8 @@ def test_the_keys_of_configs_are_the_codes(hooks):
 def test_every_page_is_in_the_navigation():
     """mkdocs.yml lists each page once, and no page that is not there."""
     nav = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[1].split("\n\n")[0]
-    assert sorted(re.findall(r"(\w+\.md)$", nav, flags=re.M)) == sorted(p.name for p in (ROOT / "docs").glob("*.md"))
+    listed = re.findall(r"([\w/-]+\.md)$", nav, flags=re.M)
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES)
 
 
 def test_benchmark_commands_exist():
@@ -142,11 +150,18 @@ def test_measurements_are_put_in_whole(hooks: ModuleType, tmp_path: Path):
     assert page == "x\nNo measurement is stored in this version; run the commands above.\n"
 
 
+def stored(folder: Path, *records: dict[str, Any]) -> Path:
+    """A folder with records of gated-rnn, each under its name."""
+    (folder / "gated-rnn").mkdir(exist_ok=True)
+    for each in records:
+        (folder / "gated-rnn" / f"{each['name']}.json").write_text(json.dumps(each))
+    return folder
+
+
 def test_reproductions_in_the_papers_order(hooks: ModuleType, tmp_path: Path):
     """The page has a part for each stored result, the paper's first and in its order, with table, pictures and command."""
-    for name in ("in-context", "fig1", "table3"):
-        (tmp_path / f"{name}.json").write_text(json.dumps(record(name, text=f"of {name}")))
-    text, pictures = hooks.reproductions(tmp_path)
+    stored(tmp_path, *(record(name, text=f"of {name}") for name in ("in-context", "fig1", "table3")))
+    text, pictures = hooks.reproductions(tmp_path, GATED_RNN)
     assert re.findall(r"^## (.*)$", text, flags=re.M) == [
         "of table3 { #table3 }",
         "of fig1 { #fig1 }",
@@ -158,7 +173,7 @@ def test_reproductions_in_the_papers_order(hooks: ModuleType, tmp_path: Path):
     assert "| of fig1 |  | 0.0675 | met | of fig1 |\n| of fig1 | 13 | of fig1 | better | of fig1 |" in part
     assert "| of fig1 | of fig1 |" in part and "\n- of fig1" in part
     assert "<code>dualform reproduce of fig1</code>: 2 seeds, 90 s; python of fig1." in part
-    assert re.findall(r"\]\((.*?)\)", text) == [f"{hooks.PICTURES}/{name}" for name in pictures]
+    assert re.findall(r"\]\((.*?)\)", text) == [f"../{hooks.PICTURES}/gated-rnn/{name}" for name in pictures]
     assert list(pictures) == ["table3-1.svg", "table3-2.svg", "fig1-1.svg", "fig1-2.svg", "in-context-1.svg"]
     assert all(picture.startswith("<svg") for picture in pictures.values())
 
@@ -174,23 +189,23 @@ def test_the_rules_of_options_are_listed(hooks: ModuleType):
 
 def test_a_stale_reproduction_is_refused(hooks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """When code that made a result changes, the page shows no number and no picture of it, but how to make it anew."""
-    for name in ("fig1", "fig4"):
-        (tmp_path / f"{name}.json").write_text(json.dumps(record(name, text=f"of {name}")))
-    (tmp_path / "table4.json").write_text(json.dumps({**record("table4"), "protocol": None}))
-    text, _ = hooks.reproductions(tmp_path)
+    made = (record(name, text=f"of {name}") for name in ("fig1", "fig4"))
+    stored(tmp_path, *made, {**record("table4"), "protocol": None})
+    text, _ = hooks.reproductions(tmp_path, GATED_RNN)
     assert text.count("**Stale.**") == 1 and text.count("| number |") == 2
-    planted(monkeypatch, "dualform.experiments.evidence", r"int\(value\)", "round(value)")
-    text, pictures = hooks.reproductions(tmp_path)
+    assert "| 2 reproduced, 1 stale |" in hooks.papers_table(tmp_path)
+    planted(monkeypatch, "dualform.experiments.numerals", r"int\(value\)", "round(value)")
+    text, pictures = hooks.reproductions(tmp_path, GATED_RNN)
+    assert "| 3 stale |" in hooks.papers_table(tmp_path)
     assert not pictures and "0.0675" not in text and "**Reproduced" not in text and text.count("**Stale.**") == 3
-    assert "dualform.experiments.evidence" in text
+    assert "dualform.experiments.numerals" in text
     assert "<code>dualform reproduce of fig1 --store docs/reproductions</code>" in text
 
 
 def test_reproductions_are_text(hooks: ModuleType, tmp_path: Path):
     """Nothing that a record says is read as Markdown or HTML."""
     hostile = f"{HOSTILE} | a_b_c *d* `e` [f](g)\n# h"
-    (tmp_path / "table4.json").write_text(json.dumps(record("none", text=hostile)))
-    text, _ = hooks.reproductions(tmp_path)
+    text, _ = hooks.reproductions(stored(tmp_path, record("none", text=hostile)), GATED_RNN)
     said = hooks.escaped(hostile)
     assert not set("<>|*_`[]#\n") & set(re.sub(r"&#\d+;", "", said))
     left = text.replace(said, "")
@@ -200,26 +215,37 @@ def test_reproductions_are_text(hooks: ModuleType, tmp_path: Path):
 def test_no_reproduction_and_a_damaged_one(hooks: ModuleType, tmp_path: Path):
     """Without a stored result the page says so; a damaged one stops the build with its name."""
     config = {"docs_dir": str(tmp_path)}
-    page = hooks.on_page_markdown("x\n<!-- reproductions -->\n", None, config, None)
+    page = hooks.on_page_markdown("x\n<!-- reproductions of gated-rnn -->\n", None, config, None)
     assert page == "x\nNo result is stored in this version; run the commands above.\n"
-    (tmp_path / "fig4.json").write_text("{")
+    assert "| none is stored |" in hooks.on_page_markdown("<!-- papers -->", None, config, None)
+    (stored(tmp_path) / "gated-rnn" / "fig4.json").write_text("{")
     with pytest.raises(FileError, match="fig4.json' cannot be read"):
-        hooks.reproductions(tmp_path)
+        hooks.reproductions(tmp_path, GATED_RNN)
 
 
-def test_stored_reproductions_are_whole(hooks: ModuleType):
-    """Every result that is stored with the pages can be read, and is one that `dualform reproduce` has."""
-    from dualform.experiments.results import RESULTS
-    from dualform.reports.reproduction_page import read_record
+def test_stored_reproductions_are_whole():
+    """Every result that is stored with the pages can be read, is one that `dualform reproduce` has, and of this code."""
+    paths = sorted((ROOT / "docs" / "reproductions").rglob("*.json"))
+    assert len(paths) >= 11
+    for path in paths:
+        found = read_record(path)
+        assert (path.parent.name, path.stem) == (found["paper"], found["name"])
+        assert path.stem in PAPERS[found["paper"]].results
+        assert changed_since(found) == [], path.stem
 
-    for path in (ROOT / "docs" / "reproductions").glob("*.json"):
-        stored = read_record(path)
-        assert path.stem == stored["name"] and path.stem in RESULTS and stored["preset"] == "full", path.name
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_page_names_every_result(name: str):
+    """A paper's page has its results in a table, in the command line's order, then what came of them."""
+    text = (ROOT / "docs" / "papers" / f"{name}.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \|", text, flags=re.M) == list(PAPERS[name].results)
+    assert text.endswith(f"<!-- reproductions of {name} -->\n")
 
 
-def test_page_names_every_result():
-    """The page's table of names is the command line's, in its order."""
-    from dualform.experiments.results import RESULTS
-
-    text = (ROOT / "docs" / "paper.md").read_text()
-    assert re.findall(r"^\| `([\w-]+)` \|", text, flags=re.M) == list(RESULTS)
+def test_pages_name_results_that_there_are():
+    """Every `dualform reproduce` of a page is of papers and results that there are."""
+    lines = [line for page in TEXTS for line in re.findall(r"^dualform reproduce (.*)$", page.read_text(), flags=re.M)]
+    named = [tuple(itertools.takewhile(lambda word: word[0] not in "-#", line.split())) for line in lines]
+    assert len([names for names in named if names]) >= 8
+    for names in filter(None, named):
+        assert chosen(names)

@@ -1,4 +1,4 @@
-"""Small records of `dualform reproduce`, of the form that the experiments give, made by hand."""
+"""Small records of gated-rnn by `dualform reproduce`, of the form that the experiments give, made by hand."""
 
 from typing import Any
 
@@ -132,9 +132,10 @@ PICTURES = {"table3": 2, "fig1": 2, "fig2": 3, "fig3": 2}
 
 def record(name: str, data: dict[str, Any] | None = None, text: str = "text") -> dict[str, Any]:
     """A whole record, of this version's code; `text` stands wherever a record holds words."""
-    functions = ["dualform.experiments.evidence:count"]
+    functions = ["dualform.experiments.numerals:count"]
     number = {"name": text, "paper": None, "ours": 0.0675, "rule": text, "outcome": "met"}
     return {
+        "paper": "gated-rnn",
         "name": name,
         "title": text,
         "preset": "full",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dualform.errors import FileError, InputError
-from dualform.experiments.results import RESULTS
+from dualform.experiments.gated_rnn.paper import GATED_RNN
+from dualform.experiments.papers import PAPERS
 from dualform.reports.figures import svg
 from dualform.reports.paper_figures import DRAWINGS, figures_of
 from dualform.reports.reproduction_page import (
@@ -42,8 +43,14 @@ def test_every_picture_is_drawn(name: str):
 
 
 def test_every_result_has_a_picture():
-    """There is something to draw of every result that can be reproduced, and of no other."""
-    assert set(DRAWINGS) == set(RESULTS) == set(DATA)
+    """There is something to draw of every result of gated-rnn, and nothing is drawn of what is no result."""
+    assert set(DRAWINGS["gated-rnn"]) == set(GATED_RNN.results) == set(DATA)
+    assert set(DRAWINGS) <= set(PAPERS) and all(set(DRAWINGS[name]) <= set(PAPERS[name].results) for name in DRAWINGS)
+
+
+def test_a_result_of_another_paper_has_its_own_pictures():
+    """What is drawn is the paper's, not that of another paper's result of the same name."""
+    assert figures_of(record("fig4")) and figures_of(record("fig4") | {"paper": "other"}) == []
 
 
 @pytest.mark.parametrize("name", [*DATA, "unheard of"])
@@ -87,7 +94,7 @@ def test_the_same_bytes():
 
 def test_text_is_escaped():
     """Whatever a record says stays text, wherever it stands."""
-    made = reproduction_page(record("fig4", text=HOSTILE)) + summary_page([record(HOSTILE, text=HOSTILE)])
+    made = reproduction_page(record("fig4", text=HOSTILE)) + summary_page(GATED_RNN, [record(HOSTILE, text=HOSTILE)])
     assert "<script" not in made and "<img" not in made and "onerror=y>" not in made
     assert "&lt;script&gt;" in made
 
@@ -129,8 +136,8 @@ def test_a_formula_is_not_the_papers():
 def test_what_is_ours_alone_says_nothing_of_the_others():
     """A summary of it alone says so; beside another result, that one decides."""
     alone = record("scaling") | {"verdict": "ours alone"}
-    assert 'class="verdict ours-alone"' in summary_page([alone])
-    both = summary_page([alone, record("fig4")])
+    assert 'class="verdict ours-alone"' in summary_page(GATED_RNN, [alone])
+    both = summary_page(GATED_RNN, [alone, record("fig4")])
     assert 'class="verdict reproduced"' in both and "Of 2 results: 1 reproduced, 1 ours alone." in both
 
 
@@ -146,7 +153,7 @@ def test_written_page(tmp_path: Path):
     page = write_reproduction_page(stored(tmp_path / "fig4", record("fig4")))
     assert page == tmp_path / "fig4" / "report.html" and "<svg" in page.read_text()
     one, other = record("fig4"), record("table1") | {"verdict": "differs"}
-    summary = write_summary(tmp_path, [one, other]).read_text()
+    summary = write_summary(tmp_path, GATED_RNN, [one, other]).read_text()
     assert (tmp_path / "report.html").exists() and 'class="verdict differs"' in summary
     assert "Of 2 results: 1 reproduced, 1 differs." in summary
     for name in ("fig4", "table1"):
@@ -156,15 +163,15 @@ def test_written_page(tmp_path: Path):
 def test_nothing_to_sum_up():
     """A summary of no result says how to make one."""
     with pytest.raises(InputError, match="there is no result to sum up; make one with `dualform reproduce`"):
-        summary_page([])
+        summary_page(GATED_RNN, [])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ('{"name": "fig', "cannot be read .* Make the result again"),
-        ([], "is no result of `dualform reproduce`: name, title"),
-        ({"name": "fig4"}, "title, preset, .* missing or damaged"),
+        ([], "is no result of `dualform reproduce`: paper, name, title"),
+        ({"name": "fig4"}, "paper, title, preset, .* missing or damaged"),
         (record("fig4") | {"numbers": [3]}, "`dualform reproduce`: numbers missing or damaged"),
         (record("fig4") | {"unknowns": [["one"]]}, "`dualform reproduce`: unknowns missing or damaged"),
     ],

@@ -50,7 +50,7 @@ class Discover(Options):
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
-        from dualform.experiments.identification import identify, preset
+        from dualform.experiments.gated_rnn.identification import identify, preset
         from dualform.reports.console import Console
         from dualform.reports.discovery_page import write_discovery_page
         from dualform.room import check_fits

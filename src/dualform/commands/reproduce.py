@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from dualform.commands.options import Options, Read
 from dualform.errors import require
@@ -12,24 +12,33 @@ from dualform.errors import require
 
 @dataclass(frozen=True)
 class Reproduce(Options):
-    """Make a paper's table or figure anew, and show its numbers beside ours with a verdict.
+    """Make tables and figures of papers anew, and show their numbers beside ours with a verdict.
 
-    The same command goes on where it was stopped; a run that fails is a row with its reason.
+    Without a name it lists the papers and their results. The same command goes on where it was stopped; a run that fails is a
+    row with its reason.
     """
 
-    result: Positional[str]
-    """table1 ... table4, fig1 ... fig5, scaling, in-context, or all."""
+    paper: Annotated[Positional[str | None], arg(metavar="[PAPER]")] = None
+    """A paper, such as gated-rnn, or all. For convenience, a result may stand here alone where only one paper has one of its
+    name."""
+    results: Annotated[Positional[tuple[str, ...]], arg(metavar="[RESULT ...]")] = ()
+    """The paper's results, such as table1 fig4; all of them if none is given."""
     preset: Literal["quick", "full"] = "quick"
-    """quick: few seeds and steps, all of it in under 25 minutes on two cores. full: what is stored in the docs."""
+    """quick: few seeds and steps, all of a paper in minutes on two cores. full: what is stored in the docs."""
     out: Path | None = None
-    """Where runs and reports go; runs/reproduce-PRESET by default."""
+    """Where runs and reports go, each paper's in a folder of its name; runs/reproduce-PRESET by default."""
     workers: int | None = None
     """Runs at once; 2 by default."""
     backend: Literal["processes", "ray", "here"] = "processes"
     """Processes of this machine, tasks on a Ray cluster (pip install 'dualform[ray]'), or one after the other."""
     store: Path | None = None
-    """Also keep each result's record as NAME.json in this folder: the documentation's are in docs/reproductions."""
+    """Also keep each result's record as PAPER/NAME.json in this folder: the documentation's are in docs/reproductions."""
     RULES: ClassVar = (
+        Read(
+            ("preset", "out", "workers", "backend", "store"),
+            lambda given: given.paper is not None,
+            "of a result that is made; name a paper, or all.",
+        ),
         Read(
             ("workers",), lambda given: given.backend != "here", "of a --backend with several; here is one at a time."
         ),
@@ -37,28 +46,33 @@ class Reproduce(Options):
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
+        from dualform.experiments.papers import PAPERS, chosen
         from dualform.experiments.reproduction import Workshop, reproduce
-        from dualform.experiments.results import chosen
         from dualform.reports.console import Console
         from dualform.reports.reproduction_page import write_reproduction_page, write_summary
         from dualform.tensor_file import check_writable
         from dualform.training import Run
 
         self.check_options()
-        results, workers = chosen(self.result), 2 if self.workers is None else self.workers
+        console = Console()
+        if self.paper is None:
+            console.papers(PAPERS.values())
+            return 0
+        wanted, workers = chosen((self.paper, *self.results)), 2 if self.workers is None else self.workers
         require(workers >= 1, f"--workers {workers}: at least one is needed.")
         folder = self.out or Path("runs") / f"reproduce-{self.preset}"
         for place in (folder, *(() if self.store is None else (self.store,))):
-            check_writable(place, folder=True)
-        console, records = Console(), []
-        workshop = Workshop(folder, workers, self.backend, console.row)
-        for name, experiment in results.items():
-            console.begin(name, experiment.title)
-            record = reproduce(name, experiment, self.preset, workshop)
-            console.reproduction(record, write_reproduction_page(folder / name))
-            if self.store is not None:
-                Run(self.store).write_json(f"{name}.json", record)
-            records.append(record)
-        if len(records) > 1:
-            console.reproductions(records, write_summary(folder, records))
+            for paper, _ in wanted:
+                check_writable(place / paper.name, folder=True)
+        for paper, names in wanted:
+            workshop, records = Workshop(folder / paper.name, workers, self.backend, console.row), []
+            for name in names:
+                console.begin(f"{paper.name} {name}", paper.results[name].title)
+                record = reproduce(paper, name, self.preset, workshop)
+                console.reproduction(record, write_reproduction_page(workshop.folder / name))
+                if self.store is not None:
+                    Run(self.store / paper.name).write_json(f"{name}.json", record)
+                records.append(record)
+            if len(records) > 1:
+                console.reproductions(records, write_summary(workshop.folder, paper, records))
         return 0

@@ -21,21 +21,23 @@ PARTS = ("dualform.experiments", "dualform.discover", "dualform.construct")
 """Where names are followed to."""
 
 _JOB = re.compile(r"\w+(\.\w+)+:\w+")
+_PLACE = re.compile(r"\w+(\.\w+)+(:\w+)?")
 _ALL = "*"
 
 
 def protocol(*functions: str) -> dict[str, str]:
     """By module, a digest of what the functions reach there.
 
-    A digest is over the syntax: comments, docstrings and layout do not change it.
+    A digest is over the syntax: comments, docstrings and layout do not change it. Nor does the folder of a module that is
+    named in it, which is in the module's own name: code that is moved keeps its digests.
 
     **Arguments:** functions: "module:name", of any module.
 
     **Raises:** `InputError` where there is no such module.
 
         >>> from dualform.experiments.protocol import protocol
-        >>> sorted(protocol("dualform.experiments.evidence:count"))
-        ['dualform.experiments.evidence']
+        >>> sorted(protocol("dualform.experiments.numerals:count"))
+        ['dualform.experiments.numerals']
     """
     waiting = [tuple(function.split(":", 1)) for function in functions]
     roots, seen = {module for module, _ in waiting}, set()
@@ -75,11 +77,13 @@ def changed_since(record: Mapping[str, Any]) -> list[str]:
 
 
 def source(module: str) -> str:
-    """The text of a module.
+    """The text of a module; of a folder of modules that has none of its own, an empty one.
 
     **Raises:** `InputError` where there is none.
     """
     found = _spec(module)
+    if found is not None and found.origin is None and found.submodule_search_locations is not None:
+        return ""
     require(found is not None and found.origin is not None, f"there is no module {module!r} to take a protocol of.")
     assert found is not None and found.origin is not None
     return Path(found.origin).read_text(encoding="utf-8")
@@ -167,11 +171,17 @@ def _plain(node: Any) -> Any:
     if isinstance(node, list):
         return tuple(_plain(each) for each in node if not _says_only(each))
     if not isinstance(node, ast.AST):
-        return node
+        return _without_folder(node) if isinstance(node, str) else node
     fields = [
         (name, _plain(value)) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind", "type_comment")
     ]
     return type(node).__name__, *((name, value) for name, value in fields if value is not None and value != ())
+
+
+def _without_folder(text: str) -> str:
+    """A text as it is; of one that names a module of `PARTS`, or a function there, the module's last name and the function."""
+    module = text.partition(":")[0]
+    return text[module.rfind(".") + 1 :] if _PLACE.fullmatch(text) and _within(module) else text
 
 
 def _says_only(node: Any) -> bool:

@@ -1,8 +1,8 @@
-"""What every reproduced table and figure is made of: the paper's numbers, ours, what was allowed, and a verdict."""
+"""What every reproduced table and figure of a paper is made of: its numbers, ours, what was allowed, and a verdict."""
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -107,6 +107,20 @@ class Experiment:
         return f"{self.run.__module__}:{self.run.__qualname__.partition('.')[0]}"
 
 
+@dataclass(frozen=True)
+class Paper:
+    """A paper, of which results are made again.
+
+    - name: as it is typed and as folders are called.  title, citation: its title; authors, year, and where it is.
+    - results: its tables and figures by name, then what goes beyond it.
+    """
+
+    name: str
+    title: str
+    citation: str
+    results: Mapping[str, Experiment]
+
+
 @dataclass
 class Workshop:
     """Where experiments run: a folder of sweeps that they share, so that two figures of one data set train once.
@@ -186,25 +200,27 @@ def verdict_of(findings: Findings, beyond: bool = False) -> Verdict:
     return "better" if "better" in compared else "reproduced"
 
 
-def reproduce(name: str, experiment: Experiment, preset: str, workshop: Workshop) -> dict[str, Any]:
-    """Run one experiment and keep its record in `folder/<name>/result.json`.
+def reproduce(paper: Paper, name: str, preset: str, workshop: Workshop) -> dict[str, Any]:
+    """Run one experiment of a paper and keep its record in `folder/<name>/result.json`.
 
-    **Returns:** the record: name, title, preset, command, verdict, why, numbers, unknowns, data, seeds, failed, seconds (of
-    all runs together, as if one after the other), versions, protocol (the functions that made it, and by module a digest of
-    the code that they reach: `protocol.protocol`).
+    **Returns:** the record: paper, name, title, preset, command, verdict, why, numbers, unknowns, data, seeds, failed, seconds
+    (of all runs together, as if one after the other), versions, protocol (the functions that made it, and by module a digest
+    of the code that they reach: `protocol.protocol`).
 
     **Raises:** `InputError` for an unknown preset; what the experiment raises.
     """
     require(preset in PRESETS, f"there is no preset {preset!r}; there are {', '.join(PRESETS)}.")
+    experiment = paper.results[name]
     begin, workshop = time.monotonic(), replace(workshop, spent=0.0, waited=0.0)
     functions = (experiment.function, f"{__name__}:{verdict_of.__name__}")
     made_by = protocol(*functions)  # of the code that is about to run, not of what it is edited to meanwhile
     findings = experiment.run(workshop, preset)
     record = {
+        "paper": paper.name,
         "name": name,
         "title": experiment.title,
         "preset": preset,
-        "command": f"dualform reproduce {name} --preset {preset}",
+        "command": f"dualform reproduce {paper.name} {name} --preset {preset}",
         "verdict": verdict_of(findings, experiment.beyond),
         "why": findings.why,
         "numbers": [asdict(number) for number in findings.numbers],

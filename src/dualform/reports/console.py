@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from rich.text import Text
 
 from dualform.construct import Construction, StackConstruction
 from dualform.errors import printable
-from dualform.experiments.evidence import COLUMNS, MEANING, PAPER, construction_sentence, count, number, recipe_name
-from dualform.experiments.identification import Moment
+from dualform.experiments.gated_rnn.evidence import COLUMNS, MEANING, PAPER, construction_sentence, recipe_name
+from dualform.experiments.gated_rnn.identification import Moment
 from dualform.experiments.memory import Row
+from dualform.experiments.numerals import count, number
+from dualform.experiments.reproduction import Paper
 from dualform.generation import Perplexity
 from dualform.mixers.card import WIDTH, Card
 from dualform.models.known import Known
@@ -148,6 +150,15 @@ class Console:
         if out is not None:
             self._line(f"saved: {out}")
 
+    def papers(self, papers: Iterable[Paper]) -> None:
+        """Every paper with its results, and how one is made."""
+        for paper in papers:
+            self._line((paper.name, "bold"), f"  {paper.title}. {paper.citation}")
+            width = max(map(len, paper.results))
+            for name, experiment in paper.results.items():
+                self._line(f"  {name:{width}}  ", (experiment.title, "dim"))
+        self._line("To make some of a paper's results, or all of them: dualform reproduce PAPER [RESULT ...]")
+
     def begin(self, name: str, title: str) -> None:
         """What is made next."""
         self._line((name, "bold"), f"  {title}")
@@ -177,9 +188,9 @@ class Console:
         )
 
     def reproductions(self, records: Sequence[Mapping[str, Any]], page: Path) -> None:
-        """One row for each result."""
+        """One row for each result of a paper."""
         table = Table(
-            "result", "verdict", "numbers met", "differ", "seconds", title="all results", title_justify="left"
+            "result", "verdict", "numbers met", "differ", "seconds", title=records[0]["paper"], title_justify="left"
         )
         for record in records:
             outcomes = [entry["outcome"] for entry in record["numbers"]]

@@ -14,17 +14,16 @@ from jaxtyping import Float
 from dualform import dual_form
 from dualform.discover import monomial_names, output_kernels, polynomial, saliency, split_decays
 from dualform.errors import FileError
-from dualform.experiments.evidence import (
+from dualform.experiments.gated_rnn.evidence import (
     COLUMNS,
     MEANING,
     PAPER,
     UNKNOWNS,
     construction_sentence,
-    count,
-    number,
     recipe_name,
 )
-from dualform.experiments.identification import Identification, data_of
+from dualform.experiments.gated_rnn.identification import Identification, data_of
+from dualform.experiments.numerals import count, number
 from dualform.mixers import AbstractMixer, GatedRNN, LinearAttention
 from dualform.reading import json_of_file
 from dualform.reports import figures

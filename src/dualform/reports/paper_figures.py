@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.figure import Figure
 
-from dualform.experiments.architectures import ARCHITECTURES
+from dualform.experiments.gated_rnn.architectures import ARCHITECTURES
 from dualform.reports.figures import INK, OTHER, kernels, matrix, style, weight_matrices
 from dualform.reports.paper_tables import beyond, fits, layers, lstm_gates, regression, scaling, scores
 from dualform.reports.series import LOOKS, MARKERS, PALETTE, finite, mean_and_range, ticks_at
@@ -26,7 +26,7 @@ def figures_of(record: Mapping[str, Any]) -> list[Drawn]:
     A result that has no picture, or whose data lack what a picture needs, gives none; what is missing goes to the log.
     """
     drawn = []
-    for draw in DRAWINGS.get(str(record.get("name")), ()):
+    for draw in DRAWINGS.get(str(record.get("paper")), {}).get(str(record.get("name")), ()):
         try:
             found = draw(record.get("data") or {})
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -256,17 +256,19 @@ def against_parameters(data: Mapping[str, Any]) -> Drawn | None:
     return _compared(data, panels, "parameters", "parameters"), text
 
 
-DRAWINGS: dict[str, Sequence[Callable[[Mapping[str, Any]], Drawn | None]]] = {
-    "table1": (scores,),
-    "table2": (regression,),
-    "table3": (layers, fits),
-    "table4": (lstm_gates,),
-    "fig1": (construction("full"), construction("compact")),
-    "fig2": (student_weights, teacher_weights, student_kernels),
-    "fig3": (identification, other_sizes),
-    "fig4": (against_units,),
-    "fig5": (against_parameters,),
-    "scaling": (scaling,),
-    "in-context": (beyond,),
+DRAWINGS: dict[str, dict[str, Sequence[Callable[[Mapping[str, Any]], Drawn | None]]]] = {
+    "gated-rnn": {
+        "table1": (scores,),
+        "table2": (regression,),
+        "table3": (layers, fits),
+        "table4": (lstm_gates,),
+        "fig1": (construction("full"), construction("compact")),
+        "fig2": (student_weights, teacher_weights, student_kernels),
+        "fig3": (identification, other_sizes),
+        "fig4": (against_units,),
+        "fig5": (against_parameters,),
+        "scaling": (scaling,),
+        "in-context": (beyond,),
+    }
 }
-"""What is drawn of each result: functions from its data to a figure and a caption, or to None where there is nothing."""
+"""What is drawn of a paper's results: functions from the data to a figure and a caption, or to None where there is nothing."""

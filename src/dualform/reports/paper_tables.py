@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from dualform.experiments.architectures import ARCHITECTURES
-from dualform.experiments.evidence import MEANING, PAPER
+from dualform.experiments.gated_rnn.architectures import ARCHITECTURES
+from dualform.experiments.gated_rnn.evidence import MEANING, PAPER
 from dualform.reports.figures import INK, OTHER, STUDENT, TEACHER, matrix, style
 from dualform.reports.series import LOOKS, MARKERS, PALETTE, beside, finite, mean_and_range
 

@@ -1,4 +1,4 @@
-"""The report of `dualform reproduce`: the record of one result in, one self-contained HTML page out; and one page for all."""
+"""The report of `dualform reproduce`: the record of one result in, one self-contained HTML page out; and one for a paper's."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,15 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from dualform.errors import FileError, require
-from dualform.experiments.evidence import count, number
+from dualform.experiments.numerals import count, number
+from dualform.experiments.reproduction import Paper
 from dualform.reading import json_of_file
 from dualform.reports.page import Section, Table, picture, render
 from dualform.reports.paper_figures import figures_of
 from dualform.training import write_atomically
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
+    "paper": str,
     "name": str,
     "title": str,
     "preset": str,
@@ -74,7 +76,7 @@ def reproduction_page(record: Mapping[str, Any]) -> str:
     sections.append(Section("How it was made", [made_with(record)], code=record["command"]))
     return render(
         title=record["title"],
-        lead=f"Preset {record['preset']}, {seeds_and_time(record)}.",
+        lead=f"Paper {record['paper']}, preset {record['preset']}, {seeds_and_time(record)}.",
         verdict=record["verdict"].capitalize(),
         reasons=[*([record["why"]] if record["why"] else []), *reasons(record)],
         sections=sections,
@@ -145,17 +147,17 @@ def shown(value: float | int | str | None) -> str:
     return f"{value:.4g}" if 1e-2 <= abs(value) < 1e6 else number(value)
 
 
-def write_summary(folder: Path, records: Sequence[Mapping[str, Any]]) -> Path:
-    """Write `report.html`, the table of all results, beside the results' folders, and return its path.
+def write_summary(folder: Path, paper: Paper, records: Sequence[Mapping[str, Any]]) -> Path:
+    """Write `report.html`, the table of a paper's results, beside the results' folders, and return its path.
 
     **Raises:** `FileError` where it cannot be written; `InputError` where there is no record.
     """
     page = folder / "report.html"
-    write_atomically(page, summary_page(records).encode())
+    write_atomically(page, summary_page(paper, records).encode())
     return page
 
 
-def summary_page(records: Sequence[Mapping[str, Any]]) -> str:
+def summary_page(paper: Paper, records: Sequence[Mapping[str, Any]]) -> str:
     """One row for each result, with a link to its report in the folder of its name.
 
     **Raises:** `InputError` where there is no record.
@@ -172,9 +174,8 @@ def summary_page(records: Sequence[Mapping[str, Any]]) -> str:
     )
     presets = ", ".join(dict.fromkeys(record["preset"] for record in records))
     return render(
-        title="Gated recurrent neural networks discover attention, reproduced",
-        lead=f"Zucchet et al. 2023 (arXiv 2309.01775). Preset {presets}; "
-        f"{duration(sum(record['seconds'] for record in records))} in all.",
+        title=f"{paper.title}, reproduced",
+        lead=f"{paper.citation}. Preset {presets}; {duration(sum(record['seconds'] for record in records))} in all.",
         verdict=verdict.capitalize(),
         reasons=[f"Of {len(records)} results: {said}."],
         sections=[Section("Results", table=table)],
