@@ -250,9 +250,10 @@ def refusal(name: str, record: Mapping[str, Any], changed: Sequence[str]) -> str
 
 def reproduction(name: str, record: Mapping[str, Any], pictures: Sequence[str]) -> str:
     """One result: verdict and why, the numbers, the pictures, what the paper leaves open, how it was made."""
+    small = "" if record["preset"] == "full" else f", preset {escaped(record['preset'])}"
     parts = [
         f"## {escaped(record['title'])} {{ #{name} }}",
-        f"**{escaped(record['verdict'].capitalize())}.** {escaped(record['why'])}".strip(),
+        f"**{escaped(record['verdict'].capitalize())}{small}.** {escaped(record['why'])}".strip(),
         markdown_table(numbers_table(record)),
         *pictures,
     ]

@@ -79,6 +79,7 @@ BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("models", "archive"): {"action": "get", "names": "g2p-en"},
     ("models", "names"): {"action": "get"},
     ("perplexity", "states"): {"policy": "tova,full"},
+    ("reproduce", "data"): {"paper": "tpgn", "results": None},
     ("reproduce", "workers"): {"backend": "processes"},
 }
 """What stands beside an option so that it is read; None takes something of the base away."""

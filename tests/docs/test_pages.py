@@ -178,6 +178,12 @@ def test_reproductions_in_the_papers_order(hooks: ModuleType, tmp_path: Path):
     assert all(picture.startswith("<svg") for picture in pictures.values())
 
 
+def test_a_small_result_says_so(hooks: ModuleType, tmp_path: Path):
+    """Beside the verdict of a result that is not of the preset full stands its preset."""
+    text, _ = hooks.reproductions(stored(tmp_path, record("fig1") | {"preset": "quick"}), GATED_RNN)
+    assert "**Reproduced, preset quick.** text" in text
+
+
 def test_the_rules_of_options_are_listed(hooks: ModuleType):
     """The page of errors has a row for each rule of each command, and nothing in it is read as Markdown."""
     text = hooks.on_page_markdown("<!-- options -->", None, {"docs_dir": "."}, None)

@@ -1,13 +1,18 @@
 """`dualform reproduce`: make a paper's tables and figures anew."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
 from dualform.commands.options import Options, Read
-from dualform.errors import require
+from dualform.errors import DualformError, InputError, require
+
+if TYPE_CHECKING:
+    from dualform.experiments.reproduction import Paper
+    from dualform.reports.console import Console
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,11 @@ class Reproduce(Options):
     """Processes of this machine, tasks on a Ray cluster (pip install 'dualform[ray]'), or one after the other."""
     store: Path | None = None
     """Also keep each result's record as PAPER/NAME.json in this folder: the documentation's are in docs/reproductions."""
+    data: Path | None = None
+    """The folder of data that are read and are not part of dualform; what is missing is said, with where it is from."""
     RULES: ClassVar = (
         Read(
-            ("preset", "out", "workers", "backend", "store"),
+            ("preset", "out", "workers", "backend", "store", "data"),
             lambda given: given.paper is not None,
             "of a result that is made; name a paper, or all.",
         ),
@@ -64,11 +71,14 @@ class Reproduce(Options):
         for place in (folder, *(() if self.store is None else (self.store,))):
             for paper, _ in wanted:
                 check_writable(place / paper.name, folder=True)
+        reads = any(paper.results[name].needs for paper, names in wanted for name in names)
+        require(self.data is None or reads, "--data is of results that read data; none of these does.")
+        wanted = [(paper, self._with_data(paper, names, console)) for paper, names in wanted]
         for paper, names in wanted:
             workshop, records = Workshop(folder / paper.name, workers, self.backend, console.row), []
             for name in names:
                 console.begin(f"{paper.name} {name}", paper.results[name].title)
-                record = reproduce(paper, name, self.preset, workshop)
+                record = reproduce(paper, name, self.preset, workshop, self.data)
                 console.reproduction(record, write_reproduction_page(workshop.folder / name))
                 if self.store is not None:
                     Run(self.store / paper.name).write_json(f"{name}.json", record)
@@ -76,3 +86,18 @@ class Reproduce(Options):
             if len(records) > 1:
                 console.reproductions(records, write_summary(workshop.folder, paper, records))
         return 0
+
+    def _with_data(self, paper: "Paper", names: Sequence[str], console: "Console") -> list[str]:
+        """The results whose data are there; of `all` the others are left out, and said, else they are an error."""
+        kept = []
+        for name in names:
+            try:
+                for each in paper.results[name].needs:
+                    each.within(self.data)
+            except DualformError as error:
+                if self.paper != "all":
+                    raise InputError(f"{paper.name} {name}: {error}") from None
+                console.left_out(f"{paper.name} {name}", error)
+            else:
+                kept.append(name)
+        return kept

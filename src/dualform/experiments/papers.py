@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dualform.errors import InputError, require
 from dualform.experiments.gated_rnn.paper import GATED_RNN
 from dualform.experiments.reproduction import Paper
+from dualform.experiments.tpgn.paper import TPGN
+from dualform.experiments.wave.paper import WAVE
 
-PAPERS: dict[str, Paper] = {paper.name: paper for paper in (GATED_RNN,)}
+PAPERS: dict[str, Paper] = {paper.name: paper for paper in (GATED_RNN, TPGN, WAVE)}
 """By name, in the order in which they are listed."""
 
 ALL = "all"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dualform.errors import require
+from dualform.experiments.data_file import DataFile
 from dualform.experiments.protocol import combined, protocol
 from dualform.training import Job, Row, Run, sweep
 from dualform.training.run import versions
@@ -93,13 +94,16 @@ class Findings:
 class Experiment:
     """One table or figure: its title, what the paper leaves open (what, our choice), and how to make it.
 
-    beyond: whether the paper has nothing of the kind, so that there is nothing to reproduce.
+    - run: (workshop, preset, a path for each of `needs`) -> findings.
+    - beyond: whether the paper has nothing of the kind, so that there is nothing to reproduce.
+    - needs: the data that it reads and that are not part of dualform.
     """
 
     title: str
     unknowns: Sequence[tuple[str, str]]
-    run: Callable[["Workshop", str], Findings]
+    run: Callable[..., Findings]
     beyond: bool = False
+    needs: Sequence[DataFile] = ()
 
     @property
     def function(self) -> str:
@@ -200,27 +204,30 @@ def verdict_of(findings: Findings, beyond: bool = False) -> Verdict:
     return "better" if "better" in compared else "reproduced"
 
 
-def reproduce(paper: Paper, name: str, preset: str, workshop: Workshop) -> dict[str, Any]:
+def reproduce(paper: Paper, name: str, preset: str, workshop: Workshop, data: Path | None = None) -> dict[str, Any]:
     """Run one experiment of a paper and keep its record in `folder/<name>/result.json`.
+
+    **Arguments:** data: the folder of the data that it needs.
 
     **Returns:** the record: paper, name, title, preset, command, verdict, why, numbers, unknowns, data, seeds, failed, seconds
     (of all runs together, as if one after the other), versions, protocol (the functions that made it, and by module a digest
     of the code that they reach: `protocol.protocol`).
 
-    **Raises:** `InputError` for an unknown preset; what the experiment raises.
+    **Raises:** `InputError` for an unknown preset; as `DataFile.within`; what the experiment raises.
     """
     require(preset in PRESETS, f"there is no preset {preset!r}; there are {', '.join(PRESETS)}.")
     experiment = paper.results[name]
+    files = [each.within(data) for each in experiment.needs]
     begin, workshop = time.monotonic(), replace(workshop, spent=0.0, waited=0.0)
     functions = (experiment.function, f"{__name__}:{verdict_of.__name__}")
     made_by = protocol(*functions)  # of the code that is about to run, not of what it is edited to meanwhile
-    findings = experiment.run(workshop, preset)
+    findings = experiment.run(workshop, preset, *files)
     record = {
         "paper": paper.name,
         "name": name,
         "title": experiment.title,
         "preset": preset,
-        "command": f"dualform reproduce {paper.name} {name} --preset {preset}",
+        "command": f"dualform reproduce {paper.name} {name} --preset {preset}{' --data FOLDER' if files else ''}",
         "verdict": verdict_of(findings, experiment.beyond),
         "why": findings.why,
         "numbers": [asdict(number) for number in findings.numbers],

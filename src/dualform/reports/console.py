@@ -163,6 +163,10 @@ class Console:
         """What is made next."""
         self._line((name, "bold"), f"  {title}")
 
+    def left_out(self, name: str, error: Exception) -> None:
+        """A result that is not made, and why."""
+        self._line((name, "bold"), "  ", ("left out", "yellow"), f": {error}")
+
     def row(self, sweep: str, row: SweepRow, done: int, total: int) -> None:
         """One run of a sweep, as it is done or has failed."""
         what = (f"{row.seconds:.0f} s",) if row.status == "done" else (("failed", "red"), f": {row.reason}")
