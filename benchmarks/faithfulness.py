@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 
 from benchmarks.alternate import keep, write
 from dualform.dual.attribution import METHODS, attribute, perturbation_curves
 from dualform.mixers import registry
 from dualform.models import Block, RMSNorm, SequenceModel
-from dualform.tasks import AssociativeRecall
+from dualform.tasks import AssociativeRecall, recall_loss
+from dualform.training import FitConfig, fit
 
 AREAS = ("positive", "negative", "pruning")
 
@@ -39,27 +39,17 @@ def recall_model(mixer: str, task: AssociativeRecall, layers: int, d: int, steps
     keys = jr.split(jr.key(seed), layers + 2)
     blocks = tuple(Block.make(registry()[mixer](d, key=key), key=key, mlp="swiglu") for key in keys[2:])
     model: Any = SequenceModel.make(blocks, task.d, task.vocabulary, key=keys[0], norm=RMSNorm.make(d))
-    optimiser = optax.adam(optax.warmup_cosine_decay_schedule(0, 3e-3, steps // 20, steps))
-
-    def loss(model, x, y):
-        logits = jax.vmap(lambda x: model(x)[0][-1])(x)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-
-    def step(carry, key):
-        model, state = carry
-        gradient = eqx.filter_grad(loss)(model, *task.sample(key))
-        updates, state = optimiser.update(gradient, state, eqx.filter(model, eqx.is_inexact_array))
-        return (eqx.apply_updates(model, updates), state), None
-
-    state = optimiser.init(eqx.filter(model, eqx.is_inexact_array))
-    dynamic, static = eqx.partition((model, state), eqx.is_array)
-
-    def one(dynamic, key):
-        carry, _ = step(eqx.combine(dynamic, static), key)
-        return eqx.filter(carry, eqx.is_array), None
-
-    dynamic, _ = jax.jit(lambda dynamic, keys: jax.lax.scan(one, dynamic, keys))(dynamic, jr.split(keys[1], steps))
-    return eqx.combine(dynamic, static)[0]
+    config = FitConfig(
+        steps=steps,
+        chunk=min(250, steps),
+        warmup=steps // 20,
+        learning_rate=3e-3,
+        final_learning_rate=0.0,
+        weight_decay=0.0,
+        clip=float("inf"),
+        seed=seed,
+    )
+    return fit(model, task.sample, config, loss=recall_loss).model
 
 
 def recall_cases(model: Any, task: AssociativeRecall, count: int, seed: int) -> tuple[list[Case], float]:
