@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dualform.arrays import affine
 from dualform.compiled import compiled
 from dualform.errors import require
+from dualform.maps import Written, attention_of
 from dualform.mixers import SoftmaxAttention
+from dualform.mixers.softmax_attention import Attend
 from dualform.recurrences.many_to_one import Form, many_to_one
 
 
@@ -30,10 +31,10 @@ def attention_as_rnn(
         isinstance(attention, SoftmaxAttention),
         f"a {type(attention).__name__} has no queries of its own; give softmax attention.",
     )
-    x, state, _, _ = attention.checked(x, None, None, None)
-    q, k, _ = attention.context(x, state, None, None)
-    each, rows = q.shape[1] // k.shape[1], jnp.arange(len(x), dtype=jnp.int32)
-    keys, values = (jnp.repeat(a, each, axis=1) for a in (k, attention.value(x)))
+    own = attention_of(attention.frozen(x).map)
+    assert own is not None and isinstance(own.memory, Attend) and isinstance(own.write, Written)
+    q, k, rows = own.memory.q, own.memory.k, jnp.arange(len(x), dtype=jnp.int32)
+    keys, values = (jnp.repeat(a, q.shape[1] // k.shape[1], axis=1) for a in (k, own.write.own))
 
     def row(inputs):
         query, t = inputs
@@ -41,5 +42,4 @@ def attention_as_rnn(
         o, _ = many_to_one(jnp.einsum("hk,shk->sh", query, keys), values, mask=seen, form=form, block=block)
         return o
 
-    o = jax.lax.map(row, (q, rows))
-    return affine(o.reshape(len(o), -1), attention.w_o, attention.b_o).astype(x.dtype)
+    return own.read(jax.lax.map(row, (q, rows))).astype(x.dtype)

@@ -6,20 +6,20 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator, relative_error
 from dualform.compiled import compiled
-from dualform.dual.frozen import check_module, freeze, sees_only_the_past
-from dualform.dual.own_call import embedded, own_call
+from dualform.dual.frozen import check_module, freeze, sees_only_the_past, taken
+from dualform.dual.own_call import embedded
 from dualform.dual.shares import aggregate, shares_residual
 from dualform.dual.views import as_html, plot
 from dualform.errors import require
-from dualform.maps import LINEAR, NONLINEAR, present
+from dualform.maps import AttentionMap, Over, attention_of, present
+from dualform.maps.attention_map import OWN_COLUMNS
 from dualform.maps.frozen import Kind
-from dualform.mixers.frozen_mixer import OWN_COLUMNS, MixerMap
-from dualform.mixers.mixer import AbstractMixer, Over, visible
+from dualform.mixers.mixer import AbstractMixer
+from dualform.segments import Segments
 
 
 class DualForm(eqx.Module):
@@ -113,60 +113,40 @@ def dual_form(
     """
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
     check_module(module)
-    if isinstance(module, AbstractMixer):
-        return _of_mixer(module, x, state, start, mask, block)
-    embedded(module, x, mask)  # tokens are looked at here: in a program their numbers are not known
-    return _of_frozen(module, x, state, start, mask, block)
+    if not isinstance(module, AbstractMixer):
+        embedded(module, x, mask)  # tokens are looked at here: in a program their numbers are not known
+    return _form(module, x, state, start, mask, block)
 
 
 @compiled
-def _of_mixer(mixer: AbstractMixer, x, state, start, mask, block: int) -> DualForm:
-    """The context frozen, and each token's value alone."""
-    own = own_call(mixer, x, state, start=start, mask=mask)
-    map = MixerMap.of(mixer, x, state, start, mask)
-    context, x, state, start, mask = map.context, map.x, map.state, map.start, map.mask
-    value = mixer.value(x)
-    run = lambda value: present(mixer.mix(context, value, state, start, mask)[0], mask)
-    bias = run(jtu.tree_map(jnp.zeros_like, value))
-    weights, over = mixer.weights(x, state, start, mask), mixer.over
-    if weights is not None and over in OWN_COLUMNS:
-        alone = map.column_of(weights, mixer.carried(context, value, start, mask))
+def _form(module: Any, x, state, start, mask, block: int) -> DualForm:
+    """All that chooses frozen, and each token alone."""
+    y, _, map, kind, rows = freeze(module, x, state, start=start, mask=mask)
+    x = taken(module, x, state, start, mask)
+    bias, attention, over = map(jnp.zeros_like(x)), attention_of(map), "tokens"
+    weights = None if attention is None else attention.weights()
+    if attention is not None and weights is not None and attention.over in OWN_COLUMNS:
+        alone = attention.column_of(weights, x)
     else:
-        alone = lambda s: run(jtu.tree_map(lambda v: jnp.zeros_like(v).at[s].set(v[s]), value)) - bias
+        alone = lambda s: map(jnp.zeros_like(x).at[s].set(x[s])) - bias
     contributions = jax.lax.map(alone, jnp.arange(len(x)), batch_size=min(block, len(x))).swapaxes(0, 1)
-    # Exact zeros where rounding against the bias left 1e-17; a mixer that does take from there fails the residual.
-    contributions = jnp.where(visible(len(x), start, mask)[:, :, None], contributions, jnp.zeros_like(contributions))
-    y = own.y.astype(bias.dtype)
-    if weights is None:
-        weights, over = aggregate(contributions, y), "tokens"
+    # Exact zeros where rounding against the bias left 1e-17; a module that does take from there fails the residual.
+    if sees_only_the_past(module):
+        seen = Segments(start, mask).visible(len(x))[:, :, None]
+        contributions = jnp.where(seen, contributions, jnp.zeros_like(contributions))
+    total, y = contributions.sum(1) + bias, y.astype(bias.dtype)
+    if attention is None or weights is None:
+        weights = aggregate(contributions, y)
         certified = shares_residual(weights, bias, y)
     else:
-        certified = map_residual(mixer, weights, context, value, bias, y, start, mask)
-    residual, kind = relative_error(contributions.sum(1) + bias, y), LINEAR if mixer.linear_given_gates else NONLINEAR
+        over, certified = attention.over, map_residual(attention, weights, x, bias, y, mask)
+    residual = relative_error(present(total, rows), present(y, rows))
     return DualForm(contributions, bias, weights, residual, certified, y, kind, over)
 
 
-@compiled
-def _of_frozen(module: Any, x, state, start, mask, block: int) -> DualForm:
-    """All that chooses frozen, and each token alone."""
-    y, _, map, kind, rows = freeze(module, x, state, start=start, mask=mask)
-    x = embedded(module, x, mask)
-    x = x.astype(accumulator(x.dtype))
-    bias = map(jnp.zeros_like(x))
-    alone = lambda s: map.columns(x, s[None])[0]
-    contributions = jax.lax.map(alone, jnp.arange(len(x)), batch_size=min(block, len(x))).swapaxes(0, 1)
-    if sees_only_the_past(module):
-        seen = visible(len(x), start, mask)[:, :, None]
-        contributions = jnp.where(seen, contributions, jnp.zeros_like(contributions))
-    total, y = contributions.sum(1) + bias, y.astype(bias.dtype)
-    weights = aggregate(contributions, y)
-    residual = relative_error(present(total, rows), present(y, rows))
-    return DualForm(contributions, bias, weights, residual, shares_residual(weights, bias, y), y, kind)
-
-
-def map_residual(mixer: AbstractMixer, weights, context, value, bias, y, start, mask) -> Float[Array, ""]:
+def map_residual(attention: AttentionMap, weights, x, bias, y, mask) -> Float[Array, ""]:
     """What a mixer's closed form reads, with what no token brought, against its output: the relative error."""
-    carried = mixer.carried(context, value, start, mask)
+    carried = attention.carried(x)
     wide = accumulator(weights.dtype, carried.dtype)
     o = jnp.einsum("hts,shw->thw", weights.astype(wide), carried.astype(wide))
-    return relative_error(present(mixer.read_out(context, o).astype(bias.dtype), mask) + bias, y)
+    return relative_error(present(attention.read_out(o, x).astype(bias.dtype), mask) + bias, y)

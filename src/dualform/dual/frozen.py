@@ -21,8 +21,9 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
+from jaxtyping import Array, Float
 
-from dualform.arrays import State
+from dualform.arrays import State, accumulator
 from dualform.dual.own_call import embedded, own_call
 from dualform.errors import require
 from dualform.maps import Called, CausalMap, Frozen, Identity, joint
@@ -45,12 +46,23 @@ def freeze(module: Any, x: Any, state: State | None = None, *, start=None, mask=
     **Raises:** `InputError` for a module of another kind, and as the module's call does.
     """
     check_module(module)
+    if isinstance(module, AbstractMixer) and type(module).__call__ is AbstractMixer.__call__:
+        return module.frozen(x, state, start, mask)  # its call is this, and no other
     given = x
     x = x if isinstance(module, AbstractMixer) else embedded(module, x, mask)  # a mixer checks what it is given
     own = own_call(module, given, state, start=start, mask=mask)
     map, kind = _map(module, x, state, start, mask)
     y = own.y if own.rows is None else jnp.where(own.rows[:, None], own.y, map(x).astype(own.y.dtype))
     return Frozen(y, own.state, map, kind, own.rows)
+
+
+def taken(module: Any, x: Any, state: State | None, start, mask) -> Float[Array, "time d_in"]:
+    """What a module's frozen map takes for its input x, in float32 or wider.
+
+    A mixer's leaves out what the call does: absent tokens, and what is not finite where documents begin.
+    """
+    x = module.checked(x, state, start, mask)[0] if isinstance(module, AbstractMixer) else embedded(module, x, mask)
+    return x.astype(accumulator(x.dtype))
 
 
 def check_module(module: Any) -> None:

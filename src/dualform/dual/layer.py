@@ -13,22 +13,19 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dualform.arrays import State, accumulator, relative_error
+from dualform.arrays import State, relative_error
 from dualform.dual.form import map_residual
-from dualform.dual.frozen import check_module, freeze
-from dualform.dual.own_call import embedded, own_call
+from dualform.dual.frozen import check_module, freeze, taken
 from dualform.dual.shares import lengths, share_functionals, shares_residual
 from dualform.dual.views import as_html, plot
 from dualform.errors import require
-from dualform.maps import CausalMap, Frozen, present
+from dualform.maps import CausalMap, Frozen, Over, attention_of, present
+from dualform.maps.attention_map import MOST_HEADS
 from dualform.maps.frozen import Kind
 from dualform.mixers import AbstractMixer
-from dualform.mixers.frozen_mixer import MOST_HEADS
-from dualform.mixers.mixer import Over
 from dualform.models.block import Block
 
 GROUPS = 8
@@ -184,7 +181,7 @@ class LayerForm:
         if not isinstance(self.module, AbstractMixer):
             return None
         own = _weights(*self._call)
-        return None if own is None else (np.asarray(own[0]), self.module.over, float(own[1]))
+        return None if own is None else (np.asarray(own[0]), own[1], float(own[2]))
 
     def plot(self, tokens: Sequence[str] | None = None, *, heads: int = 4) -> Any:
         """The signed maps as a matplotlib figure: see `views.plot`."""
@@ -247,9 +244,7 @@ def layer_form(
 
 def frozen_map(module: Any, x, state, start, mask) -> tuple[Frozen, Array]:
     """A module frozen at x, and what its map takes for x: (time, d), in float32 or wider."""
-    frozen = freeze(module, x, state, start=start, mask=mask)
-    x = embedded(module, x, mask)
-    return frozen, x.astype(accumulator(x.dtype))
+    return freeze(module, x, state, start=start, mask=mask), taken(module, x, state, start, mask)
 
 
 @eqx.filter_jit
@@ -344,18 +339,13 @@ def _project(module, x, state, start, mask, r, block):
 
 @eqx.filter_jit
 def _weights(mixer, x, state, start, mask):
-    given = x, state, start, mask
-    x, state, start, mask = mixer.checked(*given)
-    own = mixer.weights(x, state, start, mask)
+    frozen, x = frozen_map(mixer, x, state, start, mask)
+    attention = attention_of(frozen.map)
     # Maps of all channels are not made where they are not to be shown: what is not returned is not computed.
-    if own is None or len(own) > MOST_HEADS:
+    if attention is None or len(jax.eval_shape(attention.weights)) > MOST_HEADS:
         return None
-    context, value = mixer.context(x, state, start, mask), mixer.value(x)
-    nothing = jtu.tree_map(jnp.zeros_like, value)
-    bias = present(mixer.mix(context, nothing, state, start, mask)[0], mask)
-    x, state, start, mask = given
-    y = own_call(mixer, x, state, start=start, mask=mask).y.astype(bias.dtype)
-    return own, map_residual(mixer, own, context, value, bias, y, start, mask)
+    own, bias = attention.weights(), frozen.map(jnp.zeros_like(x))
+    return own, attention.over, map_residual(attention, own, x, bias, frozen.y.astype(bias.dtype), mask)
 
 
 _shares_residual = eqx.filter_jit(shares_residual)

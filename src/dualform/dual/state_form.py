@@ -9,11 +9,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator
-from dualform.dual.layer import LayerForm, blocks_of
+from dualform.dual.layer import LayerForm, blocks_of, frozen_map
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
-from dualform.mixers.frozen_mixer import MixerMap
 
 
 def state_shares(layer: LayerForm) -> Float[np.ndarray, " source"]:
@@ -44,8 +42,8 @@ def state_shares(layer: LayerForm) -> Float[np.ndarray, " source"]:
 
 @eqx.filter_jit
 def _shares(mixer, x, state, start, mask, sources) -> Array:
-    map = MixerMap.of(mixer, x, state, start, mask)
-    x = map.x.astype(accumulator(map.x.dtype))
+    frozen, x = frozen_map(mixer, x, state, start, mask)
+    map = frozen.map
     numbers = lambda tree: [leaf for leaf in jtu.tree_leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     empty = numbers(map.run(jnp.zeros_like(x))[1])
     brought = lambda other: [a - b for a, b in zip(numbers(map.run(other)[1]), empty, strict=True)]

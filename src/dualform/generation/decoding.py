@@ -117,21 +117,9 @@ class JoinedAttention(AbstractMixer):
         """No state yet."""
         return self.parted().init_state()
 
-    def context(self, x, state, start, mask):
-        """As of what was joined."""
-        return self.parted().context(x, state, start, mask)
-
-    def value(self, x):
-        """v, (time, kv_head, d_v)."""
-        return self.parted().value(x)
-
-    def mix(self, context, value, state, start, mask):
-        """As of what was joined."""
-        return self.parted().mix(context, value, state, start, mask)
-
-    def forward(self, x, state, start, mask):
+    def at(self, x, state, segments):
         """One product, then what was joined."""
-        return self.parted().read(self._split(affine(x, self.w, self.b)), state, start, mask)
+        return self.parted().at_heads(self._split(affine(x, self.w, self.b)), x, state, segments)
 
     def _ends(self) -> tuple[int, int, int]:
         """The last rows of queries, of keys and of values."""

@@ -5,18 +5,20 @@ from typing import ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
-from dualform.arrays import accumulator, affine
+from dualform.arrays import State, accumulator, affine
 from dualform.errors import require
 from dualform.generation.kept_map import held_in_places, weights_over_sources
 from dualform.generation.policies import Policy, Seen, dropped_first
+from dualform.maps import AttentionMap, Frozen, Linear, Memory, Written
+from dualform.maps.memory import each_token
 from dualform.mixers import AbstractMixer, SoftmaxAttention
-from dualform.mixers.heads import into_heads
-from dualform.mixers.mixer import visible
+from dualform.mixers.heads import IntoHeads, into_heads
 from dualform.mixers.rotary import positions, rotate
 from dualform.recurrences.attend import attend
 from dualform.room import check_fits
+from dualform.segments import Segments
 
 DENSE = 1024
 """Up to so many tokens of a call, its frozen map is held whole: a matrix for each head."""
@@ -92,9 +94,20 @@ class MultiStateAttention(AbstractMixer):
         empty = jnp.full((kv_heads, self.states), -1, jnp.int32)
         return MultiState(zeros(d_k), zeros(d_v), empty, zeros(), jnp.zeros((), jnp.int32))
 
-    def context(self, x, state, start, mask):
+    def at(self, x, state, segments):
+        """One loop over time; none where what is kept does not depend on the weights."""
+        return self.at_heads(self._heads(x), x, state, segments)
+
+    def at_heads(self, heads, x, state, segments):
+        """The same, of queries, keys and values that are there already: each (time, head, width), nothing turned."""
+        a = self.attention
+        y, after = self.read(heads, state, **segments.flags)
+        write, read = Written(IntoHeads(a.w_v, a.b_v), x), Linear(a.w_o, a.b_o)
+        return Frozen(y, after, AttentionMap(read, Kept(self, heads[:2], state, segments), write))
+
+    def decisions(self, heads, state, start, mask):
         """The softmax weights at each token, where each is put, and the state but for its values."""
-        inputs, following = self._inputs(self._heads(x), state, start, mask)
+        inputs, following = self._inputs(heads, state, start, mask)
 
         def step(state, inputs):
             weights, slot, state = self._decide(state, *inputs)
@@ -102,51 +115,6 @@ class MultiStateAttention(AbstractMixer):
 
         state, (weights, slot) = jax.lax.scan(step, state, inputs)
         return weights, slot, state._replace(place=following)
-
-    def value(self, x):
-        """v, (time, kv_head, d_v)."""
-        return self.attention.value(x)
-
-    def mix(self, context, value, state, start, mask):
-        """The weighted values at each token, and their readout."""
-        weights, slots, after = context
-        values = state.values
-        if values.shape[2:] != value.shape[2:]:
-            values = jnp.zeros((*values.shape[:2], *value.shape[2:]), value.dtype)
-        if len(value) <= DENSE:
-            # Frozen, it is one matrix over all sources: many values pass in one product, as the dual form asks for.
-            both = jnp.concatenate([values.astype(value.dtype), jnp.moveaxis(value, 0, 1)], axis=1)
-            o = jnp.einsum("thgs,hsv->thgv", weights_over_sources(weights, slots), both.astype(weights.dtype))
-            last = held_in_places(slots, self.states)[-1]
-            after = after._replace(values=jnp.take_along_axis(both, last[:, :, None], axis=1))
-            return self._out(o), after if start is None else _forgotten(after)
-
-        def step(values, inputs):
-            weights, slot, new = inputs
-            return _put(values, slot, new), _read(weights, values, new)
-
-        values, o = jax.lax.scan(step, values.astype(value.dtype), (weights, slots, value))
-        after = after._replace(values=values)
-        return self._out(o), after if start is None else _forgotten(after)
-
-    def carried(self, context, value, start, mask):
-        """v of each head: each key-value head's for as many heads as it serves."""
-        return self.attention.carried(None, value, start, mask)
-
-    def read_out(self, context, o):
-        """The heads, joined; no bias."""
-        return self.attention.read_out(None, o)
-
-    def weights(self, x, state, start, mask):
-        """The softmax weights, (head, time, source), over the tokens of this call; 0 where one was dropped."""
-        weights, slots, _ = self.context(x, state, start, mask)
-        weights = weights_over_sources(weights, slots)[..., self.states :]
-        weights = jnp.moveaxis(weights.reshape(len(x), -1, len(x)), 1, 0)
-        return jnp.where(visible(len(x), start, mask)[None], weights, jnp.zeros_like(weights))
-
-    def forward(self, x, state, start, mask):
-        """One loop over time; none where what is kept does not depend on the weights."""
-        return self.read(self._heads(x), state, start, mask)
 
     def read(self, heads, state, start, mask):
         """As a call, of queries, keys and values that are there already: each (time, head, width), nothing turned."""
@@ -172,7 +140,7 @@ class MultiStateAttention(AbstractMixer):
     def _heads(self, x):
         """Queries, keys and values of each token."""
         a = self.attention
-        return into_heads(x, a.w_q, a.b_q), into_heads(x, a.w_k, a.b_k), self.value(x)
+        return tuple(into_heads(x, w, b) for w, b in ((a.w_q, a.b_q), (a.w_k, a.b_k), (a.w_v, a.b_v)))
 
     def _inputs(self, heads, state, start, mask):
         """For each token: q (kv_head, group, d_k), k (kv_head, d_k), its place, and whether it begins, and is there."""
@@ -268,6 +236,53 @@ class MultiStateAttention(AbstractMixer):
         return affine(o.reshape(len(o), -1), self.attention.w_o, self.attention.b_o)
 
 
+class Kept(Memory):
+    """What each head reads of the values that are kept, at weights that its queries and keys decided.
+
+    **Arguments:** mixer: whose policy decides; heads: q (time, head, d_k) and k (time, kv_head, d_k), nothing turned.
+    """
+
+    mixer: MultiStateAttention
+    heads: tuple[Float[Array, "time head d_k"], Float[Array, "time kv_head d_k"]]
+    state: MultiState
+    segments: Segments
+
+    def run(self, v: Float[Array, "time kv_head d_v"]) -> tuple[Float[Array, "time head d_v"], State]:
+        """The weighted values at each token, and the state afterwards."""
+        weights, slots, after = self._decisions()
+        values = self.state.values.astype(v.dtype)
+        if len(v) <= DENSE:
+            # Frozen, it is one matrix over all sources: many values pass in one product, as the dual form asks for.
+            both = jnp.concatenate([values, jnp.moveaxis(v, 0, 1)], axis=1)
+            o = jnp.einsum("thgs,hsv->thgv", weights_over_sources(weights, slots), both.astype(weights.dtype))
+            last = held_in_places(slots, self.mixer.states)[-1]
+            values = jnp.take_along_axis(both, last[:, :, None], axis=1)
+        else:
+
+            def step(values, inputs):
+                weights, slot, new = inputs
+                return _put(values, slot, new), _read(weights, values, new)
+
+            values, o = jax.lax.scan(step, values, (weights, slots, v))
+        after = after._replace(values=values)
+        return o.reshape(len(o), -1, v.shape[2]), after if self.segments.start is None else _forgotten(after)
+
+    def weights(self) -> Float[Array, "head time source"]:
+        """The softmax weights over the tokens of this call; 0 where one was dropped."""
+        time = len(self.heads[0])
+        weights, slots, _ = self._decisions()
+        weights = weights_over_sources(weights, slots)[..., self.mixer.states :]
+        weights = jnp.moveaxis(weights.reshape(time, -1, time), 1, 0)
+        return jnp.where(self.segments.visible(time)[None], weights, jnp.zeros_like(weights))
+
+    def spread(self, v: Float[Array, "time kv_head d_v"]) -> Float[Array, "source head d_v"]:
+        """v of each head: each key-value head's for as many heads as it serves."""
+        return jnp.repeat(v, self.heads[0].shape[1] // v.shape[1], axis=1)
+
+    def _decisions(self):
+        return self.mixer.decisions(self.heads, self.state, **self.segments.flags)
+
+
 def _forgotten(state: MultiState) -> MultiState:
     """The state with zeros where there is none: what an earlier document left there is gone."""
     clear = lambda a: jnp.where((state.positions < 0)[:, :, None], jnp.zeros_like(a), a)
@@ -319,51 +334,76 @@ class PromptAttention(AbstractMixer):
         """As of `bounded`."""
         return self.bounded.init_state()
 
-    def context(self, x, state, start, mask):
-        """q and k as they are compared, keys as they are kept, and which tokens are kept."""
+    def at(self, x, state, segments):
+        """Attention without a bound, and what the policy keeps of it: see the class."""
         require(
-            start is None and mask is None, "a prompt that is read at once is one document, every token of it there."
+            segments.start is None and segments.mask is None,
+            "a prompt that is read at once is one document, every token of it there.",
         )
         one, time = self.bounded, len(x)
-        initial = one.init_state()
-        (q, k, places, _, _), _ = one._inputs(one._heads(x), initial, None, None)
+        a = one.attention
+        (q, k, places, _, _), _ = one._inputs(one._heads(x), one.init_state(), None, None)
         turned_q, turned_k = q, k
-        if one.rerotate and one.attention.rotary:
-            turn = lambda h: rotate(h, places, one.attention.base, width=one.attention.rotary)
+        if one.rerotate and a.rotary:
+            turn = lambda h: rotate(h, places, a.base, width=a.rotary)
             turned_q, turned_k = turn(q.reshape(time, -1, q.shape[3])).reshape(q.shape), turn(k)
-        mass, last = _observed(turned_q, turned_k, one.policy.observed, one.attention.reach)
+        mass, last = _observed(turned_q, turned_k, one.policy.observed, a.reach)
         held = jnp.broadcast_to(places[None], (k.shape[1], time))
-        seen = Seen(last, mass, held, places[-1], one.states, True)
-        priority, scores = one.policy.step(seen)
-        return turned_q, turned_k, k, priority, scores
+        priority, scores = one.policy.step(Seen(last, mass, held, places[-1], one.states, True))
+        memory = Prompt(one, turned_q, turned_k, k, priority, scores)
+        write, read = Written(IntoHeads(a.w_v, a.b_v), x), Linear(a.w_o, a.b_o)
+        o, after = memory.run(write.own)
+        return Frozen(read(o), after, AttentionMap(read, memory, write))
 
-    def value(self, x):
-        """v, (time, kv_head, d_v)."""
-        return self.bounded.value(x)
 
-    def mix(self, context, value, state, start, mask):
-        """The attention, and the states that are left of it."""
-        (q, turned, k, priority, scores), one, time = context, self.bounded, len(value)
-        rows = jnp.arange(time, dtype=jnp.int32)
-        span = min(time, one.attention.reach)
-        first = jnp.maximum(rows - one.attention.reach + 1, 0)
-        o = attend(q.reshape(time, -1, q.shape[3]), turned, value, first, rows, span=span)
+class Prompt(Memory):
+    """The attention of a prompt's queries, and the states that a policy leaves of it.
+
+    **Arguments:** mixer: what reads on; q (time, kv_head, group, d_k), k (time, kv_head, d_k): as they are compared; kept: keys
+    as they are kept; priority, scores (kv_head, time): the policy's.
+    """
+
+    mixer: MultiStateAttention
+    q: Float[Array, "time kv_head group d_k"]
+    k: Float[Array, "time kv_head d_k"]
+    kept: Float[Array, "time kv_head d_k"]
+    priority: Inexact[Array, "kv_head time"] | Int[Array, "kv_head time"]
+    scores: Float[Array, "kv_head time"]
+
+    def run(self, v: Float[Array, "time kv_head d_v"]) -> tuple[Float[Array, "time head d_v"], State]:
+        """What each head reads, and the states that are left."""
+        one, time = self.mixer, len(v)
+        o = self._read(v)
         # A stable sort from the newest on: of equal priorities the oldest goes.
-        order = time - 1 - jnp.argsort(-priority[:, ::-1], axis=1, stable=True).astype(jnp.int32)
+        order = time - 1 - jnp.argsort(-self.priority[:, ::-1], axis=1, stable=True).astype(jnp.int32)
         kept = order[:, : one.states]
         pick = lambda a: jnp.take_along_axis(jnp.moveaxis(a, 0, 1), kept[:, :, None], axis=1)
         fill = lambda a, value: jnp.pad(
             a, [(0, 0), (0, one.states - kept.shape[1])] + [(0, 0)] * (a.ndim - 2), constant_values=value
         )
         after = MultiState(
-            fill(pick(k), 0),
-            fill(pick(value), 0),
+            fill(pick(self.kept), 0),
+            fill(pick(v), 0),
             fill(kept, -1),
-            fill(jnp.take_along_axis(scores, kept, axis=1), 0),
+            fill(jnp.take_along_axis(self.scores, kept, axis=1), 0),
             jnp.full((), time, jnp.int32),
         )
         overflow = one.policy.whole and time > one.states + 1
-        return one._out(jnp.full_like(o, jnp.nan) if overflow else o), after
+        return jnp.full_like(o, jnp.nan) if overflow else o, after
+
+    def weights(self) -> Float[Array, "head time source"]:
+        """The softmax weights."""
+        return jnp.moveaxis(self._read(each_token(len(self.k), self.k.shape[1], self.q.dtype)), 1, 0)
+
+    def spread(self, v: Float[Array, "time kv_head d_v"]) -> Float[Array, "source head d_v"]:
+        """v of each head: each key-value head's for as many heads as it serves."""
+        return jnp.repeat(v, self.q.shape[2], axis=1)
+
+    def _read(self, v):
+        time, reach = len(v), self.mixer.attention.reach
+        rows = jnp.arange(time, dtype=jnp.int32)
+        first = jnp.maximum(rows - reach + 1, 0)
+        return attend(self.q.reshape(time, -1, self.q.shape[3]), self.k, v, first, rows, span=min(time, reach))
 
 
 def _observed(

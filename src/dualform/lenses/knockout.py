@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator
 from dualform.dual.frozen import freeze, freeze_stages, through
+from dualform.dual.layer import frozen_map
 from dualform.dual.model_form import ModelForm, carries, first_activations, logit_direction
 from dualform.errors import InputError, require
 from dualform.lenses.trace import trace
-from dualform.maps import CausalMap, Identity
+from dualform.maps import CausalMap, Identity, attention_of, present
 from dualform.mixers import AbstractMixer
 from dualform.models.block import Block
 from dualform.models.stages import stage_states
@@ -121,13 +121,14 @@ def _removed(model, x, state, start, mask, layer, source, head) -> Float[Array, 
         return freeze(mixer, given, before, start=start, mask=mask).map.columns(given, source[None])[0]
     if not isinstance(mixer, AbstractMixer):
         raise InputError(f"{layer} has no heads to choose from; leave head out.")
-    given, before, start, mask = mixer.checked(given, before, start, mask)
-    context, value = mixer.context(given, before, start, mask), mixer.value(given)
-    heads = value.shape[1] if hasattr(value, "ndim") and value.ndim == 3 else 0
+    frozen, given = frozen_map(mixer, given, before, start, mask)
+    attention = attention_of(frozen.map)
+    written = None if attention is None else attention.write.columns(given, source[None])[0]
+    heads = written.shape[1] if written is not None and written.ndim == 3 else 0
     require(0 <= head < heads, f"there is no head {head} in {layer}; its values have {heads} heads.")
-    run = lambda value: mixer.mix(context, value, before, start, mask)[0]
-    nothing = jtu.tree_map(jnp.zeros_like, value)
-    return run(nothing.at[source, head].set(value[source, head])) - run(nothing)
+    assert attention is not None and written is not None
+    own = jnp.zeros_like(written).at[:, head].set(written[:, head])
+    return present(attention.read.brought(attention.memory.brought(own)), mask)
 
 
 @eqx.filter_jit

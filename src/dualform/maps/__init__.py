@@ -1,25 +1,55 @@
 """Frozen modules as maps: affine and causal in what they take, composed by `@` and added by `+`."""
 
+from dualform.maps.attention_map import AttentionMap, Over, attention_of
 from dualform.maps.causal_map import Called, CausalMap, Composed, Summed
 from dualform.maps.frozen import LINEAR, NONLINEAR, Frozen, joint
-from dualform.maps.pointwise import Centred, Identity, Linear, Masked, Scale, present
+from dualform.maps.memory import Complex, Convolution, Delta, Dense, Diagonal, Memory, Outer, Rescaled
+from dualform.maps.pointwise import (
+    Along,
+    Centred,
+    Flat,
+    Identity,
+    Linear,
+    Masked,
+    Pointwise,
+    Scale,
+    Written,
+    masked,
+    present,
+)
 from dualform.maps.turned import Beside, Turned
 
 __all__ = [
     "LINEAR",
     "NONLINEAR",
+    "Along",
+    "AttentionMap",
     "Beside",
     "Called",
     "CausalMap",
     "Centred",
+    "Complex",
     "Composed",
+    "Convolution",
+    "Delta",
+    "Dense",
+    "Diagonal",
+    "Flat",
     "Frozen",
     "Identity",
     "Linear",
     "Masked",
+    "Memory",
+    "Outer",
+    "Over",
+    "Pointwise",
+    "Rescaled",
     "Scale",
     "Summed",
     "Turned",
+    "Written",
+    "attention_of",
     "joint",
+    "masked",
     "present",
 ]

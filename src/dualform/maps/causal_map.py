@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dualform.arrays import accumulator
+from dualform.arrays import State, accumulator
 
 BLOCK = 32
 """Source tokens worked on at once, unless told otherwise: memory grows with it."""
@@ -27,6 +27,10 @@ class CausalMap(eqx.Module):
     @abc.abstractmethod
     def __call__(self, v: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
         """The map at v, in float32 or wider."""
+
+    def run(self, v: Float[Array, "time d_in"]) -> tuple[Float[Array, "time d_out"], State]:
+        """The map at v, and what is remembered of v after the last token: nothing, unless a part remembers."""
+        return self(v), ()
 
     @property
     def pointwise(self) -> bool:
@@ -58,12 +62,12 @@ class CausalMap(eqx.Module):
         return jax.vmap(lambda each: back(each)[0])(r.astype(y.dtype))
 
     def columns(
-        self, v: Float[Array, "time d_in"], sources: Int[Array, " source"]
+        self, v: Float[Array, "time d_in"], sources: Int[Array, " source"], block: int | None = None
     ) -> Float[Array, "source time d_out"]:
-        """What each of these tokens brings to every output: one pass each, all at once."""
+        """What each of these tokens brings to every output: one pass each, `block` at a time, or all at once."""
         bias = self(jnp.zeros_like(v))
         alone = lambda s: self(jnp.zeros_like(v).at[s].set(v[s])) - bias
-        return jax.lax.map(alone, sources, batch_size=len(sources))
+        return jax.lax.map(alone, sources, batch_size=min(block or len(sources), len(sources)))
 
     def rows(
         self,
@@ -89,10 +93,15 @@ class CausalMap(eqx.Module):
 
         def one(s):
             alone = self(jnp.zeros_like(v).at[s].set(v[s])) - bias
-            return jnp.einsum("td,htd->ht", alone, r.astype(bias.dtype))
+            return each_dot(alone, r.astype(bias.dtype))
 
         found = jax.lax.map(one, jnp.arange(len(v)), batch_size=min(block, len(v)))
         return jnp.moveaxis(found, 0, 2)
+
+
+def each_dot(y: Float[Array, "time *shape"], r: Float[Array, "head time *shape"]) -> Float[Array, "head time"]:
+    """r[h, t] . y[t]."""
+    return jnp.einsum("td,htd->ht", y.reshape(len(y), -1), r.reshape(*r.shape[:2], -1))
 
 
 class Composed(CausalMap):
@@ -105,6 +114,12 @@ class Composed(CausalMap):
         """One after the other."""
         return self.last(self.first(v))
 
+    def run(self, v):
+        """With what both remember, the first part's first; of one that remembers nothing, the other's alone."""
+        between, first = self.first.run(v)
+        y, last = self.last.run(between)
+        return y, both(first, last)
+
     @property
     def pointwise(self) -> bool:
         """Where both are."""
@@ -115,11 +130,11 @@ class Composed(CausalMap):
         """Where one of them is pointwise and the other direct."""
         return (self.first.pointwise and self.last.direct) or (self.last.pointwise and self.first.direct)
 
-    def columns(self, v, sources):
+    def columns(self, v, sources, block=None):
         """Those of the last map, of what a pointwise first one brings."""
-        return (
-            self.last.columns(self.first.brought(v), sources) if self.first.pointwise else super().columns(v, sources)
-        )
+        if self.first.pointwise:
+            return self.last.columns(self.first.brought(v), sources, block)
+        return super().columns(v, sources, block)
 
     def project(self, v, r, block=BLOCK):
         """Through the part that is not pointwise alone, where the other is."""
@@ -140,6 +155,11 @@ class Summed(CausalMap):
         """Side by side."""
         return _added(self.left(v), self.right(v))
 
+    def run(self, v):
+        """With what both remember."""
+        (left, first), (right, last) = self.left.run(v), self.right.run(v)
+        return _added(left, right), both(first, last)
+
     @property
     def pointwise(self) -> bool:
         """Where both are."""
@@ -150,13 +170,20 @@ class Summed(CausalMap):
         """Where both are."""
         return self.left.direct and self.right.direct
 
-    def columns(self, v, sources):
+    def columns(self, v, sources, block=None):
         """The sum of both parts'."""
-        return _added(self.left.columns(v, sources), self.right.columns(v, sources))
+        return _added(self.left.columns(v, sources, block), self.right.columns(v, sources, block))
 
     def project(self, v, r, block=BLOCK):
         """The sum of both parts'."""
         return _added(self.left.project(v, r, block), self.right.project(v, r, block))
+
+
+def both(first: State, last: State) -> State:
+    """Two states as one; a pair only where there are two."""
+    if isinstance(first, tuple) and not first:
+        return last
+    return first if isinstance(last, tuple) and not last else (first, last)
 
 
 def _added(a: Array, b: Array) -> Array:

@@ -27,7 +27,7 @@ class Frozen(NamedTuple):
     y: Float[Array, "time d_out"]
     state: State
     map: CausalMap
-    kind: Kind
+    kind: Kind = LINEAR
     rows: Bool[Array, " time"] | None = None
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dualform.maps.causal_map import CausalMap
+from dualform.maps.causal_map import CausalMap, both
 
 
 class Turned(CausalMap):
@@ -25,3 +25,8 @@ class Beside(CausalMap):
     def __call__(self, v: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
         """Both, concatenated."""
         return jnp.concatenate([self.left(v), self.right(v)], axis=1)
+
+    def run(self, v):
+        """With what both remember."""
+        (left, first), (right, last) = self.left.run(v), self.right.run(v)
+        return jnp.concatenate([left, right], axis=1), both(first, last)

@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, affine, project
+from dualform.arrays import State, accumulator
 from dualform.errors import require
+from dualform.maps import AttentionMap, Frozen, Linear, Memory, Written
+from dualform.maps.memory import each_token
 from dualform.mixers.affine import optional_array
-from dualform.mixers.heads import check_shape, each_token, into_heads, random_heads, split_width
+from dualform.mixers.heads import IntoHeads, check_shape, into_heads, random_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.softmax import LOWEST, softmax_scan
+from dualform.segments import Segments
 
 
 @register("aaren")
@@ -85,28 +88,36 @@ class Aaren(AbstractMixer):
         (heads, d_v, _), wide = self.w_v.shape, accumulator(self.w_v.dtype)
         return jnp.full(heads, LOWEST, wide), jnp.zeros(heads, wide), jnp.zeros((heads, d_v), wide)
 
-    def context(self, x, state, start, mask):
-        """The scores, (time, head)."""
+    def at(self, x, state, segments):
+        """The running average under the softmax of the scores, and its readout."""
         k = into_heads(x, self.w_k)
-        return jnp.einsum("thk,hk->th", k, self.query.astype(k.dtype)) * self.w_k.shape[1] ** -0.5
+        scores = jnp.einsum("thk,hk->th", k, self.query.astype(k.dtype)) * self.w_k.shape[1] ** -0.5
+        memory, write, read = (
+            SoftmaxAverage(scores, state, segments),
+            Written(IntoHeads(self.w_v), x),
+            Linear(self.w_o, self.b_o),
+        )
+        o, state = memory.run(write.own)
+        return Frozen(read(o), state, AttentionMap(read, memory, write))
 
-    def value(self, x):
-        """v, (time, head, d_v)."""
-        return into_heads(x, self.w_v)
 
-    def mix(self, context, value, state, start, mask):
-        """The running average, and its readout."""
-        o, state = softmax_scan(context, value, state, start=start, mask=mask)
-        return affine(o.reshape(len(o), -1), self.w_o, self.b_o), state
+class SoftmaxAverage(Memory):
+    """o_t = sum_{s<=t} exp(score_s) v_s / sum_{s<=t} exp(score_s), for each head.
 
-    def read_out(self, context, o):
-        """The heads, joined; no bias."""
-        return project(o.reshape(len(o), -1), self.w_o)
+    **Arguments:** scores (time, head); state: m, u (head,), and w (head, d_v).
+    """
 
-    def weights(self, x, state, start, mask):
-        """The softmax weights, (head, time, source), over the tokens of this call."""
-        scores = self.context(x, state, start, mask)
-        m, u, _ = state
-        tokens = each_token(len(x), len(self.w_v), scores.dtype)
-        read, _ = softmax_scan(scores, tokens, (m, u, jnp.zeros((len(m), len(x)), u.dtype)), start=start, mask=mask)
-        return jnp.moveaxis(read, 1, 0)
+    scores: Float[Array, "time head"]
+    state: tuple[Float[Array, " head"], Float[Array, " head"], Float[Array, "head d_v"]]
+    segments: Segments
+
+    def run(self, v: Float[Array, "time head d_v"]) -> tuple[Float[Array, "time head d_v"], State]:
+        """The averages, and m, u and w after the last token."""
+        return softmax_scan(self.scores, v, self.state, **self.segments.flags)
+
+    def weights(self) -> Float[Array, "head time source"]:
+        """The softmax weights over the tokens of this call."""
+        (m, u, _), (time, heads) = self.state, self.scores.shape
+        alone = (m, u, jnp.zeros((heads, time), u.dtype))
+        o, _ = softmax_scan(self.scores, each_token(time, heads, self.scores.dtype), alone, **self.segments.flags)
+        return jnp.moveaxis(o, 1, 0)

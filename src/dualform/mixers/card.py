@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from dualform.errors import require
+from dualform.maps import CausalMap, attention_of
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import class_of, registry
 from dualform.recurrences.choice import watching
@@ -60,7 +61,13 @@ def card(name: str, width: int = WIDTH) -> Card:
     kind = class_of(make)
     shapes = eqx.filter_eval_shape(make, width, key=jr.key(0))
     arrays, rest = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
-    call = lambda arrays, x: eqx.combine(arrays, rest)(x)[0]
+    maps: list[CausalMap] = []
+
+    def call(arrays, x):
+        frozen = eqx.combine(arrays, rest).frozen(x)
+        maps.append(frozen.map)
+        return frozen.y
+
     step = lambda arrays, x_t, state: eqx.combine(arrays, rest).step(x_t, state)
     state = jax.eval_shape(lambda arrays: eqx.combine(arrays, rest).init_state(), arrays)
     leaves = jax.tree_util.tree_leaves(state)
@@ -78,7 +85,7 @@ def card(name: str, width: int = WIDTH) -> Card:
         operations=int(costs.get("flops", 0)),
         forms=tuple(f"{recurrence}: {', '.join(forms)}" for recurrence, forms in used.items()) or ("step by step",),
         exact="linear given its gates" if kind.linear_given_gates else "frozen nonlinearity",
-        closed_form=kind.weights is not AbstractMixer.weights,
+        closed_form=attention_of(maps[0]) is not None,
         source=source,
         oracle=oracle,
         error=stored_errors().get(name),

@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
-from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.maps import AttentionMap, Convolution, Frozen, Identity, Scale
+from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.convolution import convolution
 
 
 @register("causal_convolution")
@@ -65,28 +65,9 @@ class CausalConvolution(AbstractMixer):
         """The last width - 1 tokens, zeros."""
         return jnp.zeros((len(self.kernel) - 1, self.d_in), accumulator(self.kernel.dtype))
 
-    def context(self, x, state, start, mask):
-        """Nothing: the map is the same for every input."""
-        return None
-
-    def value(self, x):
-        """x itself."""
-        return x
-
-    def mix(self, context, value, state, start, mask):
+    def at(self, x, state, segments):
         """The convolution, and its bias where there is a token."""
-        y, state = convolution(value, self.kernel, state, start=start, mask=mask)
-        return y + self.bias.astype(y.dtype)[None], state
-
-    def read_out(self, context, o):
-        """What the maps read of each channel: the output itself."""
-        return o[:, :, 0]
-
-    def weights(self, x, state, start, mask):
-        """Channel by channel, the kernel's entry for how many tokens lie between, (d, time, source)."""
-        time, width = len(x), len(self.kernel)
-        count = jnp.cumsum(jnp.ones(time, jnp.int32) if mask is None else mask.astype(jnp.int32))
-        back = count[:, None] - count[None]
-        seen = visible(time, start, mask) & (back < width)
-        entries = self.kernel[jnp.clip(width - 1 - back, 0, width - 1)]
-        return jnp.where(seen[None], entries.transpose(2, 0, 1), jnp.zeros((), entries.dtype))
+        memory, write = Convolution(self.kernel, state, segments, len(x)), Identity()
+        y, state = memory.run(x)
+        read = Scale(jnp.ones((), y.dtype), self.bias[None])
+        return Frozen(y + self.bias.astype(y.dtype)[None], state, AttentionMap(read, memory, write))

@@ -10,19 +10,18 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
 from dualform.errors import require
+from dualform.maps import Convolution, Delta, Scale, Written
 from dualform.mixers.heads import (
     AbstractNormedHeads,
+    IntoHeads,
     check_heads,
     check_shape,
-    each_token,
     into_heads,
     random_heads,
     split_width,
 )
 from dualform.mixers.registry import register
 from dualform.norms import rms_factor
-from dualform.recurrences.convolution import convolution
-from dualform.recurrences.delta import delta
 
 _maybe = lambda a: None if a is None else jnp.asarray(a)
 
@@ -111,25 +110,23 @@ class DeltaRule(AbstractNormedHeads):
         tails = (jnp.zeros((before, kernel.shape[1]), wide) for kernel in (self.c_q, self.c_k, self.c_v))
         return jnp.zeros((*self.w_q.shape[:2], self.w_v.shape[1]), wide), *tails
 
-    def choose(self, x, state, start, mask):
-        """q, k of length 1, b, a, the sigmoids of the values' convolution, and the tails; and the gate."""
-
-        def convolved(projected, kernel, tail):
-            c, tail = convolution(projected.reshape(len(x), -1), kernel, tail, start=start, mask=mask)
-            return c.reshape(projected.shape), tail
-
-        (q, tail_q), (k, tail_k), (c, _) = (
-            convolved(into_heads(x, w), kernel, tail)
-            for w, kernel, tail in zip(
-                (self.w_q, self.w_k, self.w_v), (self.c_q, self.c_k, self.c_v), state[1:], strict=True
-            )
-        )
-        d_k = self.w_q.shape[1]
+    def at(self, x, state, segments):
+        """S is read by q and corrected by k, b and the convolved values; a is its decay."""
+        remembered, tail_q, tail_k, tail_v = state
+        d_k, wide = self.w_q.shape[1], accumulator(x.dtype, self.w_v.dtype)
+        convolved = lambda w, kernel, tail: Convolution(kernel, tail, segments, len(x)).run(into_heads(x, w))
+        (q, tail_q), (k, tail_k) = convolved(self.w_q, self.c_q, tail_q), convolved(self.w_k, self.c_k, tail_k)
         unit = lambda a: a * rms_factor(a, 1e-6 / d_k) * d_k**-0.5
         q, k = unit(jax.nn.silu(q)) * d_k**-0.5, unit(jax.nn.silu(k))
-        b = jax.nn.sigmoid(project(x, self.w_b).astype(q.dtype))
+        b = jax.nn.sigmoid(project(x, self.w_b).astype(wide))
+        memory = Delta(q, k, b, remembered, segments, decay=self.decay(x, wide))
+
+        values, convolution = Written(IntoHeads(self.w_v), x), Convolution(self.c_v, tail_v, segments, len(x))
+        c, tail_v = convolution.run(values.own)
+        silu = Scale(jax.nn.sigmoid(c))  # times c
         gate = None if self.w_g is None else jax.nn.silu(into_heads(x, self.w_g))
-        return (q, k, b, self.decay(x, q.dtype), jax.nn.sigmoid(c), tail_q, tail_k), gate
+        found = self.read_normed(memory, silu(c), silu @ convolution @ values, gate, "convolved tokens")
+        return found._replace(state=(found.state, tail_q, tail_k, tail_v))
 
     def decay(self, x, wide):
         """a, (time, head), or None where nothing is forgotten."""
@@ -137,34 +134,3 @@ class DeltaRule(AbstractNormedHeads):
             return None
         steps = jax.nn.softplus(project(x, self.w_a).astype(wide) + self.a_bias.astype(wide)[None])
         return jnp.exp(-jnp.exp(self.a_log.astype(wide))[None] * steps)
-
-    def read(self, chosen, value, state, start, mask):
-        """S_t^T q_t, (time, head, d_v), and the state; the values pass through their convolution."""
-        *_, opened, tail_q, tail_k = chosen
-        memory, _, _, tail_v = self.init_state() if state is None else state
-        c, tail_v = convolution(value.reshape(len(value), -1), self.c_v, tail_v, start=start, mask=mask)
-        o, memory = self.recall(chosen, c.reshape(value.shape) * opened, memory, start, mask)
-        return o, (memory, tail_q, tail_k, tail_v)
-
-    def recall(self, chosen, v, memory, start, mask):
-        """The delta rule over values v, (time, head, any width)."""
-        q, k, b, a, *_ = chosen
-        return delta(q, k, v, b, memory, decay=a, start=start, mask=mask)
-
-    @property
-    def over(self):
-        """Convolved tokens: v is what the convolution makes of four tokens."""
-        return "convolved tokens"
-
-    def carried(self, context, value, start, mask):
-        """v behind its convolution and the frozen sigmoid of its silu."""
-        (*_, opened, _, _), _, _ = context
-        nothing = jnp.zeros((len(self.c_v) - 1, self.c_v.shape[1]), value.dtype)
-        c, _ = convolution(value.reshape(len(value), -1), self.c_v, nothing, start=start, mask=mask)
-        return c.reshape(value.shape) * opened
-
-    def weights(self, x, state, start, mask):
-        """What each head reads of each token's v, behind its convolution and silu, times the norm's scale."""
-        chosen, _, scale = self.context(x, state, start, mask)
-        tokens = each_token(len(x), len(self.w_v), scale.dtype)
-        return jnp.moveaxis(scale * self.recall(chosen, tokens, None, start, mask)[0], 1, 0)

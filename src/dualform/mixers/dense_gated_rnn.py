@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, append_one, project
 from dualform.errors import require
+from dualform.maps import Dense, Frozen, Linear, Scale, Written
 from dualform.mixers.gated_rnn import check_gates
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.dense import dense
 
 
 @register("dense_gated_rnn")
@@ -80,23 +80,16 @@ class DenseGatedRNN(AbstractMixer):
         """h = 0, (n,)."""
         return jnp.zeros(len(self.w_m_in), accumulator(self.w_m_in.dtype))
 
-    def context(self, x, state, start, mask):
-        """W_m h and W_x h, (time, m) each."""
-        h, _ = dense(self.transition, self.value(x), state, start=start, mask=mask)
-        return project(h, self.w_m_out), project(h, self.w_x_out)
+    def at(self, x, state, segments):
+        """y_t = D ((W_m h_t) * (W_x h_t)); frozen, the mean of both ways to freeze one of the factors."""
+        memory, write = Dense(self.transition, state, segments), Written(self.value, x)
+        h, after = memory.run(write.own)
+        m_h, x_h = project(h, self.w_m_out), project(h, self.w_x_out)
+        each = lambda w, other: Scale(other / 2) @ Linear(w)
+        read = Linear(self.readout) @ (each(self.w_m_out, x_h) + each(self.w_x_out, m_h))
+        return Frozen(project(m_h * x_h, self.readout), after, read @ memory @ write)
 
     def value(self, x):
         """g_in(x, 1), (time, n)."""
         z = append_one(x)
         return project(z, self.w_m_in) * project(z, self.w_x_in)
-
-    def mix(self, context, value, state, start, mask):
-        """D (W_m v * W_x h + W_m h * W_x v) / 2."""
-        m_h, x_h = context
-        v, state = dense(self.transition, value, state, start=start, mask=mask)
-        return project((project(v, self.w_m_out) * x_h + m_h * project(v, self.w_x_out)) / 2, self.readout), state
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once: y_t = D ((W_m h_t) * (W_x h_t))."""
-        h, state = dense(self.transition, self.value(x), state, start=start, mask=mask)
-        return project(project(h, self.w_m_out) * project(h, self.w_x_out), self.readout), state

@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, append_one, project
 from dualform.errors import require
+from dualform.maps import Diagonal, Frozen, Linear, Scale, Written
 from dualform.mixers.constant import Constant
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.diagonal import diagonal
 from dualform.room import check_fits
 
 
@@ -106,31 +106,23 @@ class GatedRNN(AbstractMixer):
         """h = 0, (n,)."""
         return jnp.zeros(len(self.w_m_in), accumulator(self.w_m_in.dtype))
 
-    def context(self, x, state, start, mask):
-        """h itself, (time, n): each factor of the quadratic readout is frozen in turn."""
-        return diagonal(self.decay, self.value(x), state, start=start, mask=mask)[0]
+    def at(self, x, state, segments):
+        """y_t = D ((W_m h_t) * (W_x h_t)); frozen, the mean of both factors, and the shares that the decays decide."""
+        memory, write = Diagonal(self.decay, state, segments), Written(self.value, x)
+        h, after = memory.run(write.own)
+        m_h, x_h = project(h, self.w_m_out), project(h, self.w_x_out)
+        lam = self.decay[None].astype(h.dtype)
+        m_lh, x_lh = project(lam * h, self.w_m_out), project(lam * h, self.w_x_out)
+        m, x_, longer = Linear(self.w_m_out), Linear(self.w_x_out), Scale(lam)
+        even = Scale((x_h - x_lh) / 2) @ m + Scale((m_h - m_lh) / 2) @ x_
+        later = Scale(x_h / 2) @ m @ longer + Scale(m_h / 2) @ x_ @ longer
+        read = Linear(self.readout) @ (even + later)
+        return Frozen(project(m_h * x_h, self.readout), after, read @ memory @ write)
 
     def value(self, x):
         """g_in(x, 1), (time, n)."""
         z = append_one(x)
         return project(z, self.w_m_in) * project(z, self.w_x_in)
-
-    def mix(self, context, value, state, start, mask):
-        """D times the mean of (W_m v * W_x h) and (W_m h * W_x v), and the shares that the decays decide."""
-        h, lam = context, self.decay[None].astype(context.dtype)
-        v, state = diagonal(self.decay, value, state, start=start, mask=mask)
-        m_h, x_h = project(h, self.w_m_out), project(h, self.w_x_out)
-        m_v, x_v = project(v, self.w_m_out), project(v, self.w_x_out)
-        m_lv, x_lv = project(lam * v, self.w_m_out), project(lam * v, self.w_x_out)
-        m_lh, x_lh = project(lam * h, self.w_m_out), project(lam * h, self.w_x_out)
-        even = m_v * x_h + m_h * x_v
-        longer = m_lv * x_h - m_v * x_lh + m_h * x_lv - m_lh * x_v
-        return project((even + longer) / 2, self.readout), state
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once: y_t = D ((W_m h_t) * (W_x h_t))."""
-        h, state = diagonal(self.decay, self.value(x), state, start=start, mask=mask)
-        return project(project(h, self.w_m_out) * project(h, self.w_x_out), self.readout), state
 
 
 def decay_of(nu: Float[Array, " n"] | None, given: Constant | None) -> Float[Array, " n"]:

@@ -7,8 +7,10 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
+from dualform.maps import Outer, Written
 from dualform.mixers.heads import (
     AbstractNormedHeads,
+    IntoHeads,
     check_heads,
     check_norm,
     check_shape,
@@ -17,7 +19,6 @@ from dualform.mixers.heads import (
     split_width,
 )
 from dualform.mixers.registry import register
-from dualform.recurrences.outer import outer
 
 
 @register("gla")
@@ -82,15 +83,12 @@ class GLA(AbstractNormedHeads):
         """S = 0, (head, d_k, d_v)."""
         return jnp.zeros((*self.w_q.shape[:2], self.w_v.shape[1]), accumulator(self.w_v.dtype))
 
-    def choose(self, x, state, start, mask):
-        """q / sqrt(d_k), k and alpha, (time, head, d_k); and swish(W_g x), (time, head, d_v)."""
+    def at(self, x, state, segments):
+        """S is read by q / sqrt(d_k), written by k and v; alpha is its decay, swish(W_g x) the gate."""
         low = project(x, self.a_1)
-        logits = into_heads(low, self.a_2) + self.b.astype(low.dtype)[None]
-        alpha = jnp.exp(jax.nn.log_sigmoid(logits) / 16)
+        alpha = jnp.exp(jax.nn.log_sigmoid(into_heads(low, self.a_2) + self.b.astype(low.dtype)[None]) / 16)
         q = into_heads(x, self.w_q) * self.w_q.shape[1] ** -0.5
-        return (q, into_heads(x, self.w_k), alpha), jax.nn.silu(into_heads(x, self.w_g))
-
-    def read(self, chosen, value, state, start, mask):
-        """S_t^T q_t, (time, head, d_v), and S."""
-        q, k, alpha = chosen
-        return outer(q, k, value, state, decay=alpha, start=start, mask=mask)
+        memory = Outer(q, into_heads(x, self.w_k), state, segments, decay=alpha)
+        gate = jax.nn.silu(into_heads(x, self.w_g))
+        write = Written(IntoHeads(self.w_v), x)
+        return self.read_normed(memory, write.own, write, gate)

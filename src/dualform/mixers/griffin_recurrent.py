@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import affine, project
+from dualform.arrays import State, affine
 from dualform.errors import require
+from dualform.maps import AttentionMap, Convolution, Diagonal, Frozen, Linear, Memory, Scale, Written
 from dualform.mixers.affine import check_affine
-from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.mixers.rg_lru import RGLRU
 from dualform.recurrences.compaction import compact
-from dualform.recurrences.convolution import convolution
 
 
 @register("griffin_recurrent")
@@ -91,55 +91,47 @@ class GriffinRecurrent(AbstractMixer):
         h, seen = self.core.init_state()
         return jnp.zeros((len(self.kernel) - 1, len(h)), h.dtype), (h, seen)
 
-    def convolve(self, value, state, start, mask):
-        """conv(value) + b_conv, (time, n), and the last tokens that it keeps."""
-        u, tail = convolution(value, self.kernel, state[0], start=start, mask=mask)
-        return u + self.b_conv.astype(u.dtype)[None], tail
-
-    def gate(self, x):
-        """gelu(W_y x + b_y), (time, n)."""
-        return jax.nn.gelu(affine(x, self.w_y, self.b_y))
-
-    def context(self, x, state, start, mask):
-        """The gate, and the core's context: its gates for the convolution's output."""
-        u, _ = self.convolve(self.value(x), state, start, mask)
-        return self.gate(x), self.core.context(u, state[1], start, mask)
+    def at(self, x, state, segments):
+        """The convolution and the recurrence, gated and read out: all linear but for the biases."""
+        tail, remembered = state
+        convolution = Convolution(self.kernel, tail, segments, len(x))
+        write, gate = Written(self.value, x), jax.nn.gelu(affine(x, self.w_y, self.b_y))
+        u, tail = convolution.run(write.own)
+        h, remembered, core, *_ = self.core.at(u + self.b_conv.astype(u.dtype)[None], remembered, segments)
+        assert isinstance(core, AttentionMap) and isinstance(core.memory, Diagonal)
+        read = Linear(self.w_o, self.b_o) @ Scale(gate)
+        map = AttentionMap(read, Convolved(core.memory, convolution, self.b_conv), write)
+        return Frozen(read(h), (tail, remembered), map)
 
     def value(self, x):
         """W_x x + b_x, (time, n)."""
         return affine(x, self.w_x, self.b_x)
 
-    def mix(self, context, value, state, start, mask):
-        """The convolution, the recurrence and the readout, all linear but for the biases."""
-        gate, core = context
-        u, tail = self.convolve(value, state, start, mask)
-        h, remembered = self.core.mix(core, u, state[1], start, mask)
-        return affine(gate * h, self.w_o, self.b_o), (tail, remembered)
 
-    def forward(self, x, state, start, mask):
-        """The convolution once."""
-        u, tail = self.convolve(self.value(x), state, start, mask)
-        h, remembered = self.core.forward(u, state[1], start, mask)
-        return affine(self.gate(x) * h, self.w_o, self.b_o), (tail, remembered)
+class Convolved(Memory):
+    """A diagonal recurrence behind a convolution and its bias (n,)."""
 
-    def read_out(self, context, o):
-        """h gated and projected; no bias."""
-        gate, _ = context
-        return project(gate * o[:, :, 0], self.w_o)
+    memory: Diagonal
+    convolution: Convolution
+    bias: Float[Array, " n"]
 
-    def weights(self, x, state, start, mask):
-        """Channel by channel, what h_t takes from W_x x_s + b_x: the RG-LRU's map after the kernel, (n, time, time)."""
-        time, width = len(x), len(self.kernel)
-        u, _ = self.convolve(self.value(x), state, start, mask)
-        recurrent = self.core.weights(u, state[1], start, mask)
-        moved = compact(jnp.ones(time, bool) if mask is None else mask)
+    def run(self, v: Float[Array, "time n"]) -> tuple[Float[Array, "time n"], State]:
+        """h, and the state of both."""
+        u, tail = self.convolution.run(v)
+        h, state = self.memory.run(u + self.bias.astype(u.dtype)[None])
+        return h, (tail, state)
+
+    def weights(self) -> Float[Array, "n time source"]:
+        """What h_t takes from v_s: the recurrence's map after the kernel."""
+        recurrent, kernel, segments = self.memory.weights(), self.convolution.kernel, self.convolution.segments
+        time, width = recurrent.shape[1], len(kernel)
+        moved = compact(jnp.ones(time, bool) if segments.mask is None else segments.mask)
         order = moved.pack(jnp.arange(time))
         total = jnp.zeros_like(recurrent)
         for ahead in range(width):  # the convolution takes token s to the `ahead`-th token after it
             place = moved.place + ahead
             reached = recurrent[:, :, order[jnp.minimum(place, time - 1)]]
-            factor = self.kernel[width - 1 - ahead].astype(total.dtype)[:, None, None]
-            total = total + jnp.where(
-                (place < moved.count.astype(place.dtype))[None, None], factor * reached, jnp.zeros_like(total)
-            )
-        return jnp.where(visible(time, start, mask)[None], total, jnp.zeros_like(total))
+            factor = kernel[width - 1 - ahead].astype(total.dtype)[:, None, None]
+            there = (place < moved.count.astype(place.dtype))[None, None]
+            total = total + jnp.where(there, factor * reached, jnp.zeros_like(total))
+        return jnp.where(segments.visible(time)[None], total, jnp.zeros_like(total))

@@ -10,12 +10,11 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
 from dualform.errors import require
-from dualform.mixers.freezing import last_present
+from dualform.maps import Along, Diagonal, Frozen
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell, saturating
-from dualform.recurrences.diagonal import diagonal
 
 
 @register("gru")
@@ -115,22 +114,7 @@ class GRU(AbstractMixer):
 
         return cell(step, driven, state.astype(wide), start=start, mask=mask)
 
-    def context(self, x, state, start, mask):
-        """The decay of h and each token's write, (time, n) each."""
-        (decay, write, _), _ = self.run(x, state, start, mask)
-        return decay, write
-
-    def value(self, x):
-        """1 for each token: it brings its own write, frozen in the context."""
-        return jnp.ones((len(x), 1), accumulator(x.dtype))
-
-    def mix(self, context, value, state, start, mask):
-        """h = decay * h + write * value."""
-        decay, write = context
-        h, _ = diagonal(decay, write * value.astype(write.dtype), state, start=start, mask=mask)
-        return h, last_present(h, state, mask)
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once."""
-        (_, _, h), state = self.run(x, state, start, mask)
-        return h, state
+    def at(self, x, state, segments):
+        """The recurrence; frozen, each token brings its own write, which decays."""
+        (decay, write, h), after = self.run(x, state, **segments.flags)
+        return Frozen(h, after, Diagonal(decay, state, segments) @ Along(write, x))

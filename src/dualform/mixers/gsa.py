@@ -8,19 +8,18 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.maps import AttentionMap, Frozen, Linear, Outer, Scale, Written
 from dualform.mixers.heads import (
     AbstractNormedHeads,
     check_heads,
     check_norm,
     check_shape,
-    each_token,
     fresh_norm,
     into_heads,
     random_heads,
     split_width,
 )
 from dualform.mixers.registry import register
-from dualform.recurrences.outer import outer
 
 
 @register("gsa")
@@ -77,42 +76,20 @@ class GSA(AbstractNormedHeads):
         wide = accumulator(self.w_v.dtype)
         return jnp.zeros((heads, d_k, slots), wide), jnp.zeros((heads, slots, d_v), wide)
 
-    def choose(self, x, state, start, mask):
-        """The softmax over slots, s and alpha, (time, head, slots), and K after the last token."""
+    def at(self, x, state, segments):
+        """K is read by q and written by s and k; its softmax reads V, which is written by s and v; both decay by alpha."""
+        keys, values = state
         logits = into_heads(x, self.w_f)
         log_alpha = jax.nn.log_sigmoid(logits) / self.normaliser
         alpha, s = jnp.exp(log_alpha), -jnp.expm1(log_alpha)
         q, k = (jax.nn.silu(into_heads(x, w)) for w in (self.w_q, self.w_k))
-        scores, after = outer(q, k, s, state[0], value_decay=alpha, start=start, mask=mask)
-        return (jax.nn.softmax(scores, axis=-1), s, alpha, after), None
+        scores, keys = Outer(q, k, keys, segments, value_decay=alpha).run(s)
+        memory, write = Outer(jax.nn.softmax(scores, axis=-1), s, values, segments, decay=alpha), Written(self.value, x)
+        o, values = memory.run(write.own)
+        swish = Scale(jax.nn.sigmoid(o) * self.factor(jax.nn.silu(o)))  # times o, it is swish(o) normed
+        read = Linear(self.w_o) @ Scale(self.norm_weight) @ swish
+        return Frozen(read(o), (keys, values), AttentionMap(read, memory, write, "values"))
 
     def value(self, x):
         """v, (time, head, d_v)."""
         return jax.nn.silu(into_heads(x, self.w_v))
-
-    def read(self, chosen, value, state, start, mask):
-        """V_t^T p_t, (time, head, d_v), and the state."""
-        p, s, alpha, keys = chosen
-        before = None if state is None else state[1]
-        o, after = outer(p, s, value, before, decay=alpha, start=start, mask=mask)
-        return o, (keys, after)
-
-    def scale(self, o):
-        """sigma(o) / rms(swish(o)), (time, head, d_v): times o, it is swish(o) normed."""
-        return jax.nn.sigmoid(o) * self.factor(jax.nn.silu(o))
-
-    @property
-    def over(self):
-        """Values: v is the silu of a projection."""
-        return "values"
-
-    def read_out(self, context, o):
-        """The last swish, the norm and W_o, with what they make of each channel frozen."""
-        _, gate, scale = context
-        return self.joined(o, scale, gate)
-
-    def weights(self, x, state, start, mask):
-        """What each head reads of each token's v through the slots: before the last swish, the norm and W_o."""
-        chosen, _ = self.choose(x, state, start, mask)
-        tokens = each_token(len(x), len(self.w_v), chosen[0].dtype)
-        return jnp.moveaxis(self.read(chosen, tokens, None, start, mask)[0], 1, 0)

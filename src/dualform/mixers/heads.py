@@ -1,15 +1,15 @@
 """What mixers with several heads share: tokens projected into heads, and heads normed, gated and joined."""
 
-import abc
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import State, accumulator, affine, project
+from dualform.arrays import accumulator, affine
 from dualform.errors import require
+from dualform.maps import AttentionMap, CausalMap, Frozen, Linear, Memory, Over, Rescaled, Scale
 from dualform.mixers.mixer import AbstractMixer
 from dualform.norms import rms_factor
 
@@ -69,28 +69,28 @@ def fresh_norm(heads: int, d_v: int, over_all: bool, dtype) -> Float[Array, "*he
     return jnp.ones((heads, d_v) if over_all else d_v, dtype)
 
 
+class IntoHeads(eqx.Module):
+    """W x + b for each head, as a function of x: w (head, rows, d), b (head, rows) or None."""
+
+    w: Float[Array, "head rows d"]
+    b: Float[Array, "head rows"] | None = None
+
+    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time head rows"]:
+        """As `into_heads`."""
+        return into_heads(x, self.w, self.b)
+
+
 class AbstractNormedHeads(AbstractMixer):
     """y_t = W_o (norm * o_t / rms(o_t) * gate_t): heads that read a memory, are normed and gated, and joined.
 
     The norm's weight is (d_v,), shared by the heads, where each is normed by itself; (head, d_v) where the norm goes over all
-    channels of all heads at once.
-
-    A mixer writes `choose`, what chooses the map and the gate; and `read`, the memory's recurrence, linear in the values. It
-    has a field `epsilon`, the norm's. The dual form freezes the norm's scale.
+    channels of all heads at once. It has a field `epsilon`, the norm's. The dual form freezes the norm's scale.
     """
 
     w_v: eqx.AbstractVar[Float[Array, "head d_v d"]]
     w_o: eqx.AbstractVar[Float[Array, "d_out head*d_v"]]
     norm: eqx.AbstractVar[Float[Array, "*heads d_v"]]
     linear_given_gates: ClassVar[bool] = False
-
-    @abc.abstractmethod
-    def choose(self, x, state: State, start, mask) -> tuple[Any, Float[Array, "time head d_v"] | None]:
-        """All that chooses what is read, and the gate, (time, head, d_v), or None."""
-
-    @abc.abstractmethod
-    def read(self, chosen: Any, value, state: State | None, start, mask) -> tuple[Float[Array, "time head d_v"], State]:
-        """o, (time, head, d_v), and the state; where `state` is None nothing is remembered, and values may be of any width."""
 
     @property
     def d_in(self) -> int:
@@ -102,57 +102,35 @@ class AbstractNormedHeads(AbstractMixer):
         """Width of the output."""
         return len(self.w_o)
 
-    def scale(self, o: Float[Array, "time head d_v"]) -> Float[Array, "time heads channels"]:
-        """1 / rms of each head, (time, head, 1), or of all, (time, 1, 1)."""
-        return self.factor(o)
+    def read_normed(
+        self,
+        memory: Memory,
+        v: Float[Array, "time head d_v"],
+        write: CausalMap,
+        gate: Float[Array, "time head d_v"] | None = None,
+        over: Over = "tokens",
+    ) -> Frozen:
+        """v, which `write` makes of the tokens, read from the memory, normed, gated and joined.
+
+        The memory's scalar maps are those of the heads as they are normed: times the norm's scale.
+        """
+        o, state = memory.run(v)
+        scaled = Rescaled(memory, self.factor(o))
+        read = Linear(self.w_o) @ gated(self.norm_weight, gate)
+        return Frozen(read(scaled.by * o), state, AttentionMap(read, scaled, write, over))
+
+    @property
+    def norm_weight(self) -> Float[Array, "1 heads d_v"]:
+        """The norm's weight, to multiply (time, head, d_v)."""
+        return self.norm[None] if self.norm.ndim == 2 else self.norm[None, None]
 
     def factor(self, o: Float[Array, "time head d_v"]) -> Float[Array, "time heads 1"]:
-        """1 / rms of o, of each head or of all."""
+        """1 / rms of o, of each head, (time, head, 1), or of all, (time, 1, 1)."""
         # A field of each class, behind its arrays: declared here, it would have to come before them.
         epsilon: float = self.epsilon  # pyright: ignore[reportAttributeAccessIssue] - of those who mix it in
         return rms_factor(o if self.norm.ndim == 1 else o.reshape(len(o), 1, -1), epsilon)
 
-    def joined(self, o, scale, gate) -> Float[Array, "time d_out"]:
-        """Heads normed with this scale, gated and joined."""
-        norm = self.norm[None] if self.norm.ndim == 2 else self.norm[None, None]
-        o = o * scale * norm.astype(o.dtype)
-        o = o if gate is None else o * gate
-        return project(o.reshape(len(o), -1), self.w_o)
 
-    def context(self, x, state, start, mask):
-        """What chooses, the gate, and the norm's scale."""
-        chosen, gate = self.choose(x, state, start, mask)
-        o, _ = self.read(chosen, self.value(x), state, start, mask)
-        return chosen, gate, self.scale(o)
-
-    def value(self, x):
-        """v, (time, head, d_v)."""
-        return into_heads(x, self.w_v)
-
-    def mix(self, context, value, state, start, mask):
-        """What is read, with the frozen scale, gated and joined."""
-        chosen, gate, scale = context
-        o, state = self.read(chosen, value, state, start, mask)
-        return self.joined(o, scale, gate), state
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once."""
-        chosen, gate = self.choose(x, state, start, mask)
-        o, state = self.read(chosen, self.value(x), state, start, mask)
-        return self.joined(o, self.scale(o), gate), state
-
-    def read_out(self, context, o):
-        """The heads, which the maps have scaled, gated and joined."""
-        _, gate, scale = context
-        return self.joined(o, jnp.ones_like(scale), gate)
-
-    def weights(self, x, state, start, mask):
-        """What each head reads of each token's value, times the norm's scale: before the norm's weight, the gate and W_o."""
-        chosen, _, scale = self.context(x, state, start, mask)
-        read, _ = self.read(chosen, each_token(len(x), len(self.w_v), scale.dtype), None, start, mask)
-        return jnp.moveaxis(scale * read, 1, 0)
-
-
-def each_token(time: int, heads: int, dtype) -> Float[Array, "time head time"]:
-    """Values that tell tokens apart: read as any others, they are the attention map, (time, head, source)."""
-    return jnp.broadcast_to(jnp.eye(time, dtype=dtype)[:, None], (time, heads, time))
+def gated(norm: Float[Array, "1 heads d_v"], gate: Float[Array, "time head d_v"] | None) -> CausalMap:
+    """v -> norm * v * gate."""
+    return Scale(norm) if gate is None else Scale(gate) @ Scale(norm)

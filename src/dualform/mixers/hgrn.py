@@ -11,15 +11,27 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, affine, project
+from dualform.arrays import accumulator, affine
 from dualform.errors import require
+from dualform.maps import (
+    AttentionMap,
+    CausalMap,
+    Centred,
+    Complex,
+    Diagonal,
+    Flat,
+    Frozen,
+    Linear,
+    Memory,
+    Scale,
+    Written,
+)
 from dualform.mixers.affine import check_affine, optional_array, uniform_affine
 from dualform.mixers.constant import Constant
-from dualform.mixers.decay_map import decay_map
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.norms import rms_factor
-from dualform.recurrences.diagonal import diagonal
+from dualform.segments import Segments
 
 EPSILON = 1e-5
 """What the norm adds to the variance, as published."""
@@ -55,8 +67,12 @@ class AbstractHGRN(AbstractMixer):
     norm_bias: eqx.AbstractVar[Float[Array, " width"] | None]
 
     @abc.abstractmethod
-    def remember(self, lam, write, value, state, start, mask) -> tuple[Array, Array]:
-        """h, (time, width), and the state after the last token: linear in `value`."""
+    def memory(self, lam, write, state, segments: Segments) -> Memory:
+        """h_t = lam_t * h_{t-1} + write_t * c_t."""
+
+    @abc.abstractmethod
+    def value(self, x) -> Float[Array, "..."]:
+        """The candidate c."""
 
     @property
     def d_in(self) -> int:
@@ -75,34 +91,21 @@ class AbstractHGRN(AbstractMixer):
         lam = gamma + (1 - gamma) * jax.nn.sigmoid(forget)
         return lam, (1 - gamma) * jax.nn.sigmoid(-forget), jax.nn.silu(affine(x, self.w_g, self.b_g))
 
-    def centred(self, h):
-        """h less its mean, where the norm is a layer norm (it has a bias)."""
-        return h if self.norm_bias is None else h - jnp.mean(h, axis=-1, keepdims=True)
-
-    def read(self, h, gate, factor):
-        """W_o (g * norm(h)) + b_o, given the norm's factor."""
-        normed = self.centred(h) * factor * self.norm_weight.astype(h.dtype)[None]
-        if self.norm_bias is not None:
-            normed = normed + self.norm_bias.astype(h.dtype)[None]
-        return affine(gate * normed, self.w_o, self.b_o)
-
-    def context(self, x, state, start, mask):
-        """lam, 1 - lam, g, and the factor of the norm of h, (time, 1)."""
+    def at(self, x, state, segments):
+        """h, normed, gated and read out; the norm's factor is frozen."""
         lam, write, gate = self.gates(x)
-        h, _ = self.remember(lam, write, self.value(x), state, start, mask)
-        return lam, write, gate, rms_factor(self.centred(h), EPSILON)
+        memory, candidate = self.memory(lam, write, state, segments), Written(self.value, x)
+        h, after = memory.run(candidate.own)
+        # A layer norm has a bias; an RMS norm has none, and takes no mean away.
+        centre = Flat() if self.norm_bias is None else Centred(str(h.dtype)) @ Flat()
+        factor = Scale(rms_factor(centre(h), EPSILON))
+        norm = Scale(self.norm_weight[None], None if self.norm_bias is None else self.norm_bias[None])
+        read = Linear(self.w_o, self.b_o) @ Scale(gate) @ norm @ factor @ centre
+        return Frozen(read(h), after, self.whole(read, memory, candidate))
 
-    def mix(self, context, value, state, start, mask):
-        """The recurrence, and its readout with the norm's factor frozen."""
-        lam, write, gate, factor = context
-        h, state = self.remember(lam, write, value, state, start, mask)
-        return self.read(h, gate, factor), state
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once."""
-        lam, write, gate = self.gates(x)
-        h, state = self.remember(lam, write, self.value(x), state, start, mask)
-        return self.read(h, gate, rms_factor(self.centred(h), EPSILON)), state
+    def whole(self, read: CausalMap, memory: Memory, write: CausalMap) -> CausalMap:
+        """The map of its parts."""
+        return read @ memory @ write
 
 
 @register("hgrn")
@@ -160,25 +163,13 @@ class HGRN(AbstractHGRN):
         """c, (time, n)."""
         return jax.nn.silu(affine(x, self.w_c, self.b_c))
 
-    def remember(self, lam, write, value, state, start, mask) -> tuple[Array, Array]:
+    def memory(self, lam, write, state, segments):
         """h_t = lam_t * h_{t-1} + (1 - lam_t) * c_t."""
-        return diagonal(lam, write * value.astype(write.dtype), state.astype(lam.dtype), start=start, mask=mask)
+        return Diagonal(lam, state, segments, write)
 
-    @property
-    def over(self):
-        """Values: c is the silu of a projection."""
-        return "values"
-
-    def read_out(self, context, o):
-        """h normed with the frozen factor, gated and projected; no bias."""
-        _, _, gate, factor = context
-        normed = self.centred(o[:, :, 0]) * factor * self.norm_weight.astype(o.dtype)[None]
-        return project(gate * normed, self.w_o)
-
-    def weights(self, x, state, start, mask):
-        """Channel by channel, what h_t takes from c_s: (1 - lam_s) times the decays after s, (n, time, time)."""
-        lam, write, _ = self.gates(x)
-        return decay_map(lam, start, mask) * write.T[:, None]
+    def whole(self, read, memory, write):
+        """Channel by channel it has attention maps."""
+        return AttentionMap(read, memory, write, "values")
 
 
 @register("hgrn_complex")
@@ -249,13 +240,11 @@ class HGRNComplex(AbstractHGRN):
         c = affine(x, self.w_c.reshape(-1, self.d_in), b_c)
         return jax.nn.silu(c).reshape(len(x), 2, -1)
 
-    def remember(self, lam, write, value, state, start, mask) -> tuple[Array, Array]:
-        """(Re h, Im h) of h_t = lam_t * exp(i theta) * h_{t-1} + (1 - lam_t) * c_t."""
-        theta, value, state = (a.astype(lam.dtype) for a in (self.theta, value, state))
+    def memory(self, lam, write, state, segments):
+        """h_t = lam_t * exp(i theta) * h_{t-1} + (1 - lam_t) * c_t, real and imaginary part."""
+        theta = self.theta.astype(lam.dtype)
         decay = jax.lax.complex(lam * jnp.cos(theta)[None], lam * jnp.sin(theta)[None])
-        drive = jax.lax.complex(write * value[:, 0], write * value[:, 1])
-        h, final = diagonal(decay, drive, jax.lax.complex(state[0], state[1]), start=start, mask=mask)
-        return jnp.concatenate([h.real, h.imag], axis=1), jnp.stack([final.real, final.imag])
+        return Complex(decay, state, segments, write)
 
 
 def _check_shapes(mixer: AbstractHGRN, parts: int) -> tuple[int, int]:

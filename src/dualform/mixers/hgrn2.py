@@ -7,9 +7,11 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
+from dualform.maps import Outer, Written
 from dualform.mixers.constant import Constant
 from dualform.mixers.heads import (
     AbstractNormedHeads,
+    IntoHeads,
     check_heads,
     check_norm,
     check_shape,
@@ -20,7 +22,6 @@ from dualform.mixers.heads import (
 )
 from dualform.mixers.ranges import check_decays
 from dualform.mixers.registry import register
-from dualform.recurrences.outer import outer
 
 
 @register("hgrn2")
@@ -71,15 +72,12 @@ class HGRN2(AbstractNormedHeads):
         """S = 0, (head, d_k, d_v)."""
         return jnp.zeros((*self.w_q.shape[:2], self.w_v.shape[1]), accumulator(self.w_v.dtype))
 
-    def choose(self, x, state, start, mask):
-        """q, 1 - f and f, (time, head, d_k); there is no other gate."""
+    def at(self, x, state, segments):
+        """S is read by silu(W_q x), written by 1 - f and v, and decays by f; there is no other gate."""
         logits = into_heads(x, self.w_f)
         free = 1 - self.gamma.astype(logits.dtype)[None]
         # 1 - f from sigma(-logits), not by subtraction: a key of 1e-9 stays one.
         k, f = free * jax.nn.sigmoid(-logits), 1 - free + free * jax.nn.sigmoid(logits)
-        return (jax.nn.silu(into_heads(x, self.w_q)), k, f), None
-
-    def read(self, chosen, value, state, start, mask):
-        """S_t^T q_t, (time, head, d_v), and S."""
-        q, k, f = chosen
-        return outer(q, k, value, state, decay=f, start=start, mask=mask)
+        memory = Outer(jax.nn.silu(into_heads(x, self.w_q)), k, state, segments, decay=f)
+        write = Written(IntoHeads(self.w_v), x)
+        return self.read_normed(memory, write.own, write)

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import accumulator
 from dualform.errors import require
-from dualform.mixers.heads import into_heads
-from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.maps import AttentionMap, Flat, Frozen, Linear, Outer, Written
+from dualform.mixers.heads import IntoHeads, into_heads
+from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.outer import outer
 
 
 @register("linear_attention")
@@ -91,28 +91,10 @@ class LinearAttention(AbstractMixer):
         """S (head, d_k, d_v): the transposed sum of v_s k_s^T."""
         return jnp.zeros((len(self.w_k), self.w_k.shape[1], self.w_v.shape[1]), accumulator(self.w_v.dtype))
 
-    def context(self, x, state, start, mask):
-        """q and k, (time, head, d_k)."""
-        return into_heads(x, self.w_q), into_heads(x, self.w_k)
-
-    def value(self, x):
-        """v, (time, head, d_v)."""
-        return into_heads(x, self.w_v)
-
-    def mix(self, context, value, state, start, mask):
+    def at(self, x, state, segments):
         """y_t = S_t^T q_t for each head, joined."""
-        q, k = context
-        y, state = outer(q, k, value, state, start=start, mask=mask)
-        y = y.reshape(len(y), -1)
-        return y if self.w_o is None else project(y, self.w_o), state
-
-    def read_out(self, context, o):
-        """The heads, joined."""
-        o = o.reshape(len(o), -1)
-        return o if self.w_o is None else project(o, self.w_o)
-
-    def weights(self, x, state, start, mask):
-        """q_t . k_s for s <= t in the same document, (head, time, time)."""
-        q, k = self.context(x, state, start, mask)
-        scores = jnp.einsum("thk,shk->hts", q, k)
-        return jnp.where(visible(len(x), start, mask)[None], scores, jnp.zeros_like(scores))
+        memory = Outer(into_heads(x, self.w_q), into_heads(x, self.w_k), state, segments)
+        write = Written(IntoHeads(self.w_v), x)
+        o, state = memory.run(write.own)
+        read = Flat() if self.w_o is None else Linear(self.w_o)
+        return Frozen(read(o), state, AttentionMap(read, memory, write))

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, append_one, project
 from dualform.errors import require
+from dualform.maps import Complex, Frozen, Linear, Scale, Written
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.diagonal import diagonal
 
 
 @register("lru")
@@ -116,30 +116,19 @@ class LRU(AbstractMixer):
         modulus, phase = jnp.exp(-jnp.exp(jnp.minimum(nu, 10.0))), jnp.exp(theta)
         return jax.lax.complex(modulus * jnp.cos(phase), modulus * jnp.sin(phase))
 
-    def context(self, x, state, start, mask):
-        """Nothing: the map is the same for every input."""
-        return None
+    def at(self, x, state, segments):
+        """The recurrence, the readout and the skip: linear in all of x."""
+        memory, write = Complex(self.decay(), state, segments), Written(self.driven, x)
+        h, after = memory.run(write.own)
+        read = Linear(jnp.concatenate([self.c_re, -self.c_im], axis=1))
+        skip = Scale(self.skip[None]) if self.skip.ndim == 1 else Linear(self.skip)
+        return Frozen(read(h) + skip(x), after, read @ memory @ write + skip)
 
-    def value(self, x):
-        """x itself."""
-        return x
-
-    def mix(self, context, value, state, start, mask):
-        """The recurrence and the readout: linear in all of x."""
-        del context
-        wide = accumulator(value.dtype, self.nu.dtype)
+    def driven(self, x):
+        """exp(gamma) * B x, real and imaginary part, (time, 2, n)."""
+        wide = accumulator(x.dtype, self.nu.dtype)
         scale = jnp.exp(self.gamma.astype(wide))[None]
-        drive = [scale * project(value, b).astype(wide) for b in (self.b_re, self.b_im)]
-        before = state.astype(wide)
-        h, final = diagonal(
-            self.decay(), jax.lax.complex(*drive), jax.lax.complex(before[0], before[1]), start=start, mask=mask
-        )
-        y = project(h.real, self.c_re) - project(h.imag, self.c_im)
-        if self.skip.ndim == 1:
-            y = y + self.skip.astype(wide)[None] * value.astype(wide)
-        else:
-            y = y + project(value, self.skip)
-        return y, jnp.stack([final.real, final.imag])
+        return jnp.stack([scale * project(x, b).astype(wide) for b in (self.b_re, self.b_im)], axis=1)
 
 
 class AbstractGatedLRU(AbstractMixer):
@@ -158,10 +147,22 @@ class AbstractGatedLRU(AbstractMixer):
         """The core's, (2, n)."""
         return self.core.init_state()
 
-    def mix(self, context, value, state, start, mask):
-        """gate * W_x (z, 1), z the core's output for the value."""
-        z, state = self.core.mix(None, value, state, start, mask)
-        return context * project(append_one(z), self.w_x_out), state
+    def driven(self, x) -> Float[Array, "time d_core"]:
+        """What goes into the core: x itself."""
+        return x
+
+    def gate_reads(self, x, z) -> Float[Array, "time width"]:
+        """What the output's gate reads: the core's output."""
+        del x
+        return z
+
+    def at(self, x, state, segments):
+        """gate * W_x (z, 1), z the core's output."""
+        write = Written(self.driven, x)
+        z, after, core, *_ = self.core.at(write.own, state, segments)
+        gate = jax.nn.sigmoid(project(append_one(self.gate_reads(x, z)), self.w_m_out))
+        read = Scale(gate) @ Linear(self.w_x_out[:, :-1], self.w_x_out[:, -1])
+        return Frozen(read(z), after, read @ core @ write)
 
 
 @register("lru_out")
@@ -196,20 +197,6 @@ class LRUOut(AbstractGatedLRU):
     def d_in(self) -> int:
         """Width of a token."""
         return self.core.d_in
-
-    def context(self, x, state, start, mask):
-        """The gate sigma(W_m z_t), (time, d_out)."""
-        z, _ = self.core.mix(None, x, state, start, mask)
-        return jax.nn.sigmoid(project(append_one(z), self.w_m_out))
-
-    def value(self, x):
-        """x itself."""
-        return x
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once."""
-        z, state = self.core.mix(None, x, state, start, mask)
-        return _glu(append_one(z), self.w_m_out, self.w_x_out), state
 
 
 @register("lru_in_out")
@@ -251,19 +238,10 @@ class LRUInOut(AbstractGatedLRU):
         """Width of a token."""
         return self.w_m_in.shape[1] - 1
 
-    def context(self, x, state, start, mask):
-        """The output gate, (time, d_out)."""
-        z, _ = self.core.mix(None, self.value(x), state, start, mask)
-        return jax.nn.sigmoid(project(append_one(z), self.w_m_out))
-
-    def value(self, x):
+    def driven(self, x):
         """u_t, the gated input, (time, core's d_in)."""
-        return _glu(append_one(x), self.w_m_in, self.w_x_in)
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once."""
-        z, state = self.core.mix(None, self.value(x), state, start, mask)
-        return _glu(append_one(z), self.w_m_out, self.w_x_out), state
+        z = append_one(x)
+        return jax.nn.sigmoid(project(z, self.w_m_in)) * project(z, self.w_x_in)
 
 
 @register("lru_in_skip")
@@ -304,17 +282,15 @@ class LRUInSkip(AbstractGatedLRU):
         """Width of a token."""
         return self.w_m_in.shape[1] - 1
 
-    def context(self, x, state, start, mask):
-        """The output gate, a function of the token alone, (time, d_out)."""
-        return jax.nn.sigmoid(project(append_one(x), self.w_m_out))
-
-    def value(self, x):
+    def driven(self, x):
         """u_t, the gated input, (time, core's d_in)."""
-        return _glu(append_one(x), self.w_m_in, self.w_x_in)
+        z = append_one(x)
+        return jax.nn.sigmoid(project(z, self.w_m_in)) * project(z, self.w_x_in)
 
-
-def _glu(x: Float[Array, "time columns"], w_m: Float[Array, "m columns"], w_x: Float[Array, "m columns"]):
-    return jax.nn.sigmoid(project(x, w_m)) * project(x, w_x)
+    def gate_reads(self, x, z):
+        """The token."""
+        del z
+        return x
 
 
 def _gate(key: Array, d: int, dtype) -> Float[Array, "d columns"]:

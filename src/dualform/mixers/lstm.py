@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import State, accumulator, project
 from dualform.errors import require
+from dualform.maps import Along, CausalMap, Diagonal, Frozen, Scale
+from dualform.maps.causal_map import BLOCK
 from dualform.mixers.freezing import last_present, tanh_slope
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell, saturating
-from dualform.recurrences.diagonal import diagonal
+from dualform.segments import Segments
 
 
 @register("lstm")
@@ -120,24 +122,33 @@ class LSTM(AbstractMixer):
         state = jax.tree_util.tree_map(lambda leaf: leaf.astype(wide), state)
         return cell(step, driven, state, start=start, mask=mask)
 
-    def context(self, x, state, start, mask):
-        """f, i * g, and o * tanh(c) / c, (time, n) each."""
-        (f, write, o, c), _ = self.run(x, state, start, mask)
-        return f, write, o * tanh_slope(c)
+    def at(self, x, state, segments):
+        """The recurrence; frozen, each token brings its own i * g to c, and h is c times o * tanh(c) / c."""
+        (f, write, o, c), after = self.run(x, state, **segments.flags)
+        read = Scale(o * tanh_slope(c))
+        map = Last(read @ Diagonal(f, state[1], segments) @ Along(write, x), segments)
+        return Frozen(o * jnp.tanh(c), after, map)
 
-    def value(self, x):
-        """1 for each token: it brings its own write, frozen in the context."""
-        return jnp.ones((len(x), 1), accumulator(x.dtype))
 
-    def mix(self, context, value, state, start, mask):
-        """c = f * c + (i * g) * value,  h = (o * tanh(c) / c) * c."""
-        f, write, read = context
-        h0, c0 = state
-        c, c_final = diagonal(f, write * value.astype(write.dtype), c0, start=start, mask=mask)
-        h = read * c
-        return h, (last_present(h, h0, mask), c_final)
+class Last(CausalMap):
+    """A map whose last output is remembered, too, as an LSTM's h is."""
 
-    def forward(self, x, state, start, mask):
-        """The recurrence once."""
-        (_, _, o, c), state = self.run(x, state, start, mask)
-        return o * jnp.tanh(c), state
+    map: CausalMap
+    segments: Segments
+
+    def __call__(self, v: Float[Array, "time d"]) -> Float[Array, "time n"]:
+        """The map."""
+        return self.map(v)
+
+    def run(self, v: Float[Array, "time d"]) -> tuple[Float[Array, "time n"], State]:
+        """With its last output, and what it remembers itself."""
+        y, state = self.map.run(v)
+        return y, (last_present(y, jnp.zeros_like(y[0]), self.segments.mask), state)
+
+    def columns(self, v, sources, block=None):
+        """The map's."""
+        return self.map.columns(v, sources, block)
+
+    def project(self, v, r, block=BLOCK):
+        """The map's."""
+        return self.map.project(v, r, block)

@@ -7,17 +7,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import State, accumulator, project
 from dualform.errors import require
+from dualform.maps import AttentionMap, Convolution, Frozen, Linear, Memory, Written
 from dualform.maps.causal_map import BLOCK
-from dualform.mixers.frozen_mixer import MixerMap
+from dualform.maps.memory import by_channel
 from dualform.mixers.heads import check_shape
-from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.convolution import convolution
 from dualform.recurrences.selective import selective
 from dualform.recurrences.selective_map import selective_map
 
@@ -122,68 +121,64 @@ class Mamba(AbstractMixer):
         wide = accumulator(self.w_u.dtype)
         return jnp.zeros((len(self.kernel) - 1, len(self.w_u)), wide), jnp.zeros(self.a_log.shape, wide)
 
-    def context(self, x, state, start, mask):
-        """sigma(conv(v) + bias), delta, B, C and silu(z)."""
-        return self.choose(x, *self.convolved(self.value(x), state[0], start, mask))
-
-    def choose(self, x, before, _tail):
-        """The same, from conv(v) + bias."""
+    def at(self, x, state, segments):
+        """The convolved values choose delta, B and C, and are read through the states, gated and projected."""
+        tail, h = state
+        convolution, write = Convolution(self.kernel, tail, segments, len(x)), Written(self.value, x)
+        before, tail = convolution.run(write.own)
+        before = before + self.bias.astype(before.dtype)[None]
         u = jax.nn.silu(before)
         steps = project(project(u, self.w_1), self.w_2)
         delta = jax.nn.softplus(steps + self.b_delta.astype(steps.dtype)[None])
-        gate = jax.nn.silu(project(x, self.w_z).astype(before.dtype))
-        return jax.nn.sigmoid(before), delta, project(u, self.w_b), project(u, self.w_c), gate
+        a, gate = -jnp.exp(self.a_log.astype(before.dtype)), jax.nn.silu(project(x, self.w_z).astype(before.dtype))
+        opened = jax.nn.sigmoid(before)  # times what is convolved, it is silu of it
+        memory = Selective(
+            convolution, self.bias, opened, delta, a, project(u, self.w_b), project(u, self.w_c), self.skip, gate, h
+        )
+        (o, h), read = memory.behind(before), Linear(self.w_o)
+        return Frozen(read(o), (tail, h), MambaMap(read, memory, write))
 
     def value(self, x):
         """v, (time, n_channels)."""
         return project(x, self.w_u).astype(accumulator(x.dtype, self.w_u.dtype))
 
-    def convolved(self, value, tail, start, mask, bias: bool = True):
-        """conv(v) + bias, and the last rows of v."""
-        before, tail = convolution(value, self.kernel, tail, start=start, mask=mask)
-        return (before + self.bias.astype(before.dtype)[None] if bias else before), tail
 
-    def mix(self, context, value, state, start, mask):
-        """The convolution, the recurrence and the gate, and their readout."""
-        before, tail = self.convolved(value, state[0], start, mask)
-        y, h = self.read(context, before, state[1], start, mask)
-        return project(y, self.w_o), (tail, h)
+class Selective(Memory):
+    """(C_t . h_t + D * u_t) * gate_t with u = opened * (conv(v) + bias), h_t = exp(delta_t a) h_{t-1} + delta_t u_t B_t.
 
-    def forward(self, x, state, start, mask):
-        """The convolution once."""
-        before, tail = self.convolved(self.value(x), state[0], start, mask)
-        y, h = self.read(self.choose(x, before, tail), before, state[1], start, mask)
-        return project(y, self.w_o), (tail, h)
+    **Arguments:** bias, skip (n_channels,); opened, delta, gate (time, n_channels); a, state (n_channels, n); b, c (time, n).
+    """
 
-    def read(self, context, before, h, start, mask):
-        """(C_t . h_t + D * u_t) * silu(z_t), (time, n_channels), and h."""
-        factor, delta, b, c, gate = context
-        u, a = factor * before, -jnp.exp(self.a_log.astype(before.dtype))
-        y, h = selective(u, delta, a, b, c, h, start=start, mask=mask)
-        return (y + self.skip.astype(y.dtype)[None] * u) * gate, h
+    convolution: Convolution
+    bias: Float[Array, " n_channels"]
+    opened: Float[Array, "time n_channels"]
+    delta: Float[Array, "time n_channels"]
+    a: Float[Array, "n_channels n"]
+    b: Float[Array, "time n"]
+    c: Float[Array, "time n"]
+    skip: Float[Array, " n_channels"]
+    gate: Float[Array, "time n_channels"]
+    state: Float[Array, "n_channels n"]
 
-    def map_at(self, x, state, start, mask):
-        """The map whose shares come in closed form."""
-        return MambaMap.of(self, x, state, start, mask)
+    def run(self, v: Float[Array, "time n_channels"]) -> tuple[Float[Array, "time n_channels"], State]:
+        """What is read, and the last rows of v and h."""
+        before, tail = self.convolution.run(v)
+        o, h = self.behind(before + self.bias.astype(before.dtype)[None])
+        return o, (tail, h)
 
-    def read_out(self, context, o):
-        """What the maps read of each channel, projected."""
-        return project(o[:, :, 0], self.w_o)
+    def behind(self, before: Float[Array, "time n_channels"]) -> tuple[Float[Array, "time n_channels"], State]:
+        """The same of what is convolved already, and h."""
+        u = self.opened * before
+        y, h = selective(u, self.delta, self.a, self.b, self.c, self.state, **self.convolution.segments.flags)
+        return (y + self.skip.astype(y.dtype)[None] * u) * self.gate, h
 
-    def weights(self, x, state, start, mask):
-        """Channel by channel, what is read of each token's v: convolution, states, skip and gate, (n_channels, time, source)."""
-        context = self.context(x, state, start, mask)
-        tail, h = (jnp.zeros_like(part) for part in state)
-
-        def of_token(token):
-            value = jnp.broadcast_to(token[:, None], (len(x), len(self.w_u)))
-            before, _ = self.convolved(value, tail, start, mask, bias=False)
-            return self.read(context, before, h, start, mask)[0]
-
-        return jax.vmap(of_token, out_axes=2)(jnp.eye(len(x), dtype=h.dtype)).transpose(1, 0, 2)
+    def weights(self) -> Float[Array, "n_channels time source"]:
+        """Channel by channel, what is read of each token's v: convolution, states, skip and gate."""
+        past = lambda own: (own.convolution.tail, own.bias, own.state)
+        return by_channel(eqx.tree_at(past, self, jax.tree_util.tree_map(jnp.zeros_like, past(self))), self.opened)
 
 
-class MambaMap(MixerMap):
+class MambaMap(AttentionMap):
     """A Mamba's map; its shares come from `selective_map`, with no pass for each token and no map for each channel."""
 
     @property
@@ -194,29 +189,33 @@ class MambaMap(MixerMap):
     @property
     def direct(self) -> bool:
         """Where every token is there."""
-        return self.mask is None
+        return self._memory.convolution.segments.mask is None
+
+    @property
+    def _memory(self) -> Selective:
+        assert isinstance(self.memory, Selective)
+        return self.memory
 
     def project(self, v, r, block=BLOCK):
         """By halving the stretch of tokens, see `selective_map`."""
-        if self.mask is not None:
+        if not self.direct:
             return super().project(v, r, block)
-        mixer, time = self.mixer, len(v)
-        assert isinstance(mixer, Mamba)
-        factor, delta, b, c, gate = self.context
-        q = jnp.einsum("hto,oc->htc", r.astype(gate.dtype), mixer.w_o.astype(gate.dtype)) * gate[None]
+        own, time = self._memory, len(v)
+        kernel, segments = own.convolution.kernel, own.convolution.segments
+        q = self.read.pulled_back(own.gate, r) * own.gate[None]
         # What token s puts into the recurrence at s, s + 1, ...: its value times the kernel and the frozen silu there.
-        value, width = jtu.tree_map(jnp.subtract, self.values(v), self.values(jnp.zeros_like(v))), len(mixer.kernel)
-        ahead = jnp.pad(factor, ((0, width - 1), (0, 0)))
-        kernel = mixer.kernel[::-1].astype(value.dtype)
+        value, width = self.write.brought(v), len(kernel)
+        ahead = jnp.pad(own.opened, ((0, width - 1), (0, 0)))
+        kernel = kernel[::-1].astype(value.dtype)
         taps = [kernel[j][None] * value * ahead[j : j + time] for j in range(width)]
-        found = selective_map(q, jnp.stack(taps), delta, -jnp.exp(mixer.a_log.astype(value.dtype)), b, c)
+        found = selective_map(q, jnp.stack(taps), own.delta, own.a.astype(value.dtype), own.b, own.c)
         places = jnp.arange(time)
         for j, tap in enumerate(taps):
-            skipped = mixer.skip.astype(tap.dtype)[None] * jnp.roll(tap, j, axis=0)
+            skipped = own.skip.astype(tap.dtype)[None] * jnp.roll(tap, j, axis=0)
             direct = jnp.sum(q * skipped[None], axis=-1)
             direct = jnp.where((places >= j)[None], direct, jnp.zeros_like(direct))
             found = found.at[:, places, jnp.maximum(places - j, 0)].add(direct)
-        return jnp.where(visible(time, self.start, None)[None], found, jnp.zeros_like(found))
+        return jnp.where(segments.visible(time)[None], found, jnp.zeros_like(found))
 
 
 def steps_bias(key: Array, channels: int, dtype) -> Float[Array, " channels"]:

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import State, accumulator, project
 from dualform.errors import require
+from dualform.maps import AttentionMap, Convolution, Frozen, Linear, Memory, Outer, Rescaled, Scale, Written
+from dualform.maps.memory import by_channel
 from dualform.mixers.heads import check_shape, into_heads, random_heads
 from dualform.mixers.mamba import steps_bias
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.norms import rms_factor
-from dualform.recurrences.convolution import convolution
-from dualform.recurrences.outer import outer
 
 
 @register("mamba2")
@@ -141,22 +141,33 @@ class Mamba2(AbstractMixer):
         state = jnp.zeros((heads, self.w_b.shape[1], p), wide)
         return jnp.zeros((before, self.inner), wide), jnp.zeros((before, rest), wide), state
 
-    def context(self, x, state, start, mask):
-        """What silu keeps of the convolved v, all that chooses, and the scale of the norm."""
-        chosen = self.choose(x, state, start, mask)
-        before, _ = self.convolved(self.value(x), state[0], start, mask)
-        factor = jax.nn.sigmoid(before)
-        gated, _ = self.read(chosen, factor * before, state[2], start, mask)
-        return factor, chosen, self.scale(gated)
+    def at(self, x, state, segments):
+        """B and C are convolved too; S is read by C and written by B and delta u, skipped, gated, normed and projected."""
+        tail, tail_bc, remembered = state
+        delta, b, c, gate, tail_bc = self.choices(x, tail_bc, segments)
+        kernel, bias = self.kernel[:, : self.inner], self.bias[: self.inner]
+        convolution, write = Convolution(kernel, tail, segments, len(x)), Written(self.value, x)
+        before, tail = convolution.run(write.own)
+        before = before + bias.astype(before.dtype)[None]
+        opened = jax.nn.sigmoid(before)  # times what is convolved, it is silu of it
+        decay = jnp.exp(delta * -jnp.exp(self.a_log.astype(before.dtype))[None])
+        memory = Skipped(
+            convolution, bias, opened, delta, Outer(c, b, remembered, segments, decay=decay), self.skip, gate
+        )
+        gated, remembered = memory.behind(before)
+        normed, read = Rescaled(memory, self.scale(gated)), Linear(self.w_o) @ Scale(self.norm[None])
+        return Frozen(read(normed.by * gated), (tail, tail_bc, remembered), AttentionMap(read, normed, write))
 
-    def choose(self, x, state, start, mask):
-        """delta, (time, head), B and C, (time, group, n), silu(z), (time, head, p), and the last rows of B and C."""
+    def choices(self, x, tail, segments):
+        """delta, (time, head), B and C, (time, head, n), silu(z), (time, head, p), and the last rows of B and C."""
         flat = lambda w: into_heads(x, w).reshape(len(x), -1)
         kernel, bias = self.kernel[:, self.inner :], self.bias[self.inner :]
         both = jnp.concatenate([flat(self.w_b), flat(self.w_c)], axis=1)
-        both, tail = convolution(both, kernel, state[1], start=start, mask=mask)
+        both, tail = Convolution(kernel, tail, segments, len(x)).run(both)
         both = jax.nn.silu(both + bias.astype(both.dtype)[None])
-        b, c = (part.reshape(len(x), *self.w_b.shape[:2]) for part in jnp.split(both, 2, axis=1))
+        each = len(self.w_v) // len(self.w_b)
+        of_heads = lambda part: jnp.repeat(part.reshape(len(x), *self.w_b.shape[:2]), each, axis=1)
+        b, c = (of_heads(part) for part in jnp.split(both, 2, axis=1))
         delta = jax.nn.softplus(project(x, self.w_delta).astype(both.dtype) + self.b_delta.astype(both.dtype)[None])
         return delta, b, c, jax.nn.silu(into_heads(x, self.w_z)), tail
 
@@ -164,58 +175,40 @@ class Mamba2(AbstractMixer):
         """v, (time, head * p)."""
         return into_heads(x, self.w_v).reshape(len(x), -1)
 
-    def convolved(self, value, tail, start, mask, bias: bool = True):
-        """conv(v) + bias, and the last rows of v."""
-        before, tail = convolution(value, self.kernel[:, : self.inner], tail, start=start, mask=mask)
-        return (before + self.bias[: self.inner].astype(before.dtype)[None] if bias else before), tail
-
-    def mix(self, context, value, state, start, mask):
-        """The convolution and the recurrence, with the frozen silu and scale."""
-        factor, chosen, scale = context
-        before, tail = self.convolved(value, state[0], start, mask)
-        gated, after = self.read(chosen, factor * before, state[2], start, mask)
-        return self.joined(gated, scale), (tail, chosen[-1], after)
-
-    def forward(self, x, state, start, mask):
-        """The convolution and the recurrence once."""
-        chosen = self.choose(x, state, start, mask)
-        before, tail = self.convolved(self.value(x), state[0], start, mask)
-        gated, after = self.read(chosen, jax.nn.silu(before), state[2], start, mask)
-        return self.joined(gated, self.scale(gated)), (tail, chosen[-1], after)
-
     def scale(self, gated) -> Float[Array, "time channels"]:
         """1 / rms over the heads of each group, for each channel."""
         factor = rms_factor(gated.reshape(len(gated), len(self.w_b), -1), self.epsilon)
         return jnp.broadcast_to(factor, (*factor.shape[:2], self.inner // len(self.w_b))).reshape(gated.shape)
 
-    def joined(self, gated, scale) -> Float[Array, "time d_out"]:
-        """All heads normed with this scale, and read out."""
-        return project(gated * scale * self.norm.astype(gated.dtype)[None], self.w_o)
 
-    def read(self, chosen, u, state, start, mask):
-        """(S_t^T C_t + D u_t) * silu(z_t), (time, head * p), and S."""
-        delta, b, c, gate, _ = chosen
-        heads, wide = len(self.w_v), u.dtype
-        u = u.reshape(len(u), heads, -1)
-        b, c = (jnp.repeat(part, heads // len(self.w_b), axis=1) for part in (b, c))
-        decay = jnp.exp(delta * -jnp.exp(self.a_log.astype(wide))[None])
-        o, state = outer(c, b, delta[:, :, None] * u, state, decay=decay, start=start, mask=mask)
-        o = (o + self.skip.astype(wide)[None, :, None] * u) * gate
+class Skipped(Memory):
+    """(S_t^T C_t + D u_t) * gate_t with u = opened * (conv(v) + bias), of which delta u is written into S; channels flat.
+
+    **Arguments:** bias (channels,); opened (time, channels); delta (time, head); skip (head,); gate (time, head, p).
+    """
+
+    convolution: Convolution
+    bias: Float[Array, " channels"]
+    opened: Float[Array, "time channels"]
+    delta: Float[Array, "time head"]
+    outer: Outer
+    skip: Float[Array, " head"]
+    gate: Float[Array, "time head p"]
+
+    def run(self, v: Float[Array, "time channels"]) -> tuple[Float[Array, "time channels"], State]:
+        """What is read, and the last rows of v and S."""
+        before, tail = self.convolution.run(v)
+        o, state = self.behind(before + self.bias.astype(before.dtype)[None])
+        return o, (tail, state)
+
+    def behind(self, before: Float[Array, "time channels"]) -> tuple[Float[Array, "time channels"], State]:
+        """The same of what is convolved already, and S."""
+        u = (self.opened * before).reshape(self.gate.shape)
+        o, state = self.outer.run(self.delta[:, :, None] * u)
+        o = (o + self.skip.astype(u.dtype)[None, :, None] * u) * self.gate
         return o.reshape(len(o), -1), state
 
-    def read_out(self, context, o):
-        """What the maps read of each channel, which they have scaled, times the norm's weight, and projected."""
-        o = o[:, :, 0]
-        return self.joined(o, jnp.ones_like(o))
-
-    def weights(self, x, state, start, mask):
-        """Channel by channel, what is read of each token's v, times the norm's scale, (head * p, time, source)."""
-        factor, chosen, scale = self.context(x, state, start, mask)
-        tail, before = jnp.zeros_like(state[0]), jnp.zeros_like(state[2])
-
-        def of_token(token):
-            value = jnp.broadcast_to(token[:, None], (len(x), self.inner))
-            convolved, _ = self.convolved(value, tail, start, mask, bias=False)
-            return self.read(chosen, factor * convolved, before, start, mask)[0] * scale
-
-        return jax.vmap(of_token, out_axes=2)(jnp.eye(len(x), dtype=before.dtype)).transpose(1, 0, 2)
+    def weights(self) -> Float[Array, "channels time source"]:
+        """Channel by channel, what is read of each token's v."""
+        past = lambda own: (own.convolution.tail, own.bias, own.outer.state)
+        return by_channel(eqx.tree_at(past, self, jax.tree_util.tree_map(jnp.zeros_like, past(self))), self.opened)

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, affine, project
+from dualform.arrays import accumulator, affine
 from dualform.errors import require
+from dualform.maps import AttentionMap, Diagonal, Frozen, Identity, Linear, Written
 from dualform.mixers.affine import check_affine, optional_array, uniform_affine
-from dualform.mixers.decay_map import decay_map
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.diagonal import diagonal
 
 
 @register("min_gru")
@@ -75,36 +74,20 @@ class MinGRU(AbstractMixer):
         """h = 0, (n,)."""
         return jnp.zeros(len(self.w_z), accumulator(self.w_z.dtype))
 
-    def context(self, x, state, start, mask):
-        """1 - z and z, (time, n)."""
+    def at(self, x, state, segments):
+        """h_t = (1 - z_t) * h_{t-1} + z_t * c_t, and its projection."""
         z = affine(x, self.w_z, self.b_z)
-        return jax.nn.sigmoid(-z), jax.nn.sigmoid(z)
+        keep, write = jax.nn.sigmoid(-z), jax.nn.sigmoid(z)
+        memory, candidate = Diagonal(keep, state, segments, write), Written(self.value, x)
+        h, state = memory.run(candidate.own)
+        read = Identity() if self.w_o is None else Linear(self.w_o)
+        over = "values" if self.candidate == "positive" else "tokens"
+        return Frozen(read(h), state, AttentionMap(read, memory, candidate, over))
 
     def value(self, x):
         """The candidate c, (time, n)."""
         c = affine(x, self.w_h, self.b_h)
         return positive(c) if self.candidate == "positive" else c
-
-    def mix(self, context, value, state, start, mask):
-        """h_t = (1 - z_t) * h_{t-1} + z_t * c_t, and its projection."""
-        keep, write = context
-        h, state = diagonal(keep, write * value.astype(write.dtype), state.astype(keep.dtype), start=start, mask=mask)
-        return h if self.w_o is None else project(h, self.w_o), state
-
-    @property
-    def over(self):
-        """Tokens where the candidate is linear in them, else values."""
-        return "values" if self.candidate == "positive" else "tokens"
-
-    def read_out(self, context, o):
-        """h, and its projection."""
-        h = o[:, :, 0]
-        return h if self.w_o is None else project(h, self.w_o)
-
-    def weights(self, x, state, start, mask):
-        """Channel by channel, what h_t takes from c_s: z_s times every later 1 - z, (n, time, time)."""
-        keep, write = self.context(x, state, start, mask)
-        return decay_map(keep, start, mask) * write.T[:, None]
 
 
 def positive(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

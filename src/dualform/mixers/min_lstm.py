@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, affine, project
+from dualform.arrays import accumulator, affine
+from dualform.maps import AttentionMap, Diagonal, Frozen, Identity, Linear, Written
 from dualform.mixers.affine import check_affine, optional_array, uniform_affine
-from dualform.mixers.decay_map import decay_map
 from dualform.mixers.min_gru import check_candidate, check_projection, expanded, positive
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.diagonal import diagonal
 
 
 @register("min_lstm")
@@ -77,33 +76,17 @@ class MinLSTM(AbstractMixer):
         """h = 0, (n,)."""
         return jnp.zeros(len(self.w_f), accumulator(self.w_f.dtype))
 
-    def context(self, x, state, start, mask):
-        """f' and i', (time, n)."""
+    def at(self, x, state, segments):
+        """h_t = f'_t * h_{t-1} + i'_t * c_t, and its projection."""
         odds = jax.nn.log_sigmoid(affine(x, self.w_f, self.b_f)) - jax.nn.log_sigmoid(affine(x, self.w_i, self.b_i))
-        return jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
+        keep, write = jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
+        memory, candidate = Diagonal(keep, state, segments, write), Written(self.value, x)
+        h, state = memory.run(candidate.own)
+        read = Identity() if self.w_o is None else Linear(self.w_o)
+        over = "values" if self.candidate == "positive" else "tokens"
+        return Frozen(read(h), state, AttentionMap(read, memory, candidate, over))
 
     def value(self, x):
         """The candidate c, (time, n)."""
         c = affine(x, self.w_h, self.b_h)
         return positive(c) if self.candidate == "positive" else c
-
-    def mix(self, context, value, state, start, mask):
-        """h_t = f'_t * h_{t-1} + i'_t * c_t, and its projection."""
-        keep, write = context
-        h, state = diagonal(keep, write * value.astype(write.dtype), state.astype(keep.dtype), start=start, mask=mask)
-        return h if self.w_o is None else project(h, self.w_o), state
-
-    @property
-    def over(self):
-        """Tokens where the candidate is linear in them, else values."""
-        return "values" if self.candidate == "positive" else "tokens"
-
-    def read_out(self, context, o):
-        """h, and its projection."""
-        h = o[:, :, 0]
-        return h if self.w_o is None else project(h, self.w_o)
-
-    def weights(self, x, state, start, mask):
-        """Channel by channel, what h_t takes from c_s: i'_s times every later f', (n, time, time)."""
-        keep, write = self.context(x, state, start, mask)
-        return decay_map(keep, start, mask) * write.T[:, None]

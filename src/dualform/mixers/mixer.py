@@ -1,13 +1,13 @@
 """What every mixer is: a linear map over the past, chosen by its input.
 
-    y, state = mix(context(x, state), value(x), state)        mix is affine in value
+    y, state, map = mixer.at(x, state, segments)        map is affine and causal, and map(x) is y
 
-A mixer writes `init_state`, `context`, `value` and `mix`. The call, the step, the checks and the dual form
-(`dualform.dual_form`) are written once, for all.
+A mixer writes `init_state` and `at`. The call, the step, the checks and the dual form (`dualform.dual_form`) are written once,
+for all; the call is the first two of the three.
 """
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -15,23 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
-from dualform.arrays import Activations, State, TimeMask
+from dualform.arrays import Activations, State
 from dualform.compiled import compiled
-from dualform.errors import InputError, require
+from dualform.errors import require
 from dualform.finite import put_back, set_aside, spoiled
-from dualform.maps import LINEAR, NONLINEAR, Frozen
-from dualform.mixers.frozen_mixer import MixerMap
-
-Over: TypeAlias = Literal["tokens", "convolved tokens", "values"]
-"""What column s of a map stands for: what is linear in token s alone; what a convolution made of it and of tokens before it; or
-a nonlinear function of token s alone."""
-
-
-def visible(time: int, start: TimeMask | None, mask: TimeMask | None) -> Bool[Array, "time source"]:
-    """Which tokens each one may take from: itself and those before it in its document, where there are tokens at all."""
-    present = jnp.ones(time, bool) if mask is None else mask
-    document = jnp.cumsum(jnp.zeros(time, int) if start is None else (start & present).astype(int))
-    return jnp.tril(document[:, None] == document[None]) & present[:, None] & present[None]
+from dualform.maps import LINEAR, NONLINEAR, Frozen, masked
+from dualform.segments import Segments
 
 
 class AbstractMixer(eqx.Module):
@@ -52,7 +41,7 @@ class AbstractMixer(eqx.Module):
         linear_given_gates: ClassVar[bool]
     else:
         linear_given_gates: eqx.AbstractClassVar[bool]
-    """True where freezing the context leaves the layer's own linear map; False where a nonlinearity is frozen with it."""
+    """True where freezing the choices leaves the layer's own linear map; False where a nonlinearity is frozen with it."""
 
     weight_decayed: ClassVar[tuple[str, ...] | None] = None
     """The fields that weight decay acts on, its matrices; None where a class does not say: then all with two axes or more."""
@@ -67,64 +56,20 @@ class AbstractMixer(eqx.Module):
         """What is remembered before the first token."""
 
     @abc.abstractmethod
-    def context(self, x: Activations, state: State, start: TimeMask | None, mask: TimeMask | None) -> Any:
-        """Everything that chooses the map: gates, keys, queries, decays. May be nonlinear and may run a recurrence."""
+    def at(self, x: Activations, state: State, segments: Segments) -> Frozen:
+        """The equations, written once: y, the state after the last token, and the map that the mixer is with its choices at x.
 
-    @abc.abstractmethod
-    def value(self, x: Activations) -> Any:
-        """What is carried from the past to the present: pointwise in time, a pytree with time as the leading axis."""
+        The map's value at x is y: what chooses (gates, keys, queries, decays) is data in it, what is carried passes through. A
+        call throws the map away, which then costs nothing.
 
-    @abc.abstractmethod
-    def mix(
-        self, context: Any, value: Any, state: State, start: TimeMask | None, mask: TimeMask | None
-    ) -> tuple[Float[Array, "time d_out"], State]:
-        """The map itself, affine in `value`; what it gives for a value of zero is the bias."""
+        **Arguments:** x (time, d_in), absent tokens zeros; state: as of `init_state()`; segments: documents and gaps.
+        """
 
     @property
     def d_out(self) -> int:
         """Width of an output, found by tracing a call; a mixer overrides it only to answer sooner."""
         token = jax.ShapeDtypeStruct((1, self.d_in), jnp.float32)
         return jax.eval_shape(lambda x: self(x)[0], token).shape[1]
-
-    def forward(
-        self, x: Activations, state: State, start: TimeMask | None, mask: TimeMask | None
-    ) -> tuple[Float[Array, "time d_out"], State]:
-        """`mix(context, value)`; a mixer overrides it only for speed, and the laws hold the two together."""
-        return self.mix(self.context(x, state, start, mask), self.value(x), state, start, mask)
-
-    def weights(
-        self, x: Activations, state: State, start: TimeMask | None, mask: TimeMask | None
-    ) -> Float[Array, "head time time"] | None:
-        """The scalar attention maps in closed form, or None where the mixer has none.
-
-        They claim that y = read_out(context, o) + what no token brought, with o[t, head] = sum_s weights[head, t, s]
-        carried[s, head]; the dual form holds them to it.
-        """
-        del x, state, start, mask
-        return None
-
-    @property
-    def over(self) -> Over:
-        """What the closed-form maps are over."""
-        return "tokens"
-
-    def carried(
-        self, context: Any, value: Any, start: TimeMask | None, mask: TimeMask | None
-    ) -> Float[Array, "source head width"]:
-        """What the closed-form maps multiply, linear in `value`: each head's or channel's value unless a mixer says otherwise."""
-        del context, start, mask
-        return value if value.ndim == 3 else value[:, :, None]
-
-    def read_out(self, context: Any, o: Float[Array, "time head width"]) -> Float[Array, "time d_out"]:
-        """The output made of what the closed-form maps read, linear, without biases; a mixer that has maps writes it.
-
-        **Raises:** `InputError` where it does not.
-        """
-        del context, o
-        raise InputError(
-            f"a {type(self).__name__} gives weights in closed form, and no read_out(context, o) that says how its output is made "
-            "of what they read: they cannot be held to the output. Write it, or leave weights out."
-        )
 
     @compiled
     def __call__(
@@ -147,15 +92,8 @@ class AbstractMixer(eqx.Module):
 
         **Raises:** `InputError` for a wrong shape or dtype, or no token at all.
         """
-        initial = self.init_state()
-        given = x, initial if state is None else state
-        x, before, start, mask = self.checked(x, state, start, mask)
-        y, after = self.forward(x, before, start, mask)
-        if start is not None:
-            y, after = put_back(y, after, given[1], spoiled(*given, start, mask))
-        if mask is not None:
-            y = jnp.where(mask[:, None], y, jnp.zeros_like(y))
-        return y.astype(x.dtype), jax.tree_util.tree_map(lambda leaf, like: leaf.astype(like.dtype), after, initial)
+        y, after, *_ = self.frozen(x, state, start, mask)
+        return y, after
 
     def frozen(
         self,
@@ -164,14 +102,18 @@ class AbstractMixer(eqx.Module):
         start: Bool[Array, " time"] | None = None,
         mask: Bool[Array, " time"] | None = None,
     ) -> Frozen:
-        """The call, and the map that the mixer is with its context frozen at x; arguments and errors as of the call."""
-        y, after = self(x, state, start=start, mask=mask)
+        """The call, with the map that the mixer is with its choices frozen at x; arguments and errors as of the call."""
+        initial = self.init_state()
+        given = x, initial if state is None else state
+        x, before, start, mask = self.checked(x, state, start, mask)
+        y, after, map, *_ = self.at(x, before, Segments(start, mask))
+        if start is not None:
+            y, after = put_back(y, after, given[1], spoiled(*given, start, mask))
+        if mask is not None:
+            y = jnp.where(mask[:, None], y, jnp.zeros_like(y))
+        after = jax.tree_util.tree_map(lambda leaf, like: leaf.astype(like.dtype), after, initial)
         kind = LINEAR if self.linear_given_gates else NONLINEAR
-        return Frozen(y, after, self.map_at(x, state, start, mask), kind)
-
-    def map_at(self, x: Any, state: Any, start: Any, mask: Any) -> MixerMap:
-        """The map alone; a mixer overrides it where its map has a shortcut that no weights give."""
-        return MixerMap.of(self, x, state, start, mask)
+        return Frozen(y.astype(x.dtype), after, masked(map, mask), kind)
 
     def step(
         self,

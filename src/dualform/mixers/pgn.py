@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, affine
+from dualform.arrays import State, accumulator, affine
 from dualform.errors import require
+from dualform.maps import Beside, Frozen, Identity, Linear, Memory, Scale
 from dualform.mixers.affine import check_affine, uniform_affine
 from dualform.mixers.freezing import tanh_slope
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.window import window
+from dualform.segments import Segments
 
 
 @register("pgn")
@@ -80,33 +82,27 @@ class PGN(AbstractMixer):
         """No token before the first: zeros, (window, d)."""
         return jnp.zeros(self.w_h.shape[1:], accumulator(self.w_h.dtype))
 
-    def history(self, x, state, start, mask):
-        """H, (time, n), and the window after the last token."""
-        before, state = window(x, self.w_h.shape[1], state, start=start, mask=mask)
-        return affine(before.reshape(len(x), -1), self.w_h.reshape(self.d_out, -1), self.b_h), state
+    def at(self, x, state, segments):
+        """H of the window, then g * H + (1 - g) * tanh(c); frozen, tanh(c) is c times its slope."""
+        wide = x.astype(accumulator(x.dtype, self.w_h.dtype))
+        window = Window(state, segments)
+        before, after = window.run(wide)
+        history = Linear(self.w_h.reshape(self.d_out, -1), self.b_h)
+        h = history(before)
+        both = jnp.concatenate([wide, h], axis=1)
+        gate, c = jax.nn.sigmoid(affine(both, self.w_g, self.b_g)), affine(both, self.w_t, self.b_t)
+        past = history @ window
+        candidate = Linear(self.w_t, self.b_t) @ Beside(Identity(), past)
+        map = Scale(gate) @ past + Scale((1 - gate) * tanh_slope(c)) @ candidate
+        return Frozen(gate * h + (1 - gate) * jnp.tanh(c), after, map)
 
-    def read(self, x, h, w, b):
-        """w [x, H] + b, (time, n)."""
-        return affine(jnp.concatenate([x.astype(h.dtype), h], axis=1), w, b)
 
-    def context(self, x, state, start, mask):
-        """The gate and the slope tanh(c) / c, (time, n) each."""
-        h, _ = self.history(self.value(x), state, start, mask)
-        return jax.nn.sigmoid(self.read(x, h, self.w_g, self.b_g)), tanh_slope(self.read(x, h, self.w_t, self.b_t))
+class Window(Memory):
+    """The tokens before each one, (time, window, d); tail (window, d): those before the first."""
 
-    def value(self, x):
-        """The token itself, in float32 or wider."""
-        return x.astype(accumulator(x.dtype, self.w_h.dtype))
+    tail: Float[Array, "window d"]
+    segments: Segments
 
-    def mix(self, context, value, state, start, mask):
-        """H of the values, then g * H + (1 - g) * slope * c."""
-        gate, slope = context
-        h, state = self.history(value, state, start, mask)
-        return gate * h + (1 - gate) * slope * self.read(value, h, self.w_t, self.b_t), state
-
-    def forward(self, x, state, start, mask):
-        """The window once."""
-        x = self.value(x)
-        h, state = self.history(x, state, start, mask)
-        gate = jax.nn.sigmoid(self.read(x, h, self.w_g, self.b_g))
-        return gate * h + (1 - gate) * jnp.tanh(self.read(x, h, self.w_t, self.b_t)), state
+    def run(self, v: Float[Array, "time d"]) -> tuple[Float[Array, "time window d"], State]:
+        """The windows, and the last."""
+        return window(v, len(self.tail), self.tail, **self.segments.flags)

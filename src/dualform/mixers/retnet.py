@@ -8,12 +8,20 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
+from dualform.maps import Outer, Written
 from dualform.mixers.constant import Constant
-from dualform.mixers.heads import AbstractNormedHeads, check_heads, check_shape, into_heads, random_heads, split_width
+from dualform.mixers.heads import (
+    AbstractNormedHeads,
+    IntoHeads,
+    check_heads,
+    check_shape,
+    into_heads,
+    random_heads,
+    split_width,
+)
 from dualform.mixers.ranges import check_decays
 from dualform.mixers.registry import register
 from dualform.mixers.rotary import positions, rotate
-from dualform.recurrences.outer import outer
 
 
 @register("retnet")
@@ -68,20 +76,16 @@ class RetNet(AbstractNormedHeads):
         shape = (*self.w_q.shape[:2], self.w_v.shape[1])
         return jnp.zeros(shape, accumulator(self.w_v.dtype)), jnp.zeros((), jnp.int32)
 
-    def choose(self, x, state, start, mask):
-        """q / sqrt(d_k) and k, turned, (time, head, d_k), and the next place; and swish(W_g x), (time, head, d_v)."""
-        places, following = positions(len(x), state[1], start, mask)
+    def at(self, x, state, segments):
+        """S is read by q / sqrt(d_k) and written by k, both turned; swish(W_g x) is the gate."""
+        remembered, place = state
+        places, following = positions(len(x), place, **segments.flags)
         q = rotate(into_heads(x, self.w_q), places, self.base) * self.w_q.shape[1] ** -0.5
         k = rotate(into_heads(x, self.w_k), places, self.base)
-        return (q, k, following), jax.nn.silu(into_heads(x, self.w_g))
-
-    def read(self, chosen, value, state, start, mask):
-        """S_t^T q_t, (time, head, d_v), and the state."""
-        q, k, following = chosen
         decay = jnp.broadcast_to(self.gamma.astype(q.dtype)[None], q.shape[:2])
-        before = None if state is None else state[0]
-        o, after = outer(q, k, value, before, decay=decay, start=start, mask=mask)
-        return o, (after, following)
+        memory, write = Outer(q, k, remembered, segments, decay=decay), Written(IntoHeads(self.w_v), x)
+        found = self.read_normed(memory, write.own, write, jax.nn.silu(into_heads(x, self.w_g)))
+        return found._replace(state=(found.state, following))
 
 
 def retention(heads: int, dtype) -> Float[Array, " head"]:

@@ -10,10 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import TimeMask, accumulator, project
 from dualform.errors import require
-from dualform.mixers.decay_map import decay_map
+from dualform.maps import AttentionMap, Diagonal, Frozen, Identity
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.diagonal import diagonal
+from dualform.segments import Segments
 
 EXPONENT = 8.0
 """c: the gate r moves the decay between 1 and sigma(-lam)^c."""
@@ -87,36 +87,24 @@ class RGLRU(AbstractMixer):
         """h = 0, (n,), and 0: no token has been seen."""
         return jnp.zeros(len(self.lam), accumulator(self.lam.dtype)), jnp.zeros((), jnp.int32)
 
-    def context(self, x, state, start, mask):
-        """a and sqrt(1 - a^2) * i, (time, n), and where documents begin, (time,)."""
+    def at(self, x, state, segments):
+        """h_t = a_t * h_{t-1} + (sqrt(1 - a_t^2) * i_t) * x_t, from the first token that there is with a = 0."""
+        h, seen = state
         logits = _blocks(x, self.w_a, self.b_a), _blocks(x, self.w_x, self.b_x)
         # The barrier, or a CPU's compiler takes all that follows in the order of the products: twice as slow.
         r, i = (jax.nn.sigmoid(each) for each in jax.lax.optimization_barrier(logits))
         log_a = -EXPONENT * jax.nn.softplus(self.lam.astype(r.dtype))[None] * r
-        first = _first_tokens(len(x), state[1], start, mask)
+        first = _first_tokens(len(x), seen, **segments.flags)
         scale = bounded_sqrt(-jnp.expm1(2 * log_a))
-        return jnp.exp(log_a), jnp.where(first[:, None], jnp.ones_like(scale), scale) * i, first
-
-    def value(self, x):
-        """x itself."""
-        return x
-
-    def mix(self, context, value, state, start, mask):
-        """h_t = a_t * h_{t-1} + (sqrt(1 - a_t^2) * i_t) * x_t."""
-        a, write, first = context
-        h, seen = state
-        y, h = diagonal(a, write * value.astype(a.dtype), h.astype(a.dtype), start=first, mask=mask)
-        seen = jnp.ones_like(seen) if mask is None else jnp.where(jnp.any(mask), jnp.ones_like(seen), seen)
-        return y, (h, seen)
-
-    def read_out(self, context, o):
-        """What the maps read of each channel: the output itself."""
-        return o[:, :, 0]
-
-    def weights(self, x, state, start, mask):
-        """Channel by channel, what h_t takes from x_s: sqrt(1 - a_s^2) i_s times every later a, (n, time, time)."""
-        a, write, _ = self.context(x, state, start, mask)
-        return decay_map(a, start, mask) * write.T[:, None]
+        write = jnp.where(first[:, None], jnp.ones_like(scale), scale) * i
+        memory = Diagonal(jnp.exp(log_a), h, Segments(first, segments.mask), write)
+        y, h = memory.run(x)
+        seen = (
+            jnp.ones_like(seen)
+            if segments.mask is None
+            else jnp.where(jnp.any(segments.mask), jnp.ones_like(seen), seen)
+        )
+        return Frozen(y, (h, seen), AttentionMap(Identity(), memory, Identity()))
 
 
 @jax.custom_jvp

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import State, accumulator, project
 from dualform.errors import require
+from dualform.maps import AttentionMap, Frozen, Linear, Memory, Scale
 from dualform.mixers.heads import check_shape
-from dualform.mixers.mixer import AbstractMixer, visible
+from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.convolution import convolution
 from dualform.recurrences.softmax import LOWEST
 from dualform.recurrences.wkv import empty_state, wkv
+from dualform.segments import Segments
 
 
 @register("rwkv4")
@@ -103,58 +105,67 @@ class RWKV4TimeMixing(AbstractMixer):
         wide = accumulator(self.w_k.dtype)
         return jnp.zeros(self.d_in, wide), empty_state(len(self.w_k), wide)
 
-    def context(self, x, state, start, mask):
-        """k and sigma(r), (time, n)."""
-        before, _ = token_before(x, state[0], start, mask)
-        k = project(token_shift(x, before, self.mu_k), self.w_k)
-        return k, jax.nn.sigmoid(project(token_shift(x, before, self.mu_r), self.w_r))
-
-    def value(self, x):
-        """x itself."""
-        return x
-
-    def mix(self, context, value, state, start, mask):
+    def at(self, x, state, segments):
         """v, the average of the v so far, gated and projected."""
-        k, receptance = context
-        before, last = token_before(value, state[0], start, mask)
-        v = project(token_shift(value, before, self.mu_v), self.w_v)
-        read, memory = wkv(self.log_decay(), self.u, k, v, state[1], start=start, mask=mask)
-        return project(receptance * read, self.w_o), (last, memory)
+        last, remembered = state
+        shift = lambda mu: Shift(mu, last, segments)
+        shifted, after = shift(self.mu_v).run(x)
+        k = project(shift(self.mu_k)(x), self.w_k)
+        receptance = jax.nn.sigmoid(project(shift(self.mu_r)(x), self.w_r))
+        log_decay = -jnp.exp(self.log_rate.astype(accumulator(self.log_rate.dtype)))
+        memory, read = WKV(log_decay, self.u, k, remembered, segments), Linear(self.w_o) @ Scale(receptance)
+        o, remembered = memory.run(project(shifted, self.w_v))
+        write = Linear(self.w_v) @ shift(self.mu_v)
+        return Frozen(read(o), (after, remembered), AttentionMap(read, memory, write, "convolved tokens"))
 
-    def log_decay(self) -> Float[Array, " n"]:
-        """w, below 0."""
-        return -jnp.exp(self.log_rate.astype(accumulator(self.log_rate.dtype)))
 
-    @property
-    def over(self):
-        """Convolved tokens: v is made of a token and the one before it."""
-        return "convolved tokens"
+class Shift(Memory):
+    """mu * v_t + (1 - mu) * v_{t-1}, of the token before in the same document, or 0; last (d,): that before the first."""
 
-    def carried(self, context, value, start, mask):
-        """v of each token and the one before it, channel by channel."""
-        before, _ = token_before(value, jnp.zeros(self.d_in, value.dtype), start, mask)
-        return project(token_shift(value, before, self.mu_v), self.w_v)[:, :, None]
+    mu: Float[Array, " d"]
+    last: Float[Array, " d"]
+    segments: Segments
 
-    def read_out(self, context, o):
-        """What the maps read of each channel, gated and projected."""
-        _, receptance = context
-        return project(receptance * o[:, :, 0], self.w_o)
+    def run(self, v: Float[Array, "time d"]) -> tuple[Float[Array, "time d"], State]:
+        """The mixed tokens, in float32 or wider, and the last token."""
+        kernel = jnp.stack([jnp.ones_like(self.last), jnp.zeros_like(self.last)])
+        before, tail = convolution(v, kernel, self.last[None], **self.segments.flags)
+        wide = accumulator(before.dtype, self.mu.dtype)
+        mu = self.mu.astype(wide)[None]
+        return mu * v.astype(wide) + (1 - mu) * before.astype(wide), tail[0]
 
-    def weights(self, x, state, start, mask):
-        """Channel by channel, the share of v_s in wkv_t, (n, time, source), over the tokens of this call.
+
+class WKV(Memory):
+    """The average of the v so far: v_s counts exp(w (t - s - 1) + k_s), v_t itself exp(u + k_t); see `recurrences.wkv`.
+
+    **Arguments:** log_decay w and u (n,); k (time, n); state: a, b and m, (n,) each.
+    """
+
+    log_decay: Float[Array, " n"]
+    u: Float[Array, " n"]
+    k: Float[Array, "time n"]
+    state: tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]
+    segments: Segments
+
+    def run(self, v: Float[Array, "time n"]) -> tuple[Float[Array, "time n"], State]:
+        """The averages, and the state after the last token."""
+        return wkv(self.log_decay, self.u, self.k, v, self.state, **self.segments.flags)
+
+    def weights(self) -> Float[Array, "n time source"]:
+        """The share of v_s in each average, over the tokens of this call.
 
         exp(w (t - s - 1) + k_s) where s < t and exp(u + k_t) where s = t, divided by their sum and the state's part of it.
         """
-        k, _ = self.context(x, state, start, mask)
-        _, b, m = (part.astype(k.dtype) for part in state[1])
-        w, seen = self.log_decay().astype(k.dtype)[:, None, None], visible(len(x), start, mask)
-        met = jnp.cumsum((jnp.ones(len(x), bool) if mask is None else mask).astype(k.dtype))
-        itself = jnp.eye(len(x), dtype=bool)[None]
+        k, start, mask = self.k, self.segments.start, self.segments.mask
+        _, b, m = (part.astype(k.dtype) for part in self.state)
+        w, seen = self.log_decay.astype(k.dtype)[:, None, None], self.segments.visible(len(k))
+        met = jnp.cumsum((jnp.ones(len(k), bool) if mask is None else mask).astype(k.dtype))
+        itself = jnp.eye(len(k), dtype=bool)[None]
         # Masked before the exponential: what is ahead would be faded less than not at all.
         between = jnp.where(seen & ~itself[0], met[:, None] - met[None] - 1, jnp.zeros((), k.dtype))
         score = jnp.where(itself, self.u.astype(k.dtype)[:, None, None], w * between[None]) + k.T[:, None]
         score = jnp.where(seen[None], score, jnp.full_like(score, LOWEST))
-        first = jnp.ones(len(x), bool) if start is None else jnp.cumsum(start.astype(jnp.int32)) == 0
+        first = jnp.ones(len(k), bool) if start is None else jnp.cumsum(start.astype(jnp.int32)) == 0
         past = jnp.where(first[None], m[:, None] + w[:, 0] * (met[None] - 1), jnp.full((), LOWEST, k.dtype))
         top = jnp.maximum(score.max(axis=-1), past)
         share = jnp.where(seen[None], jnp.exp(score - top[..., None]), jnp.zeros_like(score))
@@ -233,36 +244,14 @@ class RWKV4ChannelMixing(AbstractMixer):
         """No token before, 0, (d,)."""
         return jnp.zeros(self.d_in, accumulator(self.w_k.dtype))
 
-    def context(self, x, state, start, mask):
-        """relu(k), (time, n), and sigma(r), (time, d_out)."""
-        before, _ = token_before(x, state, start, mask)
-        opened = jax.nn.relu(project(token_shift(x, before, self.mu_k), self.w_k))
-        return opened, jax.nn.sigmoid(project(token_shift(x, before, self.mu_r), self.w_r))
-
-    def value(self, x):
-        """x itself."""
-        return x
-
-    def mix(self, context, value, state, start, mask):
-        """sigma(r) * W_v (relu(k) * k), k made of the value."""
-        opened, receptance = context
-        before, last = token_before(value, state, start, mask)
-        k = project(token_shift(value, before, self.mu_k), self.w_k)
-        return receptance * project(opened * k, self.w_v), last
-
-
-def token_before(x: Float[Array, "time d"], last: Float[Array, " d"], start, mask):
-    """Each token's predecessor among those that are there, 0 where a document begins; and the last token."""
-    kernel = jnp.stack([jnp.ones_like(last), jnp.zeros_like(last)])
-    before, tail = convolution(x, kernel, last[None], start=start, mask=mask)
-    return before, tail[0]
-
-
-def token_shift(x: Float[Array, "time d"], before: Float[Array, "time d"], mu: Float[Array, " d"]):
-    """mu * x_t + (1 - mu) * x_{t-1}, in float32 or wider."""
-    wide = accumulator(before.dtype, mu.dtype)
-    mu = mu.astype(wide)[None]
-    return mu * x.astype(wide) + (1 - mu) * before.astype(wide)
+    def at(self, x, state, segments):
+        """sigma(r) * W_v relu(k)^2; frozen, one factor of the square is relu(k)."""
+        shift = lambda mu: Shift(mu, state, segments)
+        shifted, after = shift(self.mu_k).run(x)
+        receptance = jax.nn.sigmoid(project(shift(self.mu_r)(x), self.w_r))
+        opened = jax.nn.relu(project(shifted, self.w_k))
+        read = Scale(receptance) @ Linear(self.w_v) @ Scale(opened) @ Linear(self.w_k)
+        return Frozen(read(shifted), after, read @ shift(self.mu_k))
 
 
 def check_matrix(name: str, a: Array, form: str) -> None:

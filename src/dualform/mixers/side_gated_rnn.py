@@ -8,11 +8,11 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, project
 from dualform.errors import require
+from dualform.maps import Diagonal, Frozen, Linear, Scale, Written
 from dualform.mixers.constant import Constant
 from dualform.mixers.gated_rnn import check_gates, checked_decay, decay_of
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
-from dualform.recurrences.diagonal import diagonal
 
 
 @register("side_gated_rnn")
@@ -90,15 +90,13 @@ class SideGatedRNN(AbstractMixer):
         """h = 0, (n,)."""
         return jnp.zeros(len(self.w_m_in), accumulator(self.w_m_in.dtype))
 
-    def context(self, x, state, start, mask):
-        """The gate W x_t, (time, n)."""
-        return project(x, self.w_side)
+    def at(self, x, state, segments):
+        """y_t = D (h_t * W x_t)."""
+        memory, write = Diagonal(self.decay, state, segments), Written(self.value, x)
+        read = Linear(self.readout) @ Scale(project(x, self.w_side))
+        h, state = memory.run(write.own)
+        return Frozen(read(h), state, read @ memory @ write)
 
     def value(self, x):
         """(W_m x) * (W_x x), (time, n)."""
         return project(x, self.w_m_in) * project(x, self.w_x_in)
-
-    def mix(self, context, value, state, start, mask):
-        """y_t = D (h_t * W x_t)."""
-        h, state = diagonal(self.decay, value, state, start=start, mask=mask)
-        return project(h * context, self.readout), state

@@ -7,15 +7,18 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, affine, project
+from dualform.arrays import State, accumulator
 from dualform.errors import require
+from dualform.maps import AttentionMap, Frozen, Linear, Memory, Written
+from dualform.maps.memory import each_token
 from dualform.mixers.affine import optional_array
-from dualform.mixers.cache import extend, init_cache
-from dualform.mixers.heads import each_token, into_heads, random_heads, split_width
+from dualform.mixers.cache import Cache, extend, init_cache
+from dualform.mixers.heads import IntoHeads, into_heads, random_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.mixers.rotary import goes_on, positions, rotate
 from dualform.recurrences.attend import attend
+from dualform.segments import Segments
 
 
 @register("softmax_attention")
@@ -135,49 +138,53 @@ class SoftmaxAttention(AbstractMixer):
         (kv_heads, d_k, _), d_v, wide = self.w_k.shape, self.w_v.shape[1], accumulator(self.w_k.dtype)
         return init_cache(self.window - 1, kv_heads, d_k, d_v, wide), jnp.zeros((), jnp.int32)
 
-    def context(self, x, state, start, mask):
-        """q / sqrt(d_k), k, both turned, and the next place."""
-        places, following = positions(len(x), state[1], start, mask)
+    def at(self, x, state, segments):
+        """q and k are turned and compared; the softmax of their products reads the values of the cache and of these tokens."""
+        cache, place = state
+        places, following = positions(len(x), place, **segments.flags)
         turn = lambda a: rotate(a, places, self.base, width=self.rotary) if self.rotary else a
         q, k = into_heads(x, self.w_q, self.b_q), into_heads(x, self.w_k, self.b_k)
         if not self.sliding:
-            lost = (state[1] >= self.window) & goes_on(len(x), start)
+            lost = (place >= self.window) & goes_on(len(x), segments.start)
             q = jnp.where(lost[:, None, None], jnp.full_like(q, jnp.nan), q)
-        return turn(q) * self.w_q.shape[1] ** -0.5, turn(k), following
+        memory = Attend(turn(q) * self.w_q.shape[1] ** -0.5, turn(k), cache, segments, self.window, self.sliding)
+        write, read = Written(IntoHeads(self.w_v, self.b_v), x), Linear(self.w_o, self.b_o)
+        o, cache = memory.run(write.own)
+        return Frozen(read(o), (cache, following), AttentionMap(read, memory, write))
 
-    def value(self, x):
-        """v, (time, kv_head, d_v)."""
-        return into_heads(x, self.w_v, self.b_v)
 
-    def mix(self, context, value, state, start, mask):
-        """The attention, and its readout."""
-        o, state = self.read(context, value, state, start, mask)
-        return affine(o.reshape(len(o), -1), self.w_o, self.b_o), state
+class Attend(Memory):
+    """o_t = sum_s softmax_s(q_t . k_s) v_s over a cache and the tokens behind it, for each head.
 
-    def read(self, context, value, state, start, mask):
-        """o, (time, head, d_v), and the state; values may be of any width where the cache's are."""
-        q, k, following = context
-        sources = extend(state[0], k, value, start, mask)
+    **Arguments:** q (time, head, d_k), k (time, kv_head, d_k), turned and scaled; window, sliding: see `SoftmaxAttention`.
+    """
+
+    q: Float[Array, "time head d_k"]
+    k: Float[Array, "time kv_head d_k"]
+    cache: Cache
+    segments: Segments
+    window: int = eqx.field(static=True)
+    sliding: bool = eqx.field(static=True)
+
+    def run(self, v: Float[Array, "time kv_head d_v"]) -> tuple[Float[Array, "time head d_v"], State]:
+        """What each head reads, and the cache afterwards."""
+        return self._read(v, self.cache)
+
+    def weights(self) -> Float[Array, "head time source"]:
+        """The softmax weights over the tokens of this call."""
+        tokens = each_token(len(self.k), self.k.shape[1], self.q.dtype)
+        cache = self.cache._replace(values=jnp.zeros((*self.cache.keys.shape[:2], len(self.k)), tokens.dtype))
+        return jnp.moveaxis(self._read(tokens, cache)[0], 1, 0)
+
+    def spread(self, v: Float[Array, "time kv_head d_v"]) -> Float[Array, "source head d_v"]:
+        """v of each head: each key-value head's for as many heads as it serves."""
+        return jnp.repeat(v, self.q.shape[1] // v.shape[1], axis=1)
+
+    def _read(self, v, cache):
+        sources = extend(cache, self.k, v, **self.segments.flags)
         first = sources.first if self.sliding else sources.begins
         span = self.window if self.sliding else len(sources.keys)
         moved = sources.moved
         pack, unpack = (lambda a: a, lambda a: a) if moved is None else (moved.pack, moved.unpack)
-        o = attend(pack(q), sources.keys, sources.values, first, sources.last, span=span)
-        return unpack(o), (sources.cache, following)
-
-    def carried(self, context, value, start, mask):
-        """v of each head: each key-value head's for as many heads as it serves."""
-        return jnp.repeat(value, len(self.w_q) // len(self.w_v), axis=1)
-
-    def read_out(self, context, o):
-        """The heads, joined; no bias."""
-        return project(o.reshape(len(o), -1), self.w_o)
-
-    def weights(self, x, state, start, mask):
-        """The softmax weights, (head, time, source), over the tokens of this call."""
-        context = self.context(x, state, start, mask)
-        cache, place = state
-        tokens = each_token(len(x), len(self.w_k), context[0].dtype)
-        cache = cache._replace(values=jnp.zeros((*cache.keys.shape[:2], len(x)), tokens.dtype))
-        read, _ = self.read(context, tokens, (cache, place), start, mask)
-        return jnp.moveaxis(read, 1, 0)
+        o = attend(pack(self.q), sources.keys, sources.values, first, sources.last, span=span)
+        return unpack(o), sources.cache

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import State, accumulator, project
 from dualform.errors import require
+from dualform.maps import Frozen, Memory, Written
 from dualform.mixers.freezing import tanh_slope
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.mixers.torch_layout import check_torch_layout
 from dualform.recurrences.cell import cell
+from dualform.segments import Segments
 
 
 @register("tanh_rnn")
@@ -77,7 +79,7 @@ class TanhRNN(AbstractMixer):
 
     def run(self, x, state, start, mask):
         """Every U x_t + V h_{t-1} + b, (time, n), and the last h."""
-        driven = self.value(x)
+        driven = self.driven(x)
 
         def step(h, driven_t):
             a = driven_t + project(h, self.v).astype(driven_t.dtype)
@@ -85,27 +87,32 @@ class TanhRNN(AbstractMixer):
 
         return cell(step, driven, state.astype(driven.dtype), start=start, mask=mask)
 
-    def context(self, x, state, start, mask):
-        """tanh(a) / a, (time, n)."""
-        a, _ = self.run(x, state, start, mask)
-        return tanh_slope(a)
-
-    def value(self, x):
+    def driven(self, x):
         """U x_t + b, (time, n)."""
         driven = project(x, self.u)
         return driven + self.b.astype(driven.dtype)[None]
 
-    def mix(self, context, value, state, start, mask):
-        """h = slope_t * (V h + value_t)."""
+    def at(self, x, state, segments):
+        """h = tanh(a); frozen, h = slope_t * a with slope_t = tanh(a_t) / a_t."""
+        a, after = self.run(x, state, **segments.flags)
+        memory = Sloped(self.v, tanh_slope(a), state, segments)
+        return Frozen(jnp.tanh(a), after, memory @ Written(self.driven, x))
+
+
+class Sloped(Memory):
+    """h_t = slope_t * (V h_{t-1} + v_t); V (n, n), slope (time, n), state (n,)."""
+
+    v: Float[Array, "n n"]
+    slope: Float[Array, "time n"]
+    state: Float[Array, " n"]
+    segments: Segments
+
+    def run(self, v: Float[Array, "time n"]) -> tuple[Float[Array, "time n"], State]:
+        """h at each token, and the last."""
 
         def step(h, inputs):
-            slope_t, value_t = inputs
-            h = slope_t * (project(h, self.v).astype(slope_t.dtype) + value_t)
+            slope_t, v_t = inputs
+            h = slope_t * (project(h, self.v).astype(slope_t.dtype) + v_t)
             return h, h
 
-        return cell(step, (context, value), state.astype(context.dtype), start=start, mask=mask)
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once."""
-        a, state = self.run(x, state, start, mask)
-        return jnp.tanh(a), state
+        return cell(step, (self.slope, v), self.state.astype(self.slope.dtype), **self.segments.flags)

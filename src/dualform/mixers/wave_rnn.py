@@ -6,14 +6,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import accumulator, affine, project
+from dualform.arrays import State, accumulator, affine, project
 from dualform.errors import require
+from dualform.maps import Frozen, Memory, Pointwise, Written
 from dualform.mixers.affine import check_affine, uniform_affine
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.cell import cell
+from dualform.segments import Segments
 
 
 @register("wave_rnn")
@@ -102,7 +104,7 @@ class WaveRNN(AbstractMixer):
 
     def run(self, x, state, start, mask):
         """Every u * h_{t-1} + V x_t + b, (time, n, c), and the last h."""
-        driven = self.value(x)
+        driven = self.driven(x)
         driven = driven + self.b.T.astype(driven.dtype)[None]
 
         def step(h, driven_t):
@@ -111,31 +113,35 @@ class WaveRNN(AbstractMixer):
 
         return cell(step, driven, state.astype(driven.dtype), start=start, mask=mask)
 
-    def context(self, x, state, start, mask):
-        """Which units are open, (time, n, c)."""
-        a, _ = self.run(x, state, start, mask)
-        return a > 0
-
-    def value(self, x):
+    def driven(self, x):
         """V x_t, (time, n, c)."""
         return project(x, self.v.swapaxes(0, 1).reshape(-1, self.d_in)).reshape(len(x), *self.b.shape[::-1])
 
-    def mix(self, context, value, state, start, mask):
-        """h = u * h + value_t + b where a unit is open, else 0; then the readout."""
-        b = self.b.T.astype(value.dtype)
+    def at(self, x, state, segments):
+        """h = relu(a), read out; frozen, a unit is open where a was above 0, and shut elsewhere."""
+        a, after = self.run(x, state, **segments.flags)
+        map = Pointwise(self.read) @ Opened(self, a > 0, state, segments) @ Written(self.driven, x)
+        return Frozen(self.read(jax.nn.relu(a)), after, map)
+
+
+class Opened(Memory):
+    """h_t = u * h_{t-1} + v_t + b where a unit is open, else 0: `WaveRNN`'s, open (time, n, c), state (n, c)."""
+
+    mixer: WaveRNN
+    open: Bool[Array, "time n c"]
+    state: Float[Array, "n c"]
+    segments: Segments
+
+    def run(self, v: Float[Array, "time n c"]) -> tuple[Float[Array, "time n c"], State]:
+        """h at each token, and the last."""
+        b = self.mixer.b.T.astype(v.dtype)
 
         def step(h, inputs):
-            open_t, value_t = inputs
-            h = jnp.where(open_t, self.convolve(h) + value_t + b, jnp.zeros_like(h))
+            open_t, v_t = inputs
+            h = jnp.where(open_t, self.mixer.convolve(h) + v_t + b, jnp.zeros_like(h))
             return h, h
 
-        h, state = cell(step, (context, value), state.astype(value.dtype), start=start, mask=mask)
-        return self.read(h), state
-
-    def forward(self, x, state, start, mask):
-        """The recurrence once."""
-        a, state = self.run(x, state, start, mask)
-        return self.read(jax.nn.relu(a)), state
+        return cell(step, (self.open, v), self.state.astype(v.dtype), **self.segments.flags)
 
 
 def check_kernel(shape: tuple[int, ...], channels: int, n: int) -> None:

@@ -10,13 +10,13 @@ from dualform.arrays import State
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.finite import token_by_token
-from dualform.maps import LINEAR, Frozen, Identity, joint, present
+from dualform.maps import LINEAR, Frozen, Identity, joint, masked, present
 from dualform.mixers import AbstractMixer
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.mlp import MLP, GatedMLP, JoinedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stepped import AbstractStepped
-from dualform.models.tokenwise import AbstractTokenwise, masked
+from dualform.models.tokenwise import AbstractTokenwise
 from dualform.recurrences.flags import check_flags, check_time
 
 NORMS = {"rms": RMSNorm, "layer": LayerNorm}

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float
 
-from dualform.maps import NONLINEAR, CausalMap, Frozen, Masked, present
+from dualform.maps import NONLINEAR, CausalMap, Frozen, masked, present
 from dualform.maps.frozen import Kind
 
 
@@ -37,8 +37,3 @@ class AbstractTokenwise(eqx.Module):
         del state, start
         x = present(x, mask)
         return Frozen(present(self(x), mask), (), masked(self.map_at(x), mask), self.kind)
-
-
-def masked(map: CausalMap, mask: Bool[Array, " time"] | None) -> CausalMap:
-    """The map with zeros where there is no token, in what it takes and in what it gives."""
-    return map if mask is None else Masked(mask) @ map @ Masked(mask)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dualform import maps
 from dualform.errors import FileError, require
 from dualform.mixers import LSTM, Aaren, AbstractMixer
 from dualform.models.files import read_arrays
@@ -54,24 +55,11 @@ class Beside(AbstractMixer):
         """The mixer's."""
         return self.mixer.init_state()
 
-    def context(self, x, state, start, mask):
-        """The mixer's."""
-        return self.mixer.context(self._read(x), state, start, mask)
-
-    def value(self, x):
-        """x, and the mixer's values."""
-        return x, self.mixer.value(self._read(x))
-
-    def mix(self, context, value, state, start, mask):
-        """x, and what the mixer makes of its values."""
-        x, value = value
-        y, state = self.mixer.mix(context, value, state, start, mask)
-        return jnp.concatenate([x.astype(y.dtype), y], axis=1), state
-
-    def forward(self, x, state, start, mask):
-        """The mixer's own forward pass."""
-        y, state = self.mixer.forward(self._read(x), state, start, mask)
-        return jnp.concatenate([x.astype(y.dtype), y], axis=1), state
+    def at(self, x, state, segments):
+        """x, and what the mixer makes of its end."""
+        y, after, map, *_ = self.mixer.at(self._read(x), state, segments)
+        whole = maps.Beside(maps.Identity(), map @ maps.Pointwise(self._read))
+        return maps.Frozen(jnp.concatenate([x.astype(y.dtype), y], axis=1), after, whole)
 
     def _read(self, x):
         return x[:, self.width - self.mixer.d_in :]

@@ -7,7 +7,7 @@ import pytest
 
 from dualform import dual_form
 from dualform.mixers import HGRN, GriffinRecurrent, MinGRU, MinLSTM
-from dualform.mixers.decay_map import decay_map
+from dualform.recurrences.decay_map import decay_map
 from dualform.norms import rms_factor
 from tests.laws import laws
 

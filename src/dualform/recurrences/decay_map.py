@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from dualform.arrays import TimeMask
-from dualform.mixers.mixer import visible
 from dualform.recurrences.diagonal import diagonal
+from dualform.segments import Segments
 
 
 def decay_map(
@@ -23,4 +23,4 @@ def decay_map(
     time, n = decay.shape
     written = jnp.broadcast_to(jnp.eye(time, dtype=decay.dtype)[:, :, None], (time, time, n))
     products, _ = diagonal(decay[:, None], written, start=start, mask=mask)
-    return jnp.where(visible(time, start, mask)[None], products.transpose(2, 0, 1), jnp.zeros((), decay.dtype))
+    return jnp.where(Segments(start, mask).visible(time)[None], products.transpose(2, 0, 1), jnp.zeros((), decay.dtype))
