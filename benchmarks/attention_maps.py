@@ -27,15 +27,18 @@ import numpy as np
 from benchmarks.alternate import write
 from dualform.dual import LayerForm, layer_form
 from dualform.dual.layer import share_functionals
+from dualform.maps import attention_of
 from dualform.mixers import Mamba
+from dualform.mixers.mamba import Selective
 from dualform.models import Block
 from dualform.recurrences.selective_map import selective_map
 
 
 def terms(mixer: Any, x: Any) -> tuple[np.ndarray, ...]:
     """delta (time, channels), A (channels, n), B and C (time, n): what the peers are given."""
-    _, delta, b, c, _ = mixer.context(x, mixer.init_state(), None, None)
-    return tuple(np.asarray(part, np.float32) for part in (delta, -jnp.exp(mixer.a_log), b, c))
+    own = attention_of(mixer.frozen(x).map)
+    assert own is not None and isinstance(own.memory, Selective)
+    return tuple(np.asarray(getattr(own.memory, part), np.float32) for part in ("delta", "a", "b", "c"))
 
 
 def published_loop(delta: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, int]:

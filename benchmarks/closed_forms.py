@@ -19,9 +19,8 @@ import jax.random as jr
 from benchmarks.alternate import alternate, ratio, verdict, write
 from dualform.arrays import relative_error
 from dualform.dual import freeze
-from dualform.maps import CausalMap
+from dualform.maps import AttentionMap, CausalMap
 from dualform.mixers import registry
-from dualform.mixers.frozen_mixer import MixerMap
 
 MIXERS = ("softmax_attention", "multi_query_attention", "aaren", "linear_attention", "gla", "retnet", "hgrn2", "gsa")
 MIXERS += ("mamba2", "mamba")
@@ -43,7 +42,7 @@ def measured(name: str, width: int, tokens: int, rounds: int) -> tuple[list[str]
         jr.normal(jr.key(1), (tokens, width), jnp.float32),
     )
     map = eqx.filter_jit(lambda mixer, x: freeze(mixer, x).map)(mixer, x)
-    assert isinstance(map, MixerMap)
+    assert isinstance(map, AttentionMap)
     r = jr.normal(jr.key(2), (1, tokens, mixer.d_out), jnp.float32)
     own, default = type(map), CausalMap
     sides = {

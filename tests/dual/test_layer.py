@@ -13,7 +13,7 @@ from dualform import dual_form
 from dualform.dual import layer_form, model_form, to_circuitsvis
 from dualform.dual.views import MOST_SHOWN, as_html
 from dualform.errors import InputError
-from dualform.mixers.frozen_mixer import MOST_HEADS
+from dualform.maps.attention_map import MOST_HEADS
 from dualform.models import LanguageModel
 from tests.laws import laws
 from tests.models.families import block

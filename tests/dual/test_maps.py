@@ -1,7 +1,9 @@
 """Maps: what each one is over, its own residual, a wrong one caught where it is made, and shares of the smallest outputs."""
 
+import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +12,11 @@ import pytest
 from dualform import dual_form
 from dualform.dual import layer_form, model_form, state_shares
 from dualform.dual.form import aggregate, map_residual
-from dualform.errors import InputError
-from dualform.mixers import LinearAttention, MinGRU, registry
+from dualform.maps import AttentionMap, Memory, attention_of
+from dualform.mixers import MinGRU, registry
 from dualform.models import Stack
-from tests.dual.broken import broken
 from tests.laws import laws
+from tests.laws.broken import Around
 from tests.tiers import tiers
 
 OVER = {
@@ -28,7 +30,8 @@ X = laws.sequence(0, laws.TIME)
 
 def test_what_maps_are_over():
     """Each mixer says what its maps multiply; shares, of a mixer without maps of its own, are of tokens (`test_form`)."""
-    assert {name: laws.make(name).over for name in registry() if laws.make(name).over != "tokens"} == OVER
+    own = {name: attention_of(eqx.filter_eval_shape(laws.make(name).frozen, X).map) for name in registry()}
+    assert {name: each.over for name, each in own.items() if each is not None and each.over != "tokens"} == OVER
 
 
 WRONG: dict[str, Any] = {
@@ -50,30 +53,41 @@ WRONG: dict[str, Any] = {
 def test_a_wrong_map_is_caught_where_it_is_made(name):
     """The sum does not see a wrong closed form; the map's own residual does, in `dual_form` and in `layer_form`."""
     mixer = laws.make(name)
-    call = mixer.checked(X, None, None, None)
     with jax.disable_jit():
-        form, context, value = dual_form(mixer, X), mixer.context(*call), mixer.value(X)
-        weights: Any = mixer.weights(*call)
+        form, own = dual_form(mixer, X), laws.attention(mixer, X)
+        weights = own.weights()
         assert form.over == OVER.get(name, "tokens") and float(form.map_residual) <= laws.EXACT
         for what, change in WRONG.items():
-            residual = map_residual(mixer, change(weights), context, value, form.bias, form.y, None, None)
+            residual = map_residual(own, change(weights), X, form.bias, form.y, None)
             assert float(residual) > 1e-3, what
-        assert weights is not None
-        made = broken(mixer, weights=lambda self, *call: 1.01 * weights)
+        made = Loud(mixer)
         wrong = layer_form(made, X)
         assert wrong.map_residual > 1e-3 and wrong.residual <= laws.EXACT and wrong.over == form.over
         assert float(dual_form(made, X).map_residual) > 1e-3
 
 
-def test_a_map_that_says_nothing_of_the_output_is_refused():
-    """A mixer with weights in closed form must say how its output is made of what they read."""
+class LoudMemory(Memory):
+    """Gives scalar maps that are a hundredth larger than what it reads."""
 
-    class Silent(LinearAttention):
-        def read_out(self, context, o):
-            return super(LinearAttention, self).read_out(context, o)
+    memory: Memory
 
-    with pytest.raises(InputError, match=r"a Silent gives weights in closed form, and no read_out\(context, o\)"):
-        dual_form(Silent(*np.random.default_rng(0).normal(size=(3, 4, 4))), X)
+    def run(self, v):
+        return self.memory.run(v)
+
+    def weights(self):
+        return 1.01 * self.memory.weights()
+
+    def spread(self, v):
+        return self.memory.spread(v)
+
+
+class Loud(Around):
+    """The inner mixer, but for its closed form."""
+
+    def at(self, x, state, segments):
+        frozen = super().at(x, state, segments)
+        assert isinstance(frozen.map, AttentionMap)
+        return frozen._replace(map=dataclasses.replace(frozen.map, memory=LoudMemory(frozen.map.memory)))
 
 
 def test_shares_of_tiny_outputs():

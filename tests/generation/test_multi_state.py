@@ -141,7 +141,7 @@ def at_once(name, states=STATES):
 
 def whole_weights():
     """The softmax weights of the whole prompt, (kv_head, group, time, time)."""
-    weights = ATTENTION.weights(X, ATTENTION.init_state(), None, None)
+    weights = laws.attention(ATTENTION, X).weights()
     return np.asarray(weights).reshape(2, 2, TIME, TIME)
 
 

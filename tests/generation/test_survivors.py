@@ -55,9 +55,9 @@ def test_it_is_compiled_and_vmapped():
 @pytest.mark.parametrize("name, rerotate", [("tova", False), ("h2o", True)])
 def test_the_maps_are_the_weights_and_hold_for_what_is_dropped(name, rerotate):
     """The closed-form maps of bounded attention read the values that there are, and are 0 where a token was dropped."""
-    mixer, state = of(name, rerotate=rerotate), of(name).init_state()
-    weights = np.asarray(eqx.filter_jit(lambda x: mixer.weights(x, state, None, None))(X))
-    v = np.repeat(np.asarray(mixer.value(X)), 2, axis=1)
+    mixer = of(name, rerotate=rerotate)
+    found = eqx.filter_jit(lambda x: (laws.attention(mixer, x).weights(), laws.attention(mixer, x).carried(x)))(X)
+    weights, v = map(np.asarray, found)
     y = np.einsum("hts,shv->thv", weights, v).reshape(TIME, -1) @ np.asarray(mixer.attention.w_o).T
     laws.check_close(y, history(name, rerotate)[0], laws.EXACT, "outputs")
     positions = np.asarray(history(name, rerotate)[1].positions)
@@ -72,10 +72,8 @@ def test_a_frozen_map_goes_on_from_a_state():
     mixer, start, mask = of("tova"), jnp.arange(TIME) == 9, jnp.arange(TIME) != 14
     _, state = eqx.filter_jit(mixer)(X[::-1])
     x = jnp.where(mask[:, None], X, 0)
-    y, after = jax.jit(lambda x: mixer.forward(x, state, start, mask))(x)
-    found, left = jax.jit(
-        lambda x: mixer.mix(mixer.context(x, state, start, mask), mixer.value(x), state, start, mask)
-    )(x)
+    y, after = mixer(x, state, start=start, mask=mask)
+    found, left = jax.jit(lambda x: laws.attention(mixer, x, state, start, mask).run(x))(x)
     laws.check_close(found[mask], y[mask], laws.EXACT, "outputs")
     laws.check_close(left, after, laws.EXACT, "the state")
     assert dual_form(mixer, X, state, start=start, mask=mask).residual < 1e-10
@@ -84,8 +82,8 @@ def test_a_frozen_map_goes_on_from_a_state():
 
 def test_a_long_call_needs_no_dense_map(monkeypatch):
     """Beyond `DENSE` tokens the frozen map is a loop, with the same outputs and state."""
-    mixer, state = of("h2o"), of("h2o").init_state()
-    mix = lambda x: mixer.mix(mixer.context(x, state, None, None), mixer.value(x), state, None, None)
+    mixer = of("h2o")
+    mix = lambda x: laws.attention(mixer, x).run(x)
     dense = jax.jit(mix)(X)
     monkeypatch.setattr("dualform.generation.multi_state.DENSE", TIME - 1)
     laws.check_close(jax.jit(lambda x: mix(x))(X), dense, laws.EXACT, "outputs and state")

@@ -1,5 +1,6 @@
 """Mixers that each break one law on purpose, in a way that has happened to somebody."""
 
+import dataclasses
 from typing import Any, ClassVar
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from dualform.arrays import project
+from dualform.maps import AttentionMap, CausalMap, Frozen, Memory
 from dualform.mixers import AbstractMixer, SideGatedRNN
+from dualform.segments import Segments
 
 
 class Around(AbstractMixer):
@@ -23,125 +26,130 @@ class Around(AbstractMixer):
     def init_state(self) -> Any:
         return self.inner.init_state()
 
-    def context(self, x, state, start, mask):
-        return self.inner.context(x, state, start, mask)
-
-    def value(self, x):
-        return self.inner.value(x)
-
-    def mix(self, context, value, state, start, mask):
-        return self.inner.mix(context, value, state, start, mask)
-
-    def weights(self, x, state, start, mask):
-        return self.inner.weights(x, state, start, mask)
-
-    @property
-    def over(self):
-        return self.inner.over
-
-    def carried(self, context, value, start, mask):
-        return self.inner.carried(context, value, start, mask)
-
-    def read_out(self, context, o):
-        return self.inner.read_out(context, o)
+    def at(self, x, state, segments) -> Frozen:
+        return self.inner.at(x, state, segments)
 
 
 class StaleCarry(Around):
     """Returns the state from before the last token."""
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
-        return y, super().forward(x[:-1], state, None, None)[1] if len(x) > 1 else final
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        return Frozen(y, super().at(x[:-1], state, Segments()).state if len(x) > 1 else final, map)
 
 
 class ReadsBeforeUpdate(Around):
     """Reads the state one token late when it runs in parallel, as the paper's Eq. 2 is printed."""
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
-        return (jnp.concatenate([jnp.zeros_like(y[:1]), y[:-1]]) if len(x) > 1 else y), final
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        return Frozen(jnp.concatenate([jnp.zeros_like(y[:1]), y[:-1]]) if len(x) > 1 else y, final, map)
 
 
 class SeesTheFuture(Around):
     """Centres its outputs over time."""
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
-        return y - y.mean(axis=0, keepdims=True), final
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        return Frozen(y - y.mean(axis=0, keepdims=True), final, map)
 
 
 class DropsBias(Around):
     """Its output has a bias that its dual form does not know."""
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
-        return y + 0.1, final
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        return Frozen(y + 0.1, final, map)
 
 
-class ForgetsTheStateInMix(Around):
-    """Its dual form starts from nothing, whatever the state."""
+class ForgetsTheStateInItsMap(Around):
+    """Its map starts from nothing, whatever the state."""
 
-    def mix(self, context, value, state, start, mask):
-        return super().mix(context, value, self.init_state(), start, mask)
+    def at(self, x, state, segments):
+        return super().at(x, state, segments)._replace(map=super().at(x, self.init_state(), segments).map)
 
-    def forward(self, x, state, start, mask):
-        return self.inner.forward(x, state, start, mask)
+
+class Squared(CausalMap):
+    """v -> map(v) + map(v)^2."""
+
+    map: CausalMap
+
+    def __call__(self, v):
+        y = self.map(v)
+        return y + y * y
 
 
 class NotAffine(Around):
-    """Its `mix` is quadratic in what it carries."""
+    """Its map is quadratic in what it carries, and it gives what the map gives."""
 
-    def mix(self, context, value, state, start, mask):
-        y, final = super().mix(context, value, state, start, mask)
-        return y + y * y, final
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        return Frozen(y + y * y, final, Squared(map))
+
+
+class AcausalMemory(Memory):
+    """Gives scalar maps that forget the triangle."""
+
+    memory: Memory
+
+    def run(self, v):
+        return self.memory.run(v)
+
+    def weights(self):
+        return jnp.ones_like(self.memory.weights())
+
+    def spread(self, v):
+        return self.memory.spread(v)
 
 
 class AcausalWeights(Around):
     """Its closed-form map, of an inner mixer that has one, forgets the triangle."""
 
-    def weights(self, x, state, start, mask):
-        return jnp.ones_like(self.inner.weights(x, state, start, mask))  # pyright: ignore - it has one
+    def at(self, x, state, segments):
+        frozen = super().at(x, state, segments)
+        assert isinstance(frozen.map, AttentionMap)
+        return frozen._replace(map=dataclasses.replace(frozen.map, memory=AcausalMemory(frozen.map.memory)))
 
 
 class IgnoresMask(Around):
     """Decays where there is no token."""
 
-    def forward(self, x, state, start, mask):
-        return super().forward(x, state, start, None)
+    def at(self, x, state, segments):
+        return super().at(x, state, Segments(segments.start))
 
 
 class MovesTheState(Around):
     """Multiplies the state by one plus a rounding error where there is no token."""
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
-        moved = 1.0 if mask is None else 1.0 + 4e-16 * jnp.sum(~mask).astype(float)
-        return y, jax.tree_util.tree_map(lambda s: s * moved, final)
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        moved = 1.0 if segments.mask is None else 1.0 + 4e-16 * jnp.sum(~segments.mask).astype(float)
+        return Frozen(y, jax.tree_util.tree_map(lambda s: s * moved, final), map)
 
 
 class IgnoresStart(Around):
     """Reads on across the border between documents."""
 
-    def forward(self, x, state, start, mask):
-        return super().forward(x, state, None, mask)
+    def at(self, x, state, segments):
+        return super().at(x, state, Segments(None, segments.mask))
 
 
 class LeaksThroughStart(Around):
     """Its reset is a large negative log decay, not a zero: 1e-6 of the past comes through."""
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
-        through, _ = super().forward(x, state, None, mask)
-        return y + 1e-6 * (through - y), final
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        through = super().at(x, state, Segments(None, segments.mask)).y
+        return Frozen(y + 1e-6 * (through - y), final, map)
 
 
 class GradientThroughStart(Around):
     """Its values are right, but the gradient crosses the border between documents."""
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
-        through, _ = super().forward(x, state, None, mask)
-        return y + through - jax.lax.stop_gradient(through), final
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        through = super().at(x, state, Segments(None, segments.mask)).y
+        return Frozen(y + through - jax.lax.stop_gradient(through), final, map)
 
 
 class StartsAtAbsentTokens(Around):
@@ -150,68 +158,71 @@ class StartsAtAbsentTokens(Around):
     def checked(self, x, state, start, mask):
         return *super().checked(x, state, start, mask)[:2], start, mask
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
+        start, mask = segments.start, segments.mask
         if start is None or mask is None:
-            return y, final
-        return y, jnp.where(jnp.any(start & ~mask), jnp.zeros_like(final), final)
+            return Frozen(y, final, map)
+        return Frozen(y, jnp.where(jnp.any(start & ~mask), jnp.zeros_like(final), final), map)
 
 
 class NormOfZero(Around):
     """Divides by a norm whose gradient at 0 is NaN: absent tokens, which are zeros, poison the weights' gradients."""
 
-    def value(self, x):
+    def at(self, x, state, segments):
         assert isinstance(self.inner, SideGatedRNN)
+        y, final, map, *_ = super().at(x, state, segments)
         projected = project(x, self.inner.w_m_in)
-        return super().value(x) / (1 + jnp.sqrt(jnp.sum(projected**2, axis=-1, keepdims=True)))
+        return Frozen(y / (1 + jnp.sqrt(jnp.sum(projected**2, axis=-1, keepdims=True))), final, map)
 
 
 class SumsInTheDtypeOfWeights(Around):
     """Keeps a running sum in the dtype of its weights: in bfloat16 it stops growing."""
 
-    def forward(self, x, state, start, mask):
+    def at(self, x, state, segments):
         assert isinstance(self.inner, SideGatedRNN)
-        value, dtype = self.value(x), self.inner.readout.dtype
+        map, value, dtype = super().at(x, state, segments).map, self.inner.value(x), self.inner.readout.dtype
 
         def add(h, v):
             h = h + v
             return h, h
 
         final, h = jax.lax.scan(add, state.astype(dtype), value.astype(dtype))
-        context = self.context(x, state, start, mask)
-        return project(h.astype(context.dtype) * context, self.inner.readout), final.astype(context.dtype)
+        gate = project(x, self.inner.w_side)
+        return Frozen(project(h.astype(gate.dtype) * gate, self.inner.readout), final.astype(gate.dtype), map)
 
 
 class DividesByDecays(Around):
     """Computes h as a ratio of cumulative products, which underflow."""
 
-    def forward(self, x, state, start, mask):
+    def at(self, x, state, segments):
         assert isinstance(self.inner, SideGatedRNN)
+        map = super().at(x, state, segments).map
         products = jnp.cumprod(jnp.broadcast_to(self.inner.decay[None], (len(x), len(self.inner.decay))), axis=0)
-        h = products * jnp.cumsum(self.value(x) / products, axis=0)
-        return project(h * self.context(x, state, start, mask), self.inner.readout), h[-1]
+        h = products * jnp.cumsum(self.inner.value(x) / products, axis=0)
+        return Frozen(project(h * project(x, self.inner.w_side), self.inner.readout), h[-1], map)
 
 
 class CutsTheGradientOfTheState(Around):
     """Takes the carried state as a constant: its values are right, training across calls is not."""
 
-    def forward(self, x, state, start, mask):
-        return super().forward(x, jax.lax.stop_gradient(state), start, mask)
+    def at(self, x, state, segments):
+        return super().at(x, jax.lax.stop_gradient(state), segments)
 
 
 class Drifts(Around):
     """Adds up its own rounding: each token moves what comes after by 1e-9 more."""
 
-    def forward(self, x, state, start, mask):
-        y, final = super().forward(x, state, start, mask)
+    def at(self, x, state, segments):
+        y, final, map, *_ = super().at(x, state, segments)
         low = 1e-9 if x.dtype == jnp.float32 else 0.0
-        return y * (1 + low * jnp.arange(len(y), dtype=y.dtype))[:, None], final
+        return Frozen(y * (1 + low * jnp.arange(len(y), dtype=y.dtype))[:, None], final, map)
 
 
 class MixesTheBatch(Around):
     """Has a batching rule that gives every sequence the first one's answer."""
 
-    def forward(self, x, state, start, mask):
+    def at(self, x, state, segments):
         @jax.custom_batching.custom_vmap
         def scale(y):
             return y
@@ -220,8 +231,8 @@ class MixesTheBatch(Around):
         def rule(axis_size, in_batched, y):
             return jnp.broadcast_to(y[:1], y.shape), True
 
-        y, final = super().forward(x, state, start, mask)
-        return scale(y), final
+        y, final, map, *_ = super().at(x, state, segments)
+        return Frozen(scale(y), final, map)
 
 
 class StateOfKeys(Around):
@@ -230,9 +241,6 @@ class StateOfKeys(Around):
     def init_state(self) -> Any:
         return jr.key(0), self.inner.init_state()
 
-    def context(self, x, state, start, mask):
-        return self.inner.context(x, state[1], start, mask)
-
-    def mix(self, context, value, state, start, mask):
-        y, final = self.inner.mix(context, value, state[1], start, mask)
-        return y, (state[0], final)
+    def at(self, x, state, segments):
+        y, final, map, *_ = self.inner.at(x, state[1], segments)
+        return Frozen(y, (state[0], final), map)

@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 import dualform
+from dualform.maps import AttentionMap, attention_of
 from dualform.mixers import AbstractMixer, registry
 from tests.laws import programs
 from tests.laws.programs import Cases, ask, cases
@@ -81,6 +82,13 @@ def alone(asked: Cases) -> Cases:
 @eqx.filter_jit
 def _call(mixer, x, state, start, mask):
     return mixer(x, state, start=start, mask=mask)
+
+
+def attention(mixer, x, state=None, start=None, mask=None) -> AttentionMap:
+    """A mixer's frozen map that has scalar maps of its own: what is written, the memory, and how it is read."""
+    own = attention_of(mixer.frozen(x, state, start, mask).map)
+    assert own is not None, f"a {type(mixer).__name__} has no attention maps"
+    return own
 
 
 def call(mixer: Any, x, state=None, start=None, mask=None) -> tuple[jax.Array, Any]:

@@ -76,7 +76,7 @@ CAUGHT = {
     "future": (causal, broken.SeesTheFuture),
     "future, in the residual": (sums, broken.SeesTheFuture),
     "dropped bias": (sums, broken.DropsBias),
-    "state dropped from the bias": (sums_with_state, broken.ForgetsTheStateInMix),
+    "state dropped from the bias": (sums_with_state, broken.ForgetsTheStateInItsMap),
     "not affine": (sums, broken.NotAffine),
     "acausal weights": (sums, lambda _: broken.AcausalWeights(laws.make("linear_attention"))),
     "ignored mask": (gaps, broken.IgnoresMask),

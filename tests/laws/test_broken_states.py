@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform.maps import Frozen
 from dualform.mixers import LRU, AbstractMixer, RetNet
 from dualform.models import Stack
 from tests.laws import infinities, laws, states, trained
@@ -63,12 +64,9 @@ class CountsInTheDefaultInteger(Around):
     def init_state(self) -> Any:
         return super().init_state(), jnp.zeros((), int)
 
-    def context(self, x, state, start, mask):
-        return super().context(x, state[0], start, mask)
-
-    def mix(self, context, value, state, start, mask):
-        y, after = super().mix(context, value, state[0], start, mask)
-        return y, (after, state[1] + len(y))
+    def at(self, x, state, segments):
+        y, after, map, *_ = super().at(x, state[0], segments)
+        return Frozen(y, (after, state[1] + len(y)), map)
 
 
 class ForgetsAPart(Around):
@@ -77,12 +75,9 @@ class ForgetsAPart(Around):
     def init_state(self) -> Any:
         return super().init_state(), jnp.zeros(())
 
-    def context(self, x, state, start, mask):
-        return super().context(x, state[0], start, mask)
-
-    def mix(self, context, value, state, start, mask):
-        y, after = super().mix(context, value, state[0], start, mask)
-        return y, (after, None)
+    def at(self, x, state, segments):
+        y, after, map, *_ = super().at(x, state[0], segments)
+        return Frozen(y, (after, None), map)
 
 
 class StateOfTheTokens(Stack):

@@ -8,7 +8,6 @@ import pytest
 
 from dualform.dual import freeze
 from dualform.maps import Beside, Called, CausalMap, Centred, Identity, Linear, Masked, Scale, Turned
-from dualform.mixers.frozen_mixer import MixerMap
 from tests.laws import laws
 from tests.models.families import block
 
@@ -69,7 +68,7 @@ def test_what_has_a_shortcut():
 def test_maps_compose_and_add():
     """A product of maps is the composition of functions, a sum their sum; of pointwise ones both are pointwise."""
     scale, linear = Scale(X, X[:1]), Linear(X[:4, :4], X[0])
-    turned = Turned(MixerMap.of(laws.make("gla"), X, None, None, None))
+    turned = Turned(laws.attention(laws.make("gla"), X))
     both = scale @ turned + linear
     laws.check_same_bits(both(X), X * turned(X) + X[:1] + linear(X), "sum")
     assert (scale @ linear).pointwise and (scale + Identity()).pointwise and not both.pointwise

@@ -24,8 +24,7 @@ def test_the_map_gives_the_output():
     """weights times the values, and the bias, are the output, with documents and gaps."""
     mixer, x = CausalConvolution.make(3, key=jr.key(0)), jr.normal(jr.key(1), (12, 3))
     start, mask = jnp.arange(12) == 5, jnp.arange(12) % 4 != 2
-    state = jnp.zeros_like(mixer.init_state())
-    weights = mixer.weights(jnp.where(mask[:, None], x, 0.0), state, start, mask)
+    weights = laws.attention(mixer, x, None, start, mask).weights()
     y, _ = mixer(x, start=start, mask=mask)
     expected = jnp.where(mask[:, None], jnp.einsum("dts,sd->td", weights, x) + mixer.bias[None], 0.0)
     laws.check_close(y, expected, laws.EXACT, "outputs")

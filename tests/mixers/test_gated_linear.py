@@ -12,8 +12,8 @@ import pytest
 
 from dualform import dual_form
 from dualform.errors import InputError
+from dualform.maps import Rescaled
 from dualform.mixers import GLA, GSA, HGRN2, DeltaRule, LinearAttention, RetNet
-from dualform.recurrences.convolution import convolution
 from tests.laws import laws
 from tests.tiers import tiers
 
@@ -37,9 +37,9 @@ def alone(mixer, x):
 @eqx.filter_jit
 def remembered(mixer, x):
     """What the heads read, before norm, gate and readout: (time, head, d_v)."""
-    state = mixer.init_state()
-    chosen, _ = mixer.choose(x, state, None, None)
-    return mixer.read(chosen, mixer.value(x), state, None, None)[0]
+    own = laws.attention(mixer, x)
+    memory = own.memory.memory if isinstance(own.memory, Rescaled) else own.memory
+    return memory(own.write(x))
 
 
 def test_gla_without_forgetting_is_linear_attention():
@@ -88,7 +88,7 @@ def test_retnet_rotates_and_forgets():
     distance = np.arange(laws.TIME)[:, None] - np.arange(laws.TIME)[None]
     scores = [np.tril(gamma ** np.maximum(distance, 0) * np.cos(distance)) / 2**0.5 for gamma in (0.5, 1.0)]
     o = remembered(mixer, jnp.ones((laws.TIME, 4)))
-    expected = np.stack(scores).sum(2).T[:, :, None] * np.asarray(mixer.value(jnp.ones((1, 4))))
+    expected = np.stack(scores).sum(2).T[:, :, None] * np.asarray(jnp.ones(4) @ mixer.w_v.swapaxes(1, 2))[None, :, :]
     np.testing.assert_allclose(o, expected, rtol=0, atol=1e-14)
 
 
@@ -162,27 +162,16 @@ def test_gsa_with_one_slot_is_a_moving_average():
     np.testing.assert_allclose(remembered(mixer, X), np.stack(expected), rtol=1e-12)
 
 
-def carried(mixer: Any, value, chosen, start, mask):
-    """What each token's value alone brings to each place: (source, time, head, d_v), behind a convolution where there is one."""
-    each = jnp.eye(len(value))[:, :, None, None] * value[None]
-    if not isinstance(mixer, DeltaRule):
-        return each
-    flat = lambda v: v.reshape(len(v), -1)
-    run = lambda v: convolution(flat(v), mixer.c_v, None, start=start, mask=mask)[0].reshape(v.shape)
-    return jax.vmap(run)(each) * chosen[4][None]  # the sigmoids in silu(c) = c sigma(c)
-
-
 @eqx.filter_jit
 def map_and_contributions(mixer: Any, x, state, start, mask):
     """Contributions from the closed-form map, and from the general path."""
-    form = dual_form(mixer, x, state, start=start, mask=mask)
-    x, state, start, mask = mixer.checked(x, state, start, mask)
-    chosen, gate, scale = mixer.context(x, state, start, mask)
-    read = jnp.einsum("htu,suhv->tshv", form.weights, carried(mixer, mixer.value(x), chosen, start, mask))
-    gate = jnp.ones_like(read[:, 0]) if gate is None else gate
-    gate = gate * scale if isinstance(mixer, GSA) else gate  # GSA's map is that before the last swish
-    read = read * (gate * mixer.norm[None, None])[:, None]
-    return read.reshape(*read.shape[:2], -1) @ mixer.w_o.T, form.contributions
+    form, own = dual_form(mixer, x, state, start=start, mask=mask), laws.attention(mixer, x, state, start, mask)
+    x = mixer.checked(x, state, start, mask)[0]
+    carried = own.write.columns(
+        x, jnp.arange(len(x))
+    )  # (source, time, head, d_v): behind a convolution, at several times
+    read = jnp.einsum("htu,suhv->sthv", form.weights, carried)
+    return jax.vmap(own.read.brought)(read).swapaxes(0, 1), form.contributions
 
 
 @pytest.mark.parametrize("name", tiers(NAMES, "gla", "delta_rule"))

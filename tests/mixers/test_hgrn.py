@@ -10,6 +10,7 @@ import pytest
 from dualform.errors import InputError
 from dualform.mixers import HGRN, HGRNComplex
 from dualform.mixers.hgrn import hgrn_lower_bounds
+from dualform.segments import Segments
 from tests.laws import laws
 
 
@@ -27,10 +28,9 @@ def test_a_constant_decay():
     """With W_f = 0 and no bias the decay is (1 + gamma) / 2: the map is (1 - lam) lam^(t - s)."""
     d, gamma = 3, jnp.array([0.0, 0.5, 0.9])
     mixer = HGRN(jnp.eye(d), jnp.zeros((d, d)), jnp.eye(d), jnp.eye(d), jnp.ones(d), gamma)
-    weights = mixer.weights(jnp.ones((5, d)), mixer.init_state(), None, None)
+    weights = laws.attention(mixer, jnp.ones((5, d))).weights()
     lam = (1 + np.asarray(gamma)[:, None, None]) / 2
     lag = np.arange(5)[:, None] - np.arange(5)
-    assert weights is not None
     laws.check_close(np.asarray(weights), np.where(lag >= 0, (1 - lam) * lam ** np.maximum(lag, 0), 0), 1e-14, "map")
 
 
@@ -39,9 +39,10 @@ def test_quarter_turns():
     mixer = HGRNComplex.make(1, key=jr.key(0))
     mixer = dataclasses.replace(mixer, theta=jnp.array([jnp.pi / 2]))
     value = jnp.zeros((4, 2, 1)).at[0, 0].set(1.0)
-    h, final = mixer.remember(jnp.full((4, 1), 0.5), jnp.ones((4, 1)), value, mixer.init_state(), None, None)
+    memory = mixer.memory(jnp.full((4, 1), 0.5), jnp.ones((4, 1)), mixer.init_state(), Segments())
+    h, final = memory.run(value)
     expected = np.array([[1, 0], [0, 0.5], [-0.25, 0], [0, -0.125]])
-    np.testing.assert_allclose(np.asarray(h), expected, atol=1e-16)
+    np.testing.assert_allclose(np.asarray(h)[:, :, 0], expected, atol=1e-16)
     np.testing.assert_allclose(np.asarray(final)[:, 0], expected[-1], atol=1e-16)
 
 

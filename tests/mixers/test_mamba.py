@@ -12,7 +12,9 @@ import pytest
 
 from dualform import dual_form
 from dualform.errors import InputError
+from dualform.maps import Rescaled
 from dualform.mixers import Mamba, Mamba2
+from dualform.mixers.mamba import Selective
 from tests.laws import laws
 from tests.tiers import tiers
 
@@ -40,16 +42,17 @@ def test_init_is_published():
 def test_the_map_of_mamba_on_paper():
     """gate_t (sum_n C_tn exp(A_n (delta_{s+1} + ... + delta_t)) delta_s B_sn + D [t = s]) sigma_s, times the convolution."""
     mixer, x = mamba(n=3), laws.sequence(0, 9)
-    time, state = len(x), mixer.init_state()
-    factor, delta, b, c, gate = mixer.context(x, state, None, None)
+    time, own = len(x), laws.attention(mixer, x)
+    assert isinstance(own.memory, Selective)
+    delta, b, c, gate, opened = (getattr(own.memory, name) for name in ("delta", "b", "c", "gate", "opened"))
     total, a = jnp.cumsum(delta, 0), -jnp.exp(mixer.a_log)
     elapsed = jnp.exp((total[:, None] - total[None])[..., None] * a[None, None])  # t, s, channel, n
     states = jnp.einsum("tn,tsdn,sd,sn->dts", c, elapsed, delta, b) + mixer.skip[:, None, None] * jnp.eye(time)[None]
-    read = jnp.tril(states) * gate.T[:, :, None] * factor.T[:, None]
+    read = jnp.tril(states) * gate.T[:, :, None] * opened.T[:, None]
     back = jnp.arange(time)[:, None] - jnp.arange(time)[None]
     lags = jnp.where(((back >= 0) & (back < 4))[..., None], mixer.kernel[jnp.clip(3 - back, 0, 3)], 0.0)
     expected = jnp.einsum("dtu,usd->dts", read, lags)
-    laws.check_close(mixer.weights(x, state, None, None), expected, 1e-9, "the map")
+    laws.check_close(own.weights(), expected, 1e-9, "the map")
 
 
 @pytest.mark.parametrize("make", tiers([mamba, mamba2], mamba2))
@@ -78,7 +81,12 @@ def test_groups_share():
         bias=shared.bias[columns],
     )
     x = laws.sequence(0, 8)
-    read = lambda m: m.read(m.choose(x, m.init_state(), None, None), m.value(x), m.init_state()[2], None, None)[0]
+
+    def read(mixer):
+        own = laws.attention(mixer, x)
+        assert isinstance(own.memory, Rescaled)
+        return own.memory.memory(own.write(x))
+
     laws.check_close(read(shared), read(twice), laws.EXACT, "before the norm")
     assert not np.allclose(shared(x)[0], twice(x)[0])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dualform.errors import InputError
+from dualform.maps import Diagonal
 from dualform.mixers import MinGRU, MinLSTM
 from dualform.mixers.min_gru import positive
 from tests.laws import laws
@@ -51,7 +52,9 @@ def test_both_gates_shut(low):
     """Where f and i both underflow, their shares are still those of their ratio: 1/2 each, or e^-1 to 1."""
     for shift, share in ((0.0, 0.5), (-1.0, 1 / (1 + np.e))):
         mixer = MinLSTM(ZEROS, ZEROS, EYE, b_f=np.full(2, low + shift), b_i=np.full(2, low))
-        keep, write = mixer.context(jnp.ones((1, 2)), mixer.init_state(), None, None)
+        memory = laws.attention(mixer, jnp.ones((1, 2))).memory
+        assert isinstance(memory, Diagonal) and memory.write is not None
+        keep, write = memory.decay, memory.write
         np.testing.assert_allclose(np.asarray(keep), share, rtol=1e-12)
         np.testing.assert_allclose(np.asarray(keep + write), 1.0, rtol=1e-15)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dualform.errors import InputError
+from dualform.maps import Outer
 from dualform.mixers import GLA, GSA, HGRN2
 from tests.laws import laws
 
@@ -47,14 +48,16 @@ def test_an_epsilon_of_d_k_times_is_a_scale_of_the_query():
     mixer = weighted("hgrn2")
     o = jr.normal(jr.key(2), (5, 2, 2))
     scaled, plain = (dataclasses.replace(mixer, epsilon=e) for e in (1e-2, 2e-2))
-    found, expected = (m.joined(a, m.scale(a), None) for m, a in ((plain, o), (scaled, o / 2**0.5)))
+    found, expected = (m.factor(a) * a for m, a in ((plain, o), (scaled, o / 2**0.5)))
     laws.check_close(found, expected, laws.ROUNDING, "scaled queries")
 
 
 def test_gsas_decays_are_roots_of_the_normaliser():
     """A normaliser of 1 leaves alpha = sigma(W_f x): with W_f = 0, a decay of 1/2."""
     mixer: Any = dataclasses.replace(KINDS["gsa"](False), w_f=jnp.zeros((2, 1, 4)), normaliser=1.0)
-    (p, s, alpha, _), _ = mixer.choose(X, mixer.init_state(), None, None)
+    memory = laws.attention(mixer, X).memory
+    assert isinstance(memory, Outer) and memory.decay is not None
+    p, s, alpha = memory.q, memory.k, memory.decay
     np.testing.assert_allclose(alpha, 0.5, rtol=1e-15)
     np.testing.assert_allclose(s, 0.5, rtol=1e-15)
     assert bool(jnp.all(p == 1))

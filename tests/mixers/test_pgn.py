@@ -45,8 +45,12 @@ def test_nothing_older_than_the_window_is_remembered():
 def test_the_dual_form_by_hand():
     """From s to t: g W + (1 - g) slope (W_t's part of H) W, and at s = t what the candidate takes of the token."""
     mixer, x = PGN.make(3, key=jr.key(0), window=2), laws.sequence(0, 5, 3)
-    gate, slope = (np.asarray(a) for a in mixer.context(x, mixer.init_state(), None, None))
-    w_h, w_t = np.asarray(mixer.w_h), np.asarray(mixer.w_t)
+    w_h, w_t, w_g, b_g = (np.asarray(each) for each in (mixer.w_h, mixer.w_t, mixer.w_g, mixer.b_g))
+    before = np.concatenate([np.zeros((2, 3)), x])
+    history = np.stack([np.einsum("njd,jd->n", w_h, before[t : t + 2]) for t in range(5)]) + np.asarray(mixer.b_h)
+    both = np.concatenate([x, history], axis=1)
+    gate, c = 1 / (1 + np.exp(-(both @ w_g.T + b_g))), both @ w_t.T + np.asarray(mixer.b_t)
+    slope = np.tanh(c) / c
     form = dual_form(mixer, x)
     for t, s in np.ndindex(5, 5):
         expected = np.zeros(3)

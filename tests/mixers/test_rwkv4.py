@@ -12,7 +12,8 @@ import pytest
 import dualform
 from dualform.errors import InputError
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
-from dualform.mixers.rwkv4 import token_before, token_shift
+from dualform.mixers.rwkv4 import WKV, Shift
+from dualform.segments import Segments
 from tests.laws import laws
 from tests.tiers import tiers
 
@@ -32,10 +33,10 @@ def test_the_average_fades_by_the_token():
 def test_the_token_shift():
     """A mix of 1 reads the token, one of 0 the token before; absent tokens are passed over, documents begin after 0."""
     x, last = jnp.arange(1.0, 7.0)[:, None], jnp.array([-1.0])
-    before, kept = token_before(x, last, jnp.asarray(START & MASK), jnp.asarray(MASK))
+    segments = Segments(jnp.asarray(START & MASK), jnp.asarray(MASK))
+    before, kept = Shift(jnp.zeros(1), last, segments).run(x)
     assert before[MASK][:, 0].tolist() == [-1.0, 1.0, 0.0, 4.0] and kept.tolist() == [6.0]
-    assert token_shift(x, before, jnp.ones(1))[MASK].tolist() == x[MASK].tolist()
-    assert token_shift(x, before, jnp.zeros(1))[MASK].tolist() == before[MASK].tolist()
+    assert Shift(jnp.ones(1), last, segments)(x)[MASK].tolist() == x[MASK].tolist()
 
 
 def test_channel_mixing_squares():
@@ -56,7 +57,7 @@ def test_the_map_makes_the_contributions(flags):
     state = laws.some_state(mixer, 1)
     flags = tuple(None if each is None else jnp.asarray(each) for each in flags)
     form = laws._dual_form(mixer, x, state, *laws._both(len(x), *flags))
-    _, receptance = mixer.context(*mixer.checked(x, state, *flags))
+    own = laws.attention(mixer, x, state, *flags)
     mask = np.ones(6, bool) if flags[1] is None else np.asarray(flags[1])
     start = np.zeros(6, bool) if flags[0] is None else np.asarray(flags[0]) & mask
     here = np.flatnonzero(mask)
@@ -65,17 +66,19 @@ def test_the_map_makes_the_contributions(flags):
         read = form.weights[:, :, s].T * (mixer.w_v @ (mixer.mu_v * x[s]))[None]
         if following is not None and not start[following]:
             read = read + form.weights[:, :, following].T * (mixer.w_v @ ((1 - mixer.mu_v) * x[s]))[None]
-        expected[:, s] = (receptance * read) @ mixer.w_o.T
+        expected[:, s] = own.read.brought(read)
     laws.check_close(form.contributions, jnp.asarray(expected), laws.EXACT, "contributions")
 
 
 def test_rows_of_the_map_sum_to_one():
     """Without a state they are an average; what a state holds is missing from the rows, and fades."""
     mixer, x = RWKV4TimeMixing.make(4, key=jr.key(0)), laws.sequence(0, 6)
-    maps = jax.jit(lambda state: mixer.weights(x, state, None, None))
+    maps = jax.jit(lambda state: laws.attention(mixer, x, state).weights())
     np.testing.assert_allclose(maps(mixer.init_state()).sum(-1), 1, rtol=1e-12)
     state = laws.some_state(mixer, 1)
-    rows, (k, _) = maps(state).sum(-1), mixer.context(x, state, None, None)
+    rows, memory = maps(state).sum(-1), laws.attention(mixer, x, state).memory
+    assert isinstance(memory, WKV)
+    k = memory.k
     held, own = state[1][1] * jnp.exp(state[1][2]), jnp.exp(mixer.u + k[0])
     np.testing.assert_allclose(rows[:, 0], own / (held + own), rtol=1e-12)
     assert bool(jnp.all(rows <= 1 + 1e-15)) and bool(jnp.all(rows[:, 0] < rows[:, -1]))

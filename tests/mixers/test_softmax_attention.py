@@ -13,6 +13,7 @@ from dualform import dual_form
 from dualform.dual.as_rnn import attention_as_rnn
 from dualform.errors import InputError
 from dualform.mixers import Aaren, SoftmaxAttention
+from dualform.mixers.softmax_attention import Attend
 from tests.laws import laws
 from tests.tiers import tiers
 
@@ -88,8 +89,9 @@ def test_places_do_not_matter_but_distances():
 def turned(mixer, x, shift, cache):
     """The keys of these tokens, had they come `shift` tokens later."""
     state = mixer.init_state()[0], jnp.asarray(shift, jnp.int32)
-    _, k, _ = mixer.context(x, state, None, None)
-    return cache.keys.at[-len(x) :].set(k)
+    memory = laws.attention(mixer, x, state).memory
+    assert isinstance(memory, Attend)
+    return cache.keys.at[-len(x) :].set(memory.k)
 
 
 def test_grouped_heads_share():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dualform import dual_form
-from dualform.mixers import HGRN, GriffinRecurrent, MinGRU, MinLSTM
+from dualform.maps import CausalMap
+from dualform.mixers import GriffinRecurrent, MinGRU, MinLSTM
 from dualform.recurrences.decay_map import decay_map
-from dualform.norms import rms_factor
 from tests.laws import laws
 
 TIME = 7
@@ -39,18 +39,6 @@ def test_products_are_exact():
     laws.check_same_bits(run(jnp.asarray(decay)), run(jnp.asarray(decay), jnp.asarray(nothing)), "no flags")
 
 
-def readout(mixer, x, state, start, mask):
-    """Column i of what the output takes from channel i of h_t: (time, d_out, n); and the values, (time, n)."""
-    context, value = mixer.context(x, state, start, mask), mixer.value(x)
-    if isinstance(mixer, HGRN):
-        h, _ = mixer.remember(context[0], context[1], value, state, start, mask)
-        scale = context[2] * rms_factor(h, 1e-5) * mixer.norm_weight[None]
-    else:
-        scale = context[0] if isinstance(mixer, GriffinRecurrent) else jnp.ones_like(value)
-    w_o = getattr(mixer, "w_o", None)
-    return (jnp.eye(value.shape[1]) if w_o is None else w_o)[None] * scale[:, None], value
-
-
 MIXERS = {
     "hgrn": lambda: laws.make("hgrn"),
     "min_gru": lambda: MinGRU.make(4, key=jax.random.key(0), expansion=1.5),
@@ -64,7 +52,7 @@ MIXERS = {
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "carried"])
 @pytest.mark.parametrize("name", MIXERS)
 def test_the_map_times_the_values_gives_the_contributions(name, fresh):
-    """Contributions, found by passing each value alone, are the closed-form map, read out channel by channel."""
+    """Contributions, which the closed-form map gives, are what each token brings in a pass of its own."""
     mixer, x = MIXERS[name](), laws.sequence(3, TIME)
     state = mixer.init_state() if fresh else laws.some_state(mixer, 0)
     start, mask = jnp.asarray(START & MASK), jnp.asarray(MASK)
@@ -72,9 +60,9 @@ def test_the_map_times_the_values_gives_the_contributions(name, fresh):
 
     @jax.jit
     def run(x, state, start, mask):
+        own = laws.attention(mixer, x, state, start, mask)
         form = dual_form(mixer, x, state, start=start, mask=mask)
-        read, value = readout(mixer, x, state, start, mask)
-        return form, jnp.einsum("tdn,nts,sn->tsd", read, form.weights, value)
+        return form, CausalMap.columns(own, x, jnp.arange(TIME)).swapaxes(0, 1)
 
     form, expected = run(x, state, start, mask)
     assert form.weights.shape[1:] == (TIME, TIME)

@@ -13,7 +13,9 @@ import pytest
 from dualform.dual import attention_as_rnn
 from dualform.errors import InputError
 from dualform.mixers import LinearAttention, SoftmaxAttention
+from dualform.mixers.softmax_attention import Attend
 from dualform.recurrences import many_to_one, softmax_scan
+from tests.laws import laws
 from tests.laws.laws import ROUNDING, check_close
 
 FAST: Any = "fast"  # no form
@@ -84,11 +86,12 @@ X = jr.normal(jr.key(6), (TIME, 8))
 def test_attention_is_a_recurrence_for_each_query(form, sharp):
     """Every row of causal attention, grouped and rotary, is the end of a scan with that row's query, however sharp."""
     mixer = dataclasses.replace(ATTENTION, w_q=sharp * ATTENTION.w_q)
-    q, k, _ = mixer.context(X, mixer.init_state(), None, None)
+    own = laws.attention(mixer, X)
+    assert isinstance(own.memory, Attend)
+    q, k = own.memory.q, own.memory.k
     largest = float(jnp.abs(jnp.einsum("thk,shk->ths", q, jnp.repeat(k, 2, axis=1))).max())
     assert sharp == 1 or largest > 1e4
-    weights = np.asarray(mixer.weights(X, mixer.init_state(), None, None))
-    o = np.einsum("hts,shv->thv", weights, np.repeat(np.asarray(mixer.value(X)), 2, axis=1)).reshape(TIME, -1)
+    o = np.einsum("hts,shv->thv", np.asarray(own.weights()), np.asarray(own.carried(X))).reshape(TIME, -1)
     found = jax.jit(lambda x: attention_as_rnn(mixer, x, form=form, block=4))(X)
     check_close(found, o @ np.asarray(mixer.w_o).T, ROUNDING, "the attention matrix")
     check_close(found, mixer(X)[0], ROUNDING, "the mixer")
