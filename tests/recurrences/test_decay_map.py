@@ -60,9 +60,8 @@ def test_the_map_times_the_values_gives_the_contributions(name, fresh):
 
     @jax.jit
     def run(x, state, start, mask):
-        own = laws.attention(mixer, x, state, start, mask)
-        form = dual_form(mixer, x, state, start=start, mask=mask)
-        return form, CausalMap.columns(own, x, jnp.arange(TIME)).swapaxes(0, 1)
+        form, map = dual_form(mixer, x, state, start=start, mask=mask), mixer.frozen(x, state, start, mask).map
+        return form, CausalMap.columns(map, x, jnp.arange(TIME)).swapaxes(0, 1)
 
     form, expected = run(x, state, start, mask)
     assert form.weights.shape[1:] == (TIME, TIME)

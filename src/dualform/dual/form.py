@@ -15,8 +15,8 @@ from dualform.dual.own_call import embedded
 from dualform.dual.shares import aggregate, shares_residual
 from dualform.dual.views import as_html, plot
 from dualform.errors import require
-from dualform.maps import AttentionMap, Over, attention_of, present
-from dualform.maps.attention_map import OWN_COLUMNS
+from dualform.maps import AttentionMap, attention_of, present
+from dualform.maps.attention_map import OWN_COLUMNS, Over
 from dualform.maps.frozen import Kind
 from dualform.mixers.mixer import AbstractMixer
 from dualform.segments import Segments
@@ -123,7 +123,8 @@ def _form(module: Any, x, state, start, mask, block: int) -> DualForm:
     """All that chooses frozen, and each token alone."""
     y, _, map, kind, rows = freeze(module, x, state, start=start, mask=mask)
     x = taken(module, x, state, start, mask)
-    bias, attention, over = map(jnp.zeros_like(x)), attention_of(map), "tokens"
+    bias, over = map(jnp.zeros_like(x)), "tokens"
+    attention = attention_of(map) if isinstance(module, AbstractMixer) else None
     weights = None if attention is None else attention.weights()
     if attention is not None and weights is not None and attention.over in OWN_COLUMNS:
         alone = attention.column_of(weights, x)

@@ -6,8 +6,8 @@ y and the state come from the module's own call, and nothing else; the map is pu
 differ, the call is not what its parts say, and every certificate shows it.
 
 `map` takes other inputs of the same shape. What each token brings is map(that token alone) - map(0): see `dualform.maps`. A
-mixer keeps its context and lets values pass; a norm keeps its scale, an activation f the ratio (f(v) - f(0)) / v, a gated MLP
-its gate. Each says so itself, in a method
+mixer keeps what chooses its map and lets what is written pass; a norm keeps its scale, an activation f the ratio
+(f(v) - f(0)) / v, a gated MLP its gate. Each says so itself, in a method
 
     frozen(self, x, state, start, mask) -> Frozen
 

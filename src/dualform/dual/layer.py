@@ -22,8 +22,8 @@ from dualform.dual.frozen import check_module, freeze, taken
 from dualform.dual.shares import lengths, share_functionals, shares_residual
 from dualform.dual.views import as_html, plot
 from dualform.errors import require
-from dualform.maps import CausalMap, Frozen, Over, attention_of, present
-from dualform.maps.attention_map import MOST_HEADS
+from dualform.maps import CausalMap, Frozen, attention_of, present
+from dualform.maps.attention_map import MOST_HEADS, Over
 from dualform.maps.frozen import Kind
 from dualform.mixers import AbstractMixer
 from dualform.models.block import Block

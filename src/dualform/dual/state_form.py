@@ -17,9 +17,9 @@ from dualform.mixers import AbstractMixer
 def state_shares(layer: LayerForm) -> Float[np.ndarray, " source"]:
     """The share of a mixer's last state that each token brought, signed; the shares sum to 1.
 
-    With the context frozen the state is affine in the values, and what token s brought is state(x_s alone) - state(0).
-    Entry s is its projection on what all of them brought together, over all arrays of the state. What the context itself
-    keeps, such as the keys of a cache, is no value, and has no part in it. 0 throughout where nothing is remembered.
+    With its choices frozen the state is affine in the tokens, and what token s brought is state(x_s alone) - state(0).
+    Entry s is its projection on what all of them brought together, over all arrays of the state. What the choices
+    keep, such as the keys of a cache, is no value, and has no part in it. 0 throughout where nothing is remembered.
 
     **Arguments:** layer: of a mixer, or of a block, whose mixer is then taken.
 

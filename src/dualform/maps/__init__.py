@@ -1,6 +1,6 @@
 """Frozen modules as maps: affine and causal in what they take, composed by `@` and added by `+`."""
 
-from dualform.maps.attention_map import AttentionMap, Over, attention_of
+from dualform.maps.attention_map import AttentionMap, attention_of
 from dualform.maps.causal_map import Called, CausalMap, Composed, Summed
 from dualform.maps.frozen import LINEAR, NONLINEAR, Frozen, joint
 from dualform.maps.memory import Complex, Convolution, Delta, Dense, Diagonal, Memory, Outer, Rescaled
@@ -41,7 +41,6 @@ __all__ = [
     "Masked",
     "Memory",
     "Outer",
-    "Over",
     "Pointwise",
     "Rescaled",
     "Scale",

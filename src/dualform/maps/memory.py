@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jaxtyping
 from jaxtyping import Array, Float
 
-from dualform.arrays import State, promote
+from dualform.arrays import State, accumulator, promote
 from dualform.maps.causal_map import CausalMap
 from dualform.recurrences.convolution import convolution
 from dualform.recurrences.decay_map import decay_map
@@ -86,7 +86,7 @@ class Complex(Memory):
 
     def run(self, v: Float[Array, "time 2 n"]) -> tuple[Float[Array, "time 2 n"], State]:
         """h at each token, and the last."""
-        wide = self.decay.real.dtype
+        wide = accumulator(self.decay.real.dtype, v.dtype)
         pair = lambda a: jax.lax.complex(a[0].astype(wide), a[1].astype(wide))
         v = v.swapaxes(0, 1) if self.write is None else self.write[None] * v.swapaxes(0, 1).astype(self.write.dtype)
         h, final = diagonal(self.decay, pair(v), pair(self.state), **self.segments.flags)

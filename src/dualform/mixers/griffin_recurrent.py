@@ -22,8 +22,8 @@ from dualform.recurrences.compaction import compact
 class GriffinRecurrent(AbstractMixer):
     """y_t = W_o (gelu(W_y x_t + b_y) * RG-LRU(conv(W_x x + b_x) + b_conv)_t) + b_o.
 
-    The convolution is causal and depthwise, 4 tokens wide; gelu is the tanh form. A token's value is W_x x_t + b_x; the
-    gates of the RG-LRU, which read the convolution's output, are the context.
+    The convolution is causal and depthwise, 4 tokens wide; gelu is the tanh form. A token writes W_x x_t + b_x; the
+    gates of the RG-LRU, which read the convolution's output, are frozen.
 
     **Arguments:** w_y, w_x (n, d); b_y, b_x (n,); kernel (width, n): its last row meets the token itself; b_conv (n,); core:
     the `RGLRU`, of width n; w_o (d_out, n); b_o (d_out,).

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, affine
 from dualform.errors import require
-from dualform.maps import AttentionMap, CausalMap, Frozen, Linear, Memory, Over, Rescaled, Scale
+from dualform.maps import AttentionMap, CausalMap, Frozen, Linear, Memory, Rescaled, Scale
+from dualform.maps.attention_map import Over
 from dualform.mixers.mixer import AbstractMixer
 from dualform.norms import rms_factor
 

@@ -122,7 +122,8 @@ class LRU(AbstractMixer):
         h, after = memory.run(write.own)
         read = Linear(jnp.concatenate([self.c_re, -self.c_im], axis=1))
         skip = Scale(self.skip[None]) if self.skip.ndim == 1 else Linear(self.skip)
-        return Frozen(read(h) + skip(x), after, read @ memory @ write + skip)
+        y = read(h)
+        return Frozen(y + skip(x).astype(y.dtype), after, read @ memory @ write + skip)
 
     def driven(self, x):
         """exp(gamma) * B x, real and imaginary part, (time, 2, n)."""
