@@ -112,11 +112,15 @@ class GatedRNN(AbstractMixer):
         h, after = memory.run(write.own)
         m_h, x_h = project(h, self.w_m_out), project(h, self.w_x_out)
         lam = self.decay[None].astype(h.dtype)
-        m_lh, x_lh = project(lam * h, self.w_m_out), project(lam * h, self.w_x_out)
-        m, x_, longer = Linear(self.w_m_out), Linear(self.w_x_out), Scale(lam)
-        even = Scale((x_h - x_lh) / 2) @ m + Scale((m_h - m_lh) / 2) @ x_
-        later = Scale(x_h / 2) @ m @ longer + Scale(m_h / 2) @ x_ @ longer
-        read = Linear(self.readout) @ (even + later)
+
+        def carried(w, other, w_other):
+            """W v beside the other factor, frozen: of units i and j, i has the share (1 + lam_i - lam_j) / 2."""
+            faded = Scale((other - project(lam * h, w_other)) / 2) @ Linear(w)
+            return faded + Scale(other / 2) @ Linear(w) @ Scale(lam)
+
+        read = Linear(self.readout) @ (
+            carried(self.w_m_out, x_h, self.w_x_out) + carried(self.w_x_out, m_h, self.w_m_out)
+        )
         return Frozen(project(m_h * x_h, self.readout), after, read @ memory @ write)
 
     def value(self, x):
