@@ -25,10 +25,10 @@ class CausalMap(eqx.Module):
     """An affine map from one sequence to another."""
 
     @abc.abstractmethod
-    def __call__(self, v: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
+    def __call__(self, v: Float[Array, "time *d_in"]) -> Float[Array, "time *d_out"]:
         """The map at v, in float32 or wider."""
 
-    def run(self, v: Float[Array, "time d_in"]) -> tuple[Float[Array, "time d_out"], State]:
+    def run(self, v: Float[Array, "time *d_in"]) -> tuple[Float[Array, "time *d_out"], State]:
         """The map at v, and what is remembered of v after the last token: nothing, unless a part remembers."""
         return self(v), ()
 
@@ -50,20 +50,20 @@ class CausalMap(eqx.Module):
         """The sum of what both give."""
         return Summed(self, other)
 
-    def brought(self, v: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
+    def brought(self, v: Float[Array, "time *d_in"]) -> Float[Array, "time *d_out"]:
         """What v brings, map(v) - map(0)."""
         return self(v) - self(jnp.zeros_like(v))
 
     def pulled_back(
-        self, v: Float[Array, "time d_in"], r: Float[Array, "head time d_out"]
-    ) -> Float[Array, "head time d_in"]:
+        self, v: Float[Array, "time *d_in"], r: Float[Array, "head time *d_out"]
+    ) -> Float[Array, "head time *d_in"]:
         """r read backwards: sum(pulled_back(r) * v) is sum(r * brought(v))."""
         y, back = jax.vjp(self, v)
         return jax.vmap(lambda each: back(each)[0])(r.astype(y.dtype))
 
     def columns(
-        self, v: Float[Array, "time d_in"], sources: Int[Array, " source"], block: int | None = None
-    ) -> Float[Array, "source time d_out"]:
+        self, v: Float[Array, "time *d_in"], sources: Int[Array, " source"], block: int | None = None
+    ) -> Float[Array, "source time *d_out"]:
         """What each of these tokens brings to every output: one pass each, `block` at a time, or all at once."""
         bias = self(jnp.zeros_like(v))
         alone = lambda s: self(jnp.zeros_like(v).at[s].set(v[s])) - bias
@@ -71,9 +71,9 @@ class CausalMap(eqx.Module):
 
     def rows(
         self,
-        v: Float[Array, "time d_in"],
+        v: Float[Array, "time *d_in"],
         targets: Int[Array, " target"],
-        directions: Float[Array, "target d_out"],
+        directions: Float[Array, "target *d_out"],
     ) -> Float[Array, "target source"]:
         """directions[i] . what each token brings to the output at targets[i]: one backward pass each, all at once."""
         y, back = jax.vjp(self, v)
@@ -86,7 +86,7 @@ class CausalMap(eqx.Module):
         return jax.lax.map(one, (targets, directions), batch_size=len(targets))
 
     def project(
-        self, v: Float[Array, "time d_in"], r: Float[Array, "head time d_out"], block: int = BLOCK
+        self, v: Float[Array, "time *d_in"], r: Float[Array, "head time *d_out"], block: int = BLOCK
     ) -> Float[Array, "head time source"]:
         """r[h, t] . what each token brings to the output at t, `block` source tokens at a time."""
         bias = self(jnp.zeros_like(v))
@@ -110,7 +110,7 @@ class Composed(CausalMap):
     last: CausalMap
     first: CausalMap
 
-    def __call__(self, v: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
+    def __call__(self, v: Float[Array, "time *d_in"]) -> Float[Array, "time *d_out"]:
         """One after the other."""
         return self.last(self.first(v))
 
@@ -151,7 +151,7 @@ class Summed(CausalMap):
     left: CausalMap
     right: CausalMap
 
-    def __call__(self, v: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
+    def __call__(self, v: Float[Array, "time *d_in"]) -> Float[Array, "time *d_out"]:
         """Side by side."""
         return _added(self.left(v), self.right(v))
 
@@ -197,6 +197,6 @@ class Called(CausalMap):
 
     function: Callable[[Array], Array] = eqx.field(static=True)
 
-    def __call__(self, v: Float[Array, "time d_in"]) -> Float[Array, "time d_out"]:
+    def __call__(self, v: Float[Array, "time *d_in"]) -> Float[Array, "time *d_out"]:
         """function(v)."""
         return self.function(v)

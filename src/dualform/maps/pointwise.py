@@ -16,7 +16,7 @@ def masked(map: CausalMap, mask: Bool[Array, " time"] | None) -> CausalMap:
     return map if mask is None else Masked(mask) @ map @ Masked(mask)
 
 
-def present(x: Float[Array, "time d"], mask: Bool[Array, " time"] | None) -> Float[Array, "time d"]:
+def present(x: Float[Array, "time *d"], mask: Bool[Array, " time"] | None) -> Float[Array, "time *d"]:
     """x with zeros where there is no token, whatever it holds there."""
     return x if mask is None else jnp.where(mask[:, None], x, jnp.zeros_like(x))
 
@@ -40,7 +40,7 @@ class AbstractPointwise(CausalMap):
 class Identity(AbstractPointwise):
     """v -> v."""
 
-    def __call__(self, v: Float[Array, "time d"]) -> Float[Array, "time d"]:
+    def __call__(self, v: Float[Array, "time *d"]) -> Float[Array, "time *d"]:
         """v."""
         return v
 
@@ -50,7 +50,7 @@ class Masked(AbstractPointwise):
 
     mask: Bool[Array, " time"] | None
 
-    def __call__(self, v: Float[Array, "time d"]) -> Float[Array, "time d"]:
+    def __call__(self, v: Float[Array, "time *d"]) -> Float[Array, "time *d"]:
         """v where there are tokens."""
         return present(v, self.mask)
 

@@ -95,6 +95,7 @@ class AbstractMixer(eqx.Module):
         y, after, *_ = self.frozen(x, state, start, mask)
         return y, after
 
+    @compiled
     def frozen(
         self,
         x: Float[Array, "time d_in"],

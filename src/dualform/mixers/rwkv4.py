@@ -112,11 +112,14 @@ class RWKV4TimeMixing(AbstractMixer):
         shifted, after = shift(self.mu_v).run(x)
         k = project(shift(self.mu_k)(x), self.w_k)
         receptance = jax.nn.sigmoid(project(shift(self.mu_r)(x), self.w_r))
-        log_decay = -jnp.exp(self.log_rate.astype(accumulator(self.log_rate.dtype)))
-        memory, read = WKV(log_decay, self.u, k, remembered, segments), Linear(self.w_o) @ Scale(receptance)
+        memory, read = WKV(self.log_decay(), self.u, k, remembered, segments), Linear(self.w_o) @ Scale(receptance)
         o, remembered = memory.run(project(shifted, self.w_v))
         write = Linear(self.w_v) @ shift(self.mu_v)
         return Frozen(read(o), (after, remembered), AttentionMap(read, memory, write, "convolved tokens"))
+
+    def log_decay(self) -> Float[Array, " n"]:
+        """w, below 0."""
+        return -jnp.exp(self.log_rate.astype(accumulator(self.log_rate.dtype)))
 
 
 class Shift(Memory):
