@@ -31,7 +31,7 @@ NAMES = {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
         *("LanguageModel", "SequenceModel", "Preset", "preset", "published", "read_rwkv4"),
         *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
-        *("min_rnn", "retnet", "rwkv4", "llama", "with_context", "aaren", "aaren_of", "with_aaren"),
+        *("min_rnn", "retnet", "rwkv4", "llama", "with_context", "with_depth", "aaren", "aaren_of", "with_aaren"),
         *("Loaded", "load", "load_weights", "read_arrays", "save_weights"),
     },
     "generation": {

@@ -16,6 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+HOW = "how it is run"
+"""The mark, in its metadata, of a field that says how a module is run and not what it is: it is left out."""
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _CHECKERS = ("jaxtyping", "beartype", "typeguard")
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -77,7 +80,8 @@ class _Description:
         if isinstance(value, functools.partial):
             return ("partial", *(self.of(part) for part in (value.func, value.args, value.keywords)))
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
+            given = (field for field in dataclasses.fields(value) if HOW not in field.metadata)
+            fields = ((field.name, getattr(value, field.name, None)) for field in given)
             own = () if _installed(type(value).__module__) else (self._class(type(value)),)
             return (type(value).__name__, *((name, self.of(part)) for name, part in fields), *own)
         if isinstance(value, tuple | list):

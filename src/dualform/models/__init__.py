@@ -3,6 +3,7 @@
 from dualform.models.aaren_models import aaren, aaren_of, with_aaren
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.block import Block
+from dualform.models.depth import with_depth
 from dualform.models.files import read_arrays
 from dualform.models.griffin_models import griffin
 from dualform.models.language_model import LanguageModel
@@ -58,4 +59,5 @@ __all__ = [
     "read_arrays",
     "with_aaren",
     "with_context",
+    "with_depth",
 ]

@@ -163,17 +163,6 @@ def _optional(part: AbstractTokenwise | None, x: Float[Array, "time d"], mask: A
     return Frozen(x, (), Identity(), LINEAR) if part is None else part.frozen(x, mask=mask)
 
 
-def through(
-    blocks: tuple[Block, ...], x: Float[Array, "time d"], state: State, start, mask
-) -> tuple[Float[Array, "time d"], State]:
-    """One block after the other, each with its own state."""
-    after = []
-    for block, before in zip(blocks, state, strict=True):
-        x, now = block(x, before, start=start, mask=mask)
-        after.append(now)
-    return x, tuple(after)
-
-
 def check_blocks(blocks: tuple[Block, ...], d: int, below: str) -> None:
     """Raise `InputError` unless there are blocks and all are `d` wide, as what is below them gives."""
     require(len(blocks) >= 1, "a model needs at least one block.")

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State, count_parameters
 from dualform.compiled import compiled
+from dualform.described import HOW
 from dualform.errors import InputError, require
 from dualform.finite import token_by_token
 from dualform.maps import present
@@ -19,7 +20,8 @@ from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex, SoftmaxAtte
 from dualform.mixers.affine import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.mixers.mixer import flag_of, one_step
-from dualform.models.block import Block, check_blocks, check_call, through
+from dualform.models.block import Block, check_blocks, check_call
+from dualform.models.depth import Depth, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine
 from dualform.models.stepped import check_activations
@@ -32,7 +34,8 @@ class LanguageModel(eqx.Module):
     **Arguments:** embedding: E, (vocabulary, d); blocks: each d wide; norm: the final one, or None; head: H, (vocabulary, d),
     or None where it is tied to E; bounds: (layers, n), the logits from which the mixers' lower bounds gamma are made anew at
     every call (`mixers.hgrn.hgrn_lower_bounds`; HGRN and HGRN2 alone), or None where each mixer keeps its own; scale: of
-    the embedding; softcap: c, where logits are to be c tanh(logits / c), or None; embedding_norm: or None (RWKV-4 has one).
+    the embedding; softcap: c, where logits are to be c tanh(logits / c), or None; embedding_norm: or None (RWKV-4 has one);
+    depth: how the blocks are run, see `with_depth`.
 
     **Raises:** `InputError` where widths do not fit, or a mixer is not causal.
     """
@@ -45,6 +48,7 @@ class LanguageModel(eqx.Module):
     scale: float = eqx.field(default=1.0, static=True)
     softcap: float | None = eqx.field(default=None, static=True)
     embedding_norm: RMSNorm | LayerNorm | None = None
+    depth: Depth = eqx.field(default=Depth(), static=True, metadata={HOW: True}, kw_only=True)
     weight_decayed: ClassVar[tuple[str, ...]] = ("embedding", "head")
 
     def __check_init__(self):
@@ -120,7 +124,7 @@ class LanguageModel(eqx.Module):
     def _through(self, x: Float[Array, "time d"], state: State, start, mask) -> tuple[Float[Array, "time d"], State]:
         """What the blocks give for embedded tokens, and the state."""
         x = x if self.embedding_norm is None else token_by_token(self.embedding_norm, x, start)
-        return through(_bounded(self.blocks, self.bounds), x, state, start, mask)
+        return through(_bounded(self.blocks, self.bounds), x, state, start, mask, self.depth)
 
     @compiled
     def from_embedded(

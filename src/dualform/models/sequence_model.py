@@ -9,11 +9,13 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator, affine
 from dualform.compiled import compiled
+from dualform.described import HOW
 from dualform.errors import require
 from dualform.finite import token_by_token
 from dualform.maps import present
 from dualform.mixers.affine import check_affine, optional_array
-from dualform.models.block import Block, check_blocks, check_call, through
+from dualform.models.block import Block, check_blocks, check_call
+from dualform.models.depth import Depth, through
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine, Pool
 from dualform.models.stepped import AbstractStepped, check_activations
@@ -28,7 +30,7 @@ class SequenceModel(AbstractStepped):
     of what the blocks give over its tokens so far, or of its last token.
 
     **Arguments:** w_in (d, d_in), b_in (d,) or None; blocks: each d wide; w_out (d_out, d), b_out (d_out,) or None; norm: the
-    final one, or None; pool: "none", "mean" or "last".
+    final one, or None; pool: "none", "mean" or "last"; depth: how the blocks are run, see `with_depth`.
 
     **Raises:** `InputError` where widths do not fit, or for another pool.
     """
@@ -40,6 +42,7 @@ class SequenceModel(AbstractStepped):
     b_out: Float[Array, " d_out"] | None = eqx.field(converter=optional_array)
     norm: RMSNorm | LayerNorm | None = None
     pool: str = eqx.field(default="none", static=True)
+    depth: Depth = eqx.field(default=Depth(), static=True, metadata={HOW: True}, kw_only=True)
     weight_decayed: ClassVar[tuple[str, ...]] = ("w_in", "w_out")
 
     def __check_init__(self):
@@ -132,7 +135,7 @@ class SequenceModel(AbstractStepped):
         check_call(len(x), start, mask, self, state, "model")
         before, pooled = (state, None) if self.pool == "none" else state
         h = token_by_token(lambda x: affine(x, self.w_in, self.b_in).astype(x.dtype), present(x, mask), start)
-        h, after = through(self.blocks, present(h, mask), before, start, mask)
+        h, after = through(self.blocks, present(h, mask), before, start, mask, self.depth)
         h = h if self.norm is None else token_by_token(self.norm, h, start)
         if pooled is None:
             return present(

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from dualform.described import HOW
 from dualform.errors import FileError, InputError
 from dualform.mixers import Constant
 from dualform.mixers.registry import classes
@@ -46,6 +47,8 @@ def _taken_apart(module: eqx.Module, prefix: str, arrays: dict[str, Any]) -> dic
         raise InputError(f"a {type(module).__name__} cannot be saved; {', '.join(_known())} can.")
     structure: dict[str, Any] = {"class": type(module).__name__, "parts": {}, "settings": {}}
     for field in dataclasses.fields(module):
+        if HOW in field.metadata:
+            continue
         value, name = getattr(module, field.name), _RENAMED.get(field.name, field.name)
         if isinstance(value, Constant):
             arrays[prefix + name] = value.value

@@ -1,0 +1,108 @@
+"""Blocks one after the other: as they are written, as one loop over equal ones, and with less kept for the gradient."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Float
+
+from dualform.arrays import State
+from dualform.errors import require
+
+if TYPE_CHECKING:
+    from dualform.models.block import Block
+    from dualform.models.language_model import LanguageModel
+    from dualform.models.sequence_model import SequenceModel
+
+M = TypeVar("M", bound="LanguageModel | SequenceModel")
+
+
+class Depth(NamedTuple):
+    """How a model's blocks are run.
+
+    - scanned: equal blocks as one loop over their weights, laid one upon another in each call. A program for 24 blocks is then no
+      larger than one for two, and compiles as soon. A single token costs twice the memory traffic of its weights.
+    - rematerialised: a gradient keeps what goes into each block alone, and computes the block anew.
+    """
+
+    scanned: bool = False
+    rematerialised: bool = False
+
+
+def with_depth(model: M, *, scanned: bool = False, rematerialised: bool = False) -> M:
+    """The same model, its blocks run in another way: the same outputs and gradients, up to rounding.
+
+    It is a matter of the program, not of the weights: a file of weights does not hold it, and states and sessions of the one go
+    on in the other.
+
+    **Arguments:** model: a `LanguageModel` or `SequenceModel`; scanned, rematerialised: see `Depth`.
+
+    **Raises:** `InputError` for a model without blocks of this kind.
+    """
+    fields = [field.name for field in dataclasses.fields(model)] if dataclasses.is_dataclass(model) else []
+    require("depth" in fields, f"a {type(model).__name__} has no blocks that can be run in another way.")
+    return dataclasses.replace(model, depth=Depth(scanned, rematerialised))
+
+
+def through(
+    blocks: Sequence["Block"], x: Float[Array, "time d"], state: State, start, mask, depth: Depth
+) -> tuple[Float[Array, "time d"], State]:
+    """One block after the other, each with its own state."""
+    run: Any = _run if not depth.rematerialised else eqx.filter_checkpoint(_run)
+    period = _period(blocks, x, state, start, mask) if depth.scanned else 0
+    whole = len(blocks) // period * period if period else 0
+    after: list[State] = []
+    if whole > period:
+        stacked = [_stacked([(blocks[i], state[i]) for i in range(place, whole, period)]) for place in range(period)]
+        arrays, static = eqx.partition(stacked, eqx.is_array)
+
+        def one(x, own):
+            left = []
+            for block, before in eqx.combine(own, static):
+                x, now = run(block, x, before, start, mask)
+                left.append(now)
+            return x, left
+
+        x, left = jax.lax.scan(one, x, arrays)
+        of = lambda turn, place: jtu.tree_map(lambda a: a[turn], left[place])
+        after = [of(turn, place) for turn in range(whole // period) for place in range(period)]
+    else:
+        whole = 0
+    for block, before in zip(blocks[whole:], state[whole:], strict=True):
+        x, now = run(block, x, before, start, mask)
+        after.append(now)
+    return x, tuple(after)
+
+
+def _run(block: "Block", x, state, start, mask) -> tuple[Array, State]:
+    return block(x, state, start=start, mask=mask)
+
+
+def _stacked(alike: list[Any]) -> Any:
+    """Trees that differ in their arrays' numbers alone, as one whose arrays have an axis in front."""
+    arrays, static = zip(*(eqx.partition(each, eqx.is_array) for each in alike), strict=True)
+    return eqx.combine(jtu.tree_map(lambda *each: jnp.stack(each), *arrays), static[0])
+
+
+def _period(blocks: Sequence["Block"], x, state: State, start, mask) -> int:
+    """After how many blocks they repeat, of the shortest; 0 where they do not, or change the dtype of what passes."""
+    kinds = [_kind((block, before)) for block, before in zip(blocks, state, strict=True)]
+    for period in range(1, len(blocks) // 2 + 1):
+        whole = len(blocks) // period * period
+        if all(kinds[i] == kinds[i % period] for i in range(whole)):
+            passed = x
+            for block, before in zip(blocks[:period], state, strict=False):
+                passed, _ = eqx.filter_eval_shape(_run, block, passed, before, start, mask)
+            return period if (passed.shape, passed.dtype) == (x.shape, x.dtype) else 0
+    return 0
+
+
+def _kind(tree: Any) -> Any:
+    """What two trees share that differ in their arrays' numbers alone."""
+    arrays, static = eqx.partition(tree, eqx.is_array)
+    shapes = [(leaf.shape, leaf.dtype) for leaf in jtu.tree_leaves(arrays)]
+    return jtu.tree_structure(arrays), shapes, jtu.tree_structure(static), jtu.tree_leaves(static)
