@@ -1,13 +1,14 @@
 """What a deep model costs to compile, to run and to hold, its blocks written out and as one loop.
 
-python -m benchmarks.depth [--layers 24] [--width 128] [--tokens 256] [--rounds 5] [--write docs/benchmarks/depth.md]
+python -m benchmarks.depth [--models llama gla] [--layers 24] [--width 128] [--tokens 256] [--rounds 5] [--write FILE]
 
-Of a llama and of a GLA language model in float32, a call's loss and its gradient: seconds to compile (the median of `--rounds`
-compilations, the ways in turn, nothing cached), seconds to run (the same), and the memory that the program needs beside its
+Of a llama and of a GLA language model in float32, a call's loss and its gradient: seconds to trace and compile (the median of
+`--rounds`, the ways in turn, nothing cached), seconds to run (the same), and the memory that the program needs beside its
 arguments and results. Loss and gradient of each way are held to those of the first.
 """
 
 import argparse
+import sys
 import time
 from typing import Any
 
@@ -42,30 +43,28 @@ def model(kind: str, layers: int, width: int) -> Any:
 def measured(kind: str, layers: int, width: int, tokens: int, rounds: int) -> list[list[str]]:
     """A row of the table for each way."""
     text = jr.randint(jr.key(1), (tokens,), 0, 256)
-    made, plain = {}, model(kind, layers, width)
-    for name, depth in WAYS.items():
-        arrays, rest = eqx.partition(models.with_depth(plain, **depth._asdict()), eqx.is_inexact_array)
-
-        def loss(arrays, text, rest=rest):
-            logits, _ = eqx.combine(arrays, rest)(text)
-            return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits[:-1]), text[1:, None], axis=1))
-
-        made[name] = (jax.jit(jax.value_and_grad(loss)).lower(arrays, text), arrays)
-    took: dict[str, list[float]] = {name: [] for name in made}
-    programs = {}
+    plain, took = model(kind, layers, width), {name: [] for name in WAYS}
+    made: dict[str, tuple[Any, Any]] = {}
     for _ in range(rounds):
-        for name, (lowered, _) in made.items():
+        for name, depth in WAYS.items():
+            arrays, rest = eqx.partition(models.with_depth(plain, **depth._asdict()), eqx.is_inexact_array)
+
+            def loss(arrays, text, rest=rest):
+                logits, _ = eqx.combine(arrays, rest)(text)
+                return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits[:-1]), text[1:, None], axis=1))
+
+            jax.clear_caches()
             begin = time.perf_counter()
-            programs[name] = lowered.compile()
+            made[name] = jax.jit(jax.value_and_grad(loss)).lower(arrays, text).compile(), arrays
             took[name].append(time.perf_counter() - begin)
-    runs = {name: (lambda name=name: jax.block_until_ready(programs[name](made[name][1], text))) for name in made}
+    runs = {name: (lambda name=name: jax.block_until_ready(made[name][0](made[name][1], text))) for name in made}
     first = runs["written out"]()
     ran, rows = alternate(runs, rounds), []
     middle = lambda seconds: sorted(seconds)[len(seconds) // 2]
     for name, run in runs.items():
         apart = max(float(relative_error(a, b)) for a, b in zip(*map(jax.tree.leaves, (run(), first)), strict=True))
         ratio = middle(ran[name]) / middle(ran["written out"])
-        memory = programs[name].memory_analysis().temp_size_in_bytes / 2**20
+        memory = made[name][0].memory_analysis().temp_size_in_bytes / 2**20
         rows.append(
             [
                 kind,
@@ -82,6 +81,7 @@ def measured(kind: str, layers: int, width: int, tokens: int, rounds: int) -> li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=["llama", "gla"], default=["llama", "gla"])
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=256)
@@ -92,12 +92,14 @@ def main() -> None:
     head = ["model", "blocks", "s to compile", "s to run", "of the first", "MiB beside", "apart"]
     rows = [
         row
-        for kind in ("llama", "gla")
+        for kind in options.models
         for row in measured(kind, options.layers, options.width, options.tokens, options.rounds)
     ]
     table = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     said = f"{options.layers} blocks of width {options.width}, {options.tokens} tokens, float32: a loss and its gradient; seed 0."
-    print(write(options.write, "Depth", "python -m benchmarks.depth", [said, "\n".join(table)]))
+    print(
+        write(options.write, "Depth", " ".join(["python -m benchmarks.depth", *sys.argv[1:]]), [said, "\n".join(table)])
+    )
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ M = TypeVar("M", bound="LanguageModel | SequenceModel")
 class Depth(NamedTuple):
     """How a model's blocks are run.
 
-    - scanned: equal blocks as one loop over their weights, laid one upon another in each call. A program for 24 blocks is then no
-      larger than one for two, and compiles as soon. A single token costs twice the memory traffic of its weights.
+    - scanned: equal blocks as one loop over their weights, laid one upon another in each call. A program for many blocks is
+      then hardly larger than one for two, and compiles sooner. A single token costs twice the memory traffic of its weights.
     - rematerialised: a gradient keeps what goes into each block alone, and computes the block anew.
     """
 
