@@ -107,4 +107,4 @@ def test_it_is_no_other_model_on_disk(tmp_path):
 def test_what_has_no_blocks_is_refused():
     """A stack of mixers has none."""
     with pytest.raises(InputError, match="a GRU has no blocks that can be run in another way"):
-        models.with_depth(GRU.make(4, key=jr.key(0)), scanned=True)  # pyright: ignore[reportArgumentType] - the point
+        models.with_depth(GRU.make(4, key=jr.key(0)), scanned=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,12 +13,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import State
 from dualform.errors import require
 
-if TYPE_CHECKING:
-    from dualform.models.block import Block
-    from dualform.models.language_model import LanguageModel
-    from dualform.models.sequence_model import SequenceModel
-
-M = TypeVar("M", bound="LanguageModel | SequenceModel")
+M = TypeVar("M", bound=eqx.Module)
 
 
 class Depth(NamedTuple):
@@ -49,7 +44,7 @@ def with_depth(model: M, *, scanned: bool = False, rematerialised: bool = False)
 
 
 def through(
-    blocks: Sequence["Block"], x: Float[Array, "time d"], state: State, start, mask, depth: Depth
+    blocks: Sequence[eqx.Module], x: Float[Array, "time d"], state: State, start, mask, depth: Depth
 ) -> tuple[Float[Array, "time d"], State]:
     """One block after the other, each with its own state."""
     run: Any = _run if not depth.rematerialised else eqx.filter_checkpoint(_run)
@@ -78,7 +73,7 @@ def through(
     return x, tuple(after)
 
 
-def _run(block: "Block", x, state, start, mask) -> tuple[Array, State]:
+def _run(block: Any, x, state, start, mask) -> tuple[Array, State]:
     return block(x, state, start=start, mask=mask)
 
 
@@ -88,7 +83,7 @@ def _stacked(alike: list[Any]) -> Any:
     return eqx.combine(jtu.tree_map(lambda *each: jnp.stack(each), *arrays), static[0])
 
 
-def _period(blocks: Sequence["Block"], x, state: State, start, mask) -> int:
+def _period(blocks: Sequence[eqx.Module], x, state: State, start, mask) -> int:
     """After how many blocks they repeat, of the shortest; 0 where they do not, or change the dtype of what passes."""
     kinds = [_kind((block, before)) for block, before in zip(blocks, state, strict=True)]
     for period in range(1, len(blocks) // 2 + 1):
