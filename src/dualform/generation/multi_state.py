@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from dualform.arrays import State, accumulator, affine
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.generation.kept_map import held_in_places, weights_over_sources
 from dualform.generation.policies import Policy, Seen, dropped_first
@@ -247,6 +248,7 @@ class Kept(Memory):
     state: MultiState
     segments: Segments
 
+    @compiled
     def run(self, v: Float[Array, "time kv_head d_v"]) -> tuple[Float[Array, "time head d_v"], State]:
         """The weighted values at each token, and the state afterwards."""
         weights, slots, after = self._decisions()

@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator, project
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.maps import Frozen, Memory, Written
 from dualform.mixers.freezing import tanh_slope
@@ -107,6 +108,7 @@ class Sloped(Memory):
     state: Float[Array, " n"]
     segments: Segments
 
+    @compiled
     def run(self, v: Float[Array, "time n"]) -> tuple[Float[Array, "time n"], State]:
         """h at each token, and the last."""
 

@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator, affine, project
+from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.maps import Frozen, Memory, Pointwise, Written
 from dualform.mixers.affine import check_affine, uniform_affine
@@ -132,6 +133,7 @@ class Opened(Memory):
     state: Float[Array, "n c"]
     segments: Segments
 
+    @compiled
     def run(self, v: Float[Array, "time n c"]) -> tuple[Float[Array, "time n c"], State]:
         """h at each token, and the last."""
         b = self.mixer.b.T.astype(v.dtype)
