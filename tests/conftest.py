@@ -88,6 +88,8 @@ STATM = Path("/proc/self/statm")
 MOST_PAGES = 450_000
 """Of 4 KiB, 1.8 GB: what is compiled stays, and a process should not take more than 3 GB at its worst moment."""
 most_pages = MOST_PAGES
+ended = itertools.count()
+"""Tests that have ended. The maps are counted at every sixteenth: that takes milliseconds, and no test takes thousands."""
 
 
 def pytest_runtest_teardown() -> None:
@@ -96,7 +98,8 @@ def pytest_runtest_teardown() -> None:
     if not MAPS.exists():
         return
     pages = lambda: int(STATM.read_bytes().split()[1])
-    if pages() > most_pages or MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+    many = next(ended) % 16 == 0 and MAPS.read_bytes().count(b"\n") > MOST_MAPS
+    if many or pages() > most_pages:
         jax.clear_caches()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)

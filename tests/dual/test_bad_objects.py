@@ -1,5 +1,7 @@
 """What is handed the wrong kind of thing says what it needs: never an AttributeError."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -27,7 +29,7 @@ from dualform.models import TPGN, LanguageModel
 from tests.laws import laws
 from tests.models.families import block, language_model, sequence_model, tokens
 
-X = laws.sequence(0, 3)
+X = functools.cache(lambda: laws.sequence(0, 3))
 
 
 class Foreign:
@@ -37,15 +39,15 @@ class Foreign:
         return x
 
 
-OBJECTS: dict[str, tuple[Any, str]] = {
-    "a class": (GLA, r"GLA is a class; give one of its instances, such as GLA\.make"),
-    "a model's class": (LanguageModel, "LanguageModel is a class; give one of its instances"),
-    "a function": (laws.make, "the function make cannot be frozen: it is no mixer, block, norm or MLP"),
-    "a foreign module": (Foreign(), "a Foreign cannot be frozen: it is no mixer, block, norm or MLP"),
-    "a module without a map": (eqx.nn.Linear(4, 4, key=jr.key(0)), "a Linear cannot be frozen"),
-    "a forecaster": (TPGN.make(48, 24, key=jr.key(0)), "a TPGN cannot be frozen"),
-    "an array": (jnp.ones(3), "an array cannot be frozen"),
-    "nothing": (None, "a NoneType cannot be frozen"),
+OBJECTS: dict[str, tuple[Callable[[], Any], str]] = {
+    "a class": (lambda: GLA, r"GLA is a class; give one of its instances, such as GLA\.make"),
+    "a model's class": (lambda: LanguageModel, "LanguageModel is a class; give one of its instances"),
+    "a function": (lambda: laws.make, "the function make cannot be frozen: it is no mixer, block, norm or MLP"),
+    "a foreign module": (Foreign, "a Foreign cannot be frozen: it is no mixer, block, norm or MLP"),
+    "a module without a map": (lambda: eqx.nn.Linear(4, 4, key=jr.key(0)), "a Linear cannot be frozen"),
+    "a forecaster": (lambda: TPGN.make(48, 24, key=jr.key(0)), "a TPGN cannot be frozen"),
+    "an array": (lambda: jnp.ones(3), "an array cannot be frozen"),
+    "nothing": (lambda: None, "a NoneType cannot be frozen"),
 }
 MODULES: dict[str, Any] = {
     "dual_form": dual_form,
@@ -63,36 +65,38 @@ MODULES: dict[str, Any] = {
 @pytest.mark.parametrize("what", OBJECTS)
 def test_what_is_no_module(unchecked, what, entry):
     """Every entry that takes a module or a model names what it was given."""
-    it, message = OBJECTS[what]
+    make, message = OBJECTS[what]
     with pytest.raises(InputError, match=message):
-        MODULES[entry](it, X)
+        MODULES[entry](make(), X())
 
 
-BATCH, TOKENS = jnp.ones((2, 3, 4)), jnp.zeros((2, 3), jnp.int32)
-INPUTS: dict[str, tuple[Any, Any, str]] = {
-    "a mixer, a batch": (laws.make("gla"), BATCH, "For a batch use jax.vmap"),
-    "a block, a batch": (block("gla"), BATCH, "For a batch use jax.vmap"),
-    "a norm, a batch": (block("gla").norm, BATCH, "For a batch use jax.vmap"),
-    "a norm, another width": (block("gla").norm, X[:, :2], "RMSNorm takes tokens of width 4; got 2"),
-    "a block, another width": (block("gla"), X[:, :2], "Block takes tokens of width 4; got 2"),
-    "a block, a list": (block("gla"), [[1.0]], "Block takes an array; got list. Wrap it in jnp.asarray"),
-    "a block, tokens": (block("gla"), tokens(0), "a Block takes real tokens"),
-    "a block, another state": ((block("gla"), jnp.ones(7)), X, "the state does not belong to this GLA"),
-    "a model, a batch": (language_model("gla"), TOKENS, "For a batch use jax.vmap"),
-    "a model, another vocabulary": (
-        language_model("gla"),
-        jnp.array([1, 7]),
-        "token 1 is 7; this vocabulary goes from 0",
+BLOCK = functools.cache(lambda: block("gla"))
+MODEL = functools.cache(lambda: language_model("gla"))
+BATCH, TOKENS = functools.cache(lambda: jnp.ones((2, 3, 4))), functools.cache(lambda: jnp.zeros((2, 3), jnp.int32))
+INPUTS: dict[str, tuple[Callable[[], tuple[Any, Any]], str]] = {
+    "a mixer, a batch": (lambda: (laws.make("gla"), BATCH()), "For a batch use jax.vmap"),
+    "a block, a batch": (lambda: (BLOCK(), BATCH()), "For a batch use jax.vmap"),
+    "a norm, a batch": (lambda: (BLOCK().norm, BATCH()), "For a batch use jax.vmap"),
+    "a norm, another width": (lambda: (BLOCK().norm, X()[:, :2]), "RMSNorm takes tokens of width 4; got 2"),
+    "a block, another width": (lambda: (BLOCK(), X()[:, :2]), "Block takes tokens of width 4; got 2"),
+    "a block, a list": (lambda: (BLOCK(), [[1.0]]), "Block takes an array; got list. Wrap it in jnp.asarray"),
+    "a block, tokens": (lambda: (BLOCK(), tokens(0)), "a Block takes real tokens"),
+    "a block, another state": (lambda: ((BLOCK(), jnp.ones(7)), X()), "the state does not belong to this GLA"),
+    "a model, a batch": (lambda: (MODEL(), TOKENS()), "For a batch use jax.vmap"),
+    "a model, another vocabulary": (lambda: (MODEL(), jnp.array([1, 7])), "token 1 is 7; this vocabulary goes from 0"),
+    "a model, another state": (lambda: ((MODEL(), ()), tokens(0)), "the state does not belong to this"),
+    "a pooling model, another state": (
+        lambda: ((sequence_model("gla", pool="last"), ()), X()[:, :3]),
+        "the state does not belong",
     ),
-    "a model, another state": ((language_model("gla"), ()), tokens(0), "the state does not belong to this"),
-    "a pooling model, another state": ((sequence_model("gla", pool="last"), ()), X[:, :3], "the state does not belong"),
 }
 
 
 @pytest.mark.parametrize("case", INPUTS)
 def test_what_is_no_input(unchecked, case):
     """Whatever takes a module says what is wrong with the input or the state: a batch, a list, a width, a token."""
-    module, x, message = INPUTS[case]
+    make, message = INPUTS[case]
+    module, x = make()
     module, state = module if isinstance(module, tuple) else (module, None)
     entries = [dual_form, layer_form, freeze, *([model_form, lenses.trace] if hasattr(module, "stages") else [])]
     with jax.disable_jit():
@@ -112,4 +116,4 @@ def test_what_is_no_form(unchecked):
     with pytest.raises(InputError, match="a model's form, as of model_form, is needed; got GLA"):
         to_bertviz(GLA, ["a"])  # pyright: ignore[reportArgumentType] - refused
     with pytest.raises(InputError, match="a GLA has no queries of its own; give softmax attention"):
-        attention_as_rnn(laws.make("gla"), X)  # pyright: ignore[reportArgumentType] - refused
+        attention_as_rnn(laws.make("gla"), X())  # pyright: ignore[reportArgumentType] - refused

@@ -1,5 +1,8 @@
 """Generated tokens are those that the parallel form would have chosen, and go on from a state."""
 
+import functools
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,12 +19,16 @@ from tests.laws import laws
 from tests.models.families import VOCABULARY, language_model, tokens
 from tests.tiers import tiers
 
-MODEL = eqx.tree_at(
-    lambda model: (model.embedding, model.head),
-    language_model("griffin_recurrent", "linear_attention"),
-    (jr.normal(jr.key(5), (VOCABULARY, 4)), 3 * jr.normal(jr.key(105), (VOCABULARY, 4))),
-)
-"""Of weights whose likeliest text is not one token over and over."""
+
+@functools.cache
+def the_model() -> Any:
+    """Of weights whose likeliest text is not one token over and over."""
+    return eqx.tree_at(
+        lambda model: (model.embedding, model.head),
+        language_model("griffin_recurrent", "linear_attention"),
+        (jr.normal(jr.key(5), (VOCABULARY, 4)), 3 * jr.normal(jr.key(105), (VOCABULARY, 4))),
+    )
+
 
 PROMPT, LENGTH = tokens(6, 5), 8
 
@@ -29,36 +36,36 @@ PROMPT, LENGTH = tokens(6, 5), 8
 @pytest.fixture(scope="module")
 def greedy():
     """Eight tokens after the prompt, and the state."""
-    return generate(MODEL, PROMPT, LENGTH, temperature=0)
+    return generate(the_model(), PROMPT, LENGTH, temperature=0)
 
 
 def test_greedy_is_the_argmax_of_the_parallel_form(greedy):
     """Every token is the likeliest one after all before it, read at once; the state is that of all but the last."""
     found, state = greedy
     text = jnp.concatenate([PROMPT, found.astype(PROMPT.dtype)])
-    logits, _ = laws.call(MODEL, text)
+    logits, _ = laws.call(the_model(), text)
     np.testing.assert_array_equal(found, jnp.argmax(logits[len(PROMPT) - 1 : -1], axis=1))
-    laws.check_close(state, laws.call(MODEL, text[:-1])[1], laws.EXACT, "the state")
+    laws.check_close(state, laws.call(the_model(), text[:-1])[1], laws.EXACT, "the state")
     assert found.shape == (LENGTH,) and len(set(found.tolist())) >= 4
 
 
 def test_going_on_is_one_long_run(greedy):
     """Three tokens, and five more from the returned state and the last of them, are the eight of one run."""
-    first, state = generate(MODEL, PROMPT, 3, temperature=0)
-    second, last = generate(MODEL, first[-1:], 5, temperature=0, state=state)
+    first, state = generate(the_model(), PROMPT, 3, temperature=0)
+    second, last = generate(the_model(), first[-1:], 5, temperature=0, state=state)
     np.testing.assert_array_equal(jnp.concatenate([first, second]), greedy[0])
     laws.check_close(last, greedy[1], laws.EXACT, "the state")
 
 
 def test_a_prompt_may_be_read_in_parts(greedy):
     """A prompt of which the first part is in the state already gives the same."""
-    _, state = laws.call(MODEL, PROMPT[:2])
-    np.testing.assert_array_equal(generate(MODEL, PROMPT[2:], LENGTH, temperature=0, state=state)[0], greedy[0])
+    _, state = laws.call(the_model(), PROMPT[:2])
+    np.testing.assert_array_equal(generate(the_model(), PROMPT[2:], LENGTH, temperature=0, state=state)[0], greedy[0])
 
 
 def test_plain_numbers_are_a_prompt(greedy):
     """A list of numbers is a prompt, too, and at temperature 0 a key changes nothing."""
-    found, _ = generate(MODEL, PROMPT.tolist(), LENGTH, temperature=0, key=jr.key(1))
+    found, _ = generate(the_model(), PROMPT.tolist(), LENGTH, temperature=0, key=jr.key(1))
     np.testing.assert_array_equal(found, greedy[0])
 
 
@@ -68,11 +75,11 @@ def test_it_is_compiled_once(caplog):
     def compilations(seed, state):
         caplog.clear()
         with jax.log_compiles():
-            _, state = generate(MODEL, prompts[seed], 4, key=keys[seed], state=state)
+            _, state = generate(the_model(), prompts[seed], 4, key=keys[seed], state=state)
         return sum("ompiling" in record.message for record in caplog.records), state
 
     prompts, keys = [jnp.asarray(tokens(seed, 3)) for seed in (0, 1)], [jr.key(seed) for seed in (0, 1)]
-    first, state = compilations(0, MODEL.init_state())
+    first, state = compilations(0, the_model().init_state())
     assert first > 0 and compilations(1, state)[0] == 0
 
 
@@ -84,7 +91,7 @@ def test_draws_follow_the_probabilities():
     expected = np.asarray(jax.nn.softmax(logits / 0.5))
     # Five standard deviations of a share of 20,000 draws.
     assert np.abs(share - expected).max() < 5 * 0.5 / np.sqrt(len(keys))
-    same, again, other = (np.asarray(generate(MODEL, PROMPT, LENGTH, key=jr.key(seed))[0]) for seed in (4, 4, 5))
+    same, again, other = (np.asarray(generate(the_model(), PROMPT, LENGTH, key=jr.key(seed))[0]) for seed in (4, 4, 5))
     assert (same == again).all() and (same != other).any()
 
 
@@ -116,13 +123,13 @@ def test_equal_logits_are_not_all_kept():
 
 def test_top_k_of_one_is_greedy(greedy):
     """With one token left, drawing is choosing the likeliest."""
-    np.testing.assert_array_equal(generate(MODEL, PROMPT, LENGTH, key=jr.key(3), top_k=1)[0], greedy[0])
+    np.testing.assert_array_equal(generate(the_model(), PROMPT, LENGTH, key=jr.key(3), top_k=1)[0], greedy[0])
 
 
 def test_a_batch_is_a_loop(greedy):
     """vmap over prompts gives what a loop gives."""
     prompts = jnp.stack([PROMPT, tokens(3, 5)])
-    found, _ = eqx.filter_vmap(lambda prompt: generate(MODEL, prompt, LENGTH, temperature=0))(prompts)
+    found, _ = eqx.filter_vmap(lambda prompt: generate(the_model(), prompt, LENGTH, temperature=0))(prompts)
     np.testing.assert_array_equal(found[0], greedy[0])
 
 
@@ -167,7 +174,7 @@ def test_bad_input(unchecked, case):
     changed, message = BAD[case]
     given = {"prompt": PROMPT, "length": 2, "temperature": 0} | changed
     with pytest.raises(InputError, match=message):
-        generate(MODEL, **given)
+        generate(the_model(), **given)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from dualform.errors import InputError
 from dualform.mixers import AbstractMixer, registry
-from dualform.models import Block, Stack, rwkv4
+from dualform.models import Block, LanguageModel, Stack, rwkv4
 from dualform.models.stages import Affine, Pool, stage_states
 from tests.laws import laws
 from tests.models.families import TIME, D, language_model, sequence_model, shaken, tokens
@@ -40,8 +40,8 @@ def stack() -> Any:
 
 
 LANGUAGE = {
-    "language model": language_model("gru", softcap=2.0, scale=3.0, tied=True),
-    "RWKV-4": shaken(rwkv4(vocabulary=7, d=D, layers=1, key=jr.key(2))),
+    "language model": lambda: language_model("gru", softcap=2.0, scale=3.0, tied=True),
+    "RWKV-4": lambda: shaken(rwkv4(vocabulary=7, d=D, layers=1, key=jr.key(2))),
 }
 NAMES = {"language model": "block 1, norm, head", "RWKV-4": "embedding_norm, block 1, block 2, norm, head"}
 
@@ -49,7 +49,7 @@ NAMES = {"language model": "block 1, norm, head", "RWKV-4": "embedding_norm, blo
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_the_stages_of_a_language_model_are_the_model(name):
     """From the embedded tokens to the logits, with a start, an absent token and a carried state."""
-    model: Any = LANGUAGE[name]
+    model: Any = LANGUAGE[name]()
     assert ", ".join(stage for stage, _ in model.stages()) == NAMES[name]
     x = tokens(0)
     _, state = laws.call(model, x)
@@ -83,7 +83,7 @@ def test_the_stages_of_a_stack_are_the_stack():
 def test_lower_bounds_of_a_model_are_in_its_stages():
     """The blocks that are handed out have the bounds that the model's logits give."""
     block = Block(None, registry()["hgrn2"](D, key=jr.key(0)))
-    model: Any = LANGUAGE["language model"].__class__.make((block, block), 7, key=jr.key(1), bounds=jnp.ones((2, D)))
+    model: Any = LanguageModel.make((block, block), 7, key=jr.key(1), bounds=jnp.ones((2, D)))
     laws.check_close(
         chained(model, model.embed(tokens(0)), None, None, None), model(tokens(0))[0], laws.EXACT, "bounds"
     )
