@@ -10,6 +10,7 @@ import pytest
 
 from dualform.errors import FileError, InputError
 from dualform.training import Job, sweep
+from tests.tiers import tiers
 
 JOBS = "tests.training.sweep_jobs"
 
@@ -71,12 +72,16 @@ def test_an_interruption_loses_nothing(tmp_path):
     assert (tmp_path / "x=0" / "calls").read_text() == "x"
 
 
-def test_processes(tmp_path):
+@pytest.mark.parametrize(("values", "workers"), tiers([((1, 2), 1), ((0, 1, 2), 2)], ((1, 2), 1)))
+def test_processes(values, workers, tmp_path):
     """Jobs run in other processes and give the same rows; one that dies is a row, and takes no other with it."""
-    rows = sweep(jobs("dies"), tmp_path)
-    assert [row.status for row in rows] == ["done", "failed", "done"] and "its process died" in rows[1].reason
-    first, last = rows[0].results[0], rows[2].results[0]
-    assert (first["y"], last["y"]) == (0, 4) and os.getpid() not in {first["process"], last["process"]}
+    for row in sweep(jobs("dies", values), tmp_path, workers=workers):
+        if row.config["x"] == 1:
+            assert row.status == "failed" and "its process died" in row.reason
+        else:
+            assert row.status == "done" and row.results[0]["y"] == 2 * row.config["x"]
+            assert row.results[0]["process"] != os.getpid()
+    assert [line["config.x"] for line in lines(tmp_path)] == [str(value) for value in values]
 
 
 @pytest.mark.slow
