@@ -21,12 +21,12 @@ import jax.numpy as jnp
 
 from benchmarks.alternate import alternate, ratio, write
 from benchmarks.llama_peer import transformers_llama
+from dualform.checkpoints.loading import load
 from dualform.generation import bounded, for_decoding
 from dualform.generation.batch import _steps
 from dualform.generation.room import free_bytes, state_bytes
 from dualform.generation.stream import _step
 from dualform.models import LanguageModel, llama
-from dualform.models.load import load
 
 GREEDY = (0.0, None, None, None)
 

@@ -29,9 +29,9 @@ import numpy as np
 
 from benchmarks.alternate import keep, write
 from benchmarks.llama_peer import transformers_llama
+from dualform.checkpoints.loading import load
 from dualform.generation import Perplexity, bounded, passages_of, perplexity, policy
 from dualform.models import with_context
-from dualform.models.load import load
 
 AFTER_PAPER = 0.5
 """What TOVA may lie above the full cache at an eighth of it, in perplexity: what the paper reports for 7 B parameters."""

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 
 from benchmarks.alternate import alternate, ratio, write
-from dualform import generation, models
+from dualform import checkpoints, generation, models
+from dualform.checkpoints.cache import is_there
+from dualform.checkpoints.catalogue import known
 from dualform.generation import PrefixStore, Session
-from dualform.models.cache import is_there
-from dualform.models.known import known
 
 STATES = {"full": 2048, "tova": 256}
 SIZES: Any = {"vocabulary": 8192, "d": 256, "layers": 6, "heads": 8, "kv_heads": 4, "hidden": 768, "context": 4096}
@@ -76,7 +76,7 @@ def main() -> None:
     options = parser.parse_args()
     found = {"random, 6 layers": (models.llama(key=jax.random.key(0), **SIZES), options.rounds)}
     if is_there(known("smollm2")):
-        found["SmolLM2-135M"] = (models.load("smollm2").model, options.real_rounds)
+        found["SmolLM2-135M"] = (checkpoints.load("smollm2").model, options.real_rounds)
     turns = ["| model | memory | stored, ms | anew, ms | anew / stored |", "|---|---|---|---|---|"]
     files = ["| model | memory | tokens | bytes | save, ms | load, ms |", "|---|---|---|---|---|---|"]
     digests = []

@@ -15,16 +15,17 @@ import jax.random as jr
 
 import dualform
 from dualform import commands
+from dualform.checkpoints import gguf_model
+from dualform.checkpoints.layouts import LAYOUTS
+from dualform.checkpoints.layouts.config import Key
+from dualform.checkpoints.layouts.keys import COMMON
 from dualform.commands.options import flag
 from dualform.experiments.papers import PAPERS
 from dualform.experiments.protocol import changed_since
 from dualform.experiments.reproduction import Paper
 from dualform.mixers import registry
 from dualform.mixers.card import card
-from dualform.models import gguf_model, published
-from dualform.models.layouts import LAYOUTS
-from dualform.models.layouts.config import Key
-from dualform.models.layouts.keys import COMMON
+from dualform.models import published
 from dualform.reports.figures import svg
 from dualform.reports.page import Table
 from dualform.reports.paper_figures import figures_of

@@ -148,9 +148,9 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def real_model() -> Callable[[str], Any]:
     """A function that gives a known model from the user's cache, in float32; where it is not there, the test skips."""
-    from dualform.models.cache import is_there
-    from dualform.models.known import known
-    from dualform.models.pretrained import load_known
+    from dualform.checkpoints.cache import is_there
+    from dualform.checkpoints.catalogue import known
+    from dualform.checkpoints.pretrained import load_known
 
     @functools.cache
     def load(name: str) -> Any:

@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import dualform
+from dualform.checkpoints import load_weights
 from dualform.cli import ABOUT, COMMANDS, main
 from dualform.mixers import GatedRNN, registry
-from dualform.training import load_weights
 from tests.tiers import tiers
 
 TINY = ["--teacher", "gaussian", "--d", "2", "--n", "10", "--m", "10", "--steps", "1000"]

@@ -15,10 +15,10 @@ import jax
 import pytest
 from tyro.conf import Positional
 
-from dualform import commands, models
+from dualform import checkpoints, commands, models
+from dualform.checkpoints.tokens import CharacterTokens, notes
 from dualform.cli import main
 from dualform.errors import DualformError
-from dualform.models.tokens import CharacterTokens, notes
 from tests.tiers import tiers
 
 TEXTS = (
@@ -176,7 +176,7 @@ def model(tmp_path_factory) -> Path:
     sizes: Any = {"vocabulary": 12, "d": 4, "layers": 1, "heads": 1, "kv_heads": 1, "hidden": 4, "context": 64}
     with jax.enable_x64(False):
         made = models.llama(key=jax.random.key(0), **sizes)
-        models.save_weights(path, made, notes(CharacterTokens("abcdefghi \n")))
+        checkpoints.save_weights(path, made, notes(CharacterTokens("abcdefghi \n")))
     return path
 
 

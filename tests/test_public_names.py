@@ -8,7 +8,19 @@ import dualform
 from dualform import mixers
 from dualform.dual import DualForm
 
-PARTS = {"construct", "discover", "dual", "generation", "lenses", "maps", "mixers", "models", "recurrences", "tasks"}
+PARTS = {
+    "checkpoints",
+    "construct",
+    "discover",
+    "dual",
+    "generation",
+    "lenses",
+    "maps",
+    "mixers",
+    "models",
+    "recurrences",
+    "tasks",
+}
 PARTS |= {"training"}
 NAMES = {
     "mixers": {
@@ -29,11 +41,11 @@ NAMES = {
     },
     "models": {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
-        *("LanguageModel", "SequenceModel", "Preset", "preset", "published", "read_rwkv4"),
+        *("LanguageModel", "SequenceModel", "Preset", "preset", "published"),
         *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
         *("min_rnn", "retnet", "rwkv4", "llama", "with_context", "with_depth", "aaren", "aaren_of", "with_aaren"),
-        *("Loaded", "load", "load_weights", "read_arrays", "save_weights"),
     },
+    "checkpoints": {"Loaded", "get", "known", "load", "load_weights", "read_arrays", "read_rwkv4", "save_weights"},
     "generation": {
         *("MultiState", "MultiStateAttention", "Policy", "Seen", "bounded", "choose_token", "generate", "policies"),
         *("policy", "read_prompt", "register", "Perplexity", "passages_of", "perplexity", "stream", "written"),
@@ -43,9 +55,8 @@ NAMES = {
     },
     "training": {
         *("NO_TARGET", "batched", "cross_entropy", "decayed", "fit", "fit_ensemble", "initial_state", "make_chunk"),
-        *("levenberg_marquardt", "load_weights", "mean_squared_error", "restarted", "resume", "run_job"),
+        *("levenberg_marquardt", "mean_squared_error", "restarted", "resume", "run_job"),
         *(
-            "save_weights",
             "select_units",
             "silence_units",
             "sweep",

@@ -9,7 +9,7 @@ import tokenize
 import numpy as np
 import pytest
 
-from dualform import models
+from dualform import checkpoints
 from dualform.errors import FileError, InputError, printable, require
 from dualform.reading import existing_file, foreign, reading, shown, text_of_file, whole
 from dualform.tensor_file import read_tensors, write_atomically, write_tensors
@@ -158,5 +158,5 @@ def test_names_of_tensors_do_not_move_the_cursor(tmp_path):
     """A file's own names are written out in every refusal of a checkpoint."""
     write_tensors(tmp_path / "a.safetensors", {"\x1b[2J\x1b[31mowned": np.ones(2, np.float32)})
     with pytest.raises(FileError, match=r"\\x1b\[2J\\x1b\[31mowned") as caught:
-        models.load(tmp_path / "a.safetensors")
+        checkpoints.load(tmp_path / "a.safetensors")
     assert str(caught.value).isprintable()

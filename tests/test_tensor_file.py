@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dualform import models
+from dualform import checkpoints
 from dualform.errors import FileError
 from dualform.tensor_file import _Place, open_tensors, read_tensors, write_tensors
 from tests.models.families import language_model
@@ -81,13 +81,13 @@ def test_a_file_that_is_replaced_while_it_is_read(path, tmp_path):
 
 def test_a_published_checkpoint_is_read_once(reads):
     """Every tensor of a checkpoint is read a single time: memory holds the model and the tensor that is being read."""
-    models.load(Path(__file__).parent / "oracles" / "data" / "checkpoints" / "llama")
+    checkpoints.load(Path(__file__).parent / "oracles" / "data" / "checkpoints" / "llama")
     assert len(reads) > 2 and set(reads.values()) == {1}
 
 
 def test_a_model_comes_back_whole(tmp_path):
     """A file of weights, read array by array, is the model that was saved."""
     model = language_model("gla")
-    models.save_weights(tmp_path / "m.safetensors", model)
-    found = models.load(tmp_path / "m.safetensors").model
+    checkpoints.save_weights(tmp_path / "m.safetensors", model)
+    found = checkpoints.load(tmp_path / "m.safetensors").model
     assert found.blocks[0].mixer.w_q.tolist() == model.blocks[0].mixer.w_q.tolist()

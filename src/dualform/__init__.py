@@ -8,13 +8,14 @@ from dualform.dual import DualForm, dual_form
 from dualform.errors import DualformError, InputError
 
 if TYPE_CHECKING:
-    from dualform import construct, discover, generation, lenses, models, tasks, training
+    from dualform import checkpoints, construct, discover, generation, lenses, models, tasks, training
 
 __version__ = "0.1.0"
 __all__ = [
     "DualForm",
     "DualformError",
     "InputError",
+    "checkpoints",
     "construct",
     "discover",
     "dual",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 __all__ += ["maps", "mixers", "models", "recurrences", "tasks", "training"]
 
-_LAZY = ("construct", "discover", "generation", "lenses", "models", "tasks", "training")
+_LAZY = ("checkpoints", "construct", "discover", "generation", "lenses", "models", "tasks", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,11 +5,11 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform.checkpoints import load_weights
 from dualform.cli import main
 from dualform.construct import STACKS, build_stack
 from dualform.errors import InputError
 from dualform.mixers import LinearAttention
-from dualform.training import load_weights
 
 LAYERS = {"lru-out": 2, "lru-in-out": 1, "lru-in-skip": 1, "lstm": 1}
 

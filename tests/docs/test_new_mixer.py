@@ -111,15 +111,15 @@ def test_another_packages_mixer_is_known(package):
     """The command line lists it, and a file of weights brings it back, without anything of that package being imported first."""
     code = """
 import jax.random as jr, sys
-from dualform import cli, mixers, models
+from dualform import checkpoints, cli, mixers, models
 code = cli.main(["mixers", "scalar_gla"])
 made = models.Block.make(mixers.registry()["scalar_gla"](4, key=jr.key(0)), key=jr.key(1))
-models.save_weights("block.safetensors", made)
+checkpoints.save_weights("block.safetensors", made)
 sys.exit(code)
 """
     shown = run(package, "-c", code)
     assert shown.returncode == 0 and "scalar-decay case" in " ".join(shown.stdout.split()), shown.stderr
-    read = "from dualform import models; print(type(models.load('block.safetensors').model.mixer).__module__)"
+    read = "from dualform import checkpoints; print(type(checkpoints.load('block.safetensors').model.mixer).__module__)"
     done = run(package, "-c", read)
     assert done.stdout.strip() == "of_mine", done.stderr
 

@@ -14,13 +14,13 @@ import jax.random as jr
 import pytest
 
 from dualform import commands
+from dualform.checkpoints.layouts import LAYOUTS
 from dualform.errors import FileError
 from dualform.experiments.gated_rnn.paper import GATED_RNN
 from dualform.experiments.papers import PAPERS, chosen
 from dualform.experiments.protocol import changed_since
 from dualform.mixers import registry
 from dualform.models import published
-from dualform.models.layouts import LAYOUTS
 from dualform.reports.reproduction_page import read_record
 from tests.experiments.test_protocol import planted
 from tests.reports.records import record

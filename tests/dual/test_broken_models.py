@@ -15,8 +15,8 @@ import pytest
 from dualform import dual_form
 from dualform.dual import attribute, layer_form, model_form
 from dualform.models import MLP, Bidirectional, Block, GatedMLP, LanguageModel, SequenceModel, Stack
+from dualform.models.chain import AbstractChain, ReLU
 from dualform.models.mlp import ACTIVATIONS
-from dualform.models.pretrained.chain import AbstractChain, ReLU
 from dualform.models.stages import Affine, Alone
 from dualform.norms import rms_norm
 from tests.dual.broken import broken, ignoring, larger, part

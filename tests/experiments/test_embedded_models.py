@@ -10,7 +10,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from dualform import models
+from dualform import checkpoints
+from dualform.checkpoints.loading import SHIPPED
 from dualform.errors import FileError, InputError
 from dualform.experiments.embedded_models import (
     Characters,
@@ -20,7 +21,6 @@ from dualform.experiments.embedded_models import (
     write,
 )
 from dualform.mixers import GLA, Mamba, MinGRU
-from dualform.models.load import SHIPPED
 from dualform.tasks import TokenRecall
 from dualform.tasks.token_recall import KEYS, VALUES
 from dualform.tensor_file import read_tensors
@@ -33,9 +33,9 @@ PLAY = "Who's there?\nNay, answer me: stand, and unfold yourself.\n"
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_is_shipped_is_small_and_has_a_record(name):
     """Under 400 KB each, with the config, the seed, the versions and what was measured; run in float32."""
-    path = files("dualform.models") / "data" / SHIPPED[name]
+    path = files("dualform.checkpoints") / "data" / SHIPPED[name]
     assert len(path.read_bytes()) < 400_000
-    loaded = models.load(name)
+    loaded = checkpoints.load(name)
     assert (loaded.name, loaded.source) == (name, "dualform") and loaded.model.embedding.dtype == jnp.float32
     assert {"seed", "fit", "d"} <= set(loaded.record["config"]) and {"jax", "dualform"} <= set(
         loaded.record["versions"]
@@ -45,7 +45,7 @@ def test_what_is_shipped_is_small_and_has_a_record(name):
 
 def test_the_character_model_reads_english():
     """Gated linear attention, Mamba and a minimal GRU, of which English is likely and the same letters sorted are not."""
-    loaded = models.load("characters")
+    loaded = checkpoints.load("characters")
     assert [type(block.mixer) for block in loaded.model.blocks] == [GLA, Mamba, MinGRU]
     assert loaded.record["measured"]["held_out_loss"] < 1.75
     loss = eqx.filter_jit(
@@ -58,7 +58,7 @@ def test_the_character_model_reads_english():
 
 def test_the_character_models_loss_is_the_records(shared):
     """On the held-out tenth of the text that it was trained on."""
-    loaded = models.load("characters")
+    loaded = checkpoints.load("characters")
     text = read_text(shared / "data" / "text" / loaded.record["config"]["text"])
     held_out = loaded.encode(text[len(text) * 9 // 10 :])[:20_481]
     found = held_out_loss(loaded.model, held_out)
@@ -67,7 +67,7 @@ def test_the_character_models_loss_is_the_records(shared):
 
 def test_the_recall_model_recalls():
     """More than 99 of 100 questions are answered, of sequences that were not trained on."""
-    loaded = models.load("recall")
+    loaded = checkpoints.load("recall")
     task = TokenRecall(pairs=loaded.record["config"]["pairs"], asked=loaded.record["config"]["pairs"], batch=256)
     tokens, targets = jax.jit(task.sample)(jr.key(2**20))
     logits = eqx.filter_jit(jax.vmap(lambda row: loaded.model(row)[0]))(tokens)
@@ -81,10 +81,10 @@ FEW = ["--fit.steps", "3", "--fit.chunk", "2", "--fit.warmup", "1", "--batch", "
 
 @pytest.mark.slow
 def test_a_command_trains_and_writes(tmp_path: Path):
-    """A few steps give a file that `models.load` reads, with its vocabulary and its record, in float16 on disk."""
+    """A few steps give a file that `checkpoints.load` reads, with its vocabulary and its record, in float16 on disk."""
     out = tmp_path / "a.safetensors"
     main(["recall", "--out", str(out), "--d", "4", "--pairs", "2", *FEW])
-    found = models.load(out)
+    found = checkpoints.load(out)
     assert 0 <= found.record["measured"]["accuracy"] <= 1 and found.record["measured"]["steps"] == 3
     assert found.record["config"]["pairs"] == 2 and "".join(found.decode(found.encode("ab01"))) == "ab01"
     assert {array.dtype for array in read_tensors(out)[0].values()} == {np.dtype(np.float16)}
@@ -97,7 +97,7 @@ def test_the_character_command_trains_and_writes(tmp_path: Path):
     sizes = ["--d", "8", "--hidden", "4", "--heads", "2", "--length", "5"]
     out = tmp_path / "made.safetensors"
     main(["characters", "--text", str(tmp_path / "play.txt"), "--out", str(out), *FEW, *sizes])
-    loaded = models.load(out)
+    loaded = checkpoints.load(out)
     assert "".join(loaded.decode(loaded.encode(PLAY))) == PLAY
     assert loaded.record["measured"]["steps"] == 3 and loaded.record["config"]["text"] == "play.txt"
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from benchmarks import memory_small
 
-from dualform import models
+from dualform import checkpoints, models
+from dualform.checkpoints.tokens import ByteTokens, notes
 from dualform.cli import main
 from dualform.errors import InputError
 from dualform.experiments.memory import (
@@ -26,7 +27,6 @@ from dualform.experiments.memory import (
     template_of,
 )
 from dualform.generation import generate
-from dualform.models.tokens import ByteTokens, notes
 from dualform.reports.memory import as_markdown, as_table, percent
 from dualform.tasks.memory import Example, Question, TokenMemory
 from tests.tiers import tiers
@@ -190,7 +190,7 @@ def test_bad_input_gets_a_sentence(llama, unchecked):
 def folder(tmp_path_factory, llama):
     """A small transformer that reads bytes, and a text."""
     folder = tmp_path_factory.mktemp("memory")
-    models.save_weights(
+    checkpoints.save_weights(
         folder / "llama.safetensors", jax.tree.map(lambda a: a.astype(jnp.float32), llama), notes(ByteTokens())
     )
     (folder / "text").write_text("The wind turned to the north. Nobody had seen the ship again. ")

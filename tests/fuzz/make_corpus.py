@@ -82,7 +82,7 @@ def gguf_file(path: Path) -> None:
     """The Llama as llama.cpp's converter would lay it out, one matrix quantised, with its tokenizer."""
     from gguf import GGMLQuantizationType, GGUFWriter, quants
 
-    from dualform.models.gguf_model import _INNER, _OUTER
+    from dualform.checkpoints.gguf_model import _INNER, _OUTER
 
     writer, names = GGUFWriter(path, "llama"), {new: old for old, new in (_OUTER | _INNER).items()}
     writer.add_block_count(LAYERS)
@@ -120,7 +120,7 @@ def gguf_file(path: Path) -> None:
 
 def rwkv4_file(path: Path) -> None:
     """An RWKV-4 of one layer in rwkv.cpp's format."""
-    from dualform.models.rwkv4_file import _CHANNEL, _NORM, _TIME, MAGIC
+    from dualform.checkpoints.rwkv4_file import _CHANNEL, _NORM, _TIME, MAGIC
 
     arrays = {"emb.weight": (6, D), "head.weight": (6, D)}
     arrays |= {
@@ -152,20 +152,20 @@ def own_file(path: Path) -> None:
     """What the package itself writes: a model with its tokens."""
     import jax
 
-    from dualform import models, training
-    from dualform.models.tokens import CharacterTokens, notes
+    from dualform import checkpoints, models
+    from dualform.checkpoints.tokens import CharacterTokens, notes
 
     sizes: Any = {"vocabulary": 5, "d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 16}
     model = models.llama(key=jax.random.key(0), dtype=np.float32, **sizes)
-    training.save_weights(path, model, notes(CharacterTokens("abcd")) | {"record": '{"steps": 3}'})
+    checkpoints.save_weights(path, model, notes(CharacterTokens("abcd")) | {"record": '{"steps": 3}'})
 
 
 def session() -> bytes:
     """A saved session of that model; it is made when it is needed, since it names the structure of the code of its day."""
-    from dualform import generation, models
+    from dualform import checkpoints, generation
 
     with tempfile.TemporaryDirectory() as folder:
-        model = generation.bounded(models.load(CORPUS / "own.safetensors").model, "tova", 4)
+        model = generation.bounded(checkpoints.load(CORPUS / "own.safetensors").model, "tova", 4)
         made = generation.Session(model, chunk=4)
         made.read([0, 1, 2, 3, 4])
         made.save(Path(folder) / "state", {"policy": "tova", "states": "4"})

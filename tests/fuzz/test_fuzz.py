@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dualform import generation, models
+from dualform import checkpoints, generation
+from dualform.checkpoints.files import read_hdf5, read_npz, read_onnx
+from dualform.checkpoints.files.npz import read_npy
+from dualform.checkpoints.pretrained.audio import samples_of
+from dualform.checkpoints.pretrained.textgenrnn import _characters
+from dualform.checkpoints.tokens import PublishedTokens
 from dualform.errors import DualformError
-from dualform.models.files import read_hdf5, read_npz, read_onnx
-from dualform.models.files.npz import read_npy
-from dualform.models.pretrained.audio import samples_of
-from dualform.models.pretrained.textgenrnn import _characters
-from dualform.models.tokens import PublishedTokens
 from tests.fuzz.make_corpus import CORPUS, make, session
 from tests.fuzz.mutations import mutation
 
@@ -44,14 +44,14 @@ def beside(name: str) -> Callable[[Path], None]:
         weights = "model-00001-of-00001.safetensors" if name.endswith("index.json") else "model.safetensors"
         shutil.copy(CORPUS / "llama.safetensors", folder / weights)
         shutil.copy(path, folder / name)
-        models.load(folder)
+        checkpoints.load(folder)
 
     return load
 
 
 def session_of(path: Path) -> None:
     """A saved session of the package's own model."""
-    model = generation.bounded(models.load(CORPUS / "own.safetensors").model, "tova", 4)
+    model = generation.bounded(checkpoints.load(CORPUS / "own.safetensors").model, "tova", 4)
     generation.Session.load(path, model)
 
 
@@ -63,9 +63,9 @@ FORMATS: dict[str, Callable[[Path], Any]] = {
     "lzma.npz": read_npz,
     "arrays.h5": read_hdf5,
     "graph.onnx": read_onnx,
-    "llama.gguf": models.load,
-    "rwkv4.bin": models.load,
-    "own.safetensors": models.load,
+    "llama.gguf": checkpoints.load,
+    "rwkv4.bin": checkpoints.load,
+    "own.safetensors": checkpoints.load,
     "llama.safetensors": beside("model.safetensors"),
     "llama.config.json": beside("config.json"),
     "generation_config.json": beside("generation_config.json"),

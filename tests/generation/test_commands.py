@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dualform import models
+from dualform import checkpoints, models
+from dualform.checkpoints.tokens import CharacterTokens, notes
 from dualform.cli import main
 from dualform.generation import session
-from dualform.models.tokens import CharacterTokens, notes
 from dualform.tensor_file import read_tensors
 from tests.test_command_ends import standard_output, unread_pipe
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
         llama = jax.tree.map(lambda a: 20 * a if a.ndim > 1 else a, llama)
         mamba = models.mamba(key=jax.random.key(0), vocabulary=11, d=4, layers=1)
     for name, model in (("llama", llama), ("mamba", mamba)):
-        models.save_weights(folder / f"{name}.safetensors", model, notes(CharacterTokens(LETTERS)))
+        checkpoints.save_weights(folder / f"{name}.safetensors", model, notes(CharacterTokens(LETTERS)))
     (folder / "text").write_text("abcabc defghi\n" * 9)
     return folder
 
@@ -248,7 +248,7 @@ def test_other_models_predict_no_token(folder, capsys, monkeypatch):
     from dualform.mixers import LinearAttention
 
     monkeypatch.chdir(folder)
-    models.save_weights("layer.safetensors", LinearAttention(*(jnp.eye(2)[None],) * 3))
+    checkpoints.save_weights("layer.safetensors", LinearAttention(*(jnp.eye(2)[None],) * 3))
     code, _, err = run(capsys, "generate", "--model", "layer.safetensors", "--prompt", "a")
     assert code == 2 and "which predicts no next token. Give a language model" in err
 
@@ -312,7 +312,7 @@ def test_where_nothing_can_be_written_nothing_is_done(folder, capsys, tmp_path, 
         "construct": ["construct", "--out", place],
         "reproduce": ["reproduce", "table1", "--preset", "quick", "--store", place, "--out", tmp_path / "new"],
     }[command]
-    monkeypatch.setattr(sys.modules["dualform.models.load"], "load", None)
+    monkeypatch.setattr(sys.modules["dualform.checkpoints.loading"], "load", None)
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "") and "cannot be written: 'file' is no folder. Choose another place" in err
     assert [path.name for path in tmp_path.rglob("*")] == ["file"] and (

@@ -11,11 +11,11 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform.checkpoints.tokens import ByteTokens, CharacterTokens
 from dualform.errors import InputError
 from dualform.generation import Perplexity, bounded, generate, passages_of, perplexity, stream, written
 from dualform.generation.sampling import kept
 from dualform.generation.stream import read_in_chunks
-from dualform.models.tokens import ByteTokens, CharacterTokens
 from tests.generation.test_multi_state import MODEL, TOKENS
 from tests.laws import laws
 
@@ -93,7 +93,8 @@ def test_perplexity_is_of_the_logits():
         losses.append(-float(chosen.mean()))
     found = perplexity(SMALL, passages)
     np.testing.assert_allclose(found.losses, losses, rtol=1e-10)
-    mean, error = np.mean(losses), 4.302653 * np.std(losses, ddof=1) / 3**0.5  # Student's t of 2 degrees of freedom
+    mean = float(np.mean(losses))
+    error = 4.302653 * float(np.std(losses, ddof=1)) / 3**0.5  # Student's t of 2 degrees of freedom
     np.testing.assert_allclose(found[:3], np.exp([mean, mean - error, mean + error]), rtol=1e-6)
     np.testing.assert_allclose(found.nats, [mean, mean - error, mean + error], rtol=1e-6)
 

@@ -4,15 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from dualform import generation, models
+from dualform import checkpoints, generation
 from dualform.cli import main
 from dualform.commands.generate import Generate
 from dualform.commands.perplexity import whole_numbers
 from dualform.errors import InputError
 from dualform.generation import passages_of, perplexity
 from dualform.reports.attend import _number
+from tests.checkpoints.test_beside_weights import folder
 from tests.fuzz.make_corpus import CORPUS, LETTERS, tokenizer
-from tests.models.test_beside_weights import folder
 
 pytest.importorskip("tokenizers", reason="the optional package tokenizers is not installed")
 BEGIN = LETTERS.index("<|begin|>")
@@ -38,7 +38,7 @@ def test_every_passage_begins_as_a_text_does(begins, tmp_path, monkeypatch, caps
         assert main(["perplexity", "--text", str(tmp_path / "text"), *arguments]) == 0
     capsys.readouterr()
     assert seen[0].shape == (3, 12) and (seen[0][:, 0] == BEGIN).all() and not (seen[0][:, 1:] == BEGIN).any()
-    loaded = models.load(begins)
+    loaded = checkpoints.load(begins)
     text = "".join(loaded.decode(loaded.encode((tmp_path / "text").read_text("utf-8-sig")))[1:])
     for row in seen[0]:
         assert "".join(loaded.decode(row)[1:]) in text
@@ -46,7 +46,7 @@ def test_every_passage_begins_as_a_text_does(begins, tmp_path, monkeypatch, caps
 
 def test_what_stands_before_a_text_is_not_predicted(begins):
     """Passages behind two tokens count what follows them alone, given both; the text's share is shorter by two."""
-    model = models.load(begins).model
+    model = checkpoints.load(begins).model
     tokens = np.arange(12, dtype=np.int32) % 7
     passages = passages_of(tokens, 2, 6, (BEGIN, 1))
     assert passages.tolist() == [[BEGIN, 1, 0, 1, 2, 3], [BEGIN, 1, 1, 2, 3, 4]]
@@ -73,7 +73,7 @@ def test_what_stands_before_a_text_is_not_predicted(begins):
 
 def test_one_token_is_an_output_whatever_stands_before_texts(begins):
     """The text of a token names its logit, without what begins a text; digits of no number name none."""
-    loaded = models.load(begins)
+    loaded = checkpoints.load(begins)
     number = lambda asked: _number(loaded, asked, loaded.model.vocabulary)
     assert [number(asked) for asked in ("ab", "<|end|>", "15", "c")] == [14, 13, 15, 2]
     for wrong in ("\u00b2", "\u0663", "16", "abc", "9" * 5000, ""):
@@ -130,4 +130,4 @@ def test_a_model_without_a_tokenizer_has_no_beginning(tmp_path, capsys):
     (tmp_path / "text").write_text("abc" * 99)
     assert main(["perplexity", "--text", str(tmp_path / "text"), "--model", str(path)]) == 2
     assert "came without a tokenizer" in capsys.readouterr().err
-    assert models.load(CORPUS / "own.safetensors").encode("ab").tolist() == [0, 1]
+    assert checkpoints.load(CORPUS / "own.safetensors").encode("ab").tolist() == [0, 1]

@@ -9,9 +9,9 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform.checkpoints import load_weights, save_weights
 from dualform.errors import InputError
 from dualform.mixers import Constant, GatedRNN, RetNet
-from dualform.models import load_weights, save_weights
 from dualform.training import initial_state, select_units
 from dualform.training.config import FitConfig
 from dualform.training.state import arrays_of, state_from

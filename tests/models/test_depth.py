@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import pytest
 
-from dualform import models
+from dualform import checkpoints, models
 from dualform.errors import InputError
 from dualform.generation import Session, fingerprint
 from dualform.mixers import GRU
@@ -96,8 +96,8 @@ def test_it_is_no_other_model_on_disk(tmp_path):
     plain = model("llama")
     other = models.with_depth(plain, scanned=True, rematerialised=True)
     assert fingerprint(other) == fingerprint(plain)
-    models.save_weights(tmp_path / "weights.safetensors", other)
-    assert models.load_weights(tmp_path / "weights.safetensors").depth == Depth()
+    checkpoints.save_weights(tmp_path / "weights.safetensors", other)
+    assert checkpoints.load_weights(tmp_path / "weights.safetensors").depth == Depth()
     session = Session(plain)
     session.read(TOKENS[:5])
     session.save(tmp_path / "session")

@@ -9,11 +9,11 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform.checkpoints import load_weights, read_rwkv4, save_weights
 from dualform.errors import InputError
 from dualform.generation import generate
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
-from dualform.models import LanguageModel, read_rwkv4, rwkv4
-from dualform.training import load_weights, save_weights
+from dualform.models import LanguageModel, rwkv4
 from tests.laws import laws
 
 PROMPT = list(b'"in')

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dualform import models
+from dualform.checkpoints import load_weights, save_weights
 from dualform.errors import InputError
 from dualform.models import TPGN
-from dualform.training import load_weights, save_weights
 from tests.laws import laws
 
 PAST, PERIOD, MARKS = 12, 4, 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.llama_peer import transformers_llama
 
-from dualform import models
+from dualform import checkpoints
 from dualform.tensor_file import write_tensors
 
 PLACE = Path(__file__).parent / "data" / "generation" / "smollm2.safetensors"
@@ -18,7 +18,7 @@ TEXT = "Call me Ishmael. Some years ago\u2014never mind how long precisely, 1851
 
 
 def main() -> None:
-    loaded = models.load("smollm2")
+    loaded = checkpoints.load("smollm2")
     found = transformers_llama(loaded.model)
     if found is None:
         raise SystemExit("torch and transformers are needed; see the first lines of this file.")

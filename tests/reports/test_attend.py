@@ -11,13 +11,13 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from dualform import models
+from dualform import checkpoints, models
+from dualform.checkpoints.loading import Loaded
+from dualform.checkpoints.tokens import CharacterTokens, notes
 from dualform.cli import main
 from dualform.errors import InputError
 from dualform.mixers import GLA, GRU
 from dualform.models import Block, LanguageModel
-from dualform.models.load import Loaded
-from dualform.models.tokens import CharacterTokens, notes
 from dualform.reports.attend import Bound, Question, attend, strongest, write_view
 from dualform.reports.attention_page import summary
 from dualform.reports.kept_figure import kept_figure, over_time, write_kept_figure
@@ -197,7 +197,7 @@ def test_what_is_kept_must_fit(loaded, transformer):
 def test_the_command_bounds_and_draws(transformer, capsys, tmp_path, monkeypatch):
     """--policy prints what becomes of each kind of token, and draws it; its options alone, and another picture, are refused."""
     monkeypatch.chdir(tmp_path)
-    models.save_weights("small.safetensors", transformer.model, notes(CharacterTokens("abc")))
+    checkpoints.save_weights("small.safetensors", transformer.model, notes(CharacterTokens("abc")))
     given = ["attend", "small.safetensors", "--text", LONG, "--target", "token"]
     assert main([*given, "--policy", "window+1", "--states", "3", "--figure", "kept.svg"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -220,10 +220,10 @@ def test_a_page_or_a_folder(loaded, tmp_path):
 
 def test_a_bare_mixer_takes_activations(tmp_path):
     """A mixer that `save_weights` wrote is mapped on activations from an .npy file; others are refused."""
-    models.save_weights(tmp_path / "gla.safetensors", GLA.make(4, key=jr.key(0)))
+    checkpoints.save_weights(tmp_path / "gla.safetensors", GLA.make(4, key=jr.key(0)))
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(6, 4)))
     np.save(tmp_path / "wide.npy", np.zeros((6, 5)))
-    loaded = models.load(tmp_path / "gla.safetensors")
+    loaded = checkpoints.load(tmp_path / "gla.safetensors")
     view = attend(loaded, tmp_path / "x.npy", Question(target="token"))
     assert [layer.name for layer in view.layers] == ["whole model", "mixer"] and view.residual < 1e-10
     with pytest.raises(InputError, match=r"float64 of shape \(6, 5\); gla takes activations, \(time, 4\)"):

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from dualform import models
-from dualform.models.cache import is_there
-from dualform.models.known import known
+from dualform import checkpoints
+from dualform.checkpoints.cache import is_there
+from dualform.checkpoints.catalogue import known
 from dualform.reports.attend import Bound, attend, write_view
 
 TEXT = "The capital of France is Paris, and the capital of Spain is Madrid. The capital of Italy is"
@@ -18,7 +18,7 @@ def test_smollm2_as_it_is_and_bounded(tmp_path):
     if not is_there(known("smollm2")):
         pytest.skip("smollm2 is not in the cache; `dualform models get smollm2` brings it")
     with jax.enable_x64(False):
-        loaded = models.load("smollm2")
+        loaded = checkpoints.load("smollm2")
         views = {states: attend(loaded, TEXT, bound=states and Bound("tova", states)) for states in (None, 8)}
     maps = {}
     for states, view in views.items():

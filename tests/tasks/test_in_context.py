@@ -80,7 +80,7 @@ def test_the_task_s_moments(getkey):
     inputs, pairs = np.asarray(x[..., :2]), np.asarray(x[:, :-1, 2:])
     assert np.abs(inputs).max() <= 3**0.5 and not np.any(np.asarray(x[:, -1, 2:]))
     np.testing.assert_allclose([inputs.mean(), inputs.var(), (inputs**4).mean()], [0, 1, 1.8], atol=0.02)
-    np.testing.assert_allclose([pairs.var(), np.var(np.asarray(y))], [1 + 0.25, 1], rtol=0.03)
+    np.testing.assert_allclose(np.array([pairs.var(), np.var(np.asarray(y))]), [1 + 0.25, 1], rtol=0.03)
     clean = InContextRegression(pairs=3, d_x=2, d_y=2, batch=16)
     x, y = (np.asarray(a) for a in clean.sample(getkey()))
     w = np.linalg.lstsq(x[0, :-1, :2], x[0, :-1, 2:], rcond=None)[0]

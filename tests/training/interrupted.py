@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from dualform.checkpoints import save_weights
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.tasks import Teacher, TeacherStudent
-from dualform.training import Checkpoints, FitConfig, Run, TrainState, fit, save_weights, select_units
+from dualform.training import Checkpoints, FitConfig, Run, TrainState, fit, select_units
 
 CONFIG = FitConfig(steps=90, chunk=10, warmup=10, learning_rate=1e-2, seed=3)
 SHRINK = (30, 60)

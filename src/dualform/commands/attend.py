@@ -61,7 +61,7 @@ class Attend(Options):
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
-        from dualform.models.load import load
+        from dualform.checkpoints.loading import load
         from dualform.reports.attend import Bound, Question, attend, write_view
         from dualform.reports.console import Console
         from dualform.reports.kept_figure import check_picture, write_kept_figure

@@ -47,13 +47,13 @@ class Construct(Options):
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
+        from dualform.checkpoints import save_weights
         from dualform.construct import build, build_stack
         from dualform.construct.low_rank import TOLERANCE
         from dualform.counts import key_of
         from dualform.reports.console import Console
         from dualform.tasks import Teacher
         from dualform.tensor_file import check_writable
-        from dualform.training import save_weights
 
         self.check_options()
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance

@@ -69,12 +69,12 @@ class Generate(Options):
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
+        from dualform.checkpoints.loading import load
         from dualform.commands.perplexity import language_model
         from dualform.commands.sessions import interrupted, kept_by, opened, until
         from dualform.generation import stream, written
         from dualform.generation.room import check_room
         from dualform.interrupts import deferred_interrupt
-        from dualform.models.load import load
         from dualform.models.token_ids import checked_text
         from dualform.tensor_file import check_writable
 
@@ -148,8 +148,8 @@ class Generate(Options):
 
     def _write_batch(self, loaded: Any, model: Any, prompts: list[Any]) -> None:
         """Every text under its number, then its tokens with their log-probabilities where these are asked for."""
+        from dualform.checkpoints.growing_text import tokens_within
         from dualform.generation import generate_batch, written
-        from dualform.models.growing_text import tokens_within
 
         ends = ends_of(loaded.record)
         found = generate_batch(model, prompts, self.length, ends=ends, **self._sampling())

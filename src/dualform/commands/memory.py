@@ -59,11 +59,11 @@ class Memory(Options):
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
+        from dualform.checkpoints.loading import load
         from dualform.commands.generate import ends_of
         from dualform.commands.perplexity import language_model, whole_numbers
         from dualform.experiments.memory import HISTORIES, MODES, contender, remember, rows_of, script, template_of
         from dualform.generation import policy
-        from dualform.models.load import load
         from dualform.reading import text_of_file
         from dualform.reports.console import Console
         from dualform.reports.memory import as_markdown

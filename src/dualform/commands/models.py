@@ -28,9 +28,9 @@ class Models(Options):
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
-        from dualform.models.cache import cache_folder, is_there
-        from dualform.models.get import get
-        from dualform.models.known import KNOWN, known
+        from dualform.checkpoints.cache import cache_folder, is_there
+        from dualform.checkpoints.catalogue import KNOWN, known
+        from dualform.checkpoints.download import get
         from dualform.reports.console import Console
 
         self.check_options()

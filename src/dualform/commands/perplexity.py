@@ -36,10 +36,10 @@ class Perplexity(Options):
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
+        from dualform.checkpoints.loading import load
+        from dualform.checkpoints.tokens import beginning
         from dualform.generation import bounded, passages_of, perplexity, policy
         from dualform.models import with_context
-        from dualform.models.load import load
-        from dualform.models.tokens import beginning
         from dualform.reading import text_of_file
         from dualform.reports.console import Console
 

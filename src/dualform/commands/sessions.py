@@ -25,9 +25,9 @@ def opened(command: "Generate", loaded: Any) -> "Session":
     **Raises:** `InputError` where the state is of another model or policy, or has no place for what is to follow; `FileError`
     where it cannot be read.
     """
+    from dualform.checkpoints.tokens import encode_within
     from dualform.generation import Session
     from dualform.models.language_model import context_of
-    from dualform.models.tokens import encode_within
 
     require(
         not command.prompt_at_once,

@@ -3,8 +3,8 @@
     python -m dualform.experiments.embedded_models characters --text FILE [--out FILE]
     python -m dualform.experiments.embedded_models recall [--out FILE]
 
-`models.load("characters")` and `models.load("recall")` give what these commands wrote. The first reads a text one character at
-a time; the second recalls which value a key was shown with, so that the true source of its answers is known.
+`checkpoints.load("characters")` and `checkpoints.load("recall")` give what these commands wrote. The first reads a text one
+character at a time; the second recalls which value a key was shown with, so that the true source of its answers is known.
 """
 
 import dataclasses
@@ -25,10 +25,11 @@ import tyro
 from jaxtyping import Array, Int
 from tyro.conf import OmitSubcommandPrefixes, subcommand
 
+from dualform.checkpoints import save_weights
+from dualform.checkpoints.tokens import CharacterTokens, notes
 from dualform.errors import FileError, require
 from dualform.mixers import GLA, DeltaRule, Mamba, MinGRU
-from dualform.models import Block, LanguageModel, RMSNorm, save_weights
-from dualform.models.tokens import CharacterTokens, notes
+from dualform.models import Block, LanguageModel, RMSNorm
 from dualform.tasks.token_recall import KEYS, VALUES, TokenRecall
 from dualform.training import FitConfig, cross_entropy, fit
 from dualform.training.run import versions
@@ -196,7 +197,7 @@ def read_text(path: Path) -> str:
 
 
 def write(config: Characters | Recall) -> Measured:
-    """Train a model and write it, with a record of how, as `models.load` reads it."""
+    """Train a model and write it, with a record of how, as `checkpoints.load` reads it."""
     if isinstance(config, Characters):
         measured, vocabulary = characters(config), "".join(sorted(set(read_text(config.text))))
     else:

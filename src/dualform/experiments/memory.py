@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State
+from dualform.checkpoints.tokens import Tokens, text_of
 from dualform.errors import require
 from dualform.generation import bounded, policy
 from dualform.generation.batch import fresh, read_chunk
 from dualform.mixers import SoftmaxAttention
 from dualform.models import LanguageModel
-from dualform.models.tokens import Tokens, text_of
 from dualform.tasks.memory import Example, score
 
 MODES, HISTORIES = ("turns", "requests"), ("true", "own")

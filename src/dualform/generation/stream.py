@@ -10,6 +10,8 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
+from dualform.checkpoints.growing_text import GrowingText
+from dualform.checkpoints.tokens import Tokens
 from dualform.counts import count_of, whole_numbers
 from dualform.errors import require
 from dualform.generation.bounded import read_prompt
@@ -17,10 +19,8 @@ from dualform.generation.places import check_places
 from dualform.generation.room import check_room
 from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
 from dualform.models import LanguageModel
-from dualform.models.growing_text import GrowingText
 from dualform.models.language_model import check_context, checked_tokens
 from dualform.models.token_ids import checked_text
-from dualform.models.tokens import Tokens
 
 CHUNK = 256
 

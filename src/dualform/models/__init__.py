@@ -4,23 +4,19 @@ from dualform.models.aaren_models import aaren, aaren_of, with_aaren
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.block import Block
 from dualform.models.depth import with_depth
-from dualform.models.files import read_arrays
 from dualform.models.griffin_models import griffin
 from dualform.models.language_model import LanguageModel
 from dualform.models.linear_models import delta_net, gated_delta_net, gla, gsa, hgrn, hgrn2, retnet
 from dualform.models.llama_models import llama, with_context
-from dualform.models.load import Loaded, load
 from dualform.models.mamba_models import mamba, mamba2
 from dualform.models.minimal_models import min_rnn
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.presets import Preset, preset, published
-from dualform.models.rwkv4_file import read_rwkv4
 from dualform.models.rwkv4_models import rwkv4
 from dualform.models.sequence_model import SequenceModel
 from dualform.models.stack import Stack
 from dualform.models.tpgn import TPGN
-from dualform.models.weights import load_weights, save_weights
 
 __all__ = [
     "aaren",
@@ -34,29 +30,23 @@ __all__ = [
     "hgrn2",
     "retnet",
     "llama",
-    "load",
     "mamba",
     "mamba2",
     "min_rnn",
     "Preset",
     "preset",
     "published",
-    "read_rwkv4",
     "rwkv4",
     "MLP",
     "Bidirectional",
     "Block",
     "GatedMLP",
     "LanguageModel",
-    "Loaded",
     "LayerNorm",
     "RMSNorm",
     "SequenceModel",
     "Stack",
     "TPGN",
-    "load_weights",
-    "save_weights",
-    "read_arrays",
     "with_aaren",
     "with_context",
     "with_depth",

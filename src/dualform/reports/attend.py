@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from dualform.checkpoints.loading import Loaded
+from dualform.checkpoints.tokens import encode_within, text_of
 from dualform.dual import LayerForm, ModelForm, model_form, state_shares
 from dualform.dual.attribution import METHODS, attribute
 from dualform.errors import InputError, require
 from dualform.generation import MultiStateAttention, Survivors, bounded, by_kind, survivors
 from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.models import LanguageModel, with_context
-from dualform.models.load import Loaded
 from dualform.models.stages import Alone
-from dualform.models.tokens import encode_within, text_of
 from dualform.reading import whole
 from dualform.reports.attention_folder import write_attention_folder
 from dualform.reports.attention_page import write_attention_page

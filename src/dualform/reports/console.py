@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from dualform.checkpoints.catalogue import Known
 from dualform.construct import Construction, StackConstruction
 from dualform.errors import printable
 from dualform.experiments.gated_rnn.evidence import COLUMNS, MEANING, PAPER, construction_sentence, recipe_name
@@ -23,7 +24,6 @@ from dualform.experiments.numerals import count, number
 from dualform.experiments.reproduction import Paper
 from dualform.generation import Perplexity
 from dualform.mixers.card import WIDTH, Card
-from dualform.models.known import Known
 from dualform.reports.attend import strongest
 from dualform.reports.attention_view import AttentionView, KeptView
 from dualform.reports.memory import labels, percent

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dualform import dual_form
+from dualform.checkpoints import load_weights
 from dualform.discover import monomial_names, output_kernels, polynomial, saliency, split_decays
 from dualform.errors import FileError
 from dualform.experiments.gated_rnn.evidence import (
@@ -29,7 +30,7 @@ from dualform.reading import json_of_file
 from dualform.reports import figures
 from dualform.reports.page import Section, Table, picture, render
 from dualform.tasks import Teacher
-from dualform.training import Run, load_weights, write_atomically
+from dualform.training import Run, write_atomically
 
 
 def write_discovery_page(run: Path) -> Path:

@@ -1,6 +1,5 @@
 """Training: one compiled loop with its data made on the device, schedules, run folders, and resuming to the bit."""
 
-from dualform.models.weights import load_weights, save_weights
 from dualform.tensor_file import write_atomically
 from dualform.training.batched import batched, mean_squared_error
 from dualform.training.checkpoints import Checkpoints
@@ -42,13 +41,11 @@ __all__ = [
     "fit_ensemble",
     "initial_state",
     "levenberg_marquardt",
-    "load_weights",
     "make_chunk",
     "mean_squared_error",
     "restarted",
     "resume",
     "run_job",
-    "save_weights",
     "select_units",
     "silence_units",
     "sweep",

@@ -18,6 +18,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dualform.checkpoints import load_weights
 from dualform.discover import measure
 from dualform.errors import InputError
 from dualform.experiments.gated_rnn import identification
@@ -33,7 +34,7 @@ from dualform.experiments.gated_rnn.identification import (
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.reports import discovery_page
 from dualform.tasks import Teacher
-from dualform.training import SecondOrder, batched, load_weights
+from dualform.training import SecondOrder, batched
 from tests.optimised import optimised
 from tests.tiers import tiers
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dualform import construct
+from dualform.checkpoints import load_weights
 from dualform.errors import InputError
 from dualform.experiments.gated_rnn import in_context
 from dualform.experiments.gated_rnn.depth_and_recall import (
@@ -27,7 +28,7 @@ from dualform.experiments.gated_rnn.regression import (
 )
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.tasks import InContextRegression, gd_attention
-from dualform.training import FitConfig, load_weights
+from dualform.training import FitConfig
 from tests.tiers import tiers
 
 SHORT = FitConfig(steps=120, chunk=60, warmup=20, learning_rate=1e-2, final_learning_rate=1e-4, weight_decay=0.1)

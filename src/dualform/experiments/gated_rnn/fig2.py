@@ -4,13 +4,14 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from dualform.checkpoints import load_weights
 from dualform.discover import output_kernels
 from dualform.experiments.gated_rnn.evidence import UNKNOWNS
 from dualform.experiments.gated_rnn.table1 import jobs
 from dualform.experiments.reproduction import Experiment, Findings, Workshop, at_most, ours_alone, results_of
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.tasks import Teacher
-from dualform.training import Run, load_weights
+from dualform.training import Run
 
 
 def outside_the_blocks(rnn: GatedRNN) -> dict[str, float]:

@@ -22,6 +22,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
+from dualform.checkpoints import save_weights
 from dualform.construct import build
 from dualform.counts import key_of
 from dualform.discover import Stage, discover, measure, prune, relative_loss, saliency, split_decays
@@ -42,7 +43,6 @@ from dualform.training import (
     fit,
     levenberg_marquardt,
     mean_squared_error,
-    save_weights,
     select_units,
     silence_units,
 )

@@ -24,6 +24,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
+from dualform.checkpoints import save_weights
 from dualform.discover import monomial_names, polynomial, split_decays
 from dualform.discover.decays import set_decays
 from dualform.discover.units import keep_units
@@ -31,7 +32,7 @@ from dualform.errors import require
 from dualform.experiments.gated_rnn.identification import Moment
 from dualform.mixers import GatedRNN, LinearAttention
 from dualform.tasks import InContextRegression, gradient_descent, last_output, last_output_loss
-from dualform.training import FitConfig, Fitted, Run, fit, save_weights
+from dualform.training import FitConfig, Fitted, Run, fit
 
 Show = Callable[[Moment], None]
 
