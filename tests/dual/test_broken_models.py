@@ -171,7 +171,7 @@ def residuals(
     return found
 
 
-WHOLLY = ("mixer, three", "language model, three", "chain, three")
+WHOLLY = ("mixer, three", "chain, three")
 """Cases that every entry is asked about by the README's command; the others by one entry, and by all in the thorough tier."""
 SIBLINGS = (
     *("layer norm", "gated MLP", "mixer alone", "stack", "sequence model, pool none", "block, s", "block, m"),

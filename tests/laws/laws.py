@@ -19,6 +19,7 @@ import safetensors.numpy
 import dualform
 from dualform.maps import AttentionMap, attention_of
 from dualform.mixers import AbstractMixer, registry
+from dualform.mixers.registry import class_of
 from tests.laws import programs
 from tests.laws.programs import Cases, ask, cases
 from tests.tiers import tiers
@@ -40,8 +41,12 @@ KINDS = ("linear_attention", "gla", "delta_rule", "mamba", "softmax_attention", 
 
 
 def registered(*quick: str) -> list[Any]:
-    """All registered mixers, for `parametrize`; only these are asked by the README's command, the thorough tier takes all."""
-    return tiers(registry(), *quick)
+    """All registered mixers, for `parametrize`; only these are asked by the README's command, the thorough tier takes all.
+
+    A mixer of another package's, which has no sibling here, is always asked.
+    """
+    others = (name for name, make in registry().items() if not class_of(make).__module__.startswith("dualform."))
+    return tiers(registry(), *quick, *others)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from dualform.mixers import registry
 from tests.laws import laws, programs
 
 ADD_A_BIAS = {"causal_convolution", "hgrn", "hgrn_complex", "mamba", "mamba2", "pgn", "wave_rnn"}
@@ -16,7 +15,7 @@ CHUNKED = ("hgrn2", "delta_rule")
 """Of the recurrences that work in chunks, a sum and a rule that corrects itself."""
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", laws.registered(*laws.KINDS))
 def test_contributions_obey_state_and_flags(name):
     """Contributions and bias sum to the output, with an initial state, which is bias, with documents and absent tokens.
 
@@ -44,7 +43,7 @@ def test_the_block_changes_nothing(name):
     laws.check_close(one[1:4], whole[1:4], laws.ROUNDING, "another block")
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", laws.registered(*laws.KINDS))
 def test_what_no_token_brought_is_bias(name):
     """The bias is the mixer's own, where it adds one to its readout, and what the past still says, until a `start`."""
     mixer, x, start = laws.make(name), laws.sequence(0, laws.TIME), np.arange(laws.TIME) == 3

@@ -9,13 +9,13 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from dualform.mixers import GLA, LSTM, CausalConvolution, RWKV4TimeMixing, SoftmaxAttention, registry
+from dualform.mixers import GLA, LSTM, CausalConvolution, RWKV4TimeMixing, SoftmaxAttention
 from dualform.models import Block, LanguageModel, LayerNorm, RMSNorm, SequenceModel, Stack
 from tests.laws import infinities, laws
 from tests.tiers import tiers
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", laws.registered(*laws.KINDS))
 def test_what_is_not_finite_stays_in_its_document(name):
     """NaN or infinity in any token, or in the carried state, with every packing of six tokens and with gaps."""
     infinities.they_stay_in_their_document(laws.table(name))
@@ -62,7 +62,7 @@ def _filled(state: Any, value: float) -> Any:
     return jax.tree_util.tree_map(fill, state)
 
 
-@pytest.mark.parametrize("name", tiers(MODELS, "stack", "language"))
+@pytest.mark.parametrize("name", tiers(MODELS, "stack"))
 def test_what_is_not_finite_stays_in_its_document_in_models(name):
     """So it is through norms, MLPs, embeddings and heads: later outputs, states and gradients are those of finite tokens."""
     model: Any = MODELS[name]()

@@ -37,7 +37,7 @@ def test_every_trained_decay_is_driven_to_its_ends():
         assert has_nu == (with_decays(mixer) is not None), name
 
 
-CLOSE = [(name, "float32") for name in registry()] + [(name, "bfloat16") for name in laws.KINDS]
+CLOSE = [(name, dtype) for name in laws.KINDS for dtype in laws.BOUNDS]
 
 
 @pytest.mark.parametrize(("name", "dtype"), tiers(product(registry(), laws.BOUNDS), *CLOSE))

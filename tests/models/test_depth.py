@@ -1,6 +1,7 @@
 """Blocks run as one loop, or with less kept: the same model, in a program that does not grow, or that keeps less."""
 
 import functools
+from itertools import product
 from typing import Any
 
 import equinox as eqx
@@ -51,8 +52,11 @@ def loss_and_gradient(model, x, state):
     return jax.value_and_grad(loss, has_aux=True)(arrays, rest)
 
 
-@pytest.mark.parametrize("depth", [SCANNED, LESS, Depth(True, True)], ids=["scanned", "less kept", "both"])
-@pytest.mark.parametrize("name", tiers(["llama", "griffin", "sequence"], "griffin"))
+BOTH = Depth(scanned=True, rematerialised=True)
+NAMES = ("llama", "griffin", "sequence")
+
+
+@pytest.mark.parametrize(("name", "depth"), tiers(product(NAMES, (SCANNED, LESS, BOTH)), ("griffin", BOTH)))
 def test_it_is_the_same_model(name, depth):
     """Outputs, states and gradients are those of the blocks as they are written."""
     plain, x = model(name), given(name)

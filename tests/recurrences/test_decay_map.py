@@ -1,5 +1,7 @@
 """The products of decays, and the closed-form maps that are made of them."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from dualform.maps import CausalMap
 from dualform.mixers import GriffinRecurrent, MinGRU, MinLSTM
 from dualform.recurrences.decay_map import decay_map
 from tests.laws import laws
+from tests.tiers import tiers
 
 TIME = 7
 START, MASK = np.array([0, 0, 0, 1, 0, 1, 0], bool), np.array([1, 1, 0, 1, 1, 0, 1], bool)
@@ -49,8 +52,10 @@ MIXERS = {
 }
 
 
-@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "carried"])
-@pytest.mark.parametrize("name", MIXERS)
+CARRIED = [(name, False) for name in MIXERS]
+
+
+@pytest.mark.parametrize(("name", "fresh"), tiers(product(MIXERS, (True, False)), *CARRIED))
 def test_the_map_times_the_values_gives_the_contributions(name, fresh):
     """Contributions, which the closed-form map gives, are what each token brings in a pass of its own."""
     mixer, x = MIXERS[name](), laws.sequence(3, TIME)

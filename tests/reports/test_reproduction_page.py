@@ -23,6 +23,7 @@ from dualform.reports.reproduction_page import (
 )
 from tests.reports.records import DATA, PICTURES, record
 from tests.reports.test_page import HOSTILE
+from tests.tiers import tiers
 
 
 def stored(folder: Path, content: object) -> Path:
@@ -32,7 +33,7 @@ def stored(folder: Path, content: object) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("name", tiers(DATA, "fig2", "table4"))
 def test_every_picture_is_drawn(name: str):
     """Each result gives its pictures from data as they are stored, infinities in words, and each has a caption."""
     data = json.loads(json.dumps(DATA[name]))
