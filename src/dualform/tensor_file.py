@@ -36,6 +36,9 @@ _DTYPES = {
     "BOOL": np.dtype(np.bool_),
 }
 
+ALIGNED = 64
+"""Bytes: what XLA asks of memory of the host that it is to use as it lies there."""
+
 
 def is_safetensors(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as one: the length of its header, which may look like any other format's first bytes, then "{"."""
@@ -70,9 +73,17 @@ class StoredArray:
 
         **Raises:** `FileError` where the file is no longer as long as its header says.
         """
-        found = np.empty(self.shape, self.dtype)
+        found = _aligned(self.shape, self.dtype)
         self._place.read_into(found, self._offset)
         return found if dtype is None else found.astype(dtype, copy=False)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array to be filled, which begins where a device of the host can take its memory as it is, without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNED, np.uint8)
+    first = -memory.ctypes.data % ALIGNED
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 class _Place:

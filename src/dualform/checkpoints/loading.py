@@ -285,13 +285,24 @@ def _pickle(path: Path) -> FileError:
     )
 
 
+class _Finite:
+    """An array that is held to be finite when it is read."""
+
+    def __init__(self, array: Any, name: str, where: str):
+        self._array, self._name, self._where = array, name, where
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        found = np.asarray(self._array, dtype)
+        if found.dtype.kind not in "iub" and not np.isfinite(found).all():
+            raise FileError(f"{self._name} in {self._where} holds NaN or infinity. The file is damaged; copy it again.")
+        return found
+
+
 def _own(arrays: Mapping[str, Any], metadata: dict[str, str], path: Path) -> Loaded:
     """What `save_weights` wrote."""
     where = repr(os.fspath(path))
-    for name, array in arrays.items():
-        if array.dtype.kind not in "iub" and not np.isfinite(np.asarray(array)).all():
-            raise FileError(f"{name} in {where} holds NaN or infinity. The file is damaged; copy it again.")
-    model, tokens = restored(arrays, metadata, where), from_notes(metadata, where)
+    checked = {name: _Finite(array, name, where) for name, array in arrays.items()}
+    model, tokens = restored(checked, metadata, where), from_notes(metadata, where)
     return Loaded(model, tokens, path.stem, os.fspath(path), type(model).__name__, _record(metadata))
 
 

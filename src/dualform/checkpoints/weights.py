@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from dualform import models
@@ -167,7 +167,7 @@ def _built(structure: dict[str, Any], arrays: dict[str, Any], where: str) -> Any
         raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.")
     _check_settings(kind, structure["settings"], where)
     try:
-        return kind(**{name: jnp.asarray(np.asarray(array)) for name, array in arrays.items()}, **given)
+        return kind(**{name: jax.device_put(np.asarray(array)) for name, array in arrays.items()}, **given)
     except InputError as error:
         raise InputError(f"the weights in {where} do not fit together: {error}") from None
     except (TypeError, ValueError, AttributeError, IndexError) as error:  # a part of a class that does not belong there

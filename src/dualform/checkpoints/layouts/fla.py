@@ -6,7 +6,7 @@ import numpy as np
 
 from dualform.checkpoints.layouts.config import COUNT, EPSILON, FLAG, Config, Form, Key, fixed, ignored, optional, read
 from dualform.checkpoints.layouts.keys import FUSED, SIZES, form, tied
-from dualform.checkpoints.layouts.tensors import Tensors, head
+from dualform.checkpoints.layouts.tensors import Tensors, head, placed
 from dualform.mixers import AbstractMixer
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
@@ -54,7 +54,7 @@ def fla_model(
     config.agrees("vocab_size", vocabulary)
     config.agrees("hidden_size", d)
     norm = lambda part, name: RMSNorm(part.take(name, d), config["norm_eps"])
-    embedding, blocks = inner.take("embeddings.weight", vocabulary, d), []
+    embedding, blocks = placed(inner.take("embeddings.weight", vocabulary, d)), []
     for i in range(inner.count("layers.", config, "num_hidden_layers")):
         layer = inner.under(f"layers.{i}.")
         norms = norm(layer, "attn_norm.weight"), norm(layer, "mlp_norm.weight")

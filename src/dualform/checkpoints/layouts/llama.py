@@ -18,7 +18,7 @@ from dualform.checkpoints.layouts.config import (
     texts,
 )
 from dualform.checkpoints.layouts.keys import SIZES, check_rotary, form, rotary, tied
-from dualform.checkpoints.layouts.tensors import Tensors, divided, head
+from dualform.checkpoints.layouts.tensors import Tensors, divided, head, placed
 from dualform.errors import FileError
 from dualform.mixers import SoftmaxAttention
 from dualform.models.block import Block
@@ -102,7 +102,7 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
     config.agrees("hidden_size", d)
     epsilon = config["rms_norm_eps"]
     norm = lambda part, name: RMSNorm(part.take(f"{name}.weight", d), epsilon)
-    embedding, blocks = inner.take("embed_tokens.weight", vocabulary, d), []
+    embedding, blocks = placed(inner.take("embed_tokens.weight", vocabulary, d)), []
     windows = _windows(config, inner.count("layers.", config, "num_hidden_layers"))
     for i, (window, sliding) in enumerate(windows):
         layer = inner.under(f"layers.{i}.")

@@ -8,7 +8,7 @@ import numpy as np
 from dualform.checkpoints.layouts.config import COUNT, EPSILON, FLAG, POSITIVE, Config, Key, Kind, fixed, ignored, read
 from dualform.checkpoints.layouts.fla import LIBRARY
 from dualform.checkpoints.layouts.keys import FUSED, SIZES, form, tied
-from dualform.checkpoints.layouts.tensors import Tensors, head
+from dualform.checkpoints.layouts.tensors import Tensors, head, placed
 from dualform.mixers import Mamba
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
@@ -138,7 +138,7 @@ def mamba_model(tensors: Tensors, config: Config, mixer) -> LanguageModel:
     vocabulary, d = backbone.shape(name, 2)
     _check_sizes(config, vocabulary, d)
     norm = lambda part, name: RMSNorm(part.take(name, d), config["layer_norm_epsilon"])
-    embedding, blocks = backbone.take(name, vocabulary, d), []
+    embedding, blocks = placed(backbone.take(name, vocabulary, d)), []
     layers = backbone.count("layers.", config, "num_hidden_layers")
     if config.knows("n_layer"):
         config.agrees("n_layer", layers)

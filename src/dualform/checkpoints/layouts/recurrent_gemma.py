@@ -8,7 +8,7 @@ import numpy as np
 from dualform.checkpoints.layouts.config import COUNT, EPSILON, POSITIVE, Config, fixed, ignored, optional, read, texts
 from dualform.checkpoints.layouts.keys import SIZES, check_rotary, form, rotary, tied
 from dualform.checkpoints.layouts.llama import check_frequencies
-from dualform.checkpoints.layouts.tensors import Tensors, divided, head
+from dualform.checkpoints.layouts.tensors import Tensors, divided, head, placed
 from dualform.mixers import RGLRU, AbstractMixer, GriffinRecurrent, SoftmaxAttention
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
@@ -59,7 +59,7 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
     config.agrees("hidden_size", d)
     kinds, epsilon = config["block_types"], config["rms_norm_eps"]
     norm = lambda part, name: RMSNorm(part.take(name, d), epsilon, plus_one=True)
-    embedding, blocks = inner.take("embed_tokens.weight", vocabulary, d), []
+    embedding, blocks = placed(inner.take("embed_tokens.weight", vocabulary, d)), []
     for i in range(inner.count("layers.", config, "num_hidden_layers")):
         layer = inner.under(f"layers.{i}.")
         mixer = (_attention if kinds[i % len(kinds)] == "attention" else _recurrent)(

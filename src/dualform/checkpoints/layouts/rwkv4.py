@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from dualform.checkpoints.layouts.config import COUNT, EPSILON, Config, Kind, ignored, optional, read
 from dualform.checkpoints.layouts.keys import SIZES, form, tied
-from dualform.checkpoints.layouts.tensors import Tensors, head
+from dualform.checkpoints.layouts.tensors import Tensors, head, placed
 from dualform.mixers import RWKV4ChannelMixing, RWKV4TimeMixing
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
@@ -57,7 +57,7 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
         layer = whole.under(f"blocks.{i}.")
         blocks.append(Block(norm(layer, "ln1", halved(epsilon, i)), _time(layer.under("attention."), config, d)))
         blocks.append(Block(norm(layer, "ln2", halved(epsilon, i)), _channel(layer.under("feed_forward."), config, d)))
-    embedding = whole.take("embeddings.weight", vocabulary, d)
+    embedding = placed(whole.take("embeddings.weight", vocabulary, d))
     return LanguageModel(
         embedding,
         tuple(blocks),

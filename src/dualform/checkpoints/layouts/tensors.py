@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from dualform.checkpoints.layouts.config import Config
@@ -118,13 +119,18 @@ def divided(tensors: Tensors, what: str, whole: int, parts: int) -> int:
     return whole // parts
 
 
-def head(tensors: Tensors, config: Config, embedding: np.ndarray, name: str = "lm_head.weight") -> np.ndarray | None:
+def placed(array: np.ndarray) -> jax.Array:
+    """An array as a model holds it, without a copy where its memory can be taken as it lies: for the largest ones."""
+    return jax.device_put(array)
+
+
+def head(tensors: Tensors, config: Config, embedding: jax.Array, name: str = "lm_head.weight") -> jax.Array | None:
     """The head's matrix, None where it is the embedding.
 
     **Raises:** `FileError` where it is said to be the embedding, and is there and is another.
     """
     if not config["tie_word_embeddings"]:
-        return tensors.take(name, *embedding.shape)
+        return placed(tensors.take(name, *embedding.shape))
     if name in tensors and not np.array_equal(tensors.take(name, *embedding.shape), embedding):
         raise FileError(
             f"{config.where} says that head and embedding are one, and {name} is another than the embedding. Set "
