@@ -50,7 +50,7 @@ def test_the_logits_are_sums_over_tokens(loaded):
     assert [layer.name for layer in view.layers] == ["whole model", "block 1", "block 2"] and view.tokens == tuple(TEXT)
     assert view.layers[0].residual < 1e-10 and view.residual < 1e-10
     assert view.layers[1].residual < 1e-10 and view.layers[1].map_names == ("share of the output", "head 1", "head 2")
-    assert view.layers[1].over == ("tokens",) * 3 and max(view.layers[1].map_residuals) < 1e-10 and view.bound == 1e-5
+    assert view.layers[1].over == ("tokens",) * 3 and max(view.layers[1].map_residuals) < 1e-10 and view.bound == 1e-10
     a, b = (attend(loaded, TEXT, Question(output=letter)).layers[0].maps[0] for letter in "ab")
     difference = attend(loaded, TEXT, Question(output="a", against="b")).layers[0].maps[0]
     np.testing.assert_allclose(difference, a - b, atol=1e-6)

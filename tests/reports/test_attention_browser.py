@@ -96,7 +96,8 @@ def test_a_token_shows_its_row_and_column(show):
         "block 1",
         "3.0e\u221216",
         "linear given its gates",
-        "exact to rounding",
+        "summary that has no sum of its own: the mean of 2 maps, which are exact to rounding",
+        "the worst with a relative error of 4.0e-16",
     ):
         assert words in bar
     page.click("#token-3")
@@ -127,6 +128,10 @@ def test_heads_layers_and_tokens_by_keys(show):
     assert same(numbers(page, "gives", "0/1/2"), maps[1][:, 2])
     page.keyboard.press("ArrowDown")
     until(page, "document.querySelector('#layer-kind').textContent === 'frozen nonlinearity'")
+    assert "Exact to rounding: what this map summarises sums to the output; relative error 2.0e-16" in page.inner_text(
+        "#claim"
+    )
+    assert "\u2713 exact" in page.inner_text("header")
     assert page.text_content("#map-over").endswith("over convolved tokens") and "e" in page.text_content(
         "#map-residual"
     )
@@ -155,7 +160,9 @@ def test_rounded_and_two_sided_maps(show, tmp_path):
         assert page.evaluate("Array.from(profile.column)") == [*[0.0] * (8 - len(column)), *column.tolist()]
         strongest = page.get_attribute("#takes tbody tr td:nth-child(3)", "title").replace("\u2212", "-")
         assert strongest[0] == "\u2248" and float(strongest[1:]) == pytest.approx(row[np.abs(row).argmax()], rel=0.05)
-        assert precision in page.inner_text("#foot")
+        assert precision in page.inner_text(
+            "#foot"
+        ) and "numbers on this page are off from it by up to" in page.inner_text("#claim")
 
 
 def test_hostile_tokens_stay_text(show):

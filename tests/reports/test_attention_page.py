@@ -135,6 +135,8 @@ def test_heads_are_joined_by_mean_and_by_the_strongest():
         "max": -3,
     }
     assert len(list(with_aggregates(view(("a",), heads=(1,)).layers[0]))) == 1
+    apart = dict(with_aggregates(replace(layer, alone=1)))
+    assert apart["mean"].item() == apart["max"].item() == -3
 
 
 def test_a_residual_that_does_not_exist_is_null():
@@ -164,9 +166,12 @@ def test_each_map_says_what_it_is_over():
 
 
 def test_the_bound_of_rounding_is_the_views():
-    """What counts as rounding depends on the dtype in which the model ran, and is on the page."""
-    assert embedded(attention_page(view()))[0]["bound"] == 1e-5
-    assert embedded(attention_page(view(bound=2.0**-5)))[0]["bound"] == 2.0**-5
+    """What counts as rounding depends on the dtype in which the model ran: the page calls exact what is within it."""
+    for bound, mark in ((1e-16, "wrong"), (1e-15, "exact")):
+        claims = [
+            claim for layer in embedded(attention_page(view(bound=bound)))[0]["layers"] for claim in layer["claims"]
+        ]
+        assert [claim[0] for claim in claims] == [mark, mark, "summary", "summary", mark]
 
 
 def test_a_page_that_would_be_too_large(tmp_path):
@@ -200,6 +205,9 @@ def test_bad_views_are_refused(unchecked):
             replace(good, layers=(replace(layer, map_residuals=(1e-16, -1.0)),)),
             "the residual of 'head 2' of layer 'block 1' is",
         ),
+        (replace(good, layers=(replace(layer, says=("a",)),)), "2 maps and, of what they claim, 1. Give one for each"),
+        (replace(good, layers=(replace(layer, explains=("a",) * 3),)), "says of 3 rows what they explain; there are 8"),
+        (replace(good, layers=(replace(layer, alone=2),)), "has 2 maps of which 2 stand alone; at least one is left"),
         (replace(good, layers=(replace(layer, maps=bad),)), "has inf in 'head 2' at token 3, source 2"),
     ]:
         with pytest.raises(InputError, match=message):

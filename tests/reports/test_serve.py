@@ -155,7 +155,7 @@ def test_what_is_no_page_or_folder(tmp_path, capsys):
         ("[" * 100_000, "cannot be read"),
         (json.dumps(json.loads(good) | {"layers": [{"heads": [], "small": 3}]}), "is damaged"),
         ('{"format": "x"}', "of another format"),
-        ('{"format": "dualform attention folder 1"}', "is damaged"),
+        ('{"format": "dualform attention folder 2"}', "is damaged"),
         (
             good.replace('"tokens": ["a", ', '"tokens": ['),
             r"holds float32 of shape \(4, 36\) where float32 of \(4, 28\)",

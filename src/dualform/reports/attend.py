@@ -1,19 +1,26 @@
 """What a model attends to, as an attention page shows it: the whole model first, then every layer, each with its certificate."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Float
 
+from dualform.arrays import relative_error
 from dualform.checkpoints.loading import Loaded
 from dualform.checkpoints.tokens import encode_within, text_of
 from dualform.dual import LayerForm, ModelForm, model_form, state_shares
-from dualform.dual.attribution import METHODS, attribute
+from dualform.dual.attribution import METHODS
+from dualform.dual.frozen import sees_only_the_past
+from dualform.dual.layer import frozen_map
 from dualform.errors import InputError, require
 from dualform.generation import MultiStateAttention, Survivors, bounded, by_kind, survivors
+from dualform.maps import joint
 from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.models import LanguageModel, with_context
 from dualform.models.stages import Alone
@@ -21,6 +28,7 @@ from dualform.reading import whole
 from dualform.reports.attention_folder import write_attention_folder
 from dualform.reports.attention_page import write_attention_page
 from dualform.reports.attention_view import AttentionView, KeptView, LayerView
+from dualform.reports.whole_model import Logits, of_logits, of_method, of_outputs
 
 Target: TypeAlias = Literal["logit", "token", "state"]
 
@@ -34,8 +42,13 @@ MOST_HEADS = 32
 """Maps of heads that are shown of a layer beside its shares."""
 
 
-ROUNDING = {True: 1e-5, False: 2.0**-5}
-"""Residuals up to which a sum is exact to rounding: of a model that runs in float32 or wider, and in bfloat16 or float16."""
+ROUNDING = {64: 1e-10, 32: 1e-5, 16: 2.0**-5}
+"""Residuals up to which a sum is exact to rounding, by the bits of the dtype in which the model runs: sums over thousands of
+tokens and tens of layers, each step of which is rounded."""
+
+ABOVE = 1e-6
+"""What may stand above the diagonal of a causal layer's map, of its largest entry: a column is the difference of two runs of one
+program, each of which rounds to 6e-8 in float32; 2e-8 was seen in g2p-en."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +126,12 @@ def attend(
     loaded = loaded._replace(model=_as_asked(loaded, len(names), bound))
     form = model_form(loaded.model, x)
     chosen = form.layers if question.layer == "all" else (form.layer(question.layer),)
+    causal = sees_only_the_past(loaded.model.mixer if isinstance(loaded.model, Alone) else loaded.model)
     first = _states(chosen) if question.target == "state" else _whole(form, loaded, x, question)
     return AttentionView(
         title=f"What {loaded.name} attends to",
         tokens=names,
-        layers=(first[0], *(_layer(layer) for layer in chosen)),
+        layers=(first[0], *(_layer(layer, causal) for layer in chosen)),
         residual=form.residual,
         method=question.method,
         target=first[1],
@@ -128,7 +142,7 @@ def attend(
             **{key: str(value) for key, value in loaded.record.items() if key in ("licence", "package")},
         },
         kept=_kept(loaded.model, x, names),
-        bound=ROUNDING[jnp.finfo(form.x.dtype).bits >= 32],
+        bound=ROUNDING[jnp.finfo(form.x.dtype).bits],
     )
 
 
@@ -189,69 +203,93 @@ def _bias_share(form: ModelForm) -> float:
     return float(np.linalg.norm(bias) / (np.linalg.norm(y) or 1.0))
 
 
-def _layer(layer: LayerForm) -> LayerView:
+def _layer(layer: LayerForm, causal: bool) -> LayerView:
     """Shares of the mixer's output, and its own maps where there are few."""
     inner, own = layer.inner, layer.inner.own_map()
     shares, residual = inner.certified_shares()
+    of = f"{layer.name}'s mixer" if inner is not layer else layer.name
     maps, names, over, proofs = [shares[0]], ["share of the output"], ["tokens"], [residual]
+    says = [f"each row and the share of what no token brought sum to 1, of the output of {of}"]
     if own is not None and len(own[0]) <= MOST_HEADS:
         weights, what, residual = own
+        count = len(weights)
         maps += list(weights)
-        names += [f"head {i + 1}" for i in range(len(weights))]
-        over, proofs = over + [what] * len(weights), proofs + [residual] * len(weights)
+        names += [f"head {i + 1}" for i in range(count)]
+        over, proofs = over + [what] * count, proofs + [residual] * count
+        all_heads = (
+            "this map, times what its columns carry, gives" if count == 1 else f"all {count} heads together give"
+        )
+        says += [f"{all_heads} the output of {of}, with what no token brought"] * count
     maps = np.asarray(maps, np.float32)
-    return LayerView(layer.name, inner.kind, inner.residual, maps, tuple(names), tuple(over), tuple(proofs))
+    return LayerView(
+        layer.name,
+        inner.kind,
+        inner.residual,
+        past_alone(maps) if causal else maps,
+        tuple(names),
+        tuple(over),
+        tuple(proofs),
+        tuple(says),
+        explains=(f"the output of {of} at this token",),
+        alone=int(len(maps) > 1),
+    )
+
+
+def past_alone(maps: Float[np.ndarray, "head time source"]) -> Float[np.ndarray, "head time source"]:
+    """The maps of a causal layer with zeros above the diagonal, where no more than rounding stands there.
+
+    What is larger stays: then the layer is not what its class says, and the page shows it.
+    """
+    above = np.triu(np.ones(maps.shape[1:], bool), 1)
+    left, largest = np.abs(maps * above).max(axis=(1, 2)), np.abs(maps).max(axis=(1, 2))
+    return np.where(above & (left <= ABOVE * largest)[:, None, None], np.float32(0), maps)
 
 
 def _whole(form: ModelForm, loaded: Loaded, x: Any, question: Question) -> tuple[LayerView, str]:
     """The whole model's map, and what it is of, in words."""
-    kind = "frozen nonlinearity"
     if question.target == "token":
-        view = LayerView("whole model", kind, form.residual, form.shares()[None].astype(np.float32), ("share",))
-        return view, f"the output of {form.layers[-1].name}, at each token"
+        return of_outputs(form), f"the output of {form.layers[-1].name}, at each token"
     y = np.asarray(form.y)
     place = form.time - 1 if question.place is None else question.place
     require(
         -form.time <= place < form.time,
         f"--place {place}: the text has {form.time} tokens, from 0 to {form.time - 1}.",
     )
-    outputs = _outputs(loaded, y, question.output)
-    against = None if question.against is None else _outputs(loaded, y, question.against)
+    logits = _logits(loaded, y, question)
     what = "the largest logit at each token" if question.output is None else f"the logit of {question.output!r}"
     what += "" if question.against is None else f" less that of {question.against!r}"
     if question.method == EXACT:
-        rows = np.arange(form.time)
-        brought = form.logits(rows, outputs) - (0 if against is None else form.logits(rows, against))
-        residual = _residual(form, brought, outputs, against)
-        view = LayerView("whole model", kind, residual, brought[None].astype(np.float32), ("logit",))
-        return view, what
+        return of_logits(form, logits), what
     place %= form.time
-    target = (place, int(outputs[place])) + (() if against is None else (int(against[place]),))
-    found, row = attribute(loaded.model, x, target, question.method), np.zeros((form.time, form.time), np.float32)
-    row[place] = found.scores
-    view = LayerView("whole model", kind, float("nan"), row[None], (question.method,))
-    return view, f"{what}, at token {place}"
+    return of_method(form, x, logits, question.method, place), f"{what}, at token {place}"
 
 
-def _residual(form: ModelForm, brought: Float[np.ndarray, "time source"], outputs, against) -> float:
-    """Of the logits as sums over tokens and bias."""
-    rows = np.arange(form.time) if form.rows is None else np.flatnonzero(np.asarray(form.rows))
-    one = lambda a, outputs: np.asarray(a, np.float64)[rows, outputs[rows]]
-    of = lambda a: one(a, outputs) - (0 if against is None else one(a, against))
-    y, total = of(form.y), brought.astype(np.float64).sum(1)[rows] + of(form.bias)
-    return float(np.linalg.norm(total - y) / (np.linalg.norm(y) or 1.0))
+def _logits(loaded: Loaded, y: Float[np.ndarray, "time output"], question: Question) -> Logits:
+    """The outputs that are asked for at each token, by number and by name."""
+    outputs = np.argmax(y, axis=1)
+    if question.output is not None:
+        outputs = np.full(len(y), _number(loaded, question.output, y.shape[1]))
+    against = None
+    if question.against is not None:
+        against = np.full(len(y), _number(loaded, question.against, y.shape[1]))
+    named = {int(number): _name(loaded, int(number)) for number in np.unique(outputs)}
+    less = "" if against is None else f" less that of {_name(loaded, int(against[0]))}"
+    return Logits(outputs, against, tuple(f"the logit of {named[int(number)]}{less}" for number in outputs))
 
 
-def _outputs(loaded: Loaded, y: Float[np.ndarray, "time output"], asked: str | None) -> np.ndarray:
-    """The number of the output that is asked for, at each place."""
-    if asked is None:
-        return np.argmax(y, axis=1)
-    number = _number(loaded, asked, y.shape[1])
-    return np.full(len(y), number)
+def _name(loaded: Loaded, number: int) -> str:
+    """What an output is called."""
+    names = getattr(loaded.model, "outputs", None)
+    if names is not None:
+        return names[number]
+    return f"output {number}" if loaded.tokens is None else repr(loaded.decode([number])[0])
 
 
 def _number(loaded: Loaded, asked: str, size: int) -> int:
-    """An output by its number, or by the text of one token."""
+    """An output by its name, the text of one token, or its number."""
+    names = getattr(loaded.model, "outputs", ())
+    if asked in names:
+        return names.index(asked)
     if loaded.tokens is not None:
         ids = encode_within(loaded.tokens, asked)
         if len(ids) != 1 and asked.startswith(" "):  # many tokenizers put a space before a text by themselves
@@ -270,7 +308,32 @@ def _number(loaded: Loaded, asked: str, size: int) -> int:
 def _states(layers: tuple[LayerForm, ...]) -> tuple[LayerView, str]:
     """Of each layer, the share of its last state that each token brought: the last row of a map of its own."""
     maps = np.zeros((len(layers), layers[0].time, layers[0].time), np.float32)
+    says, proofs = [], []
     for own, layer in zip(maps, layers, strict=True):
-        own[-1] = state_shares(layer)
-    view = LayerView("states", "frozen nonlinearity", float("nan"), maps, tuple(layer.name for layer in layers))
+        shares, inner = state_shares(layer), layer.inner
+        own[-1] = shares
+        error = float(_state_error(inner.module, inner.x, inner.state, inner.start, inner.mask))
+        proofs.append(max(error, abs(float(shares.sum(dtype=np.float64)) - 1)) if shares.any() else float("nan"))
+        says.append(
+            f"the last row sums to 1, and the frozen map leaves the state that {layer.name} itself has in the end"
+            if shares.any()
+            else f"{layer.name} remembers nothing of the text in the end"
+        )
+    names = tuple(layer.name for layer in layers)
+    explains = ("nothing; only the end was asked about",) * (layers[0].time - 1) + ("what is remembered in the end",)
+    kind, over = joint(layer.inner.kind for layer in layers), ("tokens",) * len(layers)
+    residual = float("nan") if any(map(math.isnan, proofs)) else max(proofs)
+    view = LayerView("states", kind, residual, maps, names, over, tuple(proofs), tuple(says), explains=explains)
     return view, "what each layer remembers in the end"
+
+
+@eqx.filter_jit
+def _state_error(mixer, x, state, start, mask):
+    """The relative error of the state that the frozen map leaves, against that of the mixer's own call."""
+    frozen, x = frozen_map(mixer, x, state, start, mask)
+    left, own = (
+        [leaf.ravel() for leaf in jtu.tree_leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        for tree in (frozen.map.run(x)[1], frozen.state)
+    )
+    wide = jnp.result_type(*left, *own)
+    return relative_error(*(jnp.concatenate([leaf.astype(wide) for leaf in part]) for part in (left, own)))

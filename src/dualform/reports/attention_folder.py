@@ -15,7 +15,7 @@ from dualform.reports.attention_page import render, summary
 from dualform.reports.attention_view import AttentionView, with_aggregates
 from dualform.tensor_file import unwritable, write_atomically
 
-FORMAT = "dualform attention folder 1"
+FORMAT = "dualform attention folder 2"
 INDEX = "attention.json"
 
 
@@ -72,7 +72,10 @@ class AttentionFolder:
         try:
             right = all(isinstance(token, str) for token in content["tokens"]) and isinstance(content["causal"], bool)
             right = right and all(
-                isinstance(layer["heads"], list) and _is_filled(layer["small"]) for layer in content["layers"]
+                isinstance(layer["heads"], list)
+                and _is_filled(layer["small"])
+                and len(layer["claims"]) == len(layer["small"])
+                for layer in content["layers"]
             )
         except (KeyError, TypeError):
             right = False

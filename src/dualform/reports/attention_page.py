@@ -15,13 +15,14 @@ from jaxtyping import Int
 from markupsafe import Markup
 
 from dualform.errors import InputError, require
+from dualform.reports.attention_claims import claims
 from dualform.reports.attention_maps import BYTES, Encoded, Precision, encode, pack, pool
 from dualform.reports.attention_view import AttentionView, KeptView, LayerView, with_aggregates
 from dualform.tensor_file import write_atomically
 
 __all__ = ["AttentionView", "KeptView", "LayerView", "attention_page", "write_attention_page"]
 
-GENERATOR = "dualform attention page 1"
+GENERATOR = "dualform attention page 2"
 """What a page says it was made by; `dualform serve` looks for it."""
 LIMIT = 60_000_000
 """Bytes of a page beyond which browsers become slow to open it."""
@@ -109,6 +110,9 @@ def summary(view: AttentionView, causal: bool) -> dict[str, Any]:
                 "heads": list(layer.map_names),
                 "over": list(layer.over),
                 "proofs": [_number(residual) for residual in layer.map_residuals],
+                "claims": [list(claim) for claim in claims(view, layer)],
+                "explains": list(layer.explains),
+                "alone": layer.alone,
                 "small": [{"name": name, "peak": a.scale, "text": a.text} for name, a in small],
             }
         )
@@ -116,7 +120,6 @@ def summary(view: AttentionView, causal: bool) -> dict[str, Any]:
         "title": view.title,
         "tokens": list(view.tokens),
         "residual": _number(view.residual),
-        "bound": view.bound,
         "method": view.method,
         "target": view.target,
         "details": [[str(key), str(value)] for key, value in view.details.items()],

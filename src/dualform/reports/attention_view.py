@@ -21,6 +21,10 @@ class LayerView:
     - map_names: one for each map, as "head 1".
     - over: what each map is over: "tokens", "convolved tokens" or "values".  map_residuals: the relative error of what each
       map claims, as `DualForm.map_residual`. One for each map, or none at all.
+    - says: what each map claims, as "each row and what no token brought sum to the logit"; of an approximation, what it is. One
+      for each map, or none.  approximate: the maps keep no sum, and `says` stands for itself.
+    - explains: which output each row explains: one text for each token, or one for all, or none. Untrusted, as tokens are.
+    - alone: of so many maps, the first ones, the mean and the strongest take nothing: a layer's shares are no head.
     """
 
     name: str
@@ -30,6 +34,10 @@ class LayerView:
     map_names: tuple[str, ...]
     over: tuple[str, ...] = ()
     map_residuals: tuple[float, ...] = ()
+    says: tuple[str, ...] = ()
+    approximate: bool = False
+    explains: tuple[str, ...] = ()
+    alone: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,11 +120,21 @@ class AttentionView:
             f"{name} has {shape[0]} maps but {len(layer.map_names)} names. Give each map one name.",
         )
         _check_residual(name, layer.residual)
-        for what, given in (("what they are over", layer.over), ("residuals", layer.map_residuals)):
+        given_of = {"what they are over": layer.over, "residuals": layer.map_residuals, "what they claim": layer.says}
+        for what, given in given_of.items():
             require(
                 len(given) in (0, shape[0]),
                 f"{name} has {shape[0]} maps and, of {what}, {len(given)}. Give one for each map, or none.",
             )
+        require(
+            len(layer.explains) in (0, 1, time),
+            f"{name} says of {len(layer.explains)} rows what they explain; there are {time}. Say it of each, of all at once, or "
+            "of none.",
+        )
+        require(
+            0 <= layer.alone < shape[0],
+            f"{name} has {shape[0]} maps of which {layer.alone} stand alone; at least one is left for the mean.",
+        )
         for map_name, residual in zip(layer.map_names, layer.map_residuals, strict=bool(layer.map_residuals)):
             _check_residual(f"{map_name!r} of {name}", residual)
         for h, t, row in ((h, t, row) for h, rows in enumerate(layer.maps) for t, row in enumerate(rows)):
@@ -137,11 +155,15 @@ def _check_residual(name: str, residual: float) -> None:
 
 
 def with_aggregates(layer: LayerView) -> Iterator[tuple[str, Float[np.ndarray, "time source"]]]:
-    """Each map of a layer by name; where there are several, also their mean and the entry of largest magnitude, signed."""
+    """Each map of a layer by name; where there are several, also the mean and the entry of largest magnitude, signed.
+
+    These two are of all maps but those that stand alone.
+    """
     yield from zip(layer.map_names, layer.maps, strict=True)
     if len(layer.maps) > 1:
-        yield "mean", np.asarray(np.mean(layer.maps, axis=0, dtype=np.float32))
-        yield "max", strongest(layer.maps)
+        joined = layer.maps[layer.alone :]
+        yield "mean", np.asarray(np.mean(joined, axis=0, dtype=np.float32))
+        yield "max", strongest(joined)
 
 
 def strongest(maps: Float[np.ndarray, "head time source"]) -> Float[np.ndarray, "time source"]:

@@ -86,6 +86,7 @@ class G2P(AbstractChain):
     recurrence: EncoderDecoder
     head: Affine
     weight_decayed: ClassVar[tuple[str, ...]] = ("letters", "phonemes")
+    outputs: ClassVar[tuple[str, ...]] = PHONEMES
 
     def __check_init__(self):
         d = self.recurrence.encoder.d_in

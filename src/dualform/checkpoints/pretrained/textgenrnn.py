@@ -126,6 +126,11 @@ class TextGenRNN(AbstractChain):
         """Width of a character."""
         return self.embedding.shape[1]
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What each logit is of: padding, then the characters."""
+        return (PADDING, *self.characters)
+
     def stages(self) -> tuple[tuple[str, Any], ...]:
         """The chain from the embedded characters to the logits of the next, (time, d) -> (time, vocabulary)."""
         layers, width = [], self.d_in

@@ -3,11 +3,7 @@
 const MODES = ["mean", "max", "head"];
 
 function showCertificate() {
-  const { residual, bound = 1e-5 } = view, badge = $("verdict");
-  const [words, mark] = residual === null ? ["no certificate", "warn"] : residual <= bound ? ["\u2713 exact to rounding", "good"] : ["\u2717 does not add up", "bad"];
-  badge.textContent = words;
-  badge.classList.add(mark);
-  $("residual").textContent = residualText(residual);
+  $("residual").textContent = residualText(view.residual);
   $("method").textContent = view.method;
   $("target").textContent = view.target;
   const kept = view.precision === "float16" ? "float16" : "int8 with square-root steps";
@@ -24,10 +20,20 @@ function showLayer() {
   $("layer-kind").textContent = kind;
 }
 
-// What the map that is shown is over, and what proves it: of several, all that they are over, and the worst.
+const MARKS = {
+  exact: ["\u2713 exact", "good"], wrong: ["\u2717 not exact", "bad"], approximation: ["\u2248 approximation", "warn"],
+  summary: ["summary", "plain"], none: ["no certificate", "warn"],
+};
+
+// What is true of the map that is shown; what it is over, and what proves it: of several, all that they are over, and the worst.
 function showMap() {
-  const { over = [], proofs = [] } = view.layers[state.layer], map = mapOf(state.layer);
-  const chosen = (all) => (typeof map === "number" ? all.slice(map, map + 1) : all);
+  const { over = [], proofs = [], claims, alone, heads } = view.layers[state.layer], map = plain(state.layer, mapOf(state.layer));
+  const [mark, sentence] = claims[typeof map === "number" ? map : heads.length + (map === "mean" ? 0 : 1)];
+  const [words, colour] = MARKS[mark];
+  $("verdict").textContent = words;
+  $("verdict").className = `badge ${colour}`;
+  $("claim").textContent = EXACT ? sentence : `${sentence} The numbers on this page are off from it by up to ${brief(view.error)}.`;
+  const chosen = (all) => (typeof map === "number" ? all.slice(map, map + 1) : all.slice(alone));
   const worst = (all) => (all.includes(null) ? null : Math.max(...all));
   $("map-fact").hidden = !over.length;
   $("map-over").textContent = `${mapName(state.layer)}, over ${[...new Set(chosen(over))].join(" and ")}`;

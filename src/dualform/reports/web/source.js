@@ -79,9 +79,9 @@ const embedded = {
   },
 
   async join(layer, map) {
-    const count = view.layers[layer].heads.length;
+    const { heads, alone } = view.layers[layer], count = heads.length - alone;
     let out = null;
-    for (let h = 0; h < count; h++) {
+    for (let h = alone; h < heads.length; h++) {
       const next = await this.load(layer, h);
       if (out === null) out = new Float32Array(next.length);
       if (map === "mean") for (let i = 0; i < out.length; i++) out[i] += next[i] / count;

@@ -11,9 +11,9 @@ let pending = null;
 
 const mapOf = (layer) => (state.mode === "head" ? Math.min(state.head, view.layers[layer].heads.length - 1) : state.mode);
 const mapName = (layer) => {
-  const { heads } = view.layers[layer];
-  if (heads.length === 1) return heads[0];
-  return state.mode === "head" ? heads[mapOf(layer)] : state.mode === "mean" ? `mean of ${heads.length}` : `strongest of ${heads.length}`;
+  const { heads, alone } = view.layers[layer], joined = heads.length - alone;
+  if (state.mode === "head") return heads[mapOf(layer)];
+  return joined === 1 ? heads[alone] : `${state.mode === "mean" ? "mean" : "strongest"} of ${joined}`;
 };
 const clamp = (v, low, high) => Math.max(low, Math.min(high, v));
 

@@ -24,8 +24,15 @@ function fillTable(table, a, word) {
   table.dataset.of = `${profile.of}/${state.count}`; // layer, map, token and rows that it is of
 }
 
+// Which output a row of a layer's maps explains, "" where the view does not say.
+function explained(layer, t) {
+  const { explains } = view.layers[layer], which = explains.length === 1 ? explains[0] : explains[t];
+  return which ? `This row explains ${which}.` : "";
+}
+
 function showTables() {
   $("tables-title").replaceChildren("Token ", `${tokenName(state.token)} (${state.token})`);
+  $("explains").textContent = explained(state.layer, state.token);
   $("takes-title").textContent = "takes from";
   $("gives-title").textContent = "gives to";
   fillTable($("takes"), profile.row, "source");
