@@ -18,6 +18,7 @@ from tyro.conf import Positional
 from dualform import checkpoints, commands, models
 from dualform.checkpoints.tokens import CharacterTokens, notes
 from dualform.cli import main
+from dualform.commands.options import flag as flag_of
 from dualform.errors import DualformError
 from tests.tiers import tiers
 
@@ -52,10 +53,10 @@ BASES: dict[str, dict[str, str]] = {
     "construct": {"out": "precious.html"},
     "discover": {**GAUSSIAN, "out": "run [1]"},
     "generate": {**MODEL, "prompt": "abc", "length": "2"},
-    "memory": {**MODEL, "tasks": "kv", "length": "64", "examples": "1", "turns": "1", "write": "precious.html"},
+    "memory": {**MODEL, "tasks": "kv", "length": "64", "examples": "1", "turns": "1", "out": "precious.html"},
     "mixers": {},
     "models": {},
-    "perplexity": {**MODEL, "text": "text [1]", "length": "8", "passages": "2"},
+    "perplexity": {**MODEL, "file": "text [1]", "length": "8", "passages": "2"},
     "reproduce": {"paper": "gated-rnn", "results": "table1", "backend": "here", "out": "results [1]"},
     "serve": {"path": "nowhere", "browser": "no"},
     "view": {"run": "nowhere", "browser": "no"},
@@ -63,8 +64,7 @@ BASES: dict[str, dict[str, str]] = {
 """The least that each command takes."""
 BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("attend", "figure"): {"policy": "tova"},
-    ("attend", "input"): {"text": None},
-    ("attend", "named"): {"model": None},
+    ("attend", "file"): {"text": None},
     ("attend", "place"): {"method": "gradient"},
     ("attend", "states"): {"policy": "tova"},
     ("construct", "d"): {"teacher": "gaussian"},
@@ -75,10 +75,10 @@ BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("generate", "prompts"): {"prompt": None},
     ("generate", "states"): {"policy": "tova"},
     ("memory", "states"): {"policy": "tova"},
-    ("memory", "text"): {"tasks": "needle"},
+    ("memory", "file"): {"tasks": "needle"},
     ("models", "archive"): {"action": "get", "names": "g2p-en"},
     ("models", "names"): {"action": "get"},
-    ("perplexity", "states"): {"policy": "tova,full"},
+    ("perplexity", "states"): {"policy": "tova"},
     ("reproduce", "data"): {"paper": "tpgn", "results": None},
     ("reproduce", "workers"): {"backend": "processes"},
 }
@@ -105,7 +105,7 @@ def options() -> Iterator[Option]:
         for field in dataclasses.fields(kind):
             hint = hints[field.name]
             positional = POSITIONAL in getattr(hint, "__metadata__", ())
-            flag = None if positional else "--" + {"named": "model"}.get(field.name, field.name).replace("_", "-")
+            flag = None if positional else flag_of(field.name)
             yield Option(name.lower(), field.name, flag, edges_of(hint))
 
 

@@ -202,9 +202,19 @@ def test_the_command_prints_and_writes_a_table(folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["dualform", "memory", "--seed", "3"])
     with jax.enable_x64(False):
         code = main(
-            ["memory", "--model", str(folder / "llama.safetensors"), "--tasks", "kv,needle", "--policy", "full,window"]
+            [
+                "memory",
+                "--model",
+                str(folder / "llama.safetensors"),
+                "--tasks",
+                "kv",
+                "needle",
+                "--policy",
+                "full",
+                "window",
+            ]
             + ["--states", "8", "--turns", "2", "--length", "120", "--examples", "2", "--seed", "3", "--items", "2"]
-            + ["--text", str(folder / "text"), "--write", str(folder / "new" / "report.md")]
+            + ["--file", str(folder / "text"), "--out", str(folder / "new" / "report.md")]
         )
     out, err = capsys.readouterr()
     report = (folder / "new" / "report.md").read_text()
@@ -218,14 +228,12 @@ def test_the_command_prints_and_writes_a_table(folder, capsys, monkeypatch):
 BAD = {
     "task": (("--tasks", "best"), "there is no memory task 'best'"),
     "policy": (("--policy", "best"), "there is no policy 'best'"),
-    "mode": (("--mode", "best"), "--mode best: give one of turns, requests"),
-    "history": (("--history", "best"), "--history best: give one of true, own"),
     "states": (("--policy", "tova", "--states", "0"), "--states 0: give whole numbers of at least 1"),
     "batch": (("--batch", "0"), "--batch 0: at least 1 example"),
     "length": (("--length", "20"), "and there is room for 20. Give it more length"),
-    "text": (("--text", "nothing"), "there is no file 'nothing'"),
-    "write": (("--write", "text/report"), "'text/report' cannot be written: 'text' is no folder"),
-    "folder": (("--write", "."), "'.' is a folder. Give a file"),
+    "text": (("--file", "nothing"), "there is no file 'nothing'"),
+    "out": (("--out", "text/report"), "'text/report' cannot be written: 'text' is no folder"),
+    "folder": (("--out", "."), "'.' is a folder. Give a file"),
 }
 
 

@@ -186,8 +186,8 @@ def test_perplexity_prints_a_table(folder, capsys):
     """A row for each policy and number of states: with places for all tokens, that of all of them."""
     code, out, _ = run(
         capsys,
-        *("perplexity", "--model", folder / "llama.safetensors", "--text", folder / "text", "--passages", 3),
-        *("--length", 20, "--policy", "full,tova,window+2", "--states", "4,32"),
+        *("perplexity", "--model", folder / "llama.safetensors", "--file", folder / "text", "--passages", 3),
+        *("--length", 20, "--policy", "full", "tova", "window+2", "--states", 4, 32),
     )
     rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if re.match(r"(full|tova|window)", line)]
     assert code == 0 and "3 passages of 20 tokens" in " ".join(out.split())  # a line may break at any word
@@ -196,8 +196,8 @@ def test_perplexity_prints_a_table(folder, capsys):
     ]
     another, given, _ = run(
         capsys,
-        *("perplexity", "--model", folder / "llama.safetensors", "--text", folder / "text", "--passages", 3),
-        *("--length", 20, "--policy", "tova,full,window+2", "--states", "4,32"),
+        *("perplexity", "--model", folder / "llama.safetensors", "--file", folder / "text", "--passages", 3),
+        *("--length", 20, "--policy", "tova", "full", "window+2", "--states", 4, 32),
     )
     assert (another, given) == (0, out)  # all are held to full, wherever it is named
     value = {(row[0], row[1]): row[2] for row in rows}
@@ -209,7 +209,7 @@ def test_perplexity_of_a_recurrent_model(folder, capsys):
     """It is one row."""
     code, out, _ = run(
         capsys,
-        *("perplexity", "--model", folder / "mamba.safetensors", "--text", folder / "text"),
+        *("perplexity", "--model", folder / "mamba.safetensors", "--file", folder / "text"),
         *("--passages", 2, "--length", 20),
     )
     assert code == 0 and len([line for line in out.splitlines() if line.startswith("full")]) == 1
@@ -226,11 +226,11 @@ BAD = {
     ),
     "temperature": (("generate", "--prompt", "a", "--length", 9, "--temperature", -1), "temperature is -1.0; give 0"),
     "states": (
-        ("perplexity", "--text", "text", "--policy", "tova", "--states", "4,x"),
-        "--states 4,x: give whole numbers of at least 1",
+        ("perplexity", "--file", "text", "--policy", "tova", "--states", 4, 0),
+        "--states 4 0: give whole numbers of at least 1",
     ),
-    "text": (("perplexity", "--text", "nothing"), "there is no file 'nothing'. Check the path"),
-    "short": (("perplexity", "--text", "text"), "a passage needs 2,048. Give a longer text, or shorter passages"),
+    "text": (("perplexity", "--file", "nothing"), "there is no file 'nothing'. Check the path"),
+    "short": (("perplexity", "--file", "text"), "a passage needs 2,048. Give a longer text, or shorter passages"),
 }
 
 
@@ -295,9 +295,10 @@ def test_where_nothing_can_be_written_nothing_is_done(folder, capsys, tmp_path, 
     place, model = tmp_path / "file" / "deep" / "out.png", folder / "llama.safetensors"
     arguments = {
         "generate": ["generate", "--model", model, "--prompt", "a", "--save-state", place],
-        "attend": ["attend", model, "--text", "abc", "--out", place],
+        "attend": ["attend", "--model", model, "--text", "abc", "--out", place],
         "figure": [
             "attend",
+            "--model",
             model,
             "--text",
             "abc",
@@ -308,7 +309,7 @@ def test_where_nothing_can_be_written_nothing_is_done(folder, capsys, tmp_path, 
             "--figure",
             place,
         ],
-        "memory": ["memory", "--model", model, "--write", place],
+        "memory": ["memory", "--model", model, "--out", place],
         "construct": ["construct", "--out", place],
         "reproduce": ["reproduce", "table1", "--preset", "quick", "--store", place, "--out", tmp_path / "new"],
     }[command]

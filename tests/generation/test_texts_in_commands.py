@@ -7,7 +7,7 @@ import pytest
 from dualform import checkpoints, generation
 from dualform.cli import main
 from dualform.commands.generate import Generate
-from dualform.commands.perplexity import whole_numbers
+from dualform.commands.perplexity import chosen_bounds
 from dualform.errors import InputError
 from dualform.generation import passages_of, perplexity
 from dualform.reports.attend import _number
@@ -35,7 +35,7 @@ def test_every_passage_begins_as_a_text_does(begins, tmp_path, monkeypatch, caps
     )
     arguments = ("--model", str(begins), "--passages", "3", "--length", "12")
     with jax.enable_x64(False):
-        assert main(["perplexity", "--text", str(tmp_path / "text"), *arguments]) == 0
+        assert main(["perplexity", "--file", str(tmp_path / "text"), *arguments]) == 0
     capsys.readouterr()
     assert seen[0].shape == (3, 12) and (seen[0][:, 0] == BEGIN).all() and not (seen[0][:, 1:] == BEGIN).any()
     loaded = checkpoints.load(begins)
@@ -98,8 +98,8 @@ def test_prompts_are_the_lines_of_a_file(tmp_path):
         ("generate", "--prompts", "latin"),
         ("attend", "--text", "caf\udce9"),
         ("attend", "--text", "a", "--output", "\udce9"),
-        ("attend", "--input", "latin"),
-        ("perplexity", "--text", "latin"),
+        ("attend", "--file", "latin"),
+        ("perplexity", "--file", "latin"),
     ],
 )
 def test_what_is_no_text_gets_a_sentence(begins, arguments, tmp_path, monkeypatch, capsys):
@@ -113,12 +113,12 @@ def test_what_is_no_text_gets_a_sentence(begins, arguments, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["latin"]
 
 
-def test_numbers_of_options_are_ascii():
-    """Digits that `int` does not take, and numbers beyond 64 bits, are no numbers of states."""
-    assert whole_numbers("--states", "4, 8") == (4, 8)
-    for wrong in ("\u00b2", "\u0664", "", "4,", "0", "9" * 30):
+def test_bounds_are_policies_with_numbers():
+    """Each policy that drops some has each number; one below 1, and a policy's number that is none, are refused."""
+    assert chosen_bounds(("full", "tova"), (4, 8)) == [("full", None), ("tova", 4), ("tova", 8)]
+    for wrong in ((0,), (4, -1), ()):
         with pytest.raises(InputError, match="give whole numbers of at least 1"):
-            whole_numbers("--states", wrong)
+            chosen_bounds(("tova",), wrong)
     for wrong in ("window+\u00b2", "window+", "window+" + "9" * 30):
         with pytest.raises(InputError, match="there is no policy 'window"):
             generation.policy(wrong)
@@ -128,6 +128,6 @@ def test_a_model_without_a_tokenizer_has_no_beginning(tmp_path, capsys):
     """It is said before anything is measured."""
     path = folder(tmp_path / "a")
     (tmp_path / "text").write_text("abc" * 99)
-    assert main(["perplexity", "--text", str(tmp_path / "text"), "--model", str(path)]) == 2
+    assert main(["perplexity", "--file", str(tmp_path / "text"), "--model", str(path)]) == 2
     assert "came without a tokenizer" in capsys.readouterr().err
     assert checkpoints.load(CORPUS / "own.safetensors").encode("ab").tolist() == [0, 1]

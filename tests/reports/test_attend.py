@@ -198,7 +198,7 @@ def test_the_command_bounds_and_draws(transformer, capsys, tmp_path, monkeypatch
     """--policy prints what becomes of each kind of token, and draws it; its options alone, and another picture, are refused."""
     monkeypatch.chdir(tmp_path)
     checkpoints.save_weights("small.safetensors", transformer.model, notes(CharacterTokens("abc")))
-    given = ["attend", "small.safetensors", "--text", LONG, "--target", "token"]
+    given = ["attend", "--model", "small.safetensors", "--text", LONG, "--target", "token"]
     assert main([*given, "--policy", "window+1", "--states", "3", "--figure", "kept.svg"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Kept under window+1, 3 states, over 2 layers: the first token by 4 of 4 heads" in shown
@@ -256,11 +256,11 @@ def test_bad_questions(loaded, question, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "what shall nowhere read"),
-        (["nowhere", "--text", "a"], "there is no file or folder 'nowhere', and no model of that name"),
-        (["characters", "--text", ""], "the text is empty"),
-        (["characters", "--text", "a", "--input", "b.txt"], "--text and --input are both given"),
-        (["characters", "--input", "missing.txt"], "there is no file 'missing.txt'. Check the path"),
+        (["--model", "nowhere"], "what shall nowhere read"),
+        (["--model", "nowhere", "--text", "a"], "there is no file or folder 'nowhere', and no model of that name"),
+        (["--text", ""], "the text is empty"),
+        (["--text", "a", "--file", "b.txt"], "--text and --file are both given"),
+        (["--file", "missing.txt"], "there is no file 'missing.txt'. Check the path"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, message, capsys, tmp_path, monkeypatch):

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from tyro.conf import Positional, arg
-
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import OF_A_POLICY, Options, Read, drops
 from dualform.errors import require
 from dualform.reading import text_of_file
 
-DEFAULT_MODEL, DEFAULT_TEXT = "characters", "First Citizen:\nBefore we proceed any further, hear me speak.\n"
+DEFAULT_TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
 
 
 @dataclass(frozen=True)
@@ -20,40 +20,56 @@ class Attend(Options):
     Without a model, a small one that comes with the package, on a text of its own.
     """
 
-    model: Positional[str | None] = None
-    """A checkpoint's file or folder, or a name: characters (the default) and recall come with the package, `dualform models` has
-    others."""
-    named: Annotated[str | None, arg(name="model")] = None
-    """The same as an option."""
-    text: str | None = None
-    """What the model reads; of g2p-en a word."""
-    input: Path | None = None
-    """A file of text; a WAV file for a model that listens; or activations, (time, d), in an .npy file for a bare layer."""
-    layer: str = "all"
-    """One layer, by the name that the page shows, or all."""
-    target: Literal["logit", "token", "state"] = "logit"
-    """logit: the model's choice at each token, or --output. token: the last layer's output. state: what is remembered in the
-    end."""
-    method: str = "contributions"
-    """contributions: the exact sum. For one logit also raw, rollout, gradient-weighted, gradient, "integrated gradients" and
-    occlusion."""
-    place: int | None = None
-    """The token, from 0, at which another method explains the logit; the last by default."""
-    output: str | None = None
-    """The output whose logit is asked for: the text of a token, or a number."""
-    against: str | None = None
-    """Another output, whose logit is subtracted."""
-    policy: str | None = None
-    """What a language model's softmax attention keeps while it reads: full, window, window+4, tova, h2o, snapkv, random, ...; the
-    page then shows what is kept after each token."""
-    states: int | None = None
-    """How many keys and values each layer keeps; 64 where a policy is given, with full all."""
-    rerotate: bool = False
-    """Count positions anew among the kept states."""
-    out: Path = Path("attention.html")
-    """The page; a name without .html is a folder for `dualform serve`, for maps too large for a page."""
-    figure: Path | None = None
-    """What is kept under a policy as a picture, too: a name that ends in .png or .svg."""
+    model: Annotated[str, flags.MODEL] = "characters"
+    text: Annotated[str | None, option("TEXT", "What the model reads; of g2p-en a word.")] = None
+    file: Annotated[
+        Path | None,
+        flags.file("A model that listens reads a WAV file, and a bare layer activations, (time, d), in an .npy file."),
+    ] = None
+    layer: Annotated[str, option("NAME", "One layer, by the name that the page shows, or all.")] = "all"
+    target: Annotated[
+        Literal["logit", "token", "state"],
+        option(
+            None,
+            "What is explained. logit: the model's choice at each token, or --output. token: the last layer's output. state: "
+            "what is remembered in the end.",
+        ),
+    ] = "logit"
+    method: Annotated[
+        str,
+        option(
+            "METHOD",
+            "contributions: the exact sum. For one logit also raw, rollout, gradient-weighted, gradient, 'integrated "
+            "gradients' and occlusion.",
+        ),
+    ] = "contributions"
+    place: Annotated[
+        int | None, option("N", "The token, from 0, at which another method explains the logit.", "the last")
+    ] = None
+    output: Annotated[
+        str | None,
+        option(
+            "TOKEN",
+            "The output whose logit is explained: the text of a token, or a number.",
+            "the largest at each token",
+        ),
+    ] = None
+    against: Annotated[str | None, option("TOKEN", "Another output, whose logit is subtracted.")] = None
+    policy: Annotated[
+        str | None, flags.policy("Of a language model; the page then shows what is kept after each token.")
+    ] = None
+    states: Annotated[int | None, flags.states("64")] = None
+    rerotate: Annotated[bool, flags.REROTATE] = False
+    out: Annotated[
+        Path,
+        flags.out(
+            "A name that ends in .html is a page; another a folder for `dualform serve`, of maps too large for a page."
+        ),
+    ] = Path("attention.html")
+    figure: Annotated[
+        Path | None,
+        option("FILE", "Draw what is kept under a policy as a picture, too: a name that ends in .png or .svg."),
+    ] = None
     RULES: ClassVar = (
         Read(("states", "rerotate", "figure"), lambda given: given.policy is not None, OF_A_POLICY),
         Read(("rerotate",), lambda given: drops(given.policy), "of a policy that drops some; full keeps every place."),
@@ -68,8 +84,7 @@ class Attend(Options):
         from dualform.tensor_file import check_writable
 
         self.check_options()
-        model = self._model()
-        source = self._source(model)
+        source = self._source()
         if self.figure is not None:
             check_picture(self.figure)
             check_writable(self.figure)
@@ -77,7 +92,7 @@ class Attend(Options):
         bound = None if self.policy is None else Bound(self.policy, self.states, self.rerotate)
         question = Question(self.layer, self.target, self.method, self.place, self.output, self.against)
         question.check()
-        view, console = attend(load(model), source, question, bound), Console()
+        view, console = attend(load(self.model), source, question, bound), Console()
         console.attention(view, write_view(view, self.out))
         if view.kept is not None:
             console.kept(view.kept)
@@ -85,22 +100,14 @@ class Attend(Options):
                 console.got([write_kept_figure(view.kept, view.tokens, self.figure)])
         return 0
 
-    def _model(self) -> str:
-        """Which model, however it is given."""
-        require(
-            self.named is None or self.model is None,
-            f"two models are given, {self.model} and --model {self.named}; give one of them.",
-        )
-        given = self.model if self.named is None else self.named
-        return DEFAULT_MODEL if given is None else given
-
-    def _source(self, model: str) -> str | Path:
-        require(self.text is None or self.input is None, "--text and --input are both given; give one of them.")
+    def _source(self) -> str | Path:
+        """What the model reads: words, or the file of what no words are."""
+        require(self.text is None or self.file is None, "--text and --file are both given; give one of them.")
         if self.text is not None:
             return self.text
-        if self.input is None:
-            require(model == DEFAULT_MODEL, f"what shall {model} read? Give --text '...' or --input FILE.")
+        if self.file is None:
+            require(self.model == Attend.model, f"what shall {self.model} read? Give --text '...' or --file FILE.")
             return DEFAULT_TEXT
-        if self.input.suffix.lower() in (".wav", ".npy"):
-            return self.input
-        return text_of_file(self.input, "a text or a WAV file")
+        if self.file.suffix.lower() in (".wav", ".npy"):
+            return self.file
+        return text_of_file(self.file, "a text or a WAV file")

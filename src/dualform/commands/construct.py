@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
 from dualform.errors import require
 
@@ -18,25 +20,28 @@ GATED = ("full", "compact", "low-rank", "side-gated")
 class Construct(Options):
     """Write an attention into the weights of an RNN, exactly, and certify it."""
 
-    teacher: str = "default"
-    """An embedded head's name, "gaussian", or a safetensors file with w_v, w_k, w_q and, if any, w_o, inputs."""
-    form: Literal["full", "compact", "low-rank", "side-gated", "lru-out", "lru-in-out", "lru-in-skip", "lstm"] = (
-        "compact"
-    )
-    """Which construction: the first four are gated RNNs and exact; the others are stacks whose gates are linearised."""
-    layers: int | None = None
-    """Layers of a stack; the fewest that serve by default."""
-    d: int | None = None
-    """Width of a Gaussian teacher; 4 by default."""
-    rank: int | None = None
-    """Rank of a Gaussian teacher's W_V; full by default."""
-    seed: int = 0
-    """Of a Gaussian teacher and of the certificate's random input."""
-    tolerance: float | None = None
-    """Of a gated RNN: singular values below this share of the largest count as 0; 2.5e-13 by default. Weights rounded to float32
-    have a rank only up to 1e-6."""
-    out: Path | None = None
-    """Where to save the RNN (safetensors)."""
+    teacher: Annotated[str, flags.teacher()] = "default"
+    form: Annotated[
+        Literal["full", "compact", "low-rank", "side-gated", "lru-out", "lru-in-out", "lru-in-skip", "lstm"],
+        option(
+            None,
+            "Which construction: the first four are gated RNNs and exact; the others are stacks whose gates are linearised.",
+        ),
+    ] = "compact"
+    layers: Annotated[int | None, option("N", "Layers of a stack.", "the fewest that serve")] = None
+    d: Annotated[int | None, flags.width("4")] = None
+    rank: Annotated[int | None, flags.RANK] = None
+    seed: Annotated[int, flags.seed()] = 0
+    tolerance: Annotated[
+        float | None,
+        option(
+            "SHARE",
+            "Of a gated RNN: singular values below this share of the largest count as 0. Weights rounded to float32 have a "
+            "rank only up to 1e-6.",
+            "2.5e-13",
+        ),
+    ] = None
+    out: Annotated[Path | None, flags.out("The RNN's weights, as safetensors.", "nowhere")] = None
     RULES: ClassVar = (
         Read(
             ("d", "rank"), lambda given: given.teacher == "gaussian", "of --teacher gaussian; every other has its own."

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
 from dualform.errors import DivergedError, require
 
@@ -16,30 +18,31 @@ class Discover(Options):
     stopped, and ends with the same numbers.
     """
 
-    teacher: str | None = None
-    """An embedded head's name ("default"), "gaussian", or a safetensors file with w_v, w_k, w_q and, if any, w_o, inputs.
-    By default the preset's."""
-    preset: Literal["default", "quick", "paper"] = "default"
-    """default: a head of a real model, linearised, on four whitened directions of its activations on real text. quick: the same,
-    smaller. paper: a Gaussian teacher, 100 units, five seeds, and the paper's own recipe beside it."""
-    n: int | None = None
-    """Hidden units to begin with."""
-    m: int | None = None
-    """Pre-readout units to begin with."""
-    steps: int | None = None
-    """First-order training steps."""
-    d: int | None = None
-    """Width of a Gaussian teacher."""
-    rank: int | None = None
-    """Rank of a Gaussian teacher's W_V; full by default."""
-    seed: int = 0
-    """The first seed; of the student, the data and a Gaussian teacher."""
-    seeds: int | None = None
-    """How many seeds, one run each."""
-    paper_recipe: Literal["auto", "yes", "no"] = "auto"
-    """Also train the same student by the paper's recipe, for as many steps, and show its numbers; auto: for the preset paper."""
-    out: Path | None = None
-    """The run's folder; runs/PRESET-SEED by default."""
+    teacher: Annotated[str | None, flags.teacher("the preset's")] = None
+    preset: Annotated[
+        Literal["default", "quick", "paper"],
+        flags.preset(
+            "default: a head of a real model, linearised, on four whitened directions of its activations on real text. quick: "
+            "a smaller student of that head. paper: a Gaussian teacher, 100 units, five seeds, and the paper's own recipe "
+            "beside it."
+        ),
+    ] = "default"
+    n: Annotated[int | None, option("N", "Hidden units to begin with.", "the preset's")] = None
+    m: Annotated[int | None, option("N", "Pre-readout units to begin with.", "the preset's")] = None
+    steps: Annotated[int | None, option("N", "First-order training steps.", "the preset's")] = None
+    d: Annotated[int | None, flags.width("the preset's")] = None
+    rank: Annotated[int | None, flags.RANK] = None
+    seed: Annotated[int, flags.seed("With --seeds the first.")] = 0
+    seeds: Annotated[int | None, option("N", "How many seeds, one run each.", "5 for the preset paper, else 1")] = None
+    paper_recipe: Annotated[
+        Literal["auto", "yes", "no"],
+        option(
+            None,
+            "Also train such a student by the paper's recipe, for as many steps, and show its numbers; auto: for the preset "
+            "paper.",
+        ),
+    ] = "auto"
+    out: Annotated[Path | None, flags.out("The run's folder.", "runs/PRESET-SEED")] = None
     RULES: ClassVar = (
         Read(
             ("d", "rank"),

@@ -3,11 +3,14 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import Options, Read, drops
 from dualform.errors import require
 
+TASKS = ("kv", "prefix-suffix", "variable-tracking", "many-shot", "needle", "math-find", "summary-needle")
 FILLED = ("variable-tracking", "needle", "summary-needle")
 """Tasks whose facts stand among sentences in any case; those of the others do where --items says how many they are."""
 
@@ -19,40 +22,47 @@ class Memory(Options):
     The context is read once; then a question, its answer, the next question, and so on, in one state.
     """
 
-    model: str = "smollm2"
-    """A checkpoint's file or folder, or a name; `dualform models` lists some."""
-    tasks: str = "kv,prefix-suffix,variable-tracking,many-shot,needle,math-find,summary-needle"
-    """Tasks with commas between them."""
-    policy: str = "full"
-    """Policies with commas between them: full, window, window+4, tova, tova-head, tova-newest, h2o, h2o-layer, snapkv, random."""
-    states: str | None = None
-    """How many keys and values each layer keeps, with commas between the numbers; 256 by default; full keeps all."""
-    turns: int = 5
-    """Questions on a context."""
-    mode: str = "turns"
-    """turns: one state goes through all questions; requests: each question is the first one after the context."""
-    history: str | None = None
-    """By turns: true, the default, the right answers stand in the history, as published; own, those that the model gave."""
-    length: int = 1024
-    """Tokens of a context, at most."""
-    items: int | None = None
-    """Facts of a context, the rest being sentences; by default as many as fit, or as are asked for."""
-    examples: int = 8
-    """Contexts of a task."""
-    batch: int = 8
-    """How many of them go through the model together; only speed and memory depend on it."""
-    seed: int = 0
-    """Of the examples."""
-    text: Path | None = None
-    """A file of text whose sentences fill the contexts; by default Python's own help."""
-    write: Path | None = None
-    """A file for the report, as Markdown."""
+    model: Annotated[str, flags.MODEL] = "smollm2"
+    tasks: Annotated[tuple[str, ...], option("TASK [TASK ...]", "What is asked.")] = TASKS
+    policy: Annotated[tuple[str, ...], flags.policy("Several are compared.", several=True)] = ("full",)
+    states: Annotated[tuple[int, ...] | None, flags.states("256", several=True)] = None
+    turns: Annotated[int, option("N", "Questions on a context.")] = 5
+    mode: Annotated[
+        Literal["turns", "requests"],
+        option(
+            None,
+            "turns: one state goes through all questions; requests: each question is the first one after the context.",
+        ),
+    ] = "turns"
+    history: Annotated[
+        Literal["true", "own"] | None,
+        option(
+            None,
+            "By turns: true, the right answers stand in the history, as published; own, those that the model gave.",
+            "true",
+        ),
+    ] = None
+    length: Annotated[int, flags.length("A text is a context here, and has at most as many.")] = 1024
+    items: Annotated[
+        int | None,
+        option("N", "Facts of a context, the rest being sentences.", "as many as fit, or as are asked for"),
+    ] = None
+    examples: Annotated[int, option("N", "Contexts of a task.")] = 8
+    batch: Annotated[
+        int,
+        option("N", "How many contexts go through the model together; only speed and memory depend on it."),
+    ] = 8
+    seed: Annotated[int, flags.seed()] = 0
+    file: Annotated[Path | None, flags.file("Its sentences fill the contexts; else those of Python's own help do.")] = (
+        None
+    )
+    out: Annotated[Path | None, flags.out("A report, as Markdown.", "nowhere")] = None
     RULES: ClassVar = (
-        Read(("states",), lambda given: drops(given.policy), "of a policy that drops some; full keeps all."),
+        Read(("states",), lambda given: drops(*given.policy), "of a policy that drops some; full keeps all."),
         Read(("history",), lambda given: given.mode != "requests", "of --mode turns; by requests there is none."),
         Read(
-            ("text",),
-            lambda given: given.items is not None or any(name in FILLED for name in given.tasks.split(",")),
+            ("file",),
+            lambda given: given.items is not None or any(name in FILLED for name in given.tasks),
             f"of tasks with sentences in them: {', '.join(FILLED)}, and the others where --items is given.",
         ),
     )
@@ -61,9 +71,8 @@ class Memory(Options):
         """Run it, and return the exit code."""
         from dualform.checkpoints.loading import load
         from dualform.commands.generate import ends_of
-        from dualform.commands.perplexity import language_model, whole_numbers
-        from dualform.experiments.memory import HISTORIES, MODES, contender, remember, rows_of, script, template_of
-        from dualform.generation import policy
+        from dualform.commands.perplexity import chosen_bounds, language_model
+        from dualform.experiments.memory import contender, remember, rows_of, script, template_of
         from dualform.reading import text_of_file
         from dualform.reports.console import Console
         from dualform.reports.memory import as_markdown
@@ -72,15 +81,12 @@ class Memory(Options):
         from dualform.training.run import versions
 
         self.check_options()
-        history, tasks = self.history or "true", [memory_task(name) for name in dict.fromkeys(self.tasks.split(","))]
-        states = whole_numbers("--states", "256" if self.states is None else self.states)
-        chosen = {name: policy(name) for name in self.policy.split(",")}
-        require(self.mode in MODES, f"--mode {self.mode}: give one of {', '.join(MODES)}.")
-        require(history in HISTORIES, f"--history {history}: give one of {', '.join(HISTORIES)}.")
+        history, tasks = self.history or "true", [memory_task(name) for name in dict.fromkeys(self.tasks)]
+        bounds = chosen_bounds(self.policy, (256,) if self.states is None else self.states)
         require(self.batch >= 1, f"--batch {self.batch}: at least 1 example goes through the model.")
-        if self.write is not None:
-            check_writable(self.write)
-        sentences = filler() if self.text is None else sentences_of(text_of_file(self.text))
+        if self.out is not None:
+            check_writable(self.out)
+        sentences = filler() if self.file is None else sentences_of(text_of_file(self.file))
         loaded = language_model(load(self.model))
         loaded.encode("a")  # a model without a tokenizer is said before anything is measured
         assert loaded.tokens is not None
@@ -90,7 +96,7 @@ class Memory(Options):
         about = (
             f"{loaded.name}: {self.examples} contexts of at most {self.length:,} tokens a task, {self.turns} questions each, by "
             f"{self.mode}{f', history {history}' if self.mode == 'turns' else ''}, seed {self.seed}, text: "
-            f"{'pydoc_data.topics' if self.text is None else self.text.name}."
+            f"{'pydoc_data.topics' if self.file is None else self.file.name}."
         )
         console, rows, template = Console(), [], template_of(tokens)
         console.remembering(about, self.turns)
@@ -100,16 +106,15 @@ class Memory(Options):
             # With its own answers in the history, each may be longer than the right one.
             longest = max(len(answer) for each in scripts for answer in each.answers)
             needed = max(each.length for each in scripts) + self.turns * (longest + 16)
-            for name, by in chosen.items():
-                for count in states if not by.whole else (0,):
-                    model, kept = contender(loaded.model, name, count, needed)
-                    options = {"mode": self.mode, "history": history, "ends": sorted(ends_of(loaded.record))}
-                    found = remember(model, tokens, examples, template=template, batch=self.batch, **options)
-                    for row in rows_of(task.name, name, kept, found):
-                        rows.append(row)
-                        console.remembered(row)
+            for name, count in bounds:
+                model, kept = contender(loaded.model, name, count or 0, needed)
+                options = {"mode": self.mode, "history": history, "ends": sorted(ends_of(loaded.record))}
+                answers = remember(model, tokens, examples, template=template, batch=self.batch, **options)
+                for row in rows_of(task.name, name, kept, answers):
+                    rows.append(row)
+                    console.remembered(row)
             # After every task, so that what was measured is kept if the next one is stopped.
-            if self.write is not None:
+            if self.out is not None:
                 report = as_markdown(rows, command=command, about=about, versions=versions(), chances=chances)
-                write_atomically(self.write, report.encode())
+                write_atomically(self.out, report.encode())
         return 0

@@ -1,9 +1,11 @@
 """`dualform mixers`: list the mixers."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from tyro.conf import Positional
 
+from dualform.commands.flags import option
 from dualform.commands.options import Options
 
 
@@ -11,8 +13,13 @@ from dualform.commands.options import Options
 class Mixers(Options):
     """List the mixers: what each remembers, what a step costs, its forms, its dual form, and its error against its oracle."""
 
-    name: Positional[str | None] = None
-    """A mixer of the list, to see it in full: equation, arguments, state, forms, source, oracle and error."""
+    name: Annotated[
+        Positional[str | None],
+        option(
+            "[NAME]",
+            "A mixer of the list, to see it in full: equation, arguments, state, forms, source, oracle and error.",
+        ),
+    ] = None
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""

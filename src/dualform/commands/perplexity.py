@@ -1,12 +1,14 @@
 """`dualform perplexity`: how well a model predicts a text with a bounded memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import Options, Read, drops
 from dualform.errors import require
-from dualform.reading import whole
 
 
 @dataclass(frozen=True)
@@ -16,54 +18,48 @@ class Perplexity(Options):
     Passages are spread evenly over the text; each is read from its own beginning, token by token.
     """
 
-    text: Path
-    """A file of text."""
-    model: str = "smollm2"
-    """A checkpoint's file or folder, or a name; `dualform models` lists some."""
-    policy: str = "full"
-    """Policies with commas between them: full, window, window+4, tova, tova-head, tova-newest, h2o, h2o-layer, snapkv, random."""
-    states: str | None = None
-    """How many keys and values each layer keeps, with commas between the numbers; 64,128,256,512 by default; full keeps all."""
-    passages: int = 16
-    """How many passages; fewer where the text is short."""
-    length: int = 2048
-    """Tokens of a passage."""
-    rerotate: bool = False
-    """Count positions anew among the kept states."""
+    file: Annotated[Path, flags.file()]
+    model: Annotated[str, flags.MODEL] = "smollm2"
+    policy: Annotated[tuple[str, ...], flags.policy("Several are compared.", several=True)] = ("full",)
+    states: Annotated[tuple[int, ...] | None, flags.states("64 128 256 512", several=True)] = None
+    passages: Annotated[int, option("N", "How many passages; fewer where the text is short.")] = 16
+    length: Annotated[int, flags.length("A text is a passage here.")] = 2048
+    rerotate: Annotated[bool, flags.REROTATE] = False
     RULES: ClassVar = (
-        Read(("states", "rerotate"), lambda given: drops(given.policy), "of a policy that drops some; full keeps all."),
+        Read(
+            ("states", "rerotate"), lambda given: drops(*given.policy), "of a policy that drops some; full keeps all."
+        ),
     )
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.checkpoints.loading import load
         from dualform.checkpoints.tokens import beginning
-        from dualform.generation import bounded, passages_of, perplexity, policy
+        from dualform.generation import bounded, passages_of, perplexity
         from dualform.models import with_context
         from dualform.reading import text_of_file
         from dualform.reports.console import Console
 
         self.check_options()
-        states = whole_numbers("--states", "64,128,256,512" if self.states is None else self.states)
-        chosen = {name: policy(name) for name in self.policy.split(",")}
-        chosen = dict(
-            sorted(chosen.items(), key=lambda each: not each[1].whole)
-        )  # full first: the others are held to it
+        bounds = chosen_bounds(self.policy, (64, 128, 256, 512) if self.states is None else self.states)
+        bounds.sort(key=lambda bound: bound[1] is not None)  # full first: the others are held to it
         loaded = language_model(load(self.model))
         begin = beginning(loaded.tokens)
-        tokens = loaded.encode(text_of_file(self.text))[len(begin) :]
+        tokens = loaded.encode(text_of_file(self.file))[len(begin) :]
         passages = passages_of(tokens, self.passages, self.length, begin)
         # The first token is given in any case; where several stand before a text, none of them is predicted.
         options = {"given": len(begin)} if len(begin) > 1 else {}
         console = Console()
-        console.perplexities(loaded.name, str(self.text), *passages.shape)
+        console.perplexities(loaded.name, str(self.file), *passages.shape)
         whole = None
-        for name, by in chosen.items():
-            for count in states if not by.whole else (0,):
-                model = bounded(loaded.model, by, count, rerotate=self.rerotate) if count else loaded.model
-                found = perplexity(model if count else with_context(model, self.length), passages, **options)
-                whole = found if by.whole else whole
-                console.perplexity(name, count or None, found, whole)
+        for name, count in bounds:
+            if count is None:
+                model = with_context(loaded.model, self.length)
+            else:
+                model = bounded(loaded.model, name, count, rerotate=self.rerotate)
+            measured = perplexity(model, passages, **options)
+            whole = measured if count is None else whole
+            console.perplexity(name, count, measured, whole)
         return 0
 
 
@@ -81,14 +77,13 @@ def language_model(loaded):
     return loaded
 
 
-def whole_numbers(option: str, said: str) -> tuple[int, ...]:
-    """Numbers with commas between them.
+def chosen_bounds(policies: Sequence[str], states: Sequence[int]) -> list[tuple[str, int | None]]:
+    """Each policy by name with each number of states, and None beside one that keeps everything.
 
-    **Raises:** `InputError` unless all are whole and at least 1.
+    **Raises:** `InputError` for a policy that there is not, and a number of states below 1.
     """
-    numbers = tuple(whole(part.strip()) or 0 for part in said.split(","))
-    require(
-        min(numbers) >= 1,
-        f"{option} {said}: give whole numbers of at least 1 with commas between them, such as 64,128.",
-    )
-    return numbers
+    from dualform.generation import policy
+
+    require(min(states, default=0) >= 1, f"--states {' '.join(map(str, states))}: give whole numbers of at least 1.")
+    whole = {name: policy(name).whole for name in policies}
+    return [(name, count) for name in whole for count in ((None,) if whole[name] else states)]

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
 from dualform.errors import DualformError, InputError, require
 
@@ -23,23 +25,50 @@ class Reproduce(Options):
     row with its reason.
     """
 
-    paper: Annotated[Positional[str | None], arg(metavar="[PAPER]")] = None
-    """A paper, such as gated-rnn, or all. For convenience, a result may stand here alone where only one paper has one of its
-    name."""
-    results: Annotated[Positional[tuple[str, ...]], arg(metavar="[RESULT ...]")] = ()
-    """The paper's results, such as table1 fig4; all of them if none is given."""
-    preset: Literal["quick", "full"] = "quick"
-    """quick: few seeds and steps, all of a paper in minutes on two cores. full: what is stored in the docs."""
-    out: Path | None = None
-    """Where runs and reports go, each paper's in a folder of its name; runs/reproduce-PRESET by default."""
-    workers: int | None = None
-    """Runs at once; 2 by default."""
-    backend: Literal["processes", "ray", "here"] = "processes"
-    """Processes of this machine, tasks on a Ray cluster (pip install 'dualform[ray]'), or one after the other."""
-    store: Path | None = None
-    """Also keep each result's record as PAPER/NAME.json in this folder: the documentation's are in docs/reproductions."""
-    data: Path | None = None
-    """The folder of data that are read and are not part of dualform; what is missing is said, with where it is from."""
+    paper: Annotated[
+        Positional[str | None],
+        option(
+            "[PAPER]",
+            "A paper, such as gated-rnn, or all. For convenience, a result may stand here alone where only one paper has one "
+            "of its name.",
+        ),
+    ] = None
+    results: Annotated[
+        Positional[tuple[str, ...]], option("[RESULT ...]", "The paper's results, such as table1 fig4.", "all of them")
+    ] = ()
+    preset: Annotated[
+        Literal["quick", "full"],
+        flags.preset(
+            "quick: few seeds and steps, all of a paper in minutes on two cores. full: what is stored in the docs."
+        ),
+    ] = "quick"
+    out: Annotated[
+        Path | None,
+        flags.out("Runs and reports, each paper's in a folder of its name.", "runs/reproduce-PRESET"),
+    ] = None
+    workers: Annotated[int | None, option("N", "Runs at once.", "2")] = None
+    backend: Annotated[
+        Literal["processes", "ray", "here"],
+        option(
+            None,
+            "Processes of this machine, tasks on a Ray cluster (pip install 'dualform[ray]'), or one after the other.",
+        ),
+    ] = "processes"
+    store: Annotated[
+        Path | None,
+        option(
+            "FOLDER",
+            "Also keep each result's record as PAPER/NAME.json in this folder: the documentation's are in docs/reproductions.",
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        option(
+            "FOLDER",
+            "Where the data are that results read and that are not part of dualform; what is missing is said, with where it "
+            "is from.",
+        ),
+    ] = None
     RULES: ClassVar = (
         Read(
             ("preset", "out", "workers", "backend", "store", "data"),

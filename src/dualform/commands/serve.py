@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from tyro.conf import Positional
 
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import Options
 
 
@@ -12,12 +15,9 @@ from dualform.commands.options import Options
 class Serve(Options):
     """Show an attention page, or a folder of maps too large for one page, on this machine alone, until Ctrl-C."""
 
-    path: Positional[Path]
-    """A page of write_attention_page, or a folder of write_attention_folder."""
-    port: int = 0
-    """The port on 127.0.0.1; any free one by default."""
-    browser: bool = True
-    """Open a browser; without it, only the address is printed."""
+    path: Annotated[Positional[Path], option("PATH", "The page or the folder that `dualform attend --out PATH` wrote.")]
+    port: Annotated[int, option("N", "The port on 127.0.0.1.", "any that is free")] = 0
+    browser: Annotated[bool, flags.BROWSER] = True
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from tyro.conf import Positional
 
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import Options
 
 
@@ -12,10 +15,8 @@ from dualform.commands.options import Options
 class View(Options):
     """Open a run's report in the browser."""
 
-    run: Positional[Path]
-    """The run's folder."""
-    browser: bool = True
-    """Open a browser; without it, only the report's path is printed."""
+    run: Annotated[Positional[Path], option("RUN", "The run's folder.")]
+    browser: Annotated[bool, flags.BROWSER] = True
 
     def __call__(self) -> int:
         """Run it, and return the exit code."""
