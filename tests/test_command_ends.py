@@ -20,7 +20,7 @@ from dualform.cli import main
 from dualform.commands.mixers import Mixers
 from dualform.commands.options import flag
 from dualform.reading import text_of_file
-from dualform.reports.console import Console
+from dualform.reports.terminal import Terminal
 
 SOURCE = Path(str(sys.modules["dualform"].__file__)).parent
 
@@ -166,7 +166,7 @@ def test_names_print_as_they_are(capsys, monkeypatch):
     """Brackets, colons and dollars are no signs, a long path is one line, and nothing in a name moves the cursor."""
     monkeypatch.setenv("COLUMNS", "40")
     name = "runs/[bold]a[/] [0] :star: $x$ " + "b" * 60
-    Console().got([Path(name), Path("a\x1b[2Jb")])
+    Terminal().paths([Path(name), Path("a\x1b[2Jb")])
     assert capsys.readouterr().out == f"  {name}\n  a\\x1b[2Jb\n"
 
 

@@ -1,5 +1,6 @@
 """The folders: imports run downward in the list of CONTRIBUTING, no two parts need each other, and the list is whole."""
 
+import re
 from pathlib import PurePosixPath
 
 from benchmarks import structure
@@ -33,3 +34,13 @@ def test_what_runs_upward_is_found():
     assert structure.circles(found) == ["a", "b", "c"]
     assert structure.upward(found, ["a", "b", "c"]) == ["c/three.py:1"]
     assert structure.upward(found, ["c", "b", "a"]) == ["a/one.py:1", "b/two.py:2"]
+
+
+def test_what_is_printed_stands_beside_its_command():
+    """Each file of reports/terminal is of the one command that imports it; what they share knows nothing of any command."""
+    there = {path.stem for path in NOW if path.match("reports/terminal/*.py")} - {"__init__"}
+    line = re.compile(r"^\s*from dualform\.reports\.terminal import (\w+) as prints$", flags=re.M)
+    users = {str(path): set(line.findall(text)) for path, text in NOW.items() if line.search(text)}
+    assert users == {f"commands/{name}.py": {name} for name in there} and len(there) >= 8
+    shared = NOW[PurePosixPath("reports/terminal/__init__.py")]
+    assert re.findall(r"^(?:from|import) (dualform\S*)", shared, flags=re.M) == ["dualform.errors"]

@@ -79,8 +79,9 @@ class Attend(Options):
         """Run it, and return the exit code."""
         from dualform.checkpoints.loading import load
         from dualform.reports.attend import Bound, Question, attend, write_view
-        from dualform.reports.console import Console
         from dualform.reports.kept_figure import check_picture, write_kept_figure
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import attend as prints
         from dualform.tensor_file import check_writable
 
         self.check_options()
@@ -92,12 +93,12 @@ class Attend(Options):
         bound = None if self.policy is None else Bound(self.policy, self.states, self.rerotate)
         question = Question(self.layer, self.target, self.method, self.place, self.output, self.against)
         question.check()
-        view, console = attend(load(self.model), source, question, bound), Console()
-        console.attention(view, write_view(view, self.out))
+        view, terminal = attend(load(self.model), source, question, bound), Terminal()
+        prints.attention(terminal, view, write_view(view, self.out))
         if view.kept is not None:
-            console.kept(view.kept)
+            prints.kept(terminal, view.kept)
             if self.figure is not None:
-                console.got([write_kept_figure(view.kept, view.tokens, self.figure)])
+                terminal.paths([write_kept_figure(view.kept, view.tokens, self.figure)])
         return 0
 
     def _source(self) -> str | Path:

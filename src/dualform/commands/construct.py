@@ -56,7 +56,8 @@ class Construct(Options):
         from dualform.construct import build, build_stack
         from dualform.construct.low_rank import TOLERANCE
         from dualform.counts import key_of
-        from dualform.reports.console import Console
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import construct as prints
         from dualform.tasks import Teacher
         from dualform.tensor_file import check_writable
 
@@ -79,12 +80,12 @@ class Construct(Options):
                 )
                 if self.out is not None:
                     save_weights(self.out, stacked.stack)
-                Console().stack(stacked, teacher.name, self.out)
+                prints.stack(Terminal(), stacked, teacher.name, self.out)
                 return 0
             built = build(teacher.attention, self.form, teacher.inputs, key=key_of(self.seed), tolerance=tolerance)
             if self.out is not None:
                 save_weights(self.out, built.rnn)
-        Console().construction(built, teacher.name, self.out)
+        prints.construction(Terminal(), built, teacher.name, self.out)
         return 0
 
 

@@ -54,8 +54,9 @@ class Discover(Options):
     def __call__(self) -> int:
         """Run it, and return the exit code."""
         from dualform.experiments.gated_rnn.identification import identify, preset
-        from dualform.reports.console import Console
         from dualform.reports.discovery_page import write_discovery_page
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import discover as prints
         from dualform.room import check_fits
 
         self.check_options()
@@ -75,11 +76,11 @@ class Discover(Options):
         )
         numbers = 2 * (config.n + config.m) * (config.d + 1 + config.n)
         check_fits(4 * numbers, f"a student of n {config.n:,} and m {config.m:,}", "Give fewer units.")
-        console, results = Console(), []
+        terminal, results = Terminal(), []
         for seed in range(self.seed, self.seed + seeds):
             folder = self.out or Path("runs") / f"{self.preset}-{seed}"
             recipe = paper if self.paper_recipe == "auto" else self.paper_recipe == "yes"
-            with console.progress(folder) as progress:
+            with prints.progress(terminal, folder) as progress:
                 try:
                     result = identify(replace(config, seed=seed), folder, paper_recipe=recipe, on_progress=progress)
                 except DivergedError as error:
@@ -87,8 +88,8 @@ class Discover(Options):
                         f"{error} Here they are the preset's: give another --preset or --seed."
                     ) from error
                 page = write_discovery_page(folder)
-            console.verdict(result, page)
+            prints.verdict(terminal, result, page)
             results.append(result)
         if len(results) > 1:
-            console.summary(results)
+            prints.summary(terminal, results)
         return 0

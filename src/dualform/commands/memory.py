@@ -74,8 +74,9 @@ class Memory(Options):
         from dualform.commands.perplexity import chosen_bounds, language_model
         from dualform.experiments.memory import contender, remember, rows_of, script, template_of
         from dualform.reading import text_of_file
-        from dualform.reports.console import Console
         from dualform.reports.memory import as_markdown
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import memory as prints
         from dualform.tasks.memory import Room, filler, memory_task, sentences_of
         from dualform.tensor_file import check_writable, write_atomically
         from dualform.training.run import versions
@@ -98,8 +99,8 @@ class Memory(Options):
             f"{self.mode}{f', history {history}' if self.mode == 'turns' else ''}, seed {self.seed}, text: "
             f"{'pydoc_data.topics' if self.file is None else self.file.name}."
         )
-        console, rows, template = Console(), [], template_of(tokens)
-        console.remembering(about, self.turns)
+        terminal, rows, template = Terminal(), [], template_of(tokens)
+        prints.head(terminal, about, self.turns)
         chances, command = {task.name: task.chance for task in tasks}, ["dualform", *sys.argv[1:]]
         for task, examples in drawn.items():
             scripts = [script(example, tokens, template) for example in examples]
@@ -112,7 +113,7 @@ class Memory(Options):
                 answers = remember(model, tokens, examples, template=template, batch=self.batch, **options)
                 for row in rows_of(task.name, name, kept, answers):
                     rows.append(row)
-                    console.remembered(row)
+                    prints.row(terminal, row)
             # After every task, so that what was measured is kept if the next one is stopped.
             if self.out is not None:
                 report = as_markdown(rows, command=command, about=about, versions=versions(), chances=chances)

@@ -25,10 +25,11 @@ class Mixers(Options):
         """Run it, and return the exit code."""
         from dualform.mixers import registry
         from dualform.mixers.card import card
-        from dualform.reports.console import Console
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import mixers as prints
 
         if self.name is None:
-            Console().mixers([card(name) for name in registry()])
+            prints.mixers(Terminal(), [card(name) for name in registry()])
         else:
-            Console().mixer(card(self.name))
+            prints.mixer(Terminal(), card(self.name))
         return 0

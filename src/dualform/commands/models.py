@@ -35,24 +35,26 @@ class Models(Options):
         from dualform.checkpoints.cache import cache_folder, is_there
         from dualform.checkpoints.catalogue import KNOWN, known
         from dualform.checkpoints.download import get
-        from dualform.reports.console import Console
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import models as prints
 
         self.check_options()
+        terminal = Terminal()
         if self.action == "list":
             require(
                 not self.names,
                 f"dualform models list takes no name. To bring a model: dualform models get {' '.join(self.names)}.",
             )
-            Console().models([(model, is_there(model)) for model in KNOWN.values()], cache_folder())
+            prints.models(terminal, [(model, is_there(model)) for model in KNOWN.values()], cache_folder())
             return 0
         require(len(self.names) > 0, f"dualform models get: which one? There are {', '.join(KNOWN)}, and all.")
         models = [known(name) for name in (KNOWN if self.names == ("all",) else self.names)]
         require(self.archive is None or len(models) == 1, "--archive is one model's; name that one.")
-        code, console = 0, Console()
+        code = 0
         for model in models:
-            console.getting(model)
+            prints.getting(terminal, model)
             try:
-                console.got(get(model.name, self.archive))
+                terminal.paths(get(model.name, self.archive))
             except DualformError as error:  # of several, those that can be had are brought
                 code = say(error, 2)
         return code

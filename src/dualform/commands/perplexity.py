@@ -38,7 +38,8 @@ class Perplexity(Options):
         from dualform.generation import bounded, passages_of, perplexity
         from dualform.models import with_context
         from dualform.reading import text_of_file
-        from dualform.reports.console import Console
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import perplexity as prints
 
         self.check_options()
         bounds = chosen_bounds(self.policy, (64, 128, 256, 512) if self.states is None else self.states)
@@ -49,8 +50,8 @@ class Perplexity(Options):
         passages = passages_of(tokens, self.passages, self.length, begin)
         # The first token is given in any case; where several stand before a text, none of them is predicted.
         options = {"given": len(begin)} if len(begin) > 1 else {}
-        console = Console()
-        console.perplexities(loaded.name, str(self.file), *passages.shape)
+        terminal = Terminal()
+        prints.head(terminal, loaded.name, str(self.file), *passages.shape)
         whole = None
         for name, count in bounds:
             if count is None:
@@ -59,7 +60,7 @@ class Perplexity(Options):
                 model = bounded(loaded.model, name, count, rerotate=self.rerotate)
             measured = perplexity(model, passages, **options)
             whole = measured if count is None else whole
-            console.perplexity(name, count, measured, whole)
+            prints.row(terminal, name, count, measured, whole)
         return 0
 
 

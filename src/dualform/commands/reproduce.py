@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from dualform.errors import DualformError, InputError, require
 
 if TYPE_CHECKING:
     from dualform.experiments.reproduction import Paper
-    from dualform.reports.console import Console
+    from dualform.reports.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,16 @@ class Reproduce(Options):
         """Run it, and return the exit code."""
         from dualform.experiments.papers import PAPERS, chosen
         from dualform.experiments.reproduction import Workshop, reproduce
-        from dualform.reports.console import Console
         from dualform.reports.reproduction_page import write_reproduction_page, write_summary
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import reproduce as prints
         from dualform.tensor_file import check_writable
         from dualform.training import Run
 
         self.check_options()
-        console = Console()
+        terminal = Terminal()
         if self.paper is None:
-            console.papers(PAPERS.values())
+            prints.papers(terminal, PAPERS.values())
             return 0
         wanted, workers = chosen((self.paper, *self.results)), 2 if self.workers is None else self.workers
         require(workers >= 1, f"--workers {workers}: at least one is needed.")
@@ -102,22 +104,24 @@ class Reproduce(Options):
                 check_writable(place / paper.name, folder=True)
         reads = any(paper.results[name].needs for paper, names in wanted for name in names)
         require(self.data is None or reads, "--data is of results that read data; none of these does.")
-        wanted = [(paper, self._with_data(paper, names, console)) for paper, names in wanted]
+        wanted = [(paper, self._with_data(paper, names, terminal)) for paper, names in wanted]
         for paper, names in wanted:
-            workshop, records = Workshop(folder / paper.name, workers, self.backend, console.row), []
+            workshop, records = Workshop(folder / paper.name, workers, self.backend, partial(prints.row, terminal)), []
             for name in names:
-                console.begin(f"{paper.name} {name}", paper.results[name].title)
+                prints.begin(terminal, f"{paper.name} {name}", paper.results[name].title)
                 record = reproduce(paper, name, self.preset, workshop, self.data)
-                console.reproduction(record, write_reproduction_page(workshop.folder / name))
+                prints.reproduction(terminal, record, write_reproduction_page(workshop.folder / name))
                 if self.store is not None:
                     Run(self.store / paper.name).write_json(f"{name}.json", record)
                 records.append(record)
             if len(records) > 1:
-                console.reproductions(records, write_summary(workshop.folder, paper, records))
+                prints.reproductions(terminal, records, write_summary(workshop.folder, paper, records))
         return 0
 
-    def _with_data(self, paper: "Paper", names: Sequence[str], console: "Console") -> list[str]:
+    def _with_data(self, paper: "Paper", names: Sequence[str], terminal: "Terminal") -> list[str]:
         """The results whose data are there; of `all` the others are left out, and said, else they are an error."""
+        from dualform.reports.terminal import reproduce as prints
+
         kept = []
         for name in names:
             try:
@@ -126,7 +130,7 @@ class Reproduce(Options):
             except DualformError as error:
                 if self.paper != "all":
                     raise InputError(f"{paper.name} {name}: {error}") from None
-                console.left_out(f"{paper.name} {name}", error)
+                prints.left_out(terminal, f"{paper.name} {name}", error)
             else:
                 kept.append(name)
         return kept
