@@ -18,6 +18,7 @@ from dualform.errors import InputError, require
 from dualform.reports.attention_claims import claims
 from dualform.reports.attention_maps import BYTES, Encoded, Precision, encode, pack, pool
 from dualform.reports.attention_view import AttentionView, KeptView, LayerView, with_aggregates
+from dualform.reports.modules import joined
 from dualform.tensor_file import write_atomically
 
 __all__ = ["AttentionView", "KeptView", "LayerView", "attention_page", "write_attention_page"]
@@ -30,8 +31,6 @@ EXACT, HALF = 8_000_000, 40_000_000
 """Bytes of maps up to which they are kept in float32, and in float16."""
 OVERVIEW = 96
 """Cells along a side of a small map."""
-SCRIPTS = ("numbers", "source", "colour", "state", "tokens", "plot", "zoom", "tiles", "tables", "kept", "main")
-"""The parts of the page's script in the order in which they are joined."""
 
 
 def write_attention_page(
@@ -152,7 +151,7 @@ def render(content: dict[str, Any], maps: Sequence[Sequence[str]] = (), connect:
     web = files("dualform.reports") / "web"
     # Hashes are of the text as it stands in the page, so that nothing else runs.
     style = (web / "style.css").read_text("utf-8")
-    script = '"use strict";\n' + "".join((web / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+    script = joined(web, "main.js")
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; connect-src {connect}; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"

@@ -12,7 +12,7 @@ function between(stops, x) {
 }
 
 // 511 colours, from -1 at 0 over 0 at 255 to 1 at 510, as 0xAABBGGRR.
-function colours(theme) {
+export function colours(theme) {
   if (LUT[theme]) return LUT[theme];
   const lut = new Uint32Array(511), ends = ENDS[theme];
   for (let i = 0; i < 511; i++) {
@@ -23,24 +23,24 @@ function colours(theme) {
   return (LUT[theme] = lut);
 }
 
-function place(v, peak, root) {
+export function place(v, peak, root) {
   const x = Math.max(-1, Math.min(1, v / (peak || 1)));
   return 255 + Math.round(255 * (root ? Math.sign(x) * Math.sqrt(Math.abs(x)) : x));
 }
 
-function css(word) {
+export function css(word) {
   return `rgb(${word & 255},${(word >> 8) & 255},${(word >> 16) & 255})`;
 }
 
 // Black or white, whichever reads better on a colour.
-function ink(word) {
+export function ink(word) {
   const linear = (c) => ((c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
   const light = 0.2126 * linear(word & 255) + 0.7152 * linear((word >> 8) & 255) + 0.0722 * linear((word >> 16) & 255);
   return light > 0.179 ? "#101214" : "#ffffff";
 }
 
 // Values on a canvas of as many points, a square if not said otherwise; NaN is left clear.
-function paint(canvas, values, high, peak, root, theme, wide = high) {
+export function paint(canvas, values, high, peak, root, theme, wide = high) {
   canvas.width = wide;
   canvas.height = high;
   const context = canvas.getContext("2d"), image = context.createImageData(wide, high);

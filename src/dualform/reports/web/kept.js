@@ -1,5 +1,14 @@
 // What a bounded model keeps: for each layer and head the token after which each one is dropped, and so what is kept after any.
 
+import { bytesOf } from "./decode.js";
+import { TIME, view } from "./source.js";
+import { clipped, shown, tokenName } from "./numbers.js";
+import { colours, css, ink, paint, place } from "./colour.js";
+import { $, clamp, drawn, element, set, state } from "./state.js";
+import { hideTip, showTip } from "./tip.js";
+import { MOST_TOKENS } from "./tokens.js";
+import { MOST_CELLS } from "./plot.js";
+
 const kept = view.kept && {
   layers: view.kept.layers.map(({ name, heads, lives }) => ({ name, heads, dropped: lives.map(droppedOf) })),
   under: null, // the token under the pointer, for as long as it is there
@@ -15,7 +24,7 @@ function droppedOf(text) {
 }
 
 // The layer that is looked at, or all where that one is not bounded.
-function keptLayers() {
+export function keptLayers() {
   const own = kept.layers.filter(({ name }) => name === view.layers[state.layer].name);
   return own.length ? own : kept.layers;
 }
@@ -34,7 +43,7 @@ const firstOf = (cell, cells) => Math.floor((cell * TIME) / cells);
 const cellOfToken = (s, cells) => Math.min(cells - 1, Math.floor(((s + 1) * cells - 1) / TIME));
 
 // Rows: after the last token of each cell; columns: the mean share of the tokens of each cell; NaN where none is read yet.
-function keptOverTime(layers, cells) {
+export function keptOverTime(layers, cells) {
   const out = new Float32Array(cells * cells), ends = Array.from({ length: cells }, (_, i) => firstOf(i + 1, cells) - 1);
   for (const { dropped } of layers) for (const head of dropped) {
     for (let s = 0; s < TIME; s++) {
@@ -151,7 +160,7 @@ function showKinds() {
   $("kept-kinds").append(head, body);
 }
 
-function startKept() {
+export function startKept() {
   if (!kept) return;
   $("kept").hidden = $("kept-help").hidden = false;
   $("kept-policy").textContent = view.kept.policy;

@@ -1,5 +1,16 @@
 // The certificate, the keys, the theme, the address; then the first drawing.
 
+import { EXACT, plain, TIME, view } from "./source.js";
+import { brief, residualText } from "./numbers.js";
+import { $, AGGREGATED, drawAll, drawn, element, mapName, mapOf, set, state } from "./state.js";
+import { startProfile } from "./profile.js";
+import { startTokens } from "./tokens.js";
+import { startPlot } from "./plot.js";
+import { startZoom, zoom, zoomAll } from "./zoom.js";
+import { startTiles } from "./tiles.js";
+import { startTables } from "./tables.js";
+import { startKept } from "./kept.js";
+
 const MODES = ["mean", "max", "head"];
 
 function showCertificate() {
@@ -121,6 +132,7 @@ function start() {
   startPlot();
   startZoom();
   startTables();
+  startProfile();
   startKept();
   let later = 0;
   drawn(["layer", "mode", "head", "token", "r0", "c0", "n"], () => { clearTimeout(later); later = setTimeout(toAddress, 300); });
@@ -129,8 +141,7 @@ function start() {
   setTheme(state.theme);
   showCertificate();
   set(fromAddress());
-  pending = new Set(Object.keys(state)); // everything is drawn once
-  draw();
+  drawAll();
 }
 
 start();

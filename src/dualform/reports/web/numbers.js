@@ -1,5 +1,7 @@
 // How numbers and tokens are written.
 
+import { DIGITS, EXACT, view } from "./source.js";
+
 const MINUS = "\u2212";
 
 function signed(text) {
@@ -7,7 +9,7 @@ function signed(text) {
 }
 
 // Few digits: for tables and legends.
-function brief(v, digits = DIGITS) {
+export function brief(v, digits = DIGITS) {
   if (v === 0) return "0";
   const size = Math.abs(v);
   if (size < 1e-3 || size >= 1e4) return signed(v.toExponential(Math.max(1, digits - 2)));
@@ -24,11 +26,11 @@ function exact(v) {
 }
 
 // As exactly as this page has it.
-function asKept(v) {
+export function asKept(v) {
   return EXACT || v === 0 ? exact(v) : `\u2248\u2009${brief(v)}`;
 }
 
-function residualText(r) {
+export function residualText(r) {
   return r === null ? "none" : r === 0 ? "0" : signed(r.toExponential(1));
 }
 
@@ -38,12 +40,15 @@ const NAMED = { "\n": "\u23ce", "\r": "\u240d", "\t": "\u21e5", " ": "\u00b7", "
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u034f\u115f\u1160\u2800\u3164]|(?! )\p{Zs}/gu;
 
 // A token as it is shown: every character visible.
-function shown(token) {
+export function shown(token) {
   if (token === "") return "\u2205";
   return token.replace(/ /g, NAMED[" "]).replace(UNSEEN, (c) => NAMED[c] || "U+" + c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0"));
 }
 
-function clipped(text, most) {
+export function clipped(text, most) {
   const letters = Array.from(text);
   return letters.length <= most ? text : letters.slice(0, most - 1).join("") + "\u2026";
 }
+
+// Between marks that keep a token's own direction of writing to itself.
+export const tokenName = (i) => `\u2068\u201c${clipped(shown(view.tokens[i]), 28)}\u201d\u2069`;

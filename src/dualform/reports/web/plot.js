@@ -1,7 +1,13 @@
 // The big map: a region of one map, its axes, and the chosen token's row and column.
 
-const MOST_CELLS = 512; // along a side; beyond, a cell stands for several tokens
-const plot = { values: null, cells: 0, r0: 0, c0: 0, n: 0, left: 0, top: 6, size: 0, image: document.createElement("canvas") };
+import { source, view } from "./source.js";
+import { asKept, brief, shown, tokenName } from "./numbers.js";
+import { colours, css, paint, place } from "./colour.js";
+import { $, choice, drawn, mapName, mapOf, newest, peakOf, state } from "./state.js";
+import { hideTip, showTip } from "./tip.js";
+
+export const MOST_CELLS = 512; // along a side; beyond, a cell stands for several tokens
+export const plot = { values: null, cells: 0, r0: 0, c0: 0, n: 0, left: 0, top: 6, size: 0, image: document.createElement("canvas") };
 
 const cellsFor = (n) => Math.min(n, MOST_CELLS);
 
@@ -25,7 +31,7 @@ const ink2d = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const LEAST = 11; // points for each token where all are written along an axis
 
 // Positions to write along an axis: every token where there is room, else round numbers.
-function ticks(from, n, room, named) {
+export function ticks(from, n, room, named) {
   if (named) return Array.from({ length: n }, (_, i) => from + i);
   const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000];
   const step = steps.find((s) => (s * room) / n >= 48) || 100000;
@@ -104,7 +110,7 @@ function drawCross(context, left, size) {
 }
 
 // The cell under a pointer: its tokens and its value; null beside the map.
-function cellAt(event) {
+export function cellAt(event) {
   if (!plot.values) return null;
   const box = $("map").getBoundingClientRect();
   const x = (event.clientX - box.left - plot.left) / plot.size, y = (event.clientY - box.top - plot.top) / plot.size;
@@ -119,7 +125,7 @@ function cellAt(event) {
 
 const span = ([from, to]) => (from === to ? `${tokenName(from)} (${from})` : `tokens ${from}\u2013${to}`);
 
-function tipAt(event) {
+export function tipAt(event) {
   const cell = cellAt(event);
   if (!cell || cell.value !== cell.value) return hideTip();
   const one = cell.t[0] === cell.t[1] && cell.s[0] === cell.s[1];
@@ -150,7 +156,7 @@ function drawLegend() {
   canvas.setAttribute("aria-label", `Colours from ${brief(-peak)} (orange) over 0 to ${brief(peak)} (blue)${state.root ? ", growing as the square root" : ""}.`);
 }
 
-function startPlot() {
+export function startPlot() {
   choice("colour", "root", [[true, "\u221a colour", "Colours grow as the square root of values: small ones are seen"], [false, "linear", "Colours grow as values do"]]);
   choice("scale", "shared", [[false, "own scale", "Full colour is this map's largest value"], [true, "one scale", "Full colour is the largest value of all layers"]]);
   drawn(["layer", "mode", "head", "r0", "c0", "n"], () => readRegion(state.layer, mapOf(state.layer), state.r0, state.c0, state.n));

@@ -1,69 +1,16 @@
 // Where the numbers of the maps come from: this page itself, decoded when first asked for, or the server that sent it.
 
-const view = JSON.parse(document.getElementById("view").textContent);
-const TIME = view.tokens.length;
-const EXACT = !view.precision || view.precision === "float32";
-const DIGITS = EXACT ? 4 : view.precision === "float16" ? 3 : 2; // that can be relied on
+import { bytesOf, fromPlanes, inflated } from "./decode.js";
 
-function bytesOf(base64) {
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  return bytes;
-}
-
-async function inflated(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-const halves = (() => {
-  let table = null;
-  return () => {
-    if (table) return table;
-    table = new Float32Array(65536);
-    for (let h = 0; h < 65536; h++) {
-      const e = (h >> 10) & 31, m = h & 1023, sign = h & 32768 ? -1 : 1;
-      table[h] = sign * (e === 0 ? m * 2 ** -24 : e === 31 ? (m ? NaN : Infinity) : (1024 + m) * 2 ** (e - 25));
-    }
-    return table;
-  };
-})();
-
-// Square-root steps of 1 / 127, undone.
-function fromInt8(bytes, scale) {
-  const table = new Float32Array(256);
-  for (let b = 0; b < 256; b++) {
-    const q = b < 128 ? b : b - 256;
-    table[b] = Math.sign(q) * (q / 127) ** 2 * scale;
-  }
-  const out = new Float32Array(bytes.length);
-  for (let i = 0; i < bytes.length; i++) out[i] = table[bytes[i]];
-  return out;
-}
-
-// The bytes of equal weight stand together in the file.
-function fromPlanes(bytes, precision, scale) {
-  if (precision === "int8") return fromInt8(bytes, scale);
-  const width = precision === "float16" ? 2 : 4, length = bytes.length / width;
-  const out = new Float32Array(length);
-  if (width === 2) {
-    const table = halves();
-    for (let i = 0; i < length; i++) out[i] = table[bytes[i] | (bytes[length + i] << 8)] * scale;
-  } else {
-    const words = new Uint32Array(out.buffer);
-    for (let i = 0; i < length; i++) {
-      words[i] = bytes[i] | (bytes[length + i] << 8) | (bytes[2 * length + i] << 16) | (bytes[3 * length + i] << 24);
-    }
-  }
-  return out;
-}
+export const view = JSON.parse(document.getElementById("view").textContent);
+export const TIME = view.tokens.length;
+export const EXACT = !view.precision || view.precision === "float32";
+export const DIGITS = EXACT ? 4 : view.precision === "float16" ? 3 : 2; // that can be relied on
 
 const begin = (t) => (view.causal ? (t * (t + 1)) / 2 : t * TIME);
 const end = (t) => (view.causal ? t + 1 : TIME);
 // A layer with one head has nothing to put together.
-const plain = (layer, map) => (view.layers[layer].heads.length === 1 ? 0 : map);
+export const plain = (layer, map) => (view.layers[layer].heads.length === 1 ? 0 : map);
 
 // Maps that are part of the page.
 const embedded = {
@@ -74,8 +21,8 @@ const embedded = {
     const find = () => document.getElementById(`map-${layer}-${head}`);
     // While the page is still being read, an element is whole once another one follows it.
     while (document.readyState === "loading" && !find()?.nextElementSibling) await new Promise((done) => setTimeout(done, 4));
-    const element = find();
-    return fromPlanes(await inflated(bytesOf(element.textContent)), view.precision, view.scales[layer][head]);
+    const holder = find();
+    return fromPlanes(await inflated(bytesOf(holder.textContent)), view.precision, view.scales[layer][head]);
   },
 
   async join(layer, map) {
@@ -158,10 +105,10 @@ const served = {
   region(layer, map, r0, c0, n, cells) { return this.read(`${this.at(layer, map)}/region/${r0}/${c0}/${n}/${cells}`); },
 };
 
-const source = view.served ? served : embedded;
+export const source = view.served ? served : embedded;
 
 // The small map of a layer: bytes of square-root steps, and the value that 127 stands for.
-function small(layer, map) {
+export function small(layer, map) {
   const list = view.layers[layer].small, at = plain(layer, map);
   return typeof at === "number" ? list[at] : list[list.length - (at === "mean" ? 2 : 1)];
 }

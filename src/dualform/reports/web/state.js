@@ -1,29 +1,31 @@
 // What is looked at, and who draws it. Everything that changes goes through `set`, which draws once for each frame.
 
-const $ = (id) => document.getElementById(id);
-const AGGREGATED = view.layers.some((layer) => layer.heads.length > 1);
-const state = {
+import { small, TIME, view } from "./source.js";
+
+export const $ = (id) => document.getElementById(id);
+export const AGGREGATED = view.layers.some((layer) => layer.heads.length > 1);
+export const state = {
   layer: 0, mode: "mean", head: 0, token: Math.max(0, TIME - 1), direction: view.causal ? "both" : "takes",
   r0: 0, c0: 0, n: TIME, root: true, shared: false, count: 10, theme: "light",
 };
 const painters = [];
 let pending = null;
 
-const mapOf = (layer) => (state.mode === "head" ? Math.min(state.head, view.layers[layer].heads.length - 1) : state.mode);
-const mapName = (layer) => {
+export const mapOf = (layer) => (state.mode === "head" ? Math.min(state.head, view.layers[layer].heads.length - 1) : state.mode);
+export const mapName = (layer) => {
   const { heads, alone } = view.layers[layer], joined = heads.length - alone;
   if (state.mode === "head") return heads[mapOf(layer)];
   return joined === 1 ? heads[alone] : `${state.mode === "mean" ? "mean" : "strongest"} of ${joined}`;
 };
-const clamp = (v, low, high) => Math.max(low, Math.min(high, v));
+export const clamp = (v, low, high) => Math.max(low, Math.min(high, v));
 
 // What full colour stands for in a map.
-function peakOf(layer, map) {
+export function peakOf(layer, map) {
   if (!state.shared) return small(layer, map).peak;
   return Math.max(...view.layers.flatMap((each, l) => (typeof map === "number" ? each.heads.map((_, h) => small(l, h).peak) : [small(l, map).peak])));
 }
 
-function set(change) {
+export function set(change) {
   const before = { ...state };
   Object.assign(state, change);
   state.layer = clamp(state.layer, 0, view.layers.length - 1);
@@ -48,13 +50,18 @@ function draw() {
   for (const painter of painters) if (painter.on.some((key) => changed.has(key))) painter.draw(changed);
 }
 
+export function drawAll() {
+  pending = new Set(Object.keys(state));
+  draw();
+}
+
 // `draw` runs when one of these changes.
-function drawn(on, draw) {
+export function drawn(on, draw) {
   painters.push({ on, draw });
 }
 
 // A request whose answer comes after a newer one is dropped.
-function newest(work, use) {
+export function newest(work, use) {
   let last = 0;
   return (...given) => {
     const mine = ++last;
@@ -70,7 +77,7 @@ function complain(error) {
   $("notice").hidden = false;
 }
 
-function element(name, words = {}, ...inside) {
+export function element(name, words = {}, ...inside) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(words)) {
     if (key === "class") made.className = value;
@@ -82,7 +89,7 @@ function element(name, words = {}, ...inside) {
 }
 
 // A row of buttons of which one is chosen; arrow keys move within it, as in any group of radio buttons.
-function choice(id, key, options) {
+export function choice(id, key, options) {
   const group = $(id), buttons = options.map(([value, text, title]) => {
     const button = element("button", { type: "button", role: "radio", text, title: title || text });
     button.addEventListener("click", () => set({ [key]: value }));

@@ -1,6 +1,11 @@
 // The chosen token's strongest sources and readers as tables: the text that says what the maps show.
 
-function strongestOf(a, most) {
+import { view } from "./source.js";
+import { asKept, brief, clipped, shown, tokenName } from "./numbers.js";
+import { $, choice, drawn, element, set, state } from "./state.js";
+import { profile, profiled } from "./profile.js";
+
+export function strongestOf(a, most) {
   const order = Array.from(a.keys()).filter((i) => a[i] !== 0);
   order.sort((i, j) => Math.abs(a[j]) - Math.abs(a[i]) || i - j);
   return { first: order.slice(0, most), all: order.length };
@@ -39,7 +44,8 @@ function showTables() {
   fillTable($("gives"), profile.column, "reader");
 }
 
-function startTables() {
+export function startTables() {
   choice("count", "count", [[10, "10"], [50, "50"], [Infinity, "all"]]);
   drawn(["count"], showTables);
+  profiled(showTables);
 }

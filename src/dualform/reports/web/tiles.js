@@ -1,5 +1,11 @@
 // The small maps, side by side: one for each layer, or for each head of each layer. Only those in sight are painted.
 
+import { bytesOf, fromInt8 } from "./decode.js";
+import { small, TIME, view } from "./source.js";
+import { brief } from "./numbers.js";
+import { paint } from "./colour.js";
+import { $, AGGREGATED, choice, drawn, element, mapOf, peakOf, set, state } from "./state.js";
+
 const tiles = []; // { layer, map, button, canvas, painted }
 const ready = new IntersectionObserver((seen) => {
   for (const each of seen) {
@@ -70,7 +76,7 @@ function markTile() {
   }
 }
 
-function startTiles() {
+export function startTiles() {
   const options = [["mean", "mean", "The mean of a layer's heads"], ["max", "max |\u00b7|", "In each entry, the head of largest magnitude, with its sign"], ["head", "each head"]];
   if (AGGREGATED) choice("mode", "mode", options);
   else $("mode").hidden = true;

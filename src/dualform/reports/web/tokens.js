@@ -1,9 +1,15 @@
 // The tokens on top: the chosen one, and what it takes from and gives to in colour.
 
-const MOST_TOKENS = 2048; // on the page at once
+import { TIME, view } from "./source.js";
+import { asKept, brief, clipped, shown, tokenName } from "./numbers.js";
+import { colours, css, ink, place } from "./colour.js";
+import { $, choice, clamp, drawn, element, mapName, mapOf, peakOf, set, state } from "./state.js";
+import { hideTip, showTip } from "./tip.js";
+import { profile, profiled } from "./profile.js";
+
+export const MOST_TOKENS = 2048; // on the page at once
 const chips = [];
 let chipsFrom = -1;
-let profile = { row: new Float32Array(TIME), column: new Float32Array(TIME), of: "" };
 
 // What token i shows: the chosen one takes from those before it, and gives to those after it.
 function shareOf(i) {
@@ -56,22 +62,6 @@ function markToken() {
   if (top < strip.scrollTop || top + marked.offsetHeight > strip.scrollTop + strip.clientHeight) strip.scrollTop = top - strip.clientHeight / 2;
 }
 
-// Between marks that keep a token's own direction of writing to itself.
-const tokenName = (i) => `\u2068\u201c${clipped(shown(view.tokens[i]), 28)}\u201d\u2069`;
-
-const readProfile = newest(
-  async (layer, map, token) => {
-    const [row, column] = await Promise.all([source.row(layer, map, token), source.column(layer, map, token)]);
-    return { row, column, of: `${layer}/${map}/${token}` };
-  },
-  (found) => {
-    profile = found;
-    colourTokens();
-    showTables();
-    say();
-  },
-);
-
 function say() {
   const strongest = (a, skip) => a.reduce((best, v, i) => (i !== skip && Math.abs(v) > Math.abs(best < 0 ? 0 : a[best]) ? i : best), -1);
   const from = strongest(profile.row, state.token), to = strongest(profile.column, state.token);
@@ -83,7 +73,7 @@ function say() {
   $("live").textContent = `${view.layers[state.layer].name}, ${mapName(state.layer)}. Token ${state.token}, ${tokenName(state.token)}, ${parts.join("; ")}.`;
 }
 
-function startTokens() {
+export function startTokens() {
   const words = [["takes", "takes from"], ["gives", "gives to"]];
   choice("direction", "direction", view.causal ? [["both", "both", "Before the chosen token: what it takes; after it: what it gives"], ...words] : words);
   const strip = $("strip");
@@ -101,19 +91,7 @@ function startTokens() {
   });
   strip.addEventListener("pointerleave", hideTip);
   drawn(["token"], markToken);
-  drawn(["token", "layer", "mode", "head"], () => readProfile(state.layer, mapOf(state.layer), state.token));
+  profiled(colourTokens);
+  profiled(say);
   drawn(["direction", "root", "shared", "theme"], colourTokens);
-}
-
-function showTip(event, text, value) {
-  const tip = $("tip");
-  tip.replaceChildren(element("b", { text: value }), element("span", { text }));
-  tip.hidden = false;
-  const { offsetWidth: wide, offsetHeight: high } = tip;
-  tip.style.left = `${clamp(event.clientX + 14, 4, Math.max(4, innerWidth - wide - 4))}px`;
-  tip.style.top = `${event.clientY + 18 + high > innerHeight ? event.clientY - high - 10 : event.clientY + 18}px`;
-}
-
-function hideTip() {
-  $("tip").hidden = true;
 }

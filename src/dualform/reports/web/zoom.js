@@ -1,7 +1,12 @@
 // Zoom: a square of n x n tokens from row r0 and column c0, by rectangle, wheel, buttons, keys, or the bars beside the map.
 
+import { TIME } from "./source.js";
+import { $, clamp, drawn, element, set, state } from "./state.js";
+import { hideTip } from "./tip.js";
+import { cellAt, plot, tipAt } from "./plot.js";
+
 // By `factor` about the point (x, y) of the map, each in 0 ... 1.
-function zoom(factor, x = null, y = null) {
+export function zoom(factor, x = null, y = null) {
   if (x === null) { // about the chosen token where it is in sight
     const inside = (from) => state.token >= from && state.token < from + state.n;
     x = inside(state.c0) ? (state.token - state.c0 + 0.5) / state.n : 0.5;
@@ -11,7 +16,7 @@ function zoom(factor, x = null, y = null) {
   set({ n, r0: state.r0 + y * (state.n - n), c0: state.c0 + x * (state.n - n) });
 }
 
-const zoomAll = () => set({ n: TIME, r0: 0, c0: 0 });
+export const zoomAll = () => set({ n: TIME, r0: 0, c0: 0 });
 
 // Keeps the chosen token's row in sight when it moves.
 function follow() {
@@ -19,7 +24,7 @@ function follow() {
   else if (state.token >= state.r0 + state.n) set({ r0: state.token - state.n + 1 });
 }
 
-function startZoom() {
+export function startZoom() {
   $("zoom-in").addEventListener("click", () => zoom(1 / 1.6));
   $("zoom-out").addEventListener("click", () => zoom(1.6));
   $("zoom-all").addEventListener("click", zoomAll);
