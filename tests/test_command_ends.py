@@ -235,7 +235,7 @@ def flags_of(*names: str) -> set[str]:
     return {flag(name) for name in fields} | negated | {"--help", "--version"}
 
 
-OTHERS = {"get.py": "pip", "gguf_model.py": "gguf-split"}
+OTHERS = {"download.py": "pip", "gguf_model.py": "gguf-split"}
 """Files that name options of other programs beside their own."""
 
 

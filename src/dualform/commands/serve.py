@@ -15,7 +15,7 @@ from dualform.commands.options import Options
 class Serve(Options):
     """Show an attention page, or a folder of maps too large for one page, on this machine alone, until Ctrl-C."""
 
-    path: Annotated[Positional[Path], option("PATH", "The page or the folder that `dualform attend --out PATH` wrote.")]
+    path: Annotated[Positional[Path], option("PATH", "The page or the folder that `dualform attend` wrote.")]
     port: Annotated[int, option("N", "The port on 127.0.0.1.", "any that is free")] = 0
     browser: Annotated[bool, flags.BROWSER] = True
 

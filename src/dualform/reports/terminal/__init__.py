@@ -23,7 +23,7 @@ class Terminal(rich.console.Console):
         """Say so, as every file does; rich ends the program."""
         raise
 
-    def line(self, *parts: str | tuple[str, str]) -> None:
+    def unbroken(self, *parts: str | tuple[str, str]) -> None:
         """A line that is not broken at the terminal's width; a part may have a style."""
         whole = lambda text: printable(text, len(text))
         safe = (whole(part) if isinstance(part, str) else (whole(part[0]), part[1]) for part in parts)
@@ -32,7 +32,7 @@ class Terminal(rich.console.Console):
     def paths(self, paths: Iterable[Path]) -> None:
         """The files, one on a line."""
         for path in paths:
-            self.line(f"  {path}")
+            self.unbroken(f"  {path}")
 
 
 def bare_table(header: bool = True) -> Table:

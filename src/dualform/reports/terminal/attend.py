@@ -12,7 +12,7 @@ from dualform.reports.terminal import Terminal, bare_table
 
 def attention(terminal: Terminal, view: AttentionView, path: Path) -> None:
     """The certificates of the whole and of each layer, what the last token takes most from, and where the page is."""
-    terminal.line((view.title, "bold"), f": {view.target}")
+    terminal.unbroken((view.title, "bold"), f": {view.target}")
     table = bare_table()
     for column in ("layer", "residual", "maps", "over", "of the maps", "kind"):
         table.add_column(column, no_wrap=column != "kind", justify="right" if column == "maps" else "left")
@@ -29,7 +29,7 @@ def attention(terminal: Terminal, view: AttentionView, path: Path) -> None:
         if most
         else f"Token {row}, {view.tokens[row]!r}, takes nothing from any token."
     )
-    terminal.line(f"The whole model's residual is {view.residual:.1e}. {path}")
+    terminal.unbroken(f"The whole model's residual is {view.residual:.1e}. {path}")
 
 
 def kept(terminal: Terminal, view: KeptView) -> None:

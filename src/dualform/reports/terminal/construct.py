@@ -13,7 +13,7 @@ from dualform.reports.terminal import Terminal
 def construction(terminal: Terminal, built: Construction, teacher: str, out: Path | None) -> None:
     """A gated RNN: its form, why that one, and its certificate."""
     certificate = built.certificate
-    terminal.line(f"{teacher}: form ", (built.used, "bold"))
+    terminal.unbroken(f"{teacher}: form ", (built.used, "bold"))
     if built.reason is not None:
         terminal.print(f"asked for {built.asked}: {built.reason}")
     names = ("memory_units", "forget_units", "readout_units", "parameters", "attention_parameters")
@@ -23,7 +23,7 @@ def construction(terminal: Terminal, built: Construction, teacher: str, out: Pat
 
 def stack(terminal: Terminal, built: StackConstruction, teacher: str, out: Path | None) -> None:
     """A stack: its layers, its precision, and its certificate."""
-    terminal.line(f"{teacher}: {built.layers} layer(s) of ", (built.form, "bold"), f", {built.dtype}")
+    terminal.unbroken(f"{teacher}: {built.layers} layer(s) of ", (built.form, "bold"), f", {built.dtype}")
     _certificate(terminal, built, ("hidden_units", "parameters", "attention_parameters"))
     _saved(terminal, out)
 
@@ -41,4 +41,4 @@ def _certificate(terminal: Terminal, proved: Certificate | StackConstruction, na
 
 def _saved(terminal: Terminal, out: Path | None) -> None:
     if out is not None:
-        terminal.line(f"saved: {out}")
+        terminal.unbroken(f"saved: {out}")

@@ -21,7 +21,7 @@ STYLE = {"identified": "green", "function only": "yellow", "not identified": "re
 @contextmanager
 def progress(terminal: Terminal, run: Path) -> Iterator[Callable[[Moment], None]]:
     """A bar for each stage of a run: loss, the split of the decays, the time left."""
-    terminal.line(("run folder", "dim"), f" {run}")
+    terminal.unbroken(("run folder", "dim"), f" {run}")
     columns = (
         TextColumn("{task.description:<12}", markup=False),
         BarColumn(bar_width=10),
@@ -53,7 +53,7 @@ def verdict(terminal: Terminal, result: Mapping[str, Any], page: Path) -> None:
         f"attention weights read back give the teacher's outputs to {number(result['recovered_error'])} (relative); "
         f"{result['steps']} training steps in {result['training_seconds']:.0f} s, {result['seconds']:.0f} s in all"
     )
-    terminal.line(f"report: {page}   (dualform view {page.parent})")
+    terminal.unbroken(f"report: {page}   (dualform view {page.parent})")
 
 
 def summary(terminal: Terminal, results: Sequence[Mapping[str, Any]]) -> None:

@@ -16,7 +16,7 @@ def models(terminal: Terminal, known: Sequence[tuple[Known, bool]], folder: Path
         size, what = sum(member.bytes for member in model.members) / 1e6, f"{model.what} ({model.architecture})"
         table.add_row(model.name, "yes" if there else "no", f"{size:.1f}", model.licence, what)
     terminal.print(table)
-    terminal.line(f"The cache is {folder}. To bring a model there: dualform models get NAME")
+    terminal.unbroken(f"The cache is {folder}. To bring a model there: dualform models get NAME")
 
 
 def getting(terminal: Terminal, model: Known) -> None:

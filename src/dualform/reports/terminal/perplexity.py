@@ -6,7 +6,7 @@ from dualform.reports.terminal import Terminal
 
 def head(terminal: Terminal, model: str, text: str, passages: int, length: int) -> None:
     """What is measured, and the table's head."""
-    terminal.line(
+    terminal.unbroken(
         f"{model} on {text}: {passages} passages of {length:,} tokens; intervals of 95%, and nats a token above full"
     )
     terminal.print(f"{'policy':<14}{'states':>8}{'perplexity':>12}  {'interval':<20}{'above full':<20}")

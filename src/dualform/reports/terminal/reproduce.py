@@ -18,27 +18,27 @@ VERDICT = {"reproduced": "green", "better": "green", "differs": "yellow", "ours 
 def papers(terminal: Terminal, known: Iterable[Paper]) -> None:
     """Every paper with its results, and how one is made."""
     for paper in known:
-        terminal.line((paper.name, "bold"), f"  {paper.title}. {paper.citation}")
+        terminal.unbroken((paper.name, "bold"), f"  {paper.title}. {paper.citation}")
         width = max(map(len, paper.results))
         for name, experiment in paper.results.items():
-            terminal.line(f"  {name:{width}}  ", (experiment.title, "dim"))
-    terminal.line("To make some of a paper's results, or all of them: dualform reproduce PAPER [RESULT ...]")
+            terminal.unbroken(f"  {name:{width}}  ", (experiment.title, "dim"))
+    terminal.unbroken("To make some of a paper's results, or all of them: dualform reproduce PAPER [RESULT ...]")
 
 
 def begin(terminal: Terminal, name: str, title: str) -> None:
     """What is made next."""
-    terminal.line((name, "bold"), f"  {title}")
+    terminal.unbroken((name, "bold"), f"  {title}")
 
 
 def left_out(terminal: Terminal, name: str, error: Exception) -> None:
     """A result that is not made, and why."""
-    terminal.line((name, "bold"), "  ", ("left out", "yellow"), f": {error}")
+    terminal.unbroken((name, "bold"), "  ", ("left out", "yellow"), f": {error}")
 
 
 def row(terminal: Terminal, sweep: str, run: Row, done: int, total: int) -> None:
     """One run of a sweep, as it is done or has failed."""
     what = (f"{run.seconds:.0f} s",) if run.status == "done" else (("failed", "red"), f": {run.reason}")
-    terminal.line("  ", (f"{sweep} {done}/{total}", "dim"), f"  {run.name}  ", *what)
+    terminal.unbroken("  ", (f"{sweep} {done}/{total}", "dim"), f"  {run.name}  ", *what)
 
 
 def reproduction(terminal: Terminal, record: Mapping[str, Any], page: Path) -> None:
@@ -53,9 +53,9 @@ def reproduction(terminal: Terminal, record: Mapping[str, Any], page: Path) -> N
         table.add_row(entry["name"], *cells, Text(entry["outcome"], style))
     terminal.print(table)
     for reason in record["failed"]:
-        terminal.line("  ", ("failed", "red"), f" {reason}")
+        terminal.unbroken("  ", ("failed", "red"), f" {reason}")
     style = VERDICT[record["verdict"]]
-    terminal.line(
+    terminal.unbroken(
         (record["verdict"], f"bold {style}"),
         f"; {record['seeds']} seed(s), {record['seconds']:.0f} s; report: {page}",
     )
@@ -73,7 +73,7 @@ def reproductions(terminal: Terminal, records: Sequence[Mapping[str, Any]], page
         verdict = Text(record["verdict"], VERDICT[record["verdict"]])
         table.add_row(record["name"], verdict, str(met), str(differ), f"{record['seconds']:.0f}")
     terminal.print(table)
-    terminal.line(f"report: {page}")
+    terminal.unbroken(f"report: {page}")
 
 
 def _cell(value: Any) -> str:
