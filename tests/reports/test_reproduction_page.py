@@ -14,9 +14,9 @@ from dualform.reports.paper_figures import DRAWINGS, figures_of
 from dualform.reports.reproduction_page import (
     duration,
     numbers_table,
+    numeral,
     read_record,
     reproduction_page,
-    shown,
     summary_page,
     write_reproduction_page,
     write_summary,
@@ -145,7 +145,7 @@ def test_what_is_ours_alone_says_nothing_of_the_others():
 def test_numbers_for_people():
     """Whole numbers are counts, the others keep four digits, small ones show their power of ten, nothing is nothing."""
     values = (14, 2.0, 0.09459, 4.97e-8, 1234567.0, "10 and 4", None, float("inf"))
-    assert [shown(v) for v in values] == ["14", "2", "0.09459", "4.97e-08", "1.23e+06", "10 and 4", "", "inf"]
+    assert [numeral(v) for v in values] == ["14", "2", "0.09459", "4.97e-08", "1.23e+06", "10 and 4", "", "inf"]
     assert [duration(s) for s in (3.2, 600, 36000)] == ["3 s", "10 min", "10.0 h"]
 
 

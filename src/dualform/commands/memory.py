@@ -108,10 +108,10 @@ class Memory(Options):
             longest = max(len(answer) for each in scripts for answer in each.answers)
             needed = max(each.length for each in scripts) + self.turns * (longest + 16)
             for name, count in bounds:
-                model, kept = contender(loaded.model, name, count or 0, needed)
+                model, states = contender(loaded.model, name, count or 0, needed)
                 options = {"mode": self.mode, "history": history, "ends": sorted(ends_of(loaded.record))}
                 answers = remember(model, tokens, examples, template=template, batch=self.batch, **options)
-                for row in rows_of(task.name, name, kept, answers):
+                for row in rows_of(task.name, name, states, answers):
                     rows.append(row)
                     prints.row(terminal, row)
             # After every task, so that what was measured is kept if the next one is stopped.

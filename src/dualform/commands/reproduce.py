@@ -122,7 +122,7 @@ class Reproduce(Options):
         """The results whose data are there; of `all` the others are left out, and said, else they are an error."""
         from dualform.reports.terminal import reproduce as prints
 
-        kept = []
+        names_with_data = []
         for name in names:
             try:
                 for each in paper.results[name].needs:
@@ -132,5 +132,5 @@ class Reproduce(Options):
                     raise InputError(f"{paper.name} {name}: {error}") from None
                 prints.left_out(terminal, f"{paper.name} {name}", error)
             else:
-                kept.append(name)
-        return kept
+                names_with_data.append(name)
+        return names_with_data

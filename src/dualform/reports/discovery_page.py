@@ -76,10 +76,10 @@ def discovery_page(run: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    found = json_of_file(path, "Make the run again.")
-    if found is None:
+    content = json_of_file(path, "Make the run again.")
+    if content is None:
         raise FileError(f"{path} is missing: the run has not finished. Go on with `dualform discover`.")
-    return found
+    return content
 
 
 def _held_out(teacher: Teacher, began: Mapping[str, Any]) -> Float[np.ndarray, "sequence time d"]:
@@ -92,12 +92,12 @@ def _evidence(result: Mapping[str, Any]) -> Section:
     beside = [""] if baseline else []
     rows = [["verdict", *(result[name]["verdict"] for name in COLUMNS), "", *beside, "on this network alone"]]
     for key, meaning in MEANING.items():
-        shown = count if isinstance(PAPER[key], int) else number
+        written = count if isinstance(PAPER[key], int) else number
         row = [
             meaning.name,
-            *(shown(column[key]) for column in (*(result[name] for name in COLUMNS), PAPER)),
+            *(written(column[key]) for column in (*(result[name] for name in COLUMNS), PAPER)),
         ]
-        rows.append([*row, *([shown(baseline[key])] if baseline else []), meaning.proves])
+        rows.append([*row, *([written(baseline[key])] if baseline else []), meaning.proves])
     rows.append(
         ["recovered weights", *(number(result[name]["recovered_error"]) for name in COLUMNS), "", *beside]
         + ["relative error of the outputs of the attention read back from the network"]

@@ -79,7 +79,7 @@ def weights(rnn: GatedRNN, title: str) -> Figure:
 
 
 def weight_matrices(named: Mapping[str, Any], title: str) -> Figure:
-    """The same from arrays, or nested lists, by the names in `WEIGHTS`."""
+    """Weight matrices and decays, each on its own signed scale, from arrays or nested lists by the names in `WEIGHTS`."""
     figure = Figure(figsize=(11, 3.4))
     parts = figure.subplots(1, 6, width_ratios=[1.1, 1.1, 0.35, 2.2, 2.2, 1.3])
     for axes, (name, text) in zip(parts, WEIGHTS.items(), strict=True):

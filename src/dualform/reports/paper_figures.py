@@ -28,12 +28,12 @@ def figures_of(record: Mapping[str, Any]) -> list[Drawn]:
     drawn = []
     for draw in DRAWINGS.get(str(record.get("paper")), {}).get(str(record.get("name")), ()):
         try:
-            found = draw(record.get("data") or {})
+            picture = draw(record.get("data") or {})
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             _LOG.warning("%s: a picture is left out, its data lack something (%r).", record.get("name"), error)
             continue
-        if found is not None:
-            drawn.append(found)
+        if picture is not None:
+            drawn.append(picture)
     return drawn
 
 

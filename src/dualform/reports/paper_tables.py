@@ -25,9 +25,9 @@ def scores(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     for place, name in enumerate(SCORES):
         first = place == 0
         for shift, column, fill in ((-0.15, "trained", "none"), (0.15, "reduced", STUDENT)):
-            found, label = [row[column][name] for row in rows], f"{column}, each seed" if first else None
+            values, label = [row[column][name] for row in rows], f"{column}, each seed" if first else None
             look = {"facecolors": fill, "edgecolors": STUDENT, "marker": "o", "s": 22, "label": label}
-            beside(axes, place + shift, found, smallest=1e-18, **look)
+            beside(axes, place + shift, values, smallest=1e-18, **look)
         paper = "paper" if first else None
         axes.plot([place - 0.4, place + 0.4], [PAPER[name]] * 2, color=TEACHER, lw=2.5, label=paper)
     axes.set_yscale("log")
@@ -137,8 +137,8 @@ def lstm_gates(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     """Table 4: the gates of the LSTMs as printed, one row for each layer."""
     cells = [
         (f"{half}, layer {i + 1}", cell)
-        for half, found in (data.get("cells") or {}).items()
-        for i, cell in enumerate(found)
+        for half, layers in (data.get("cells") or {}).items()
+        for i, cell in enumerate(layers)
     ]
     if not cells:
         return None
@@ -182,12 +182,12 @@ def scaling(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     for i, level in enumerate(rows[0].get("steps_to", {})):
         look = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
         reached = [(row["d"], finite(_several(row["steps_to"].get(level)))) for row in rows]
-        reached = [(d, found) for d, found in reached if len(found)]
+        reached = [(d, counts) for d, counts in reached if len(counts)]
         steps.plot(
             [d for d, _ in reached], [np.median(f) for _, f in reached], **look, ms=5, lw=1.2, label=f"loss {level}"
         )
-        for d, found in reached:
-            steps.scatter([d] * len(found), found, color=look["color"], marker=look["marker"], s=10, alpha=0.5)
+        for d, counts in reached:
+            steps.scatter([d] * len(counts), counts, color=look["color"], marker=look["marker"], s=10, alpha=0.5)
     steps.set_yscale("log")
     steps.legend(fontsize=7, frameon=False)
     style(steps, "steps to reach a loss", "width d of the attention", "steps (line: median)")
@@ -228,14 +228,14 @@ def beyond(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
         "depth": (_depth, "stacks beside 1, 2, ... steps of gradient descent (dotted), mean and range of the seeds"),
         "recall": (_recall, "associative recall, every seed a point, chance dotted"),
     }
-    found = [name for name in panels if data.get(name)]
-    if not found:
+    filled = [name for name in panels if data.get(name)]
+    if not filled:
         return None
-    figure = Figure(figsize=(4 * len(found), 3.3))
-    for axes, name in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+    figure = Figure(figsize=(4 * len(filled), 3.3))
+    for axes, name in zip(figure.subplots(1, len(filled), squeeze=False)[0], filled, strict=True):
         panels[name][0](axes, data[name])
     figure.tight_layout()
-    text = "; ".join(panels[name][1] for name in found)
+    text = "; ".join(panels[name][1] for name in filled)
     return figure, f"{text[0].upper()}{text[1:]}."
 
 
@@ -250,14 +250,14 @@ def _learned_rates(axes, rows: Sequence[Mapping[str, Any]]) -> None:
     style(axes, "learning rate of the learned step", "best rate of one step", "learned rate")
 
 
-def _depth(axes, found: Mapping[str, Any]) -> None:
-    for step in found["steps"]:
+def _depth(axes, losses: Mapping[str, Any]) -> None:
+    for step in losses["steps"]:
         axes.axhline(step["loss"], color=INK, lw=0.9, ls=":")
         axes.text(
             1.01, step["loss"], f"{step['steps']} GD", transform=axes.get_yaxis_transform(), fontsize=7, color=INK
         )
-    for mixer in dict.fromkeys(row["mixer"] for row in found["stacks"]):
-        rows = sorted((row for row in found["stacks"] if row["mixer"] == mixer), key=lambda row: row["layers"])
+    for mixer in dict.fromkeys(row["mixer"] for row in losses["stacks"]):
+        rows = sorted((row for row in losses["stacks"] if row["mixer"] == mixer), key=lambda row: row["layers"])
         colour, marker = LOOKS.get(mixer, (OTHER, "."))
         mean_and_range(
             axes,
@@ -267,17 +267,17 @@ def _depth(axes, found: Mapping[str, Any]) -> None:
             marker=marker,
             label=ARCHITECTURES.get(mixer, mixer),
         )
-    axes.set_xticks(sorted({row["layers"] for row in found["stacks"]}))
+    axes.set_xticks(sorted({row["layers"] for row in losses["stacks"]}))
     axes.legend(fontsize=7, frameon=False)
     style(axes, "depth against GD steps", "layers", "loss")
 
 
-def _recall(axes, found: Mapping[str, Any]) -> None:
-    rows = found["mixers"]
+def _recall(axes, accuracies: Mapping[str, Any]) -> None:
+    rows = accuracies["mixers"]
     for place, row in enumerate(rows):
         colour, marker = LOOKS.get(row["mixer"], (OTHER, "."))
         beside(axes, place, row["accuracy"], color=colour, marker=marker, s=30)
-    axes.axhline(found["chance"], color=INK, lw=0.9, ls=":")
+    axes.axhline(accuracies["chance"], color=INK, lw=0.9, ls=":")
     axes.set_ylim(0, 1.04)
     names = [str(ARCHITECTURES.get(row["mixer"], row["mixer"])) for row in rows]
     axes.set_xticks(range(len(rows)), [name.replace(" ", "\n") for name in names])

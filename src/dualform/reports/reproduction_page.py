@@ -87,11 +87,11 @@ def reasons(record: Mapping[str, Any]) -> list[str]:
     """How many numbers came out how, which ones differ, and how many runs failed."""
     outcomes = Counter(row["outcome"] for row in record["numbers"])
     said = [f"{outcomes[name]} {name}" for name in ("met", "better", "differs", "ours alone") if outcomes[name]]
-    found = [f"Of {len(record['numbers'])} numbers: {', '.join(said)}."] if said else []
+    sentences = [f"Of {len(record['numbers'])} numbers: {', '.join(said)}."] if said else []
     for row in record["numbers"]:
         if row["outcome"] == "differs":
-            found.append(f"Differs: {row['name']} is {shown(row['ours'])}; allowed is {row['rule']}.")
-    return found + ([f"Runs that failed: {len(record['failed'])}."] if record["failed"] else [])
+            sentences.append(f"Differs: {row['name']} is {numeral(row['ours'])}; allowed is {row['rule']}.")
+    return sentences + ([f"Runs that failed: {len(record['failed'])}."] if record["failed"] else [])
 
 
 def numbers_table(record: Mapping[str, Any]) -> Table:
@@ -100,9 +100,9 @@ def numbers_table(record: Mapping[str, Any]) -> Table:
     rows = [
         [
             row["name"],
-            shown(row["paper"]),
-            *([shown(row.get("expected"))] if theory else []),
-            shown(row["ours"]),
+            numeral(row["paper"]),
+            *([numeral(row.get("expected"))] if theory else []),
+            numeral(row["ours"]),
             row["outcome"],
             row["rule"],
         ]
@@ -136,7 +136,7 @@ def duration(seconds: float | int) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def shown(value: float | int | str | None) -> str:
+def numeral(value: float | int | str | None) -> str:
     """A number for a table: whole ones as counts, small and large ones by their power of ten, words as they are."""
     if value is None:
         return ""

@@ -23,28 +23,28 @@ LOOKS = {
 """The colour and the marker of each architecture, the same in every picture."""
 
 
-def finite(values: Sequence[Any]) -> Float[np.ndarray, " kept"]:
+def finite(values: Sequence[Any]) -> Float[np.ndarray, " finite"]:
     """The finite ones among numbers as a stored record holds them: "inf" and "nan" in words, None for what is not there."""
-    found = np.array([float(value) for value in values if value is not None], np.float64)
-    return found[np.isfinite(found)]
+    numbers = np.array([float(value) for value in values if value is not None], np.float64)
+    return numbers[np.isfinite(numbers)]
 
 
 def mean_and_range(axes, x: Sequence[float | int], groups: Sequence[Sequence[Any]], **look: Any) -> None:
     """A line through the mean of each group, a bar from its least to its most; a group without a finite number has none."""
-    kept = [(place, found) for place, found in zip(x, map(finite, groups), strict=True) if len(found)]
-    if not kept:
+    filled = [(place, numbers) for place, numbers in zip(x, map(finite, groups), strict=True) if len(numbers)]
+    if not filled:
         return
-    mean = np.array([found.mean() for _, found in kept])
-    low, high = np.array([[found.min(), found.max()] for _, found in kept]).T
+    mean = np.array([numbers.mean() for _, numbers in filled])
+    low, high = np.array([[numbers.min(), numbers.max()] for _, numbers in filled]).T
     bars = np.maximum([mean - low, high - mean], 0)
-    axes.errorbar([place for place, _ in kept], mean, yerr=bars, ms=5, lw=1.2, capsize=2, elinewidth=0.8, **look)
+    axes.errorbar([place for place, _ in filled], mean, yerr=bars, ms=5, lw=1.2, capsize=2, elinewidth=0.8, **look)
 
 
 def beside(axes, place: float | int, values: Sequence[Any], *, smallest: float = 1e-18, **look: Any) -> None:
     """The finite ones of some values as points side by side around a place, for a log scale none below `smallest`."""
-    found = np.maximum(finite(values), smallest)
-    offsets = np.linspace(-0.18, 0.18, len(found)) if len(found) > 1 else np.zeros(len(found))
-    axes.scatter(place + offsets, found, **look)
+    heights = np.maximum(finite(values), smallest)
+    offsets = np.linspace(-0.18, 0.18, len(heights)) if len(heights) > 1 else np.zeros(len(heights))
+    axes.scatter(place + offsets, heights, **look)
 
 
 def ticks_at(axes, sizes: Iterable[int]) -> None:

@@ -47,7 +47,7 @@ def serve(path: str | Path, port: int = 0, on_ready: Callable[[str], None] = lam
 
 
 def attention_server(path: str | Path, port: int = 0) -> ThreadingHTTPServer:
-    """The server itself, bound and not yet running; arguments and errors as in `serve`."""
+    """The server itself, bound and not yet running; for the arguments and the errors see `serve`."""
     require(0 <= port <= 65535, f"--port {port}: a port is from 1 to 65535, or 0 for any free one.")
     answer = _answers(Path(path))
 
@@ -96,13 +96,13 @@ def _nothing(why: str = "There is nothing here.") -> Answer:
 
 
 def _map(folder: AttentionFolder, target: str) -> Answer:
-    found = REQUEST.fullmatch(target)
-    if not found:
+    asked = REQUEST.fullmatch(target)
+    if not asked:
         return _nothing()
-    name = found["map"]
-    what, *numbers = found["what"].split("/")
+    name = asked["map"]
+    what, *numbers = asked["what"].split("/")
     try:
-        packed = folder.map(int(found["layer"]), name if name in ("mean", "max") else int(name))
+        packed = folder.map(int(asked["layer"]), name if name in ("mean", "max") else int(name))
         values = getattr(folder, what)(packed, *map(int, numbers))
     except InputError as error:
         return _nothing(str(error))

@@ -75,10 +75,10 @@ def _evidence(result: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     table.add_row("verdict of its own", *(result[name]["verdict"] for name in COLUMNS))
     for key, meaning in MEANING.items():
-        shown = count if isinstance(PAPER[key], int) else number
+        written = count if isinstance(PAPER[key], int) else number
         row = [
             meaning.name,
-            *(shown(column[key]) for column in (*(result[name] for name in COLUMNS), PAPER)),
+            *(written(column[key]) for column in (*(result[name] for name in COLUMNS), PAPER)),
         ]
-        table.add_row(*row, *([shown(recipe[key])] if recipe else []))
+        table.add_row(*row, *([written(recipe[key])] if recipe else []))
     return table

@@ -16,11 +16,11 @@ def mixers(terminal: Terminal, cards: Sequence[Card]) -> None:
     """The registry as a table, then what its columns mean."""
     table = bare_table()
     wide = terminal.width >= WIDE
-    for column in ("name", "kept", "step", "runs on", "dual form", "error", *(("source",) if wide else ())):
+    for column in ("name", "state", "step", "runs on", "dual form", "error", *(("source",) if wide else ())):
         table.add_column(
             column,
             no_wrap=column not in ("runs on", "source"),
-            justify="right" if column in ("kept", "step") else "left",
+            justify="right" if column in ("state", "step") else "left",
         )
     for each in cards:
         recurrences = ", ".join(form.partition(":")[0] for form in each.forms)
@@ -30,7 +30,7 @@ def mixers(terminal: Terminal, cards: Sequence[Card]) -> None:
         table.add_row(*row, *((_first_reference(each.source),) if wide else ()))
     terminal.print(table)
     terminal.print(
-        f"kept: numbers in the state; step: operations for one token, both at width {WIDTH}. Dual form: linear given its "
+        f"state: numbers in it; step: operations for one token, both at width {WIDTH}. Dual form: linear given its "
         "gates, or with a frozen nonlinearity. Error: the largest against public implementations, gradients included. "
         "`dualform mixers NAME` shows one in full."
     )
@@ -41,8 +41,8 @@ def mixer(terminal: Terminal, card: Card) -> None:
     terminal.print(Text.assemble((card.name, "bold"), f": {card.kind}\n"))
     for paragraph in card.text.split("\n\n"):
         # Equations, lists and examples keep their lines; prose is wrapped anew.
-        kept = paragraph.startswith((" ", "- ", ">>>"))
-        text = paragraph if kept else " ".join(paragraph.split())
+        as_it_is = paragraph.startswith((" ", "- ", ">>>"))
+        text = paragraph if as_it_is else " ".join(paragraph.split())
         parts = re.split(r"\*\*(\w+:)\*\*", text)  # every other one is a word in bold
         styled = ((part, "bold" if place % 2 else "") for place, part in enumerate(parts))
         terminal.print(Text.assemble(*styled, "\n"))

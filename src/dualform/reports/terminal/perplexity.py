@@ -14,11 +14,11 @@ def head(terminal: Terminal, model: str, text: str, passages: int, length: int) 
 
 def row(terminal: Terminal, policy: str, states: int | None, measured: Perplexity, full: Perplexity | None) -> None:
     """A row of the table; the difference is paired, passage by passage."""
-    kept = "all" if states is None else f"{states:,}"
+    count = "all" if states is None else f"{states:,}"
     above = ""
     if full is not None and full is not measured:
         gap = Perplexity.of(measured.losses - full.losses)
         value, low, high = gap.nats
         above = f"{value:.3f} ({low:.3f} to {high:.3f})"
     interval = f"{measured.low:.2f} to {measured.high:.2f}"
-    terminal.print(f"{policy:<14}{kept:>8}{measured.value:>12.2f}  {interval:<20}{above:<20}")
+    terminal.print(f"{policy:<14}{count:>8}{measured.value:>12.2f}  {interval:<20}{above:<20}")
