@@ -322,7 +322,7 @@ def diagonal_gates(load, draw: Draw) -> Iterator[Comparison]:
 
         def min_gru(a):
             w_h, w_z = jnp.split(a["to_hidden_and_gate.weight"], 2)
-            return MinGRU(w_z, w_h, candidate="positive")(a["x"])[0]
+            return MinGRU(w_z=w_z, w_h=w_h, candidate="positive")(a["x"])[0]
 
         peers = (*peers, Peer("mingru-scans MinGRU", scans, SCANS))
         yield Comparison("min_gru_log", "mixer", arrays, min_gru, peers, goal=3)
@@ -332,7 +332,7 @@ def diagonal_gates(load, draw: Draw) -> Iterator[Comparison]:
 
         def min_lstm(a):
             w_h, w_f, w_i = jnp.split(a["to_hidden_and_f_i_gate.weight"], 3)
-            return MinLSTM(w_f, w_i, w_h, candidate="positive")(a["x"])[0]
+            return MinLSTM(w_f=w_f, w_i=w_i, w_h=w_h, candidate="positive")(a["x"])[0]
 
         yield Comparison("min_lstm_log", "mixer", arrays, min_lstm, peers)
 
@@ -452,7 +452,17 @@ def selective(draw: Draw, load) -> Iterator[Comparison]:
         def rwkv4(a):
             mu_k, mu_v, mu_r = (a[name].reshape(-1) for name in mixes)
             w_k, w_v, w_r, w_o = (a[f"{name}.weight"] for name in ("key", "value", "receptance", "output"))
-            mixer = RWKV4TimeMixing(mu_k, mu_v, mu_r, w_k, w_v, w_r, a["time_decay"], a["time_first"], w_o)
+            mixer = RWKV4TimeMixing(
+                mu_k=mu_k,
+                mu_v=mu_v,
+                mu_r=mu_r,
+                w_k=w_k,
+                w_v=w_v,
+                w_r=w_r,
+                log_rate=a["time_decay"],
+                u=a["time_first"],
+                w_o=w_o,
+            )
             return mixer(a["x"])[0]
 
         yield Comparison("rwkv4", "mixer", arrays, rwkv4, peers)

@@ -27,9 +27,16 @@ def kinds() -> list[Any]:
     side = laws.make("side_gated_rnn")
     return [
         rnn,
-        GatedRNN(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, decay=rnn.decay),
+        GatedRNN(
+            w_m_in=rnn.w_m_in,
+            w_x_in=rnn.w_x_in,
+            w_m_out=rnn.w_m_out,
+            w_x_out=rnn.w_x_out,
+            readout=rnn.readout,
+            decay=rnn.decay,
+        ),
         side,
-        SideGatedRNN(*(np.ones(shape) for shape in ((4, 3), (4, 3), (4, 3), (2, 4)))),
+        SideGatedRNN(**dict.fromkeys(("w_m_in", "w_x_in", "w_side"), np.ones((4, 3))), readout=np.ones((2, 4))),
         attention,
         LinearAttention(attention.w_v, attention.w_k, attention.w_q, np.ones((7, 4))),
         *map(laws.make, registry()),

@@ -149,8 +149,17 @@ def test_given_decays_are_exact(architecture, layers):
     decay = jnp.array([0.0, 1.0, 0.5, 1e-3, 1 - 1e-12, 1.0])
     made = GatedRNN.make(2, key=jr.key(4), n=6)
     nu = jnp.log(-jnp.log(decay))
-    given = GatedRNN(made.w_m_in, made.w_x_in, made.w_m_out, made.w_x_out, made.readout, decay=decay)
-    trained = GatedRNN(made.w_m_in, made.w_x_in, made.w_m_out, made.w_x_out, made.readout, nu=nu)
+    given = GatedRNN(
+        w_m_in=made.w_m_in,
+        w_x_in=made.w_x_in,
+        w_m_out=made.w_m_out,
+        w_x_out=made.w_x_out,
+        readout=made.readout,
+        decay=decay,
+    )
+    trained = GatedRNN(
+        w_m_in=made.w_m_in, w_x_in=made.w_x_in, w_m_out=made.w_m_out, w_x_out=made.w_x_out, readout=made.readout, nu=nu
+    )
     for target in (given, trained):
         assert error(target, architecture, layers, SINGLE) <= CLAIM
         layer: Any = written(target, architecture, layers, SINGLE).layers[0]
@@ -298,7 +307,14 @@ def test_bad_arguments(write, unchecked):
     with pytest.raises(InputError, match="w_v holds a NaN or an infinity"):
         write(broken)
     rnn = GatedRNN.make(2, key=jr.key(0))
-    lost = GatedRNN(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, nu=jnp.full(4, jnp.nan))
+    lost = GatedRNN(
+        w_m_in=rnn.w_m_in,
+        w_x_in=rnn.w_x_in,
+        w_m_out=rnn.w_m_out,
+        w_x_out=rnn.w_x_out,
+        readout=rnn.readout,
+        nu=jnp.full(4, jnp.nan),
+    )
     with pytest.raises(InputError, match="the decays hold a NaN"):
         write(lost)
 

@@ -16,7 +16,7 @@ def arrays(rnn: GatedRNN) -> list[np.ndarray]:
 
 def rebuilt(weights: list[np.ndarray]) -> GatedRNN:
     """The network of `arrays`."""
-    return GatedRNN(*(jnp.asarray(w) for w in weights[:5]), decay=jnp.asarray(weights[5]))
+    return GatedRNN(**{name: jnp.asarray(w) for name, w in zip((*NAMES, "decay"), weights, strict=True)})
 
 
 def disguised(rnn: GatedRNN, seed: int) -> GatedRNN:

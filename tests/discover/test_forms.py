@@ -77,7 +77,9 @@ def test_the_effective_tensor_is_the_network(getkey):
     key = getkey()
     rnn = GatedRNN.make(3, key=key, n=6, m=5, d_out=2)
     decay = jnp.array([1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
-    rnn = GatedRNN(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, decay=decay)
+    rnn = GatedRNN(
+        w_m_in=rnn.w_m_in, w_x_in=rnn.w_x_in, w_m_out=rnn.w_m_out, w_x_out=rnn.w_x_out, readout=rnn.readout, decay=decay
+    )
     x = jr.normal(getkey(), (8, 3))
     tensor = effective_tensor(rnn, [0, 2, 3], [1, 4, 5])
     z = np.asarray(append_one(x))

@@ -73,7 +73,12 @@ def test_the_distance_is_the_mean_over_outputs(getkey):
     attention = LinearAttention(*jr.normal(getkey(), (3, 2, 2)))
     rnn = construct.gated_rnn(attention)
     half = GatedRNN(
-        rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout.at[1].multiply(0.5), decay=rnn.given_decay
+        w_m_in=rnn.w_m_in,
+        w_x_in=rnn.w_x_in,
+        w_m_out=rnn.w_m_out,
+        w_x_out=rnn.w_x_out,
+        readout=rnn.readout.at[1].multiply(0.5),
+        decay=rnn.given_decay,
     )
     assert abs(polynomial_distance(half, attention) - 0.25) <= 1e-13
     assert 1e-5 < polynomial_distance(noisy(rnn, 1e-4, 0), attention) < 1e-2

@@ -83,9 +83,11 @@ def test_example_keeps_the_laws(make, getkey):
 
 
 def test_example_refuses_what_does_not_fit(make, getkey):
-    """Weights whose widths differ get a message with every shape."""
+    """Weights whose widths differ get a message that names the field, its shape, the one that it must have, and why."""
     gla = make(4, key=getkey())
-    with pytest.raises(InputError, match=r"all must have d columns; got w_v \(4, 4\), .* w_a \(1, 3\)"):
+    with pytest.raises(
+        InputError, match=r"ScalarGLA.w_a has shape \(1, 3\); it must be \(1, 4\): \(1, d\), where d is 4 in w_v"
+    ):
         type(gla)(gla.w_v, gla.w_k, gla.w_q, gla.w_a[:, :3])
 
 

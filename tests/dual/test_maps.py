@@ -109,7 +109,7 @@ def test_shares_of_a_tiny_layer_and_model():
     x, readout = X.astype(jnp.float32), jnp.eye(4, 5, dtype=jnp.float32)
     found: list[Any] = []
     for size in (1.0, 1e-25):
-        mixer = MinGRU(w_z, w_h * np.float32(size))
+        mixer = MinGRU(w_z=w_z, w_h=w_h * np.float32(size))
         with jax.disable_jit():
             layer, model = layer_form(mixer, x), model_form(Stack(readout, (mixer,), readout), x)
             shares = layer.shares(heads=2), layer.shares([5]), model.shares([3, 5]), state_shares(layer)

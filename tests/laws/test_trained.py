@@ -122,8 +122,17 @@ def given() -> dict[str, Any]:
     side: Any = laws.make("side_gated_rnn")
     block = Block.make(RetNet.make(4, key=jr.key(0)), key=jr.key(1))
     return {
-        "given_decay": GatedRNN(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, decay=rnn.decay),
-        "given_decay ": SideGatedRNN(side.w_m_in, side.w_x_in, side.w_side, side.readout, decay=side.decay),
+        "given_decay": GatedRNN(
+            w_m_in=rnn.w_m_in,
+            w_x_in=rnn.w_x_in,
+            w_m_out=rnn.w_m_out,
+            w_x_out=rnn.w_x_out,
+            readout=rnn.readout,
+            decay=rnn.decay,
+        ),
+        "given_decay ": SideGatedRNN(
+            w_m_in=side.w_m_in, w_x_in=side.w_x_in, w_side=side.w_side, readout=side.readout, decay=side.decay
+        ),
         "blocks[0].mixer.gamma": LanguageModel.make((block,), 8, key=jr.key(2)),
     }
 

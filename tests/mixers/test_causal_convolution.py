@@ -32,7 +32,10 @@ def test_the_map_gives_the_output():
 
 BAD = {
     "a flat kernel": (lambda: CausalConvolution(np.zeros(3), np.zeros(3)), r"kernel has shape \(3,\)"),
-    "an empty kernel": (lambda: CausalConvolution(np.zeros((0, 3)), np.zeros(3)), "neither 0"),
+    "an empty kernel": (
+        lambda: CausalConvolution(np.zeros((0, 3)), np.zeros(3)),
+        r"it must be \(width, d\), width at least 1",
+    ),
     "a short bias": (
         lambda: CausalConvolution(np.zeros((4, 3)), np.zeros(2)),
         r"bias has shape \(2,\); it must be \(3,\)",

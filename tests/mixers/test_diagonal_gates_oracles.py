@@ -28,7 +28,7 @@ def hgrn(a):
 
 def hgrn_fla(a):
     """fla's form: no biases, an RMS norm, and from a state."""
-    mixer = HGRN(a["w_c"], a["w_f"], a["w_g"], a["w_o"], a["norm_weight"], a["gamma"])
+    mixer = HGRN(w_c=a["w_c"], w_f=a["w_f"], w_g=a["w_g"], w_o=a["w_o"], norm_weight=a["norm_weight"], gamma=a["gamma"])
     y, final = mixer(a["x"], a["h_0"])
     return {"y": y, "final": final}
 
@@ -48,33 +48,38 @@ def hgrn_complex(a):
 def min_gru_port(a):
     """minGRU-pytorch: one matrix, the candidate's rows first."""
     w_h, w_z = jnp.split(a["to_hidden_and_gate.weight"], 2)
-    return {"y": MinGRU(w_z, w_h, a["to_out.weight"], candidate="positive")(a["x"])[0]}
+    return {"y": MinGRU(w_z=w_z, w_h=w_h, w_o=a["to_out.weight"], candidate="positive")(a["x"])[0]}
 
 
 def min_lstm_port(a):
     """minGRU-pytorch: one matrix, the candidate's rows first."""
     w_h, w_f, w_i = jnp.split(a["to_hidden_and_f_i_gate.weight"], 3)
-    return {"y": MinLSTM(w_f, w_i, w_h, a["to_out.weight"], candidate="positive")(a["x"])[0]}
+    return {"y": MinLSTM(w_f=w_f, w_i=w_i, w_h=w_h, w_o=a["to_out.weight"], candidate="positive")(a["x"])[0]}
 
 
 def mingru_scans(candidate):
     def ours(a):
-        w = (a["linear_z.weight"], a["linear_h.weight"], None, a["linear_z.bias"], a["linear_h.bias"])
-        return {"y": MinGRU(*w, candidate=candidate)(a["x"], a["h_0"])[0]}
+        w_z, b_z, w_h, b_h = (a[f"linear_{gate}.{kind}"] for gate in "zh" for kind in ("weight", "bias"))
+        return {"y": MinGRU(w_z=w_z, w_h=w_h, b_z=b_z, b_h=b_h, candidate=candidate)(a["x"], a["h_0"])[0]}
 
     return ours
 
 
 def min_lstm(a):
-    mixer = MinLSTM(a["w_f"], a["w_i"], a["w_h"], None, a["b_f"], a["b_i"], a["b_h"])
+    mixer = MinLSTM(w_f=a["w_f"], w_i=a["w_i"], w_h=a["w_h"], w_o=None, b_f=a["b_f"], b_i=a["b_i"], b_h=a["b_h"])
     return {"y": mixer(a["x"], a["h_0"])[0]}
 
 
 def core(a, prefix=""):
     """recurrentgemma's blocks are (head, columns, rows)."""
     turned = lambda name: a[f"{prefix}{name}"].transpose(0, 2, 1)
-    biases = a[f"{prefix}a_gate.b"], a[f"{prefix}input_gate.b"]
-    return RGLRU(turned("a_gate.w"), turned("input_gate.w"), *biases, a[f"{prefix}a_param"])
+    return RGLRU(
+        w_a=turned("a_gate.w"),
+        w_x=turned("input_gate.w"),
+        b_a=a[f"{prefix}a_gate.b"],
+        b_x=a[f"{prefix}input_gate.b"],
+        lam=a[f"{prefix}a_param"],
+    )
 
 
 def rg_lru(a):
@@ -85,10 +90,10 @@ def rg_lru(a):
 
 
 def block(a):
-    linear = lambda name: (a[f"linear_{name}.weight"], a[f"linear_{name}.bias"])
-    return GriffinRecurrent(
-        *linear("y"), *linear("x"), a["conv_1d.w"], a["conv_1d.b"], core(a, "rg_lru."), *linear("out")
-    )
+    theirs = {"y": "y", "x": "x", "o": "out"}
+    linear = {f"w_{ours}": a[f"linear_{name}.weight"] for ours, name in theirs.items()}
+    linear |= {f"b_{ours}": a[f"linear_{name}.bias"] for ours, name in theirs.items()}
+    return GriffinRecurrent(kernel=a["conv_1d.w"], b_conv=a["conv_1d.b"], core=core(a, "rg_lru."), **linear)
 
 
 def griffin(a):

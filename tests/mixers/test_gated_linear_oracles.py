@@ -39,27 +39,37 @@ def retnet(a):
     """fla's `MultiScaleRetention`: its decays are 1 - 2^(-5 - h)."""
     q, k, v, g = (heads_of(a, f"{letter}_proj") for letter in "qkvg")
     gamma = 1 - 2.0 ** (-5 - jnp.arange(HEADS, dtype=float))
-    return {"y": RetNet(q, k, v, g, gamma, a["g_norm_swish_gate.weight"], a["o_proj.weight"])(a["x"])[0]}
+    return {
+        "y": RetNet(
+            w_q=q, w_k=k, w_v=v, w_g=g, gamma=gamma, norm=a["g_norm_swish_gate.weight"], w_o=a["o_proj.weight"]
+        )(a["x"])[0]
+    }
 
 
 def hgrn2(a):
     """fla's `HGRN2Attention` of one head."""
     q, f, i = (heads_of(a, f"{letter}_proj", 1) for letter in "qfi")
-    return {"y": HGRN2(q, f, i, a["gamma"][None], a["g_norm.weight"], a["o_proj.weight"])(a["x"])[0]}
+    return {
+        "y": HGRN2(w_q=q, w_f=f, w_v=i, gamma=a["gamma"][None], norm=a["g_norm.weight"], w_o=a["o_proj.weight"])(
+            a["x"]
+        )[0]
+    }
 
 
 def hgrn2_heads(a):
-    return {"y": HGRN2(a["w_q"], a["w_f"], a["w_v"], a["gamma"], a["norm"], a["w_o"])(a["x"])[0]}
+    return {
+        "y": HGRN2(w_q=a["w_q"], w_f=a["w_f"], w_v=a["w_v"], gamma=a["gamma"], norm=a["norm"], w_o=a["w_o"])(a["x"])[0]
+    }
 
 
 def gsa(a):
     """fla's `GatedSlotAttention` of one head."""
     q, k, v, f = (heads_of(a, f"{letter}_proj", 1) for letter in "qkvf")
-    return {"y": GSA(q, k, v, f, a["g_norm.weight"], a["o_proj.weight"])(a["x"])[0]}
+    return {"y": GSA(w_q=q, w_k=k, w_v=v, w_f=f, norm=a["g_norm.weight"], w_o=a["o_proj.weight"])(a["x"])[0]}
 
 
 def gsa_heads(a):
-    return {"y": GSA(a["w_q"], a["w_k"], a["w_v"], a["w_f"], a["norm"], a["w_o"])(a["x"])[0]}
+    return {"y": GSA(w_q=a["w_q"], w_k=a["w_k"], w_v=a["w_v"], w_f=a["w_f"], norm=a["norm"], w_o=a["w_o"])(a["x"])[0]}
 
 
 def delta_net(a):

@@ -57,12 +57,19 @@ def test_gated_rnn_is_equation_2():
 def test_dense_gated_rnn_is_the_loop():
     """Any transition, by the loop; a diagonal one is `GatedRNN`, in outputs and contributions where its decays are equal."""
     w, a = draw(GATED), np.random.default_rng(2).normal(size=(N, N)) / 3
-    laws.check_close(outputs(DenseGatedRNN(a, **w)), gated_loop(X, w, a), laws.ROUNDING, "a dense transition")
     laws.check_close(
-        outputs(DenseGatedRNN(np.diag(DECAY), **w)), outputs(GatedRNN(**w, decay=DECAY)), laws.ROUNDING, "diagonal"
+        outputs(DenseGatedRNN(transition=a, **w)), gated_loop(X, w, a), laws.ROUNDING, "a dense transition"
+    )
+    laws.check_close(
+        outputs(DenseGatedRNN(transition=np.diag(DECAY), **w)),
+        outputs(GatedRNN(**w, decay=DECAY)),
+        laws.ROUNDING,
+        "diagonal",
     )
     equal, x = np.full(N, 0.5), jnp.asarray(X)
-    dense, diagonal = (dual_form(m, x) for m in (DenseGatedRNN(np.diag(equal), **w), GatedRNN(**w, decay=equal)))
+    dense, diagonal = (
+        dual_form(m, x) for m in (DenseGatedRNN(transition=np.diag(equal), **w), GatedRNN(**w, decay=equal))
+    )
     laws.check_close(dense.contributions, diagonal.contributions, laws.ROUNDING, "contributions")
 
 
@@ -95,9 +102,15 @@ def test_products_are_credited_to_the_unit_that_remembers():
     """A product of a unit at 1 and a unit at 0 belongs to the tokens that the first remembers, not to the one being read."""
     one = jnp.array([[0.0, 1.0]])  # (x, 1) -> 1
     token = jnp.array([[1.0, 0.0]])  # (x, 1) -> x
-    gates = jnp.concatenate([token, token]), jnp.concatenate([one, one])
     pick = lambda unit: jnp.eye(2)[unit][None]
-    rnn = GatedRNN(*gates, pick(0), pick(1), jnp.ones((1, 1)), decay=jnp.array([1.0, 0.0]))
+    rnn = GatedRNN(
+        w_m_in=jnp.concatenate([token, token]),
+        w_x_in=jnp.concatenate([one, one]),
+        w_m_out=pick(0),
+        w_x_out=pick(1),
+        readout=jnp.ones((1, 1)),
+        decay=jnp.array([1.0, 0.0]),
+    )
     x = jnp.array([[1.0], [2.0], [3.0]])
     form = dual_form(rnn, x)  # y_t = (sum of x up to t) x_t
     assert form.contributions[:, :, 0].tolist() == [[1.0, 0.0, 0.0], [2.0, 4.0, 0.0], [3.0, 6.0, 9.0]]
@@ -106,7 +119,7 @@ def test_products_are_credited_to_the_unit_that_remembers():
 def test_width_and_decay_properties():
     """d_in, d_out and decay say what the weights say."""
     gated, side = GatedRNN(**draw(GATED), decay=DECAY), SideGatedRNN(**draw(SIDE))
-    dense = DenseGatedRNN(np.eye(N), **draw(GATED))
+    dense = DenseGatedRNN(transition=np.eye(N), **draw(GATED))
     assert [(m.d_in, m.d_out) for m in (gated, dense, side)] == [(D, D_OUT)] * 3
     assert gated.decay.tolist() == DECAY.tolist() and side.decay.tolist() == [1.0] * N
 
@@ -131,7 +144,7 @@ def test_a_traced_decay_is_not_looked_at():
     [
         (
             1.2,
-            r"lambda has an entry of 1.2 at unit 3; a gated RNN's decays lie in \[0, 1\]. Clip them, or train with exp",
+            r"lambda has an entry of 1.2 at unit 3; it must lie in \[0, 1\]. Clip it, or train with exp",
         ),
         (-0.5, "lambda has an entry of -0.5 at unit 3"),
         (np.nan, "lambda has an entry of nan at unit 3"),
@@ -161,16 +174,28 @@ def test_side_gated_rnn_wants_at_most_one_kind_of_decay():
 
 
 MISFITS = [
-    (GatedRNN, GATED, "w_x_in", (N, D), r"w_m_in \(5, 5\) and w_x_in \(5, 4\) must have one shape, \(n, columns\)"),
-    (GatedRNN, GATED, "w_m_out", (M, N + 1), r"w_m_out \(3, 6\) and w_x_out \(3, 5\) must both be \(m, n\) = \(3, 5\)"),
-    (GatedRNN, GATED, "readout", (M,), r"readout has shape \(3,\); it must be \(d_out, m\)"),
-    (GatedRNN, GATED, "decay", (N + 1,), r"the decays have shape \(6,\); there are 5 hidden units"),
-    (DenseGatedRNN, GATED, "transition", (N, N + 1), r"transition has shape \(5, 6\); there are 5 hidden units"),
-    (DenseGatedRNN, GATED, "w_x_out", (M + 1, N), r"w_m_out \(3, 5\) and w_x_out \(4, 5\) must both be \(m, n\)"),
-    (DenseGatedRNN, GATED, "w_m_in", (N,), r"w_m_in \(5,\) and w_x_in \(5, 5\) must have one shape"),
-    (SideGatedRNN, SIDE, "w_side", (N, D + 1), r"w_side \(5, 5\) must have the shape of w_m_in \(5, 4\)"),
-    (SideGatedRNN, SIDE, "readout", (D_OUT, N + 1), r"readout \(2, 6\) must have 5 columns"),
-    (SideGatedRNN, SIDE, "nu", (N, 1), r"the decays have shape \(5, 1\); there are 5 hidden units"),
+    (
+        GatedRNN,
+        GATED,
+        "w_x_in",
+        (N, D),
+        r"w_x_in has shape \(5, 4\); it must be \(5, 5\): \(n, d\+1\), where n is 5 in w_m_in",
+    ),
+    (
+        GatedRNN,
+        GATED,
+        "w_m_out",
+        (M, N + 1),
+        r"w_m_out has shape \(3, 6\); it must be \(3, 5\): \(m, n\), where m is 3 in w_x_out",
+    ),
+    (GatedRNN, GATED, "readout", (M,), r"readout has shape \(3,\); it must be \(d_out, 3\)"),
+    (GatedRNN, GATED, "decay", (N + 1,), r"given_decay has shape \(6,\); it must be \(5,\), or None"),
+    (DenseGatedRNN, GATED, "transition", (N, N + 1), r"transition has shape \(5, 6\); it must be \(5, 5\): \(n, n\)"),
+    (DenseGatedRNN, GATED, "w_x_out", (M + 1, N), r"w_x_out has shape \(4, 5\); it must be \(3, 5\)"),
+    (DenseGatedRNN, GATED, "w_m_in", (N,), r"w_m_in has shape \(5,\); it must be \(5, 5\): \(n, d\+1\)"),
+    (SideGatedRNN, SIDE, "w_side", (N, D + 1), r"w_side has shape \(5, 5\); it must be \(5, 4\)"),
+    (SideGatedRNN, SIDE, "readout", (D_OUT, N + 1), r"readout has shape \(2, 6\); it must be \(d_out, 5\)"),
+    (SideGatedRNN, SIDE, "nu", (N, 1), r"nu has shape \(5, 1\); it must be \(5,\), or None"),
 ]
 
 

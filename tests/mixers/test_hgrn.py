@@ -27,7 +27,9 @@ def test_lower_bounds_rise():
 def test_a_constant_decay():
     """With W_f = 0 and no bias the decay is (1 + gamma) / 2: the map is (1 - lam) lam^(t - s)."""
     d, gamma = 3, jnp.array([0.0, 0.5, 0.9])
-    mixer = HGRN(jnp.eye(d), jnp.zeros((d, d)), jnp.eye(d), jnp.eye(d), jnp.ones(d), gamma)
+    mixer = HGRN(
+        w_c=jnp.eye(d), w_f=jnp.zeros((d, d)), w_g=jnp.eye(d), w_o=jnp.eye(d), norm_weight=jnp.ones(d), gamma=gamma
+    )
     weights = laws.attention(mixer, jnp.ones((5, d))).weights()
     lam = (1 + np.asarray(gamma)[:, None, None]) / 2
     lag = np.arange(5)[:, None] - np.arange(5)
@@ -59,26 +61,38 @@ BAD = {
     "a bound of 1": (
         "hgrn",
         {"gamma": np.array([0.5, 1.0, 0.5, 0.5])},
-        r"gamma has an entry of 1.0 at unit 1; lower bounds",
+        r"gamma has an entry of 1 at unit 1; it must lie in \[0, 1\). Take it from hgrn_lower_bounds",
     ),
     "a bound below 0": (
         "hgrn_complex",
         {"gamma": np.full(4, -0.1)},
-        r"gamma has an entry of -0.1 at unit 0; lower bounds",
+        r"gamma has an entry of -0.1 at unit 0; it must lie",
     ),
     "a bound of NaN": ("hgrn", {"gamma": np.full(4, np.nan)}, r"gamma has an entry of nan at unit 0"),
     "too many bounds": ("hgrn", {"gamma": np.zeros(5)}, r"gamma has shape \(5,\); it must be \(4,\)"),
-    "a flat w_f": ("hgrn", {"w_f": np.zeros(4)}, r"w_f has shape \(4,\); it must be \(n, d\)"),
-    "a wide w_c": ("hgrn", {"w_c": np.zeros((4, 5))}, r"w_c has shape \(4, 5\); it must be \(4, 4\)"),
+    "a flat w_f": (
+        "hgrn",
+        {"w_f": np.zeros(4)},
+        r"w_f has shape \(4,\); it must be \(4, 4\): \(n, d\), where n is 4 in w_c",
+    ),
+    "a wide w_c": (
+        "hgrn",
+        {"w_c": np.zeros((4, 5))},
+        r"w_c has shape \(4, 5\); it must be \(4, 4\): \(n, d\), where .* d is 4 in w_f",
+    ),
     "a short bias": ("hgrn", {"b_g": np.zeros(3)}, r"b_g has shape \(3,\); it must be \(4,\), or None"),
     "a narrow readout": ("hgrn_complex", {"w_o": np.zeros((4, 4))}, r"w_o has shape \(4, 4\); it must be \(4, 8\)"),
     "a flat readout": ("hgrn_complex", {"w_o": np.zeros(4)}, r"w_o has shape \(4,\); it must be \(4, 8\)"),
-    "a real candidate": ("hgrn_complex", {"w_c": np.zeros((4, 4))}, r"w_c \(4, 4\) .* must be \(2, 4, 4\)"),
+    "a real candidate": (
+        "hgrn_complex",
+        {"w_c": np.zeros((4, 4))},
+        r"w_c has shape \(4, 4\); it must be \(2, 4, 4\): \(2, n, d\)",
+    ),
     "a short theta": ("hgrn_complex", {"theta": np.zeros(3)}, r"theta has shape \(3,\); it must be \(4,\)"),
     "a short norm": (
         "hgrn_complex",
         {"norm_weight": np.ones(4)},
-        r"norm_weight \(4,\) and norm_bias \(8,\) must be \(8,\)",
+        r"norm_weight has shape \(4,\); it must be \(8,\): \(2\*n,\), where n is 4 in w_c",
     ),
 }
 

@@ -23,7 +23,7 @@ def test_halves():
     """Gates of 1/2 give the running mean h_t = (h_{t-1} + x_t) / 2, exactly, in both cells."""
     x = jnp.array([[8.0, -8.0], [0.0, 4.0], [1.0, 0.0]])
     expected = [[4.0, -4.0], [2.0, 0.0], [1.5, 0.0]]
-    for mixer in (MinGRU(ZEROS, EYE), MinLSTM(ZEROS, ZEROS, EYE)):
+    for mixer in (MinGRU(w_z=ZEROS, w_h=EYE), MinLSTM(w_f=ZEROS, w_i=ZEROS, w_h=EYE)):
         y, final = mixer(x)
         assert y.tolist() == expected and final.tolist() == expected[-1]
         assert mixer(x[1:], final)[0].tolist() == [[0.75, 2.0], [0.875, 1.0]]
@@ -51,7 +51,7 @@ def test_a_positive_state_stays_in_linear_space():
 def test_both_gates_shut(low):
     """Where f and i both underflow, their shares are still those of their ratio: 1/2 each, or e^-1 to 1."""
     for shift, share in ((0.0, 0.5), (-1.0, 1 / (1 + np.e))):
-        mixer = MinLSTM(ZEROS, ZEROS, EYE, b_f=np.full(2, low + shift), b_i=np.full(2, low))
+        mixer = MinLSTM(w_f=ZEROS, w_i=ZEROS, w_h=EYE, b_f=np.full(2, low + shift), b_i=np.full(2, low))
         memory = laws.attention(mixer, jnp.ones((1, 2))).memory
         assert isinstance(memory, Diagonal) and memory.write is not None
         keep, write = memory.decay, memory.write
@@ -72,25 +72,37 @@ def test_saturated_gates_stay_finite(bias, dtype):
 
 W = np.zeros((3, 2))
 BAD = {
-    "a flat gate": (lambda: MinGRU(np.zeros(2), W), r"w_z has shape \(2,\); it must be \(n, d\)"),
-    "an empty gate": (
-        lambda: MinGRU(np.zeros((0, 2)), W),
-        r"w_z has shape \(0, 2\); it must be \(n, d\), neither of them 0",
+    "a flat gate": (
+        lambda: MinGRU(w_z=np.zeros(2), w_h=W),
+        r"w_z has shape \(2,\); it must be \(3, 2\): \(n, d\), where n is 3 in w_h",
     ),
-    "two widths": (lambda: MinGRU(W, W.T), r"w_h has shape \(2, 3\); it must be \(3, 2\)"),
-    "a short bias": (lambda: MinGRU(W, W, b_z=np.zeros(2)), r"b_z has shape \(2,\); it must be \(3,\), or None"),
-    "a turned readout": (lambda: MinGRU(W, W, W), r"w_o has shape \(3, 2\); it must be \(d_out, 3\), or None"),
+    "an empty gate": (
+        lambda: MinGRU(w_z=np.zeros((0, 2)), w_h=W),
+        r"w_z has shape \(0, 2\); it must be \(3, 2\): \(n, d\)",
+    ),
+    "two widths": (lambda: MinGRU(w_z=W, w_h=W.T), r"w_h has shape \(2, 3\); it must be \(3, 2\)"),
+    "a short bias": (
+        lambda: MinGRU(w_z=W, w_h=W, b_z=np.zeros(2)),
+        r"b_z has shape \(2,\); it must be \(3,\), or None",
+    ),
+    "a turned readout": (
+        lambda: MinGRU(w_z=W, w_h=W, w_o=W),
+        r"w_o has shape \(3, 2\); it must be \(d_out, 3\), or None",
+    ),
     "another candidate": (
-        lambda: MinGRU(W, W, candidate="log"),
+        lambda: MinGRU(w_z=W, w_h=W, candidate="log"),
         "there is no candidate 'log'; there are linear and positive",
     ),
     "no unit": (
         lambda: MinGRU.make(4, key=jr.key(0), expansion=0.2),
         "expansion is 0.2; times a width of 4 it must give",
     ),
-    "another width": (lambda: MinLSTM(W, W.T, W), r"w_i has shape \(2, 3\); it must be \(3, 2\)"),
-    "a long bias": (lambda: MinLSTM(W, W, W, b_h=np.zeros(4)), r"b_h has shape \(4,\); it must be \(3,\), or None"),
-    "a candidate of the LSTM": (lambda: MinLSTM(W, W, W, candidate=""), "there is no candidate ''"),
+    "another width": (lambda: MinLSTM(w_f=W, w_i=W.T, w_h=W), r"w_i has shape \(2, 3\); it must be \(3, 2\)"),
+    "a long bias": (
+        lambda: MinLSTM(w_f=W, w_i=W, w_h=W, b_h=np.zeros(4)),
+        r"b_h has shape \(4,\); it must be \(3,\), or None",
+    ),
+    "a candidate of the LSTM": (lambda: MinLSTM(w_f=W, w_i=W, w_h=W, candidate=""), "there is no candidate ''"),
 }
 
 

@@ -66,7 +66,7 @@ def test_gsas_decays_are_roots_of_the_normaliser():
 def test_norms_that_do_not_fit(unchecked):
     """A norm's weight is for one head or for all; the message says both shapes."""
     for mixer in (KINDS["hgrn2"](True), KINDS["gsa"](True), GLA.make(laws.D, key=jr.key(0))):
-        with pytest.raises(InputError, match=r"norm has shape \(4,\); the other weights need \(2,\), or \(2, 2\)"):
+        with pytest.raises(InputError, match=r"norm has shape \(4,\); it must be \(2,\), or \(2, 2\)"):
             dataclasses.replace(mixer, norm=jnp.ones(4))
     with pytest.raises(InputError, match="normaliser is 0.0; it must be above 0"):
         dataclasses.replace(KINDS["gsa"](True), normaliser=0.0)

@@ -26,7 +26,7 @@ def linear_attention(x, w_v, w_k, w_q, w_o):
 
 
 def gated_rnn(x, w_m_in, w_x_in, w_m_out, w_x_out, readout, nu):
-    return GatedRNN(w_m_in, w_x_in, w_m_out, w_x_out, readout, nu=nu)(x)[0]
+    return GatedRNN(w_m_in=w_m_in, w_x_in=w_x_in, w_m_out=w_m_out, w_x_out=w_x_out, readout=readout, nu=nu)(x)[0]
 
 
 def dense_gated_rnn(x, **weights):
@@ -34,7 +34,7 @@ def dense_gated_rnn(x, **weights):
 
 
 def side_gated_rnn(x, w_m_in, w_x_in, w_side, readout, nu):
-    return SideGatedRNN(w_m_in, w_x_in, w_side, readout, nu=nu)(x)[0]
+    return SideGatedRNN(w_m_in=w_m_in, w_x_in=w_x_in, w_side=w_side, readout=readout, nu=nu)(x)[0]
 
 
 def torch_lstm(x, **parameters):
@@ -70,7 +70,7 @@ def lru_matrix_skip(x, **core):
 def gated_lru(kind):
     def ours(x, **weights):
         core = LRU(**{name: weights.pop(name) for name in CORE})
-        return kind(core, **weights)(x)[0]
+        return kind(core=core, **weights)(x)[0]
 
     return ours
 

@@ -35,7 +35,7 @@ def build(kind, **changed):
     """`kind` with weights of 0.1 in the shapes above, some of them changed."""
     weights = {name: np.full(shape, 0.1) for name, shape in (SHAPES[kind] | changed).items()}
     return (
-        kind(LRU(**{k: np.full(s, 0.1) for k, s in CORE.items()}), **weights)
+        kind(core=LRU(**{k: np.full(s, 0.1) for k, s in CORE.items()}), **weights)
         if "core" in kind.__annotations__
         else kind(**weights)
     )
@@ -51,40 +51,60 @@ def test_widths(kind):
     assert mixer(jnp.ones((2, d_in)))[0].shape == (2, d_out)
 
 
-UVB = r"must be \({0}, n, d\), \({0}, n, n\) and \({0}, n\)"
 MISFITS = [
-    (LRU, "theta", (N + 1,), r"nu \(4,\), theta \(5,\) and gamma \(4,\) must each be \(n,\)"),
-    (LRU, "nu", (N, 1), r"nu \(4, 1\), theta \(4,\) and gamma \(4,\) must each be \(n,\)"),
-    (LRU, "b_im", (N, D + 1), r"b_re \(4, 3\) and b_im \(4, 4\) must both be \(n, d_in\), with n = 4"),
-    (LRU, "c_re", (D_OUT, N + 1), r"c_re \(2, 5\) and c_im \(2, 4\) must both be \(d_out, n\), with n = 4"),
-    (LRU, "skip", (D,), r"skip has shape \(3,\); it must be \(2, 3\), or \(3,\) where d_in = d_out"),
-    (LRU, "skip", (D, D_OUT), r"skip has shape \(3, 2\); it must be \(2, 3\)"),
+    (LRU, "theta", (N + 1,), r"theta has shape \(5,\); it must be \(4,\): \(n,\), where n is 4 in nu"),
+    (LRU, "nu", (N, 1), r"nu has shape \(4, 1\); it must be \(4,\): \(n,\), where n is 4 in theta"),
+    (
+        LRU,
+        "b_im",
+        (N, D + 1),
+        r"b_im has shape \(4, 4\); it must be \(4, 3\): \(n, d\), where n is 4 in nu, d is 3 in b_re",
+    ),
+    (
+        LRU,
+        "c_re",
+        (D_OUT, N + 1),
+        r"c_re has shape \(2, 5\); it must be \(2, 4\): \(d_out, n\), where d_out is 2 in c_im",
+    ),
+    (LRU, "skip", (D,), r"a diagonal skip, \(3,\), needs as many outputs; c_re has 2"),
+    (
+        LRU,
+        "skip",
+        (D, D_OUT),
+        r"skip has shape \(3, 2\); it must be \(2, 3\), or \(3,\): \(d_out, d\), or \(d,\), where",
+    ),
     (
         LRUOut,
         "w_m_out",
         (5, D_OUT),
-        r"w_m_out \(5, 2\) and w_x_out \(5, 3\) must be \(rows, 3\) and \(rows, 3\): a 1 is",
+        r"w_x_out has shape \(5, 3\); it must be \(5, 2\): \(d_out, z\+1\).* z is 1 in w_m_out",
     ),
-    (LRUOut, "w_x_out", (4, D_OUT + 1), r"w_m_out \(5, 3\) and w_x_out \(4, 3\) must be \(rows, 3\)"),
-    (LRUInOut, "w_x_in", (D, 6), r"w_m_in \(3, 7\) and w_x_in \(3, 6\) must be \(rows, 7\) and \(rows, 7\)"),
-    (LRUInOut, "w_x_out", (5,), r"w_m_out \(5, 3\) and w_x_out \(5,\) must be \(rows, 3\)"),
+    (LRUOut, "w_x_out", (4, D_OUT + 1), r"w_x_out has shape \(4, 3\); it must be \(5, 3\)"),
     (
-        LRUInSkip,
-        "w_m_out",
-        (5, D_OUT + 1),
-        r"w_m_out \(5, 3\) and w_x_out \(5, 3\) must be \(rows, 7\) and \(rows, 3\)",
+        LRUInOut,
+        "w_x_in",
+        (D, 6),
+        r"w_x_in has shape \(3, 6\); it must be \(3, 7\): \(d_core, d\+1\).* d is 6 in w_m_in",
     ),
-    (LSTM, "u", (3, N, D), r"u \(3, 4, 3\), v \(4, 4, 4\) and b \(4, 4\) " + UVB.format(4)),
-    (LSTM, "v", (4, N, D), r"v \(4, 4, 3\) and b \(4, 4\) " + UVB.format(4)),
-    (LSTM, "b", (4 * N,), r"b \(16,\) " + UVB.format(4)),
-    (LSTM, "peephole", (N,), r"peephole has shape \(4,\); it must be \(3, 4\)"),
-    (GRU, "u", (3 * N, D), r"u \(12, 3\), v \(3, 4, 4\) and b \(3, 4\) " + UVB.format(3)),
-    (GRU, "v", (4, N, N), r"v \(4, 4, 4\) and b \(3, 4\) " + UVB.format(3)),
-    (GRU, "b", (3, N + 1), r"b \(3, 5\) " + UVB.format(3)),
-    (GRU, "b_h", (3, N), r"b_h has shape \(3, 4\); it must be \(4,\)"),
-    (TanhRNN, "u", (N + 1, D), r"u \(5, 3\), v \(4, 4\) and b \(4,\) must be \(n, d\), \(n, n\) and \(n,\)"),
-    (TanhRNN, "v", (N, D), r"v \(4, 3\) and b \(4,\) must be"),
-    (TanhRNN, "b", (1, N), r"b \(1, 4\) must be"),
+    (
+        LRUInOut,
+        "w_x_out",
+        (5,),
+        r"w_x_out has shape \(5,\); it must be \(5, 3\): \(d_out, z\+1\), where .* z is 2 in w_m_out",
+    ),
+    (LRUInSkip, "w_m_out", (5, D_OUT + 1), r"w_m_out has shape \(5, 3\); it must be \(5, 7\): \(d_out, d\+1\)"),
+    (LRUInSkip, "w_x_out", (5, D_OUT + 2), "the core gives 2 numbers; w_x_out reads 3, and a 1"),
+    (LSTM, "u", (3, N, D), r"u has shape \(3, 4, 3\); it must be \(4, 4, d\): \(4, n, d\), where n is 4 in v"),
+    (LSTM, "v", (4, N, D), r"v has shape \(4, 4, 3\); it must be \(4, 4, 4\): \(4, n, n\), where n is 4 in u"),
+    (LSTM, "b", (4 * N,), r"b has shape \(16,\); it must be \(4, 4\)"),
+    (LSTM, "peephole", (N,), r"peephole has shape \(4,\); it must be \(3, 4\), or None"),
+    (GRU, "u", (3 * N, D), r"u has shape \(12, 3\); it must be \(3, 4, d\)"),
+    (GRU, "v", (4, N, N), r"v has shape \(4, 4, 4\); it must be \(3, 4, 4\)"),
+    (GRU, "b", (3, N + 1), r"b has shape \(3, 5\); it must be \(3, 4\)"),
+    (GRU, "b_h", (3, N), r"b_h has shape \(3, 4\); it must be \(4,\), or None"),
+    (TanhRNN, "u", (N + 1, D), r"u has shape \(5, 3\); it must be \(4, d\): \(n, d\), where n is 4 in v"),
+    (TanhRNN, "v", (N, D), r"v has shape \(4, 3\); it must be \(4, 4\)"),
+    (TanhRNN, "b", (1, N), r"b has shape \(1, 4\); it must be \(4,\)"),
 ]
 
 
@@ -100,7 +120,7 @@ def test_weights_that_do_not_fit(unchecked, kind, name, shape, message):
 @pytest.mark.parametrize("kind", [LRUInOut, LRUInSkip], ids=lambda kind: kind.__name__)
 def test_an_input_gate_that_the_core_does_not_take(unchecked, kind):
     """An input gate must give as many numbers as the core's tokens have."""
-    with pytest.raises(InputError, match="w_m_in gives 5, the core takes 3"):
+    with pytest.raises(InputError, match="w_m_in gives 5 numbers, the core takes 3"):
         build(kind, w_m_in=(5, 7), w_x_in=(5, 7))
 
 

@@ -19,7 +19,9 @@ from tests.tiers import tiers
 def even(n: int) -> RGLRU:
     """Gates of 1/2 and a decay of exactly 1/16 at every token: 8 softplus(lam) / 2 = log 16."""
     zeros = np.zeros((1, n, n))
-    return RGLRU(zeros, zeros, zeros[:, 0], zeros[:, 0], np.full(n, np.log(np.expm1(np.log(16.0) / 4))))
+    return RGLRU(
+        w_a=zeros, w_x=zeros, b_a=zeros[:, 0], b_x=zeros[:, 0], lam=np.full(n, np.log(np.expm1(np.log(16.0) / 4)))
+    )
 
 
 def test_exact_answers():
@@ -95,23 +97,35 @@ def test_a_longer_kernel_and_none():
 ZEROS, BIAS = np.zeros((2, 3, 3)), np.zeros((2, 3))
 BAD = {
     "flat blocks": (
-        lambda: RGLRU(ZEROS[0], ZEROS, BIAS, BIAS, np.zeros(6)),
-        r"w_a \(3, 3\) and w_x \(2, 3, 3\) must both be",
+        lambda: RGLRU(w_a=ZEROS[0], w_x=ZEROS, b_a=BIAS, b_x=BIAS, lam=np.zeros(6)),
+        r"w_a has shape \(3, 3\); it must be \(2, 3, 3\): \(head, block, block\), where head is 2 in w_x",
     ),
-    "oblong blocks": (lambda: RGLRU(ZEROS[:, 1:], ZEROS[:, 1:], BIAS, BIAS, np.zeros(6)), "square blocks"),
-    "other blocks": (lambda: RGLRU(ZEROS, ZEROS[:1], BIAS, BIAS, np.zeros(6)), r"w_x \(1, 3, 3\) must both be"),
+    "oblong blocks": (
+        lambda: RGLRU(w_a=ZEROS[:, 1:], w_x=ZEROS, b_a=BIAS, b_x=BIAS, lam=np.zeros(6)),
+        r"w_a has shape \(2, 2, 3\); it must be \(2, 3, 3\): \(head, block, block\)",
+    ),
+    "other blocks": (
+        lambda: RGLRU(w_a=ZEROS, w_x=ZEROS[:1], b_a=BIAS, b_x=BIAS, lam=np.zeros(6)),
+        r"w_x has shape \(1, 3, 3\); it must be \(2, 3, 3\): .* where head is 2 in w_a, block is 3 in w_a",
+    ),
     "a flat bias": (
-        lambda: RGLRU(ZEROS, ZEROS, np.zeros(6), BIAS, np.zeros(6)),
-        r"b_a \(6,\) and b_x \(2, 3\) must both be",
+        lambda: RGLRU(w_a=ZEROS, w_x=ZEROS, b_a=np.zeros(6), b_x=BIAS, lam=np.zeros(6)),
+        r"b_a has shape \(6,\); it must be \(2, 3\)",
     ),
-    "a short lam": (lambda: RGLRU(ZEROS, ZEROS, BIAS, BIAS, np.zeros(3)), r"lam has shape \(3,\); it must be \(6,\)"),
+    "a short lam": (
+        lambda: RGLRU(w_a=ZEROS, w_x=ZEROS, b_a=BIAS, b_x=BIAS, lam=np.zeros(3)),
+        r"lam has shape \(3,\); it must be \(6,\)",
+    ),
     "heads": (lambda: RGLRU.make(4, key=jr.key(0), heads=3), "3 heads do not divide a width of 4"),
     "no heads": (lambda: RGLRU.make(4, key=jr.key(0), heads=0), "0 heads do not divide a width of 4"),
     "a flat kernel": (
         lambda: block(kernel=np.zeros(4)),
-        r"kernel \(4,\) and b_conv \(4,\) must be \(width, 4\) and \(4,\)",
+        r"kernel has shape \(4,\); it must be \(width, 4\): \(width, n\), where n is 4 in w_y",
     ),
-    "a wide branch": (lambda: block(w_y=np.zeros((5, 4))), r"w_y has shape \(5, 4\); it must be \(4, 4\)"),
+    "a wide branch": (
+        lambda: block(w_y=np.zeros((5, 4))),
+        r"w_y has shape \(5, 4\); it must be \(4, 4\): \(n, d\), where n is 4 in b_y",
+    ),
     "a flat readout": (lambda: block(w_o=np.zeros(4)), r"w_o has shape \(4,\); it must be \(4, 4\)"),
     "a short bias of the readout": (lambda: block(b_o=np.zeros(3)), r"b_o has shape \(3,\); it must be \(4,\)"),
 }

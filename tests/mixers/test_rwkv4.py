@@ -23,7 +23,9 @@ ONE, ZERO, EYE = np.ones(1), np.zeros(1), np.ones((1, 1))
 
 def test_the_average_fades_by_the_token():
     """With keys of 0, no bonus and a decay of 1/2, y_t is half of the average over 1, 1, 1/2, 1/4, ... of the tokens back."""
-    mixer = RWKV4TimeMixing(ONE, ONE, ONE, 0 * EYE, EYE, 0 * EYE, np.log(np.log([2.0])), ZERO, EYE)
+    mixer = RWKV4TimeMixing(
+        mu_k=ONE, mu_v=ONE, mu_r=ONE, w_k=0 * EYE, w_v=EYE, w_r=0 * EYE, log_rate=np.log(np.log([2.0])), u=ZERO, w_o=EYE
+    )
     y, (last, (a, b, m)) = mixer(jnp.array([[8.0], [0.0], [4.0]]))
     np.testing.assert_allclose(y, np.array([[8.0], [4.0], [(4 + 4) / 2.5]]) / 2, rtol=1e-15)
     np.testing.assert_allclose([a * jnp.exp(m), b * jnp.exp(m)], [[2 + 4], [1.75]], rtol=1e-15)
@@ -41,7 +43,7 @@ def test_the_token_shift():
 
 def test_channel_mixing_squares():
     """relu(k)^2 where k is the mean of a token and the one before it, behind a gate of 1/2."""
-    mixer = RWKV4ChannelMixing(0.5 * ONE, ONE, 2 * EYE, 0 * EYE, EYE)
+    mixer = RWKV4ChannelMixing(mu_k=0.5 * ONE, mu_r=ONE, w_k=2 * EYE, w_r=0 * EYE, w_v=EYE)
     y, last = mixer(jnp.array([[3.0], [1.0], [-2.0]]))
     assert y.tolist() == [[4.5], [8.0], [0.0]] and last.tolist() == [-2.0]
 
@@ -135,18 +137,22 @@ TIME = {
 }
 CHANNEL = {"mu_k": V, "mu_r": V, "w_k": W, "w_r": np.zeros((2, 2)), "w_v": W.T}
 BAD = {
-    "flat keys": (TIME, {"w_k": V}, r"w_k has shape \(2,\); it must be \(n, d\), neither of them 0"),
-    "a long mix": (TIME, {"mu_r": np.zeros(3)}, r"mu_r has shape \(3,\); the other weights need \(2,\)"),
-    "turned values": (TIME, {"w_v": W.T}, r"w_v has shape \(2, 3\); the other weights need \(3, 2\)"),
-    "a short rate": (TIME, {"log_rate": V}, r"log_rate has shape \(2,\); the other weights need \(3,\)"),
-    "a short bonus": (TIME, {"u": V}, r"u has shape \(2,\); the other weights need \(3,\)"),
-    "a turned readout": (TIME, {"w_o": W}, r"w_o has shape \(3, 2\); the other weights need \(3, 3\)"),
-    "a readout of nothing": (TIME, {"w_o": W[:0]}, r"w_o has shape \(0, 2\); it must be \(d_out, n\)"),
-    "no unit": (CHANNEL, {"w_k": W[:0]}, r"w_k has shape \(0, 2\); it must be \(n, d\), neither of them 0"),
-    "a short mix": (CHANNEL, {"mu_k": ONE}, r"mu_k has shape \(1,\); the other weights need \(2,\)"),
-    "another gate": (CHANNEL, {"w_r": W}, r"w_r has shape \(3, 2\); the other weights need \(2, 2\)"),
-    "other units": (CHANNEL, {"w_v": np.zeros((2, 4))}, r"w_v has shape \(2, 4\); the other weights need \(2, 3\)"),
-    "turned units": (CHANNEL, {"w_v": W}, r"w_r has shape \(2, 2\); the other weights need \(3, 2\)"),
+    "flat keys": (
+        TIME,
+        {"w_k": V},
+        r"w_k has shape \(2,\); it must be \(3, 2\): \(n, d\), where n is 3 in w_v, d is 2 in mu_k",
+    ),
+    "a long mix": (TIME, {"mu_r": np.zeros(3)}, r"mu_r has shape \(3,\); it must be \(2,\)"),
+    "turned values": (TIME, {"w_v": W.T}, r"w_v has shape \(2, 3\); it must be \(3, 2\)"),
+    "a short rate": (TIME, {"log_rate": V}, r"log_rate has shape \(2,\); it must be \(3,\)"),
+    "a short bonus": (TIME, {"u": V}, r"u has shape \(2,\); it must be \(3,\)"),
+    "a turned readout": (TIME, {"w_o": W}, r"w_o has shape \(3, 2\); it must be \(d_out, 3\)"),
+    "a readout of nothing": (TIME, {"w_o": W[:0]}, r"w_o has shape \(0, 2\); it must be \(d_out, 3\)"),
+    "no unit": (CHANNEL, {"w_k": W[:0]}, r"w_k has shape \(0, 2\); it must be \(3, 2\): \(n, d\)"),
+    "a short mix": (CHANNEL, {"mu_k": ONE}, r"mu_k has shape \(1,\); it must be \(2,\): \(d,\), where d is 2 in mu_r"),
+    "another gate": (CHANNEL, {"w_r": W}, r"w_v has shape \(2, 3\); it must be \(3, 3\): .* d_out is 3 in w_r"),
+    "other units": (CHANNEL, {"w_v": np.zeros((2, 4))}, r"w_v has shape \(2, 4\); it must be \(2, 3\)"),
+    "turned units": (CHANNEL, {"w_v": W}, r"w_v has shape \(3, 2\); it must be \(2, 3\)"),
 }
 
 

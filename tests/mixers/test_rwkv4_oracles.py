@@ -11,10 +11,11 @@ SUMS = ("numerator", "denominator", "largest")
 
 def time_mixing(a):
     """transformers' names; a state is the last token, and the sums with the exponent by which they are divided."""
-    mixes = (a[f"time_mix_{name}"][0, 0] for name in ("key", "value", "receptance"))
-    matrices = (a[f"{name}.weight"] for name in ("key", "value", "receptance"))
-    rest = (a[name] for name in ("time_decay", "time_first", "readout.weight"))
-    mixer = RWKV4TimeMixing(*mixes, *matrices, *rest)
+    theirs = {"k": "key", "v": "value", "r": "receptance"}
+    mixes = {f"mu_{ours}": a[f"time_mix_{name}"][0, 0] for ours, name in theirs.items()}
+    matrices = {f"w_{ours}": a[f"{name}.weight"] for ours, name in theirs.items()}
+    rest = {"log_rate": a["time_decay"], "u": a["time_first"], "w_o": a["readout.weight"]}
+    mixer = RWKV4TimeMixing(**mixes, **matrices, **rest)
     if "last_0" not in a:
         return {"y": mixer(a["x"])[0]}
     y, (last, sums) = mixer(a["x"], (a["last_0"], tuple(a[f"{name}_0"] for name in SUMS)))
@@ -23,8 +24,13 @@ def time_mixing(a):
 
 def channel_mixing(a):
     """transformers' names; a state is the last token."""
-    mixes = (a[f"time_mix_{name}"][0, 0] for name in ("key", "receptance"))
-    mixer = RWKV4ChannelMixing(*mixes, *(a[f"{name}.weight"] for name in ("key", "receptance", "value")))
+    mixer = RWKV4ChannelMixing(
+        mu_k=a["time_mix_key"][0, 0],
+        mu_r=a["time_mix_receptance"][0, 0],
+        w_k=a["key.weight"],
+        w_r=a["receptance.weight"],
+        w_v=a["value.weight"],
+    )
     y, last = mixer(a["x"], a.get("last_0"))
     return {"y": y, "last": last} if "last_0" in a else {"y": y}
 

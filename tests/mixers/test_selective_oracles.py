@@ -14,9 +14,20 @@ def mamba(a):
     (w_u, w_z), n = jnp.split(a["in_proj.weight"], 2), a["A_log"].shape[1]
     rank = len(a["x_proj.weight"]) - 2 * n
     w_1, w_b, w_c = jnp.split(a["x_proj.weight"], (rank, rank + n))
-    kernel, bias = a["conv1d.weight"][:, 0].T, a["conv1d.bias"]
-    steps = w_1, a["dt_proj.weight"], a["dt_proj.bias"]
-    mixer = Mamba(w_u, w_z, kernel, bias, w_b, w_c, *steps, a["A_log"], a["D"], a["out_proj.weight"])
+    mixer = Mamba(
+        w_u=w_u,
+        w_z=w_z,
+        kernel=a["conv1d.weight"][:, 0].T,
+        bias=a["conv1d.bias"],
+        w_b=w_b,
+        w_c=w_c,
+        w_1=w_1,
+        w_2=a["dt_proj.weight"],
+        b_delta=a["dt_proj.bias"],
+        a_log=a["A_log"],
+        skip=a["D"],
+        w_o=a["out_proj.weight"],
+    )
     return {"y": mixer(a["x"])[0]}
 
 
@@ -28,18 +39,18 @@ def mamba2(a):
     w_z, w_v, w_b, w_c, w_delta = jnp.split(w, (inner, 2 * inner, 2 * inner + groups * n, 2 * inner + 2 * groups * n))
     into = lambda w, count: w.reshape(count, -1, w.shape[1])
     mixer = Mamba2(
-        into(w_v, heads),
-        into(w_z, heads),
-        into(w_b, groups),
-        into(w_c, groups),
-        w_delta,
-        a["dt_bias"],
-        a["A_log"],
-        a["D"],
-        a["conv1d.weight"][:, 0].T,
-        a["conv1d.bias"],
-        a["norm.weight"],
-        a["out_proj.weight"],
+        w_v=into(w_v, heads),
+        w_z=into(w_z, heads),
+        w_b=into(w_b, groups),
+        w_c=into(w_c, groups),
+        w_delta=w_delta,
+        b_delta=a["dt_bias"],
+        a_log=a["A_log"],
+        skip=a["D"],
+        kernel=a["conv1d.weight"][:, 0].T,
+        bias=a["conv1d.bias"],
+        norm=a["norm.weight"],
+        w_o=a["out_proj.weight"],
     )
     return {"y": mixer(a["x"])[0]}
 

@@ -113,7 +113,7 @@ def test_rows_of_the_map_are_averages(make):
 
 def test_equal_scores_are_a_mean():
     """With a query of 0 Aaren gives the mean of the values so far."""
-    mixer = Aaren(np.zeros((1, 1)), np.ones((1, 1, 1)), np.ones((1, 1, 1)), np.ones((1, 1)))
+    mixer = Aaren(query=np.zeros((1, 1)), w_k=np.ones((1, 1, 1)), w_v=np.ones((1, 1, 1)), w_o=np.ones((1, 1)))
     y, (m, u, w) = mixer(jnp.array([[1.0], [3.0], [8.0]]))
     assert y[:, 0].tolist() == [1.0, 2.0, 4.0] and (m[0], u[0], w[0, 0]) == (0.0, 3.0, 12.0)
 
@@ -132,7 +132,7 @@ BAD = {
     "heads that do not divide the width": (lambda: attention(heads=3), "3 heads do not divide a width of 4"),
     "no key-value head": (lambda: attention(kv_heads=0), "0 key-value heads are none; give at least 1"),
     "key-value heads that do not divide": (
-        lambda: SoftmaxAttention(np.zeros((3, 4, D)), HEAD, HEAD, np.zeros((D, 12))),
+        lambda: SoftmaxAttention(w_q=np.zeros((3, 4, D)), w_k=HEAD, w_v=HEAD, w_o=np.zeros((D, 12))),
         "2 key-value heads do not divide 3 heads",
     ),
     "no window": (lambda: attention(window=0), "window is 0; a token sees at least itself"),
@@ -141,16 +141,28 @@ BAD = {
         "rotary is 1; channels are turned in pairs, so give an even number up",
     ),
     "too many channels": (lambda: attention(rotary=4), "rotary is 4; channels are turned in pairs.* up to d_k = 2"),
-    "flat queries": (lambda: SoftmaxAttention(HEAD[0], HEAD, HEAD, np.zeros((D, 8))), r"w_q must be \(head, d_k, d\)"),
-    "a short readout": (lambda: SoftmaxAttention(HEAD, HEAD, HEAD, np.zeros((D, 7))), r"w_o has shape .* \(d_out, 8\)"),
+    "flat queries": (
+        lambda: SoftmaxAttention(w_q=HEAD[0], w_k=HEAD, w_v=HEAD, w_o=np.zeros((D, 8))),
+        r"w_q has shape \(4, 4\); it must be \(2, 4, 4\): \(head, d_k, d\), where head is 2 in w_o, d_k is 4 in w_k",
+    ),
+    "a short readout": (
+        lambda: SoftmaxAttention(w_q=HEAD, w_k=HEAD, w_v=HEAD, w_o=np.zeros((D, 7))),
+        r"w_o has shape .* \(d_out, 8\)",
+    ),
     "a short bias": (
-        lambda: SoftmaxAttention(HEAD, HEAD, HEAD, np.zeros((D, 8)), np.zeros(3)),
+        lambda: SoftmaxAttention(w_q=HEAD, w_k=HEAD, w_v=HEAD, w_o=np.zeros((D, 8)), b_o=np.zeros(3)),
         r"b_o has shape \(3,\); it must be \(4,\), or None",
     ),
-    "another query": (lambda: Aaren(np.zeros((2, 3)), HEAD, HEAD, np.zeros((D, 8))), r"query has shape \(2, 3\)"),
-    "other heads": (lambda: Aaren(np.zeros((2, 4)), HEAD, HEAD[:1], np.zeros((D, 8))), r"w_k must be \(head, d_k, d\)"),
+    "another query": (
+        lambda: Aaren(query=np.zeros((2, 3)), w_k=HEAD, w_v=HEAD, w_o=np.zeros((D, 8))),
+        r"w_k has shape \(2, 4, 4\); it must be \(2, 3, 4\): \(head, d_k, d\), where .* d_k is 3 in query",
+    ),
+    "other heads": (
+        lambda: Aaren(query=np.zeros((2, 4)), w_k=HEAD, w_v=HEAD[:1], w_o=np.zeros((D, 8))),
+        r"w_v has shape \(1, 4, 4\); it must be \(2, 4, 4\): \(head, d_v, d\), where head is 2 in query, d_v is 4 in w_o, d is 4",
+    ),
     "Aaren's readout": (
-        lambda: Aaren(np.zeros((2, 4)), HEAD, HEAD, np.zeros((D, 7))),
+        lambda: Aaren(query=np.zeros((2, 4)), w_k=HEAD, w_v=HEAD, w_o=np.zeros((D, 7))),
         r"w_o has shape .* \(d_out, 8\)",
     ),
 }

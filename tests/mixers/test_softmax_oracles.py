@@ -16,18 +16,18 @@ def heads(w, count):
 def windowed(a):
     """Our names."""
     w_q, w_k, w_v = (heads(a[name], 2) for name in ("w_q", "w_k", "w_v"))
-    return {"y": SoftmaxAttention(w_q, w_k, w_v, a["w_o"], window=5)(a["x"])[0]}
+    return {"y": SoftmaxAttention(w_q=w_q, w_k=w_k, w_v=w_v, w_o=a["w_o"], window=5)(a["x"])[0]}
 
 
 def multi_query(a):
     """Our names."""
     w_k, w_v = heads(a["w_k"], 1), heads(a["w_v"], 1)
-    return {"y": SoftmaxAttention(heads(a["w_q"], 3), w_k, w_v, a["w_o"], window=37)(a["x"])[0]}
+    return {"y": SoftmaxAttention(w_q=heads(a["w_q"], 3), w_k=w_k, w_v=w_v, w_o=a["w_o"], window=37)(a["x"])[0]}
 
 
 def aaren(a):
     """Our names."""
-    return {"y": Aaren(a["query"], heads(a["w_k"], 2), heads(a["w_v"], 2), a["w_o"])(a["x"])[0]}
+    return {"y": Aaren(query=a["query"], w_k=heads(a["w_k"], 2), w_v=heads(a["w_v"], 2), w_o=a["w_o"])(a["x"])[0]}
 
 
 def layer(count, kv_count, **options):
@@ -35,11 +35,11 @@ def layer(count, kv_count, **options):
 
     def ours(a):
         mixer = SoftmaxAttention(
-            heads(a["q_proj.weight"], count),
-            heads(a["k_proj.weight"], kv_count),
-            heads(a["v_proj.weight"], kv_count),
-            a["o_proj.weight"],
-            a.get("o_proj.bias"),
+            w_q=heads(a["q_proj.weight"], count),
+            w_k=heads(a["k_proj.weight"], kv_count),
+            w_v=heads(a["v_proj.weight"], kv_count),
+            w_o=a["o_proj.weight"],
+            b_o=a.get("o_proj.bias"),
             **options,
         )
         return {"y": mixer(a["x"])[0]}

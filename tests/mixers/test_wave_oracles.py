@@ -16,8 +16,8 @@ def wave_rnn(a):
     c = len(a["cell.Wy.weight"])
     by_channel = lambda name: a[name].reshape(c, -1, *a[name].shape[1:])
     b = by_channel("cell.Wx.bias") + a["cell.Wy.bias"][:, None]
-    readout = a["readout.weight"], a["readout.bias"]
-    mixer = WaveRNN(a["cell.Wy.weight"], by_channel("cell.Wx.weight"), b, *readout)
+    w_o, b_o = a["readout.weight"], a["readout.bias"]
+    mixer = WaveRNN(u=a["cell.Wy.weight"], v=by_channel("cell.Wx.weight"), b=b, w_o=w_o, b_o=b_o)
     return {"y": mixer(a["x"])[0]}
 
 
@@ -25,7 +25,7 @@ def core(a, prefix=""):
     """TPGN's convolutions have the time axis last; its gate has the rows of sigma first."""
     w_h, b_h = a[f"{prefix}hidden_MLP.weight"], a[f"{prefix}hidden_MLP.bias"]
     (w_g, w_t), (b_g, b_t) = (jnp.split(a[f"{prefix}gate.{kind}"], 2) for kind in ("weight", "bias"))
-    return PGN(w_h.transpose(0, 2, 1), b_h, w_g[:, :, 0], b_g, w_t[:, :, 0], b_t)
+    return PGN(w_h=w_h.transpose(0, 2, 1), b_h=b_h, w_g=w_g[:, :, 0], b_g=b_g, w_t=w_t[:, :, 0], b_t=b_t)
 
 
 def pgn(a):

@@ -74,10 +74,19 @@ def test_other_kernels_keep_the_laws():
 
 
 BAD = {
-    "a flat v": ({"v": np.zeros((2, 6))}, r"v \(2, 6\) and b \(2, 6\) must be \(c, n, d\) and \(c, n\)"),
-    "a flat bias": ({"b": np.zeros(12)}, r"b \(12,\) must be \(c, n, d\) and \(c, n\): n units for each"),
-    "other channels": ({"u": np.zeros((3, 3, 3))}, r"u has shape \(3, 3, 3\); with 2 channels it must be \(2, 2\)"),
-    "a flat kernel": ({"u": np.zeros(3)}, r"u has shape \(3,\); with 2 channels"),
+    "a flat v": (
+        {"v": np.zeros((2, 6))},
+        r"v has shape \(2, 6\); it must be \(2, 6, d\): \(c, n, d\), where c is 2 in u, n is 6 in b",
+    ),
+    "a flat bias": (
+        {"b": np.zeros(12)},
+        r"b has shape \(12,\); it must be \(2, 6\): \(c, n\), where c is 2 in u, n is 6 in v",
+    ),
+    "other channels": (
+        {"u": np.zeros((3, 3, 3))},
+        r"u has shape \(3, 3, 3\); it must be \(2, 2, width\): \(c, c, width\), where c is 2 in v",
+    ),
+    "a flat kernel": ({"u": np.zeros(3)}, r"u has shape \(3,\); it must be \(2, 2, width\)"),
     "an even kernel": ({"u": np.zeros((2, 2, 2))}, "u is 2 units wide; its width must be odd, and no more than the 6"),
     "a wide kernel": ({"u": np.zeros((2, 2, 7))}, "u is 7 units wide; .* no more than the 6 units of the ring"),
     "a narrow readout": ({"w_o": np.zeros((4, 6))}, r"w_o has shape \(4, 6\); it must be \(4, 12\)"),

@@ -53,8 +53,16 @@ def test_it_keeps_keys_values_and_readout():
         x = jr.normal(jr.key(2), (9, 8))
         # The same query at each token: none of the token's own, and the learned one as its bias; keys are not turned.
         fixed = SoftmaxAttention(
-            *(jnp.zeros_like(attention.w_q), attention.w_k, attention.w_v, attention.w_o),
-            *(attention.b_o, 64, 0, 1.0, new.query, attention.b_k, attention.b_v),
+            w_q=jnp.zeros_like(attention.w_q),
+            w_k=attention.w_k,
+            w_v=attention.w_v,
+            w_o=attention.w_o,
+            b_o=attention.b_o,
+            window=64,
+            rotary=0,
+            b_q=new.query,
+            b_k=attention.b_k,
+            b_v=attention.b_v,
         )
         laws.check_close(new(x)[0], fixed(x)[0], laws.ROUNDING, "outputs")
         laws.check_close(new(x)[0], attention_as_rnn(fixed, x), laws.ROUNDING, "rows as recurrences")
@@ -94,5 +102,5 @@ def test_bad_models(unchecked):
     with pytest.raises(InputError, match="this LanguageModel has no block of softmax attention to replace"):
         models.with_aaren(SWAPPED, key=jr.key(0))
     mixer = SWAPPED.blocks[0].mixer
-    with pytest.raises(InputError, match=r"b_o has shape \(3,\); the other weights need \(8,\)"):
-        Aaren(mixer.query, mixer.w_k, mixer.w_v, mixer.w_o, jnp.zeros(3))
+    with pytest.raises(InputError, match=r"b_o has shape \(3,\); it must be \(8,\)"):
+        Aaren(query=mixer.query, w_k=mixer.w_k, w_v=mixer.w_v, w_o=mixer.w_o, b_o=jnp.zeros(3))

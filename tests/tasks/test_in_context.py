@@ -151,7 +151,7 @@ def test_the_last_output_is_the_plain_one(kind, getkey):
     model = kind.make(4, key=getkey())
     if kind is GatedRNN:
         ends = jnp.array([0.0, 1.0, 0.3, 0.9, 0.0, 1.0, 0.5, 1.0])
-        model = GatedRNN(*(getattr(model, name) for name in WEIGHTS), decay=ends)
+        model = GatedRNN(**{name: getattr(model, name) for name in WEIGHTS}, decay=ends)
     plain = lambda model, x: jax.vmap(lambda x: model(x)[0][-1])(x)
     y = jnp.pad(y, ((0, 0), (0, 2)))
     np.testing.assert_allclose(last_output(model, x), plain(model, x), rtol=1e-12, atol=1e-12)

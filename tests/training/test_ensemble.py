@@ -63,7 +63,12 @@ def test_a_member_that_diverges_stops_nothing():
     """Its losses say so, and the other goes on as if it were not there."""
     broken = student(SEEDS[0])
     broken = GatedRNN(
-        broken.w_m_in * jnp.nan, broken.w_x_in, broken.w_m_out, broken.w_x_out, broken.readout, nu=broken.nu
+        w_m_in=broken.w_m_in * jnp.nan,
+        w_x_in=broken.w_x_in,
+        w_m_out=broken.w_m_out,
+        w_x_out=broken.w_x_out,
+        readout=broken.readout,
+        nu=broken.nu,
     )
     tasks = [task(seed) for seed in SEEDS]
     sample = lambda key, task: task.sample(key)

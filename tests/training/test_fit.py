@@ -116,7 +116,14 @@ def test_nu_is_not_decayed():
 def test_given_decays_are_not_trained():
     """A decay that was given stays to the bit; all else is trained."""
     rnn = student()
-    fixed = GatedRNN(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, decay=rnn.decay)
+    fixed = GatedRNN(
+        w_m_in=rnn.w_m_in,
+        w_x_in=rnn.w_x_in,
+        w_m_out=rnn.w_m_out,
+        w_x_out=rnn.w_x_out,
+        readout=rnn.readout,
+        decay=rnn.decay,
+    )
     assert not trainable(fixed).given_decay.bits and not decayed(fixed).given_decay.bits and decayed(rnn).nu is False
     after = fit(fixed, task().sample, CONFIG).model
     np.testing.assert_array_equal(after.given_decay, fixed.given_decay)

@@ -221,7 +221,12 @@ def test_other_config_or_model(small):
     with pytest.raises(InputError, match="was made with learning_rate = 0.01, and now it is 0.5"):
         resume(run, student, dataclasses.replace(config, learning_rate=0.5))
     fixed = GatedRNN(
-        student.w_m_in, student.w_x_in, student.w_m_out, student.w_x_out, student.readout, decay=jnp.ones(3)
+        w_m_in=student.w_m_in,
+        w_x_in=student.w_x_in,
+        w_m_out=student.w_m_out,
+        w_x_out=student.w_x_out,
+        readout=student.readout,
+        decay=jnp.ones(3),
     )
     with pytest.raises(InputError, match="the checkpoint is of another model: model.given_decay.bits, model.nu"):
         resume(run, fixed, config)

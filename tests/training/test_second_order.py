@@ -44,11 +44,11 @@ def test_jacobian_is_jax_s():
 
     def outputs(vector):
         # By nu, since a decay that is given has no gradient.
-        nu, place, arrays = nu_of.at[free].set(jnp.log(-jnp.log(vector[: len(free)]))), len(free), []
-        for a in weights[1:]:
-            arrays.append(vector[place : place + a.size].reshape(a.shape))
+        nu, place, arrays = nu_of.at[free].set(jnp.log(-jnp.log(vector[: len(free)]))), len(free), {}
+        for name, a in [*weights._asdict().items()][1:]:
+            arrays[name] = vector[place : place + a.size].reshape(a.shape)
             place += a.size
-        run = lambda x: GatedRNN(*arrays, nu=nu)(x)[0]
+        run = lambda x: GatedRNN(**arrays, nu=nu)(x)[0]
         return jax.vmap(run, in_axes=1, out_axes=1)(jnp.asarray(x)).reshape(-1, 2)[picked]
 
     vector = jnp.asarray(second_order._packed(weights, free))

@@ -109,7 +109,17 @@ class JoinedAttention(AbstractMixer):
         w = lambda a: jnp.moveaxis(a, 0, 2)
         b = (None,) * 3 if self.b is None else tuple(a[0] for a in self._split(self.b[None]))
         attention = SoftmaxAttention(
-            w(q), w(k), w(v), self.w_o, self.b_o, self.window, self.rotary, self.base, b_q=b[0], b_k=b[1], b_v=b[2]
+            w_q=w(q),
+            w_k=w(k),
+            w_v=w(v),
+            w_o=self.w_o,
+            b_o=self.b_o,
+            window=self.window,
+            rotary=self.rotary,
+            base=self.base,
+            b_q=b[0],
+            b_k=b[1],
+            b_v=b[2],
         )
         return MultiStateAttention(attention, self.policy, self.states, self.rerotate)
 

@@ -1,5 +1,6 @@
 """Attention as a recurrent network: softmax attention with a query that never changes, in constant memory."""
 
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -8,11 +9,10 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator
-from dualform.errors import require
 from dualform.maps import AttentionMap, Frozen, Linear, Memory, Written
 from dualform.maps.memory import each_token
-from dualform.mixers.affine import optional_array
-from dualform.mixers.heads import IntoHeads, check_shape, into_heads, random_heads, split_width
+from dualform.mixers.declared import array, optional_array
+from dualform.mixers.heads import IntoHeads, into_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.softmax import LOWEST, softmax_scan
@@ -38,60 +38,31 @@ class Aaren(AbstractMixer):
     masked softmax attention with one query row for each prefix, torch's `scaled_dot_product_attention` (float64).
     """
 
-    query: Float[Array, "head d_k"] = eqx.field(converter=jnp.asarray)
-    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    query: Float[Array, "head d_k"] = eqx.field(converter=array)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=array)
     b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_k", "w_v", "w_o")
-
-    def __check_init__(self):
-        require(
-            self.w_k.ndim == self.w_v.ndim == 3
-            and self.w_k.shape[::2] == self.w_v.shape[::2]
-            and 0 not in (*self.w_k.shape, *self.w_v.shape),
-            f"w_k must be (head, d_k, d) and w_v (head, d_v, d), none of them 0; got {self.w_k.shape}, {self.w_v.shape}.",
-        )
-        check_shape("query", self.query, self.w_k.shape[:2])
-        heads, d_v, _ = self.w_v.shape
-        require(
-            self.w_o.ndim == 2 and self.w_o.shape[1] == heads * d_v,
-            f"w_o has shape {self.w_o.shape}; it must be (d_out, {heads * d_v}): {heads} heads of {d_v}.",
-        )
-        if self.b_o is not None:
-            check_shape("b_o", self.b_o, self.w_o.shape[:1])
 
     @classmethod
     def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "Aaren":
         """Weights of variance 1 / fan-in, a query of variance 1."""
         d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 4)
-        return cls(
-            jr.normal(keys[0], (heads, d_h), dtype),
-            random_heads(keys[1], heads, d_h, d, dtype),
-            random_heads(keys[2], heads, d_h, d, dtype),
-            jr.normal(keys[3], (d, d), dtype) / d**0.5,
-        )
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_k.shape[2]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
+        w = cls.matrices(keys[1:], dtype, head=heads, d_k=d_h, d_v=d_h, d=d, d_out=d)
+        return cls(**w, query=jr.normal(keys[0], (heads, d_h), dtype))
 
     def init_state(self):
         """m, the lowest that there is, u = 0, (head,), and w = 0, (head, d_v)."""
-        (heads, d_v, _), wide = self.w_v.shape, accumulator(self.w_v.dtype)
+        (heads, d_v), wide = self.dims("head d_v"), accumulator(self.w_v.dtype)
         return jnp.full(heads, LOWEST, wide), jnp.zeros(heads, wide), jnp.zeros((heads, d_v), wide)
 
     def at(self, x, state, segments):
         """The running average under the softmax of the scores, and its readout."""
         k = into_heads(x, self.w_k)
-        scores = jnp.einsum("thk,hk->th", k, self.query.astype(k.dtype)) * self.w_k.shape[1] ** -0.5
+        scores = jnp.einsum("thk,hk->th", k, self.query.astype(k.dtype)) * self.dim("d_k") ** -0.5
         memory, write, read = (
             SoftmaxAverage(scores, state, segments),
             Written(IntoHeads(self.w_v), x),

@@ -1,9 +1,8 @@
-"""An affine map whose bias may be left out: its check and its initial weights."""
+"""An affine map whose bias may be left out: its check."""
 
 from typing import Any
 
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array
 
 from dualform.errors import require
@@ -21,10 +20,3 @@ def check_affine(name: str, w: Array, b: Array | None, rows: int, columns: int) 
         b is None or b.shape == (rows,),
         f"b_{name} has shape {None if b is None else b.shape}; it must be ({rows},), or None.",
     )
-
-
-def uniform_affine(key: Array, rows: int, columns: int, dtype: Any) -> tuple[Array, Array]:
-    """w (rows, columns) and b (rows,), uniform in +-1 / sqrt(columns): the initial weights of PyTorch's linear layer."""
-    keys, bound = jr.split(key), columns**-0.5
-    draw = lambda key, *shape: jr.uniform(key, shape, dtype or float, -bound, bound)
-    return draw(keys[0], rows, columns), draw(keys[1], rows)

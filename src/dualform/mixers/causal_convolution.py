@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.maps import AttentionMap, Convolution, Frozen, Identity, Scale
+from dualform.mixers.declared import array
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 
@@ -28,20 +29,10 @@ class CausalConvolution(AbstractMixer):
     2312.00752). Oracle: torch's `conv1d` with padding on the left (float64).
     """
 
-    kernel: Float[Array, "width d"] = eqx.field(converter=jnp.asarray)
-    bias: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
+    kernel: Float[Array, "width d"] = eqx.field(converter=array)
+    bias: Float[Array, " d"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("kernel",)
-
-    def __check_init__(self):
-        require(
-            self.kernel.ndim == 2 and 0 not in self.kernel.shape,
-            f"kernel has shape {self.kernel.shape}; it must be (width, d), neither 0.",
-        )
-        require(
-            self.bias.shape == self.kernel.shape[1:],
-            f"bias has shape {self.bias.shape}; it must be {self.kernel.shape[1:]}, one for each column of the kernel.",
-        )
 
     @classmethod
     def make(cls, d: int, *, key: Array, width: int = 4, dtype=None) -> "CausalConvolution":
@@ -52,18 +43,13 @@ class CausalConvolution(AbstractMixer):
         return cls(draw(kernel, width, d), draw(bias, d))
 
     @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.kernel.shape[1]
-
-    @property
     def d_out(self) -> int:
-        """Width of the output."""
-        return self.kernel.shape[1]
+        """Width of the output: that of a token."""
+        return self.d_in
 
     def init_state(self):
         """The last width - 1 tokens, zeros."""
-        return jnp.zeros((len(self.kernel) - 1, self.d_in), accumulator(self.kernel.dtype))
+        return jnp.zeros(self.dims("width-1 d"), accumulator(self.kernel.dtype))
 
     def at(self, x, state, segments):
         """The convolution, and its bias where there is a token."""

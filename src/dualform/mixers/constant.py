@@ -16,7 +16,7 @@ class Constant(eqx.Module):
 
     It is kept as the integers that its bits spell. So it is a leaf like any other to `jax.jit`, `jax.vmap` (a constant for each
     member of an ensemble), checkpoints and donation, and `equinox.is_inexact_array`, by which optimisers and gradients choose
-    what is trained, does not see it. A mixer declares one as a field, `gamma: Constant = eqx.field(converter=Constant.of)`, and
+    what is trained, does not see it. A mixer declares one as a field, `gamma: Float[Constant, " head"]`, and
     reads it by `.value`. In a file of weights it is an array as any other.
 
     **Arguments:** bits: unsigned integers, as wide as the numbers; dtype: theirs.
@@ -42,11 +42,6 @@ class Constant(eqx.Module):
         with jax.enable_x64(True):
             bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(values), _words(values.dtype))
         return cls(bits, values.dtype)
-
-    @classmethod
-    def optional(cls, values: Any) -> "Constant | None":
-        """`of`, where a field may be None."""
-        return None if values is None else cls.of(values)
 
     @property
     def value(self) -> Array:

@@ -1,6 +1,7 @@
 """The delta rule: a memory of keys and values in which each key's old value is replaced; plain, and with a decay."""
 
 import math
+from dataclasses import KW_ONLY
 
 import equinox as eqx
 import jax
@@ -11,19 +12,11 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.maps import Convolution, Delta, Scale, Written
-from dualform.mixers.heads import (
-    AbstractNormedHeads,
-    IntoHeads,
-    check_heads,
-    check_shape,
-    into_heads,
-    random_heads,
-    split_width,
-)
+from dualform.mixers.declared import array, optional_array
+from dualform.mixers.fresh import fan_in
+from dualform.mixers.heads import AbstractNormedHeads, IntoHeads, into_heads, split_width
 from dualform.mixers.registry import register
 from dualform.norms import rms_factor
-
-_maybe = lambda a: None if a is None else jnp.asarray(a)
 
 
 @register("delta_rule")
@@ -48,41 +41,25 @@ class DeltaRule(AbstractNormedHeads):
     `DeltaNet` on `delta_rule_recurrence`, and `GatedDeltaNet` on `naive_recurrent_gated_delta_rule`.
     """
 
-    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    c_q: Float[Array, "width keys"] = eqx.field(converter=jnp.asarray)
-    c_k: Float[Array, "width keys"] = eqx.field(converter=jnp.asarray)
-    c_v: Float[Array, "width values"] = eqx.field(converter=jnp.asarray)
-    w_b: Float[Array, "head d"] = eqx.field(converter=jnp.asarray)
-    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
-    w_a: Float[Array, "head d"] | None = eqx.field(default=None, converter=_maybe)
-    a_log: Float[Array, " head"] | None = eqx.field(default=None, converter=_maybe)
-    a_bias: Float[Array, " head"] | None = eqx.field(default=None, converter=_maybe)
-    w_g: Float[Array, "head d_v d"] | None = eqx.field(default=None, converter=_maybe)
-    epsilon: float = eqx.field(default=1e-5, static=True)
+    _: KW_ONLY
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=array)
+    c_q: Float[Array, "width head*d_k"] = eqx.field(converter=array)
+    c_k: Float[Array, "width head*d_k"] = eqx.field(converter=array)
+    c_v: Float[Array, "width head*d_v"] = eqx.field(converter=array)
+    w_b: Float[Array, "head d"] = eqx.field(converter=array)
+    norm: Float[Array, " d_v"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=array)
+    w_a: Float[Array, "head d"] | None = eqx.field(default=None, converter=optional_array)
+    a_log: Float[Array, " head"] | None = eqx.field(default=None, converter=optional_array)
+    a_bias: Float[Array, " head"] | None = eqx.field(default=None, converter=optional_array)
+    w_g: Float[Array, "head d_v d"] | None = eqx.field(default=None, converter=optional_array)
     weight_decayed = ("w_q", "w_k", "w_v", "c_q", "c_k", "c_v", "w_b", "w_o", "w_a", "w_g")
 
     def __check_init__(self):
-        check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
-        (heads, d_k, d), d_v, width = self.w_q.shape, self.w_v.shape[1], len(self.c_q)
-        require(width >= 1, "the convolutions have kernels of width 0; they need at least one token, the present one.")
         given = [a is not None for a in (self.w_a, self.a_log, self.a_bias)]
         require(all(given) or not any(given), "w_a, a_log and a_bias make the decay; give all three, or none of them.")
-        for name, shape in {
-            "c_q": (width, heads * d_k),
-            "c_k": (width, heads * d_k),
-            "c_v": (width, heads * d_v),
-            "w_b": (heads, d),
-            "norm": (d_v,),
-            "w_a": (heads, d),
-            "a_log": (heads,),
-            "a_bias": (heads,),
-            "w_g": (heads, d_v, d),
-        }.items():
-            if getattr(self, name) is not None:
-                check_shape(name, getattr(self, name), shape)
 
     @classmethod
     def make(
@@ -91,24 +68,32 @@ class DeltaRule(AbstractNormedHeads):
         """Weights of variance 1 / fan-in; gated: exp(a_log) uniform in [1, 16], steps log-uniform in [1e-3, 0.1]."""
         d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 12)
         kernel = lambda key: jr.normal(key, (width, d), dtype) / width**0.5
-        row = lambda key: jr.normal(key, (heads, d), dtype) / d**0.5
-        w_q, w_k, w_v = (random_heads(each, heads, d_h, d, dtype) for each in keys[:3])
-        c_q, c_k, c_v = (kernel(each) for each in keys[3:6])
-        w_o = jr.normal(keys[7], (d, d), dtype) / d**0.5
-        shared = w_q, w_k, w_v, c_q, c_k, c_v, row(keys[6]), jnp.ones(d_h, dtype), w_o
-        if not gated:
-            return cls(*shared)
-        a_log = jnp.log(jr.uniform(keys[8], (heads,), dtype, 1, 16))
-        steps = jnp.exp(jr.uniform(keys[9], (heads,), dtype, math.log(1e-3), math.log(0.1)))
-        a_bias = steps + jnp.log(-jnp.expm1(-steps))  # the inverse of softplus
-        w_g = random_heads(keys[11], heads, d_h, d, dtype)
-        return cls(*shared, row(keys[10]), a_log, a_bias, w_g)
+        heads_of = lambda key: fan_in(key, heads, d_h, d, dtype=dtype)
+        decay = {}
+        if gated:
+            steps = jnp.exp(jr.uniform(keys[9], (heads,), dtype, math.log(1e-3), math.log(0.1)))
+            decay["a_log"] = jnp.log(jr.uniform(keys[8], (heads,), dtype, 1, 16))
+            decay["a_bias"] = steps + jnp.log(-jnp.expm1(-steps))  # the inverse of softplus
+            decay["w_a"] = fan_in(keys[10], heads, d, dtype=dtype)
+        return cls(
+            w_q=heads_of(keys[0]),
+            w_k=heads_of(keys[1]),
+            w_v=heads_of(keys[2]),
+            c_q=kernel(keys[3]),
+            c_k=kernel(keys[4]),
+            c_v=kernel(keys[5]),
+            w_b=fan_in(keys[6], heads, d, dtype=dtype),
+            norm=jnp.ones(d_h, dtype),
+            w_o=fan_in(keys[7], d, d, dtype=dtype),
+            w_g=heads_of(keys[11]) if gated else None,
+            **decay,
+        )
 
     def init_state(self):
         """S = 0, (head, d_k, d_v), and the last tokens that the convolutions of q, k and v still see, zeros."""
         wide, before = accumulator(self.w_v.dtype), len(self.c_q) - 1
         tails = (jnp.zeros((before, kernel.shape[1]), wide) for kernel in (self.c_q, self.c_k, self.c_v))
-        return jnp.zeros((*self.w_q.shape[:2], self.w_v.shape[1]), wide), *tails
+        return jnp.zeros(self.dims("head d_k d_v"), wide), *tails
 
     def at(self, x, state, segments):
         """S is read by q and corrected by k, b and the convolved values; a is its decay."""

@@ -1,5 +1,7 @@
 """The gated RNN with a dense recurrence, the comparison of Fig. 4 in *Gated recurrent neural networks discover attention*."""
 
+import functools
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -8,9 +10,9 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, append_one, project
-from dualform.errors import require
 from dualform.maps import Dense, Frozen, Linear, Scale, Written
-from dualform.mixers.gated_rnn import check_gates
+from dualform.mixers.declared import array
+from dualform.mixers.fresh import fan_in
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 
@@ -30,51 +32,31 @@ class DenseGatedRNN(AbstractMixer):
     `GatedRNN` with a diagonal A.
     """
 
-    transition: Float[Array, "n n"] = eqx.field(converter=jnp.asarray)
-    w_m_in: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
-    w_x_in: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
-    w_m_out: Float[Array, "m n"] = eqx.field(converter=jnp.asarray)
-    w_x_out: Float[Array, "m n"] = eqx.field(converter=jnp.asarray)
-    readout: Float[Array, "d_out m"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    transition: Float[Array, "n n"] = eqx.field(converter=array)
+    w_m_in: Float[Array, "n d+1"] = eqx.field(converter=array)
+    w_x_in: Float[Array, "n d+1"] = eqx.field(converter=array)
+    w_m_out: Float[Array, "m n"] = eqx.field(converter=array)
+    w_x_out: Float[Array, "m n"] = eqx.field(converter=array)
+    readout: Float[Array, "d_out m"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = False
+    may_be_zero = ("n", "m")
     weight_decayed = ("transition", "w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout")
-
-    def __check_init__(self):
-        n = check_gates(self.w_m_in, self.w_x_in, self.readout)
-        require(
-            self.transition.shape == (n, n),
-            f"transition has shape {self.transition.shape}; there are {n} hidden units.",
-        )
-        require(
-            self.w_m_out.shape == self.w_x_out.shape == (self.readout.shape[1], n),
-            f"w_m_out {self.w_m_out.shape} and w_x_out {self.w_x_out.shape} must both be (m, n) = "
-            f"({self.readout.shape[1]}, {n}).",
-        )
 
     @classmethod
     def make(cls, d: int, *, key: Array, n: int | None = None, m: int | None = None, dtype=None) -> "DenseGatedRNN":
         """Random weights of variance 1 / fan-in; A is orthogonal, scaled by 0.95."""
         n, m = n or 2 * d, m or 2 * d
         keys = jr.split(key, 6)
-        normal = lambda key, *shape: jr.normal(key, shape, dtype or float) / shape[-1] ** 0.5
+        normal = functools.partial(fan_in, dtype=dtype)
         return cls(
-            0.95 * jr.orthogonal(keys[5], n).astype(dtype or float),
-            normal(keys[0], n, d + 1),
-            normal(keys[1], n, d + 1),
-            normal(keys[2], m, n),
-            normal(keys[3], m, n),
-            normal(keys[4], d, m),
+            transition=0.95 * jr.orthogonal(keys[5], n).astype(dtype or float),
+            w_m_in=normal(keys[0], n, d + 1),
+            w_x_in=normal(keys[1], n, d + 1),
+            w_m_out=normal(keys[2], m, n),
+            w_x_out=normal(keys[3], m, n),
+            readout=normal(keys[4], d, m),
         )
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token, without the appended 1."""
-        return self.w_m_in.shape[1] - 1
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return self.readout.shape[0]
 
     def init_state(self):
         """h = 0, (n,)."""

@@ -1,11 +1,9 @@
 """The gated linear RNN of *Gated recurrent neural networks discover attention*."""
 
-from typing import ClassVar
+from typing import ClassVar, no_type_check
 
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, append_one, project
@@ -13,6 +11,7 @@ from dualform.errors import require
 from dualform.maps import Diagonal, Frozen, Linear, Scale, Written
 from dualform.mixers.constant import Constant
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.ranges import check_decays
 from dualform.mixers.registry import register
 from dualform.room import check_fits
 
@@ -39,28 +38,27 @@ class GatedRNN(AbstractMixer):
     linear attention written into its weights.
     """
 
-    w_m_in: Float[Array, "n columns"]
-    w_x_in: Float[Array, "n columns"]
+    w_m_in: Float[Array, "n d+1"]
+    w_x_in: Float[Array, "n d+1"]
     w_m_out: Float[Array, "m n"]
     w_x_out: Float[Array, "m n"]
     readout: Float[Array, "d_out m"]
     nu: Float[Array, " n"] | None
-    given_decay: Constant | None
+    given_decay: Float[Constant, " n"] | None
     linear_given_gates: ClassVar[bool] = False
+    may_be_zero = ("n", "m")
     weight_decayed = ("w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout")
 
-    def __init__(self, w_m_in, w_x_in, w_m_out, w_x_out, readout, *, nu=None, decay=None):
+    @no_type_check  # it takes lists and NumPy's arrays, too
+    def __init__(
+        self, w_m_in, w_x_in, w_m_out, w_x_out, readout, *, nu=None, decay: Float[Constant, " n"] | None = None
+    ):
         require((nu is None) != (decay is None), "give exactly one of nu (trained decays) and decay (fixed ones).")
-        self.w_m_in, self.w_x_in = jnp.asarray(w_m_in), jnp.asarray(w_x_in)
-        self.w_m_out, self.w_x_out, self.readout = jnp.asarray(w_m_out), jnp.asarray(w_x_out), jnp.asarray(readout)
-        self.nu = None if nu is None else jnp.asarray(nu)
-        self.given_decay = None if decay is None else checked_decay(Constant.of(decay))
-        n = check_gates(self.w_m_in, self.w_x_in, self.readout, self.nu, self.given_decay)
-        require(
-            self.w_m_out.shape == self.w_x_out.shape == (self.readout.shape[1], n),
-            f"w_m_out {self.w_m_out.shape} and w_x_out {self.w_x_out.shape} must both be (m, n) = "
-            f"({self.readout.shape[1]}, {n}), as readout and w_m_in have it.",
-        )
+        self.w_m_in, self.w_x_in, self.w_m_out, self.w_x_out, self.readout = w_m_in, w_x_in, w_m_out, w_x_out, readout
+        self.nu, self.given_decay = nu, decay
+
+    def __check_init__(self):
+        check_given_decay(self.given_decay)
 
     @classmethod
     def make(
@@ -76,31 +74,13 @@ class GatedRNN(AbstractMixer):
             count * jnp.dtype(dtype or float).itemsize, f"a gated RNN of n {n:,} and m {m:,}", "Give fewer units."
         )
         keys = jr.split(key, 6)
-        normal = lambda key, *shape: jr.normal(key, shape, dtype or float) / shape[-1] ** 0.5
         decay = jr.uniform(keys[5], (n,), dtype or float, 1e-3, 1 - 1e-3)
-        return cls(
-            normal(keys[0], n, d + 1),
-            normal(keys[1], n, d + 1),
-            normal(keys[2], m, n),
-            normal(keys[3], m, n),
-            normal(keys[4], d_out, m),
-            nu=jnp.log(-jnp.log(decay)),
-        )
+        return cls(**cls.matrices(keys[:5], dtype, n=n, m=m, d=d, d_out=d_out), nu=jnp.log(-jnp.log(decay)))
 
     @property
     def decay(self) -> Float[Array, " n"]:
         """lam, in [0, 1]."""
         return decay_of(self.nu, self.given_decay)
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token, without the appended 1."""
-        return self.w_m_in.shape[1] - 1
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return self.readout.shape[0]
 
     def init_state(self):
         """h = 0, (n,)."""
@@ -139,32 +119,7 @@ def decay_of(nu: Float[Array, " n"] | None, given: Constant | None) -> Float[Arr
     return jnp.exp(-jnp.exp(jnp.minimum(nu.astype(accumulator(nu.dtype)), 10.0)))
 
 
-def checked_decay(decay: Constant) -> Constant:
-    """`decay`, unless an entry lies outside [0, 1] (seen only where the values are known, not under jit)."""
-    if not isinstance(decay.bits, Tracer):
-        values = np.asarray(decay).astype(np.float64)
-        outside = np.flatnonzero(~((values >= 0) & (values <= 1)))
-        require(
-            len(outside) == 0,
-            ""
-            if len(outside) == 0
-            else f"lambda has an entry of {values[outside[0]]:g} at unit {outside[0]}; a gated RNN's decays lie in "
-            "[0, 1]. Clip them, or train with exp(-exp(nu)).",
-        )
-    return decay
-
-
-def check_gates(w_m_in, w_x_in, readout, *per_unit) -> int:
-    """The number of hidden units, once the input gates, the readout and the decays are known to fit together."""
-    require(
-        w_m_in.ndim == 2 and w_m_in.shape == w_x_in.shape,
-        f"w_m_in {w_m_in.shape} and w_x_in {w_x_in.shape} must have one shape, (n, columns).",
-    )
-    require(readout.ndim == 2, f"readout has shape {readout.shape}; it must be (d_out, m).")
-    n = len(w_m_in)
-    for values in per_unit:
-        require(
-            values is None or values.shape == (n,),
-            f"the decays have shape {None if values is None else values.shape}; there are {n} hidden units.",
-        )
-    return n
+def check_given_decay(decay: Constant | None) -> None:
+    """Raise `InputError` where an entry lies outside [0, 1]."""
+    if decay is not None:
+        check_decays("lambda", decay.value, cure="Clip it, or train with exp(-exp(nu)).")

@@ -1,5 +1,6 @@
 """The recurrent block of Hawk and Griffin: a gate beside a short convolution and an RG-LRU."""
 
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import State, affine
 from dualform.errors import require
 from dualform.maps import AttentionMap, Convolution, Diagonal, Frozen, Linear, Memory, Scale, Written
-from dualform.mixers.affine import check_affine
+from dualform.mixers.declared import array
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.mixers.rg_lru import RGLRU
@@ -33,28 +34,22 @@ class GriffinRecurrent(AbstractMixer):
     **Source:** De et al. 2024 (arXiv 2402.19427), Sec. 2.3. Oracle: recurrentgemma's `torch.modules.RecurrentBlock`.
     """
 
-    w_y: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    b_y: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    w_x: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    b_x: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    kernel: Float[Array, "width n"] = eqx.field(converter=jnp.asarray)
-    b_conv: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_y: Float[Array, "n d"] = eqx.field(converter=array)
+    b_y: Float[Array, " n"] = eqx.field(converter=array)
+    w_x: Float[Array, "n d"] = eqx.field(converter=array)
+    b_x: Float[Array, " n"] = eqx.field(converter=array)
+    kernel: Float[Array, "width n"] = eqx.field(converter=array)
+    b_conv: Float[Array, " n"] = eqx.field(converter=array)
     core: RGLRU
-    w_o: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
-    b_o: Float[Array, " d_out"] = eqx.field(converter=jnp.asarray)
+    w_o: Float[Array, "d_out n"] = eqx.field(converter=array)
+    b_o: Float[Array, " d_out"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_y", "w_x", "kernel", "w_o")
 
     def __check_init__(self):
-        n = self.core.d_in
-        d = self.w_x.shape[1] if self.w_x.ndim == 2 else 0
-        check_affine("y", self.w_y, self.b_y, n, d)
-        check_affine("x", self.w_x, self.b_x, n, d)
-        require(
-            self.kernel.ndim == 2 and len(self.kernel) >= 1 and self.kernel.shape[1:] == self.b_conv.shape == (n,),
-            f"kernel {self.kernel.shape} and b_conv {self.b_conv.shape} must be (width, {n}) and ({n},), width at least 1.",
-        )
-        check_affine("o", self.w_o, self.b_o, len(self.w_o) if self.w_o.ndim else 0, n)
+        n = self.dim("n")
+        require(self.core.d_in == n, f"core is an RGLRU of width {self.core.d_in}; the other weights have {n} units.")
 
     @classmethod
     def make(
@@ -65,26 +60,16 @@ class GriffinRecurrent(AbstractMixer):
         normal = lambda key, variance, *shape: jr.normal(key, shape, dtype) * variance**0.5
         zeros = jnp.zeros(n, dtype)
         return cls(
-            normal(keys[0], 1 / d, n, d),
-            zeros,
-            normal(keys[1], 1 / d, n, d),
-            zeros,
-            normal(keys[2], 0.01 / width, width, n),
-            zeros,
-            RGLRU.make(n, key=keys[3], heads=heads, dtype=dtype),
-            normal(keys[4], 1 / n, d, n),
-            jnp.zeros(d, dtype),
+            w_y=normal(keys[0], 1 / d, n, d),
+            b_y=zeros,
+            w_x=normal(keys[1], 1 / d, n, d),
+            b_x=zeros,
+            kernel=normal(keys[2], 0.01 / width, width, n),
+            b_conv=zeros,
+            core=RGLRU.make(n, key=keys[3], heads=heads, dtype=dtype),
+            w_o=normal(keys[4], 1 / n, d, n),
+            b_o=jnp.zeros(d, dtype),
         )
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_x.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
 
     def init_state(self):
         """No token before the first, (width - 1, n), and the core's state."""

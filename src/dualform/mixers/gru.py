@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.maps import Along, Diagonal, Frozen
+from dualform.mixers.declared import array, optional_array
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.mixers.torch_layout import check_torch_layout
@@ -36,33 +37,20 @@ class GRU(AbstractMixer):
     and z are added, and the paper's equations written in PyTorch.
     """
 
-    u: Float[Array, "3 n d"] = eqx.field(converter=jnp.asarray)
-    v: Float[Array, "3 n n"] = eqx.field(converter=jnp.asarray)
-    b: Float[Array, "3 n"] = eqx.field(converter=jnp.asarray)
-    b_h: Float[Array, " n"] | None = eqx.field(default=None, converter=lambda a: None if a is None else jnp.asarray(a))
+    u: Float[Array, "3 n d"] = eqx.field(converter=array)
+    v: Float[Array, "3 n n"] = eqx.field(converter=array)
+    b: Float[Array, "3 n"] = eqx.field(converter=array)
+    b_h: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("u", "v")
-
-    def __check_init__(self):
-        n = self.u.shape[1] if self.u.ndim == 3 else 0
-        require(
-            self.u.ndim == 3 and self.u.shape[0] == 3 and self.v.shape == (3, n, n) and self.b.shape == (3, n),
-            f"u {self.u.shape}, v {self.v.shape} and b {self.b.shape} must be (3, n, d), (3, n, n) and (3, n).",
-        )
-        require(
-            self.b_h is None or self.b_h.shape == (n,),
-            f"b_h has shape {None if self.b_h is None else self.b_h.shape}; it must be ({n},).",
-        )
 
     @classmethod
     def make(cls, d: int, *, key: Array, n: int | None = None, variant: str = "torch", dtype=None) -> "GRU":
         """Weights of variance 1 / fan-in, biases of 0; variant "torch" or "chung"."""
         require(variant in ("torch", "chung"), f"there is no GRU variant {variant!r}; there are torch and chung.")
         n, dtype = n or d, dtype or float
-        keys = jr.split(key)
         b_h = jnp.zeros(n, dtype) if variant == "torch" else None
-        u, v = jr.normal(keys[0], (3, n, d), dtype) / d**0.5, jr.normal(keys[1], (3, n, n), dtype) / n**0.5
-        return cls(u, v, jnp.zeros((3, n), dtype), b_h)
+        return cls(**cls.matrices(jr.split(key), dtype, n=n, d=d), b=jnp.zeros((3, n), dtype), b_h=b_h)
 
     @classmethod
     def from_torch(cls, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> "GRU":
@@ -77,14 +65,9 @@ class GRU(AbstractMixer):
         return cls(jnp.reshape(weight_ih, (3, n, -1)), jnp.reshape(weight_hh, (3, n, n)), b, b_h[2])
 
     @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.u.shape[2]
-
-    @property
     def d_out(self) -> int:
         """Width of the output: the hidden units."""
-        return self.u.shape[1]
+        return self.dim("n")
 
     def init_state(self):
         """h = 0, (n,)."""

@@ -1,5 +1,7 @@
 """Gated slot attention: softmax attention over a fixed number of slots, each of which forgets what it does not write."""
 
+from dataclasses import KW_ONLY
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,16 +11,8 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.maps import AttentionMap, Frozen, Linear, Outer, Scale, Written
-from dualform.mixers.heads import (
-    AbstractNormedHeads,
-    check_heads,
-    check_norm,
-    check_shape,
-    fresh_norm,
-    into_heads,
-    random_heads,
-    split_width,
-)
+from dualform.mixers.declared import array
+from dualform.mixers.heads import AbstractNormedHeads, fresh_norm, into_heads, split_width
 from dualform.mixers.registry import register
 
 
@@ -42,21 +36,17 @@ class GSA(AbstractNormedHeads):
     `GatedSlotAttention` of one head, `naive_recurrent_gsa`, and fla's models.
     """
 
-    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    w_f: Float[Array, "head slots d"] = eqx.field(converter=jnp.asarray)
-    norm: Float[Array, "*heads d_v"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=array)
+    w_f: Float[Array, "head slots d"] = eqx.field(converter=array)
+    norm: Float[Array, " d_v"] | Float[Array, "head d_v"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=array)
     normaliser: float = eqx.field(default=8.0, static=True)
-    epsilon: float = eqx.field(default=1e-5, static=True)
     weight_decayed = ("w_q", "w_k", "w_v", "w_f", "w_o")
 
     def __check_init__(self):
-        check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
-        slots = self.w_f.shape[1] if self.w_f.ndim == 3 else 1
-        check_shape("w_f", self.w_f, (len(self.w_q), slots, self.w_q.shape[2]))
-        check_norm(self.norm, self.w_v)
         require(self.normaliser > 0, f"normaliser is {self.normaliser}; it must be above 0.")
 
     @classmethod
@@ -64,15 +54,14 @@ class GSA(AbstractNormedHeads):
         cls, d: int, *, key: Array, heads: int = 2, slots: int | None = None, norm_over_all: bool = False, dtype=None
     ) -> "GSA":
         """As many slots as a head has channels, if no other number is given; weights of variance 1 / fan-in."""
-        d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 5)
-        sizes = zip(keys, (d_h, d_h, d_h, slots or max(d_h, 2)), strict=False)
-        w_q, w_k, w_v, w_f = (random_heads(each, heads, rows, d, dtype) for each, rows in sizes)
-        norm = fresh_norm(heads, d_h, norm_over_all, dtype)
-        return cls(w_q, w_k, w_v, w_f, norm, jr.normal(keys[4], (d, d), dtype) / d**0.5)
+        d_h, dtype = split_width(d, heads), dtype or float
+        slots = slots or max(d_h, 2)
+        w = cls.matrices(jr.split(key, 5), dtype, head=heads, d_k=d_h, d_v=d_h, slots=slots, d=d, d_out=d)
+        return cls(**w, norm=fresh_norm(heads, d_h, norm_over_all, dtype))
 
     def init_state(self):
         """K^T = 0, (head, d_k, slots), and V = 0, (head, slots, d_v)."""
-        (heads, d_k, _), slots, d_v = self.w_q.shape, self.w_f.shape[1], self.w_v.shape[1]
+        heads, d_k, slots, d_v = self.dims("head d_k slots d_v")
         wide = accumulator(self.w_v.dtype)
         return jnp.zeros((heads, d_k, slots), wide), jnp.zeros((heads, slots, d_v), wide)
 

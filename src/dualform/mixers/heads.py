@@ -1,10 +1,10 @@
 """What mixers with several heads share: tokens projected into heads, and heads normed, gated and joined."""
 
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, affine
@@ -23,11 +23,6 @@ def into_heads(
     return y.reshape(len(x), *w.shape[:2]).astype(accumulator(x.dtype, w.dtype))
 
 
-def random_heads(key: Array, heads: int, rows: int, d: int, dtype=None) -> Float[Array, "head rows d"]:
-    """Projections of variance 1 / d."""
-    return jr.normal(key, (heads, rows, d), dtype or float) / d**0.5
-
-
 def split_width(d: int, heads: int) -> int:
     """The width of each of `heads` heads of a width of d.
 
@@ -35,34 +30,6 @@ def split_width(d: int, heads: int) -> int:
     """
     require(heads >= 1 and d % heads == 0, f"{heads} heads do not divide a width of {d}.")
     return d // heads
-
-
-def check_heads(w_q: Array, w_k: Array, w_v: Array, w_o: Array) -> None:
-    """Raise `InputError` unless the projections into heads, and the one that joins them, fit together."""
-    shapes = f"w_q {w_q.shape}, w_k {w_k.shape}, w_v {w_v.shape}"
-    require(
-        w_q.ndim == w_k.ndim == w_v.ndim == 3
-        and w_q.shape == w_k.shape
-        and w_v.shape[::2] == w_q.shape[::2]
-        and 0 not in (*w_q.shape, *w_v.shape),
-        f"w_q and w_k must be (head, d_k, d) and w_v (head, d_v, d), none of them 0; got {shapes}.",
-    )
-    columns = w_v.shape[0] * w_v.shape[1]
-    require(
-        w_o.ndim == 2 and w_o.shape[1] == columns,
-        f"w_o has shape {w_o.shape}; it must be (d_out, {columns}): {w_v.shape[0]} heads of {w_v.shape[1]}.",
-    )
-
-
-def check_shape(name: str, a: Array, shape: tuple[int, ...]) -> None:
-    """Raise `InputError` unless `a`, called `name`, has the shape that the other weights ask for."""
-    require(a.shape == shape, f"{name} has shape {a.shape}; the other weights need {shape}.")
-
-
-def check_norm(norm: Array, w_v: Array) -> None:
-    """Raise `InputError` unless the norm's weight is (d_v,), for each head by itself, or (head, d_v), for all at once."""
-    shapes = (w_v.shape[1:2], w_v.shape[:2])
-    require(norm.shape in shapes, f"norm has shape {norm.shape}; the other weights need {shapes[0]}, or {shapes[1]}.")
 
 
 def fresh_norm(heads: int, d_v: int, over_all: bool, dtype) -> Float[Array, "*heads d_v"]:
@@ -85,23 +52,15 @@ class AbstractNormedHeads(AbstractMixer):
     """y_t = W_o (norm * o_t / rms(o_t) * gate_t): heads that read a memory, are normed and gated, and joined.
 
     The norm's weight is (d_v,), shared by the heads, where each is normed by itself; (head, d_v) where the norm goes over all
-    channels of all heads at once. It has a field `epsilon`, the norm's. The dual form freezes the norm's scale.
+    channels of all heads at once; epsilon is the norm's. The dual form freezes the norm's scale.
     """
 
+    _: KW_ONLY
+    epsilon: float = eqx.field(default=1e-5, static=True)
     w_v: eqx.AbstractVar[Float[Array, "head d_v d"]]
     w_o: eqx.AbstractVar[Float[Array, "d_out head*d_v"]]
-    norm: eqx.AbstractVar[Float[Array, "*heads d_v"]]
+    norm: eqx.AbstractVar[Float[Array, " d_v"] | Float[Array, "head d_v"]]
     linear_given_gates: ClassVar[bool] = False
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_v.shape[2]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
 
     def read_normed(
         self,
@@ -127,9 +86,7 @@ class AbstractNormedHeads(AbstractMixer):
 
     def factor(self, o: Float[Array, "time head d_v"]) -> Float[Array, "time heads 1"]:
         """1 / rms of o, of each head, (time, head, 1), or of all, (time, 1, 1)."""
-        # A field of each class, behind its arrays: declared here, it would have to come before them.
-        epsilon: float = self.epsilon  # pyright: ignore[reportAttributeAccessIssue] - of those who mix it in
-        return rms_factor(o if self.norm.ndim == 1 else o.reshape(len(o), 1, -1), epsilon)
+        return rms_factor(o if self.norm.ndim == 1 else o.reshape(len(o), 1, -1), self.epsilon)
 
 
 def gated(norm: Float[Array, "1 heads d_v"], gate: Float[Array, "time head d_v"] | None) -> CausalMap:

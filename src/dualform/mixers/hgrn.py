@@ -1,14 +1,13 @@
 """The hierarchically gated recurrent network: forget gates with a lower bound that rises from layer to layer."""
 
 import abc
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator, affine
@@ -26,9 +25,11 @@ from dualform.maps import (
     Scale,
     Written,
 )
-from dualform.mixers.affine import check_affine, optional_array, uniform_affine
 from dualform.mixers.constant import Constant
+from dualform.mixers.declared import array, optional_array
+from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.mixer import AbstractMixer
+from dualform.mixers.ranges import check_decays
 from dualform.mixers.registry import register
 from dualform.norms import rms_factor
 from dualform.segments import Segments
@@ -54,17 +55,18 @@ class AbstractHGRN(AbstractMixer):
     They differ in the candidate c and in the recurrence that carries it.
     """
 
-    w_c: eqx.AbstractVar[Float[Array, "..."]]
     w_f: eqx.AbstractVar[Float[Array, "n d"]]
     w_g: eqx.AbstractVar[Float[Array, "width d"]]
     w_o: eqx.AbstractVar[Float[Array, "d_out width"]]
     norm_weight: eqx.AbstractVar[Float[Array, " width"]]
-    gamma: eqx.AbstractVar[Constant]
-    b_c: eqx.AbstractVar[Float[Array, "..."] | None]
+    gamma: eqx.AbstractVar[Float[Constant, " n"]]
     b_f: eqx.AbstractVar[Float[Array, " n"] | None]
     b_g: eqx.AbstractVar[Float[Array, " width"] | None]
     b_o: eqx.AbstractVar[Float[Array, " d_out"] | None]
     norm_bias: eqx.AbstractVar[Float[Array, " width"] | None]
+
+    def __check_init__(self):
+        check_decays("gamma", self.gamma.value, below_one=True, cure="Take it from hgrn_lower_bounds.")
 
     @abc.abstractmethod
     def memory(self, lam, write, state, segments: Segments) -> Memory:
@@ -73,16 +75,6 @@ class AbstractHGRN(AbstractMixer):
     @abc.abstractmethod
     def value(self, x) -> Float[Array, "..."]:
         """The candidate c."""
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_f.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
 
     def gates(self, x):
         """lam = gamma + (1 - gamma) sigma(W_f x + b_f), 1 - lam, (time, n), and g = silu(W_g x + b_g), (time, width)."""
@@ -126,12 +118,13 @@ class HGRN(AbstractHGRN):
     gate, as in both. Oracle: hgru-pytorch's `HgruRealV6.forward_naive`, and fla-core's `naive_recurrent_hgrn`.
     """
 
-    w_c: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_f: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_g: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
-    norm_weight: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    gamma: Constant = eqx.field(converter=Constant.of)
+    _: KW_ONLY
+    w_c: Float[Array, "n d"] = eqx.field(converter=array)
+    w_f: Float[Array, "n d"] = eqx.field(converter=array)
+    w_g: Float[Array, "n d"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out n"] = eqx.field(converter=array)
+    norm_weight: Float[Array, " n"] = eqx.field(converter=array)
+    gamma: Float[Constant, " n"] = eqx.field(converter=Constant.of)
     b_c: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_f: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_g: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
@@ -139,10 +132,6 @@ class HGRN(AbstractHGRN):
     norm_bias: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_c", "w_f", "w_g", "w_o")
-
-    def __check_init__(self):
-        n, d = _check_shapes(self, 1)
-        check_affine("c", self.w_c, self.b_c, n, d)
 
     @classmethod
     def make(cls, d: int, *, key: Array, n: int | None = None, layer: int = 1, layers: int = 2, dtype=None) -> "HGRN":
@@ -153,7 +142,9 @@ class HGRN(AbstractHGRN):
         w_g, b_g = uniform_affine(keys[2], n, d, dtype)
         w_o, b_o = uniform_affine(keys[3], d, n, dtype)
         norm_weight, gamma = jnp.ones(n, dtype or float), _first_bounds(n, layer, layers, dtype)
-        return cls(w_c, w_f, w_g, w_o, norm_weight, gamma, b_c, b_f, b_g, b_o)
+        return cls(
+            w_c=w_c, w_f=w_f, w_g=w_g, w_o=w_o, norm_weight=norm_weight, gamma=gamma, b_c=b_c, b_f=b_f, b_g=b_g, b_o=b_o
+        )
 
     def init_state(self):
         """h = 0, (n,)."""
@@ -190,13 +181,14 @@ class HGRNComplex(AbstractHGRN):
     code. Oracle: hgru-pytorch's `Hgru1d.forward_naive`.
     """
 
-    w_c: Float[Array, "2 n d"] = eqx.field(converter=jnp.asarray)
-    w_f: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_g: Float[Array, "2*n d"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out 2*n"] = eqx.field(converter=jnp.asarray)
-    norm_weight: Float[Array, " 2*n"] = eqx.field(converter=jnp.asarray)
-    gamma: Constant = eqx.field(converter=Constant.of)
-    theta: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_c: Float[Array, "2 n d"] = eqx.field(converter=array)
+    w_f: Float[Array, "n d"] = eqx.field(converter=array)
+    w_g: Float[Array, "2*n d"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out 2*n"] = eqx.field(converter=array)
+    norm_weight: Float[Array, " 2*n"] = eqx.field(converter=array)
+    gamma: Float[Constant, " n"] = eqx.field(converter=Constant.of)
+    theta: Float[Array, " n"] = eqx.field(converter=array)
     b_c: Float[Array, "2 n"] | None = eqx.field(default=None, converter=optional_array)
     b_f: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_g: Float[Array, " 2*n"] | None = eqx.field(default=None, converter=optional_array)
@@ -204,15 +196,6 @@ class HGRNComplex(AbstractHGRN):
     norm_bias: Float[Array, " 2*n"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_c", "w_f", "w_g", "w_o")
-
-    def __check_init__(self):
-        n, d = _check_shapes(self, 2)
-        require(
-            self.w_c.shape == (2, n, d) and (self.b_c is None or self.b_c.shape == (2, n)),
-            f"w_c {self.w_c.shape} and b_c {None if self.b_c is None else self.b_c.shape} must be {(2, n, d)} and {(2, n)}: "
-            "real and imaginary part.",
-        )
-        require(self.theta.shape == (n,), f"theta has shape {self.theta.shape}; it must be ({n},), as gamma.")
 
     @classmethod
     def make(
@@ -228,7 +211,20 @@ class HGRNComplex(AbstractHGRN):
         theta = (10000.0 ** (-2 / n * jnp.arange(n, dtype=float))).astype(gamma.dtype)
         ones, zeros = jnp.ones(2 * n, gamma.dtype), jnp.zeros(2 * n, gamma.dtype)
         w_c, b_c = w_c.reshape(2, n, d), b_c.reshape(2, n)
-        return cls(w_c, w_f, w_g, w_o, ones, gamma, theta=theta, b_c=b_c, b_f=b_f, b_g=b_g, b_o=b_o, norm_bias=zeros)
+        return cls(
+            w_c=w_c,
+            w_f=w_f,
+            w_g=w_g,
+            w_o=w_o,
+            norm_weight=ones,
+            gamma=gamma,
+            theta=theta,
+            b_c=b_c,
+            b_f=b_f,
+            b_g=b_g,
+            b_o=b_o,
+            norm_bias=zeros,
+        )
 
     def init_state(self):
         """h = 0, real and imaginary part, (2, n)."""
@@ -245,36 +241,6 @@ class HGRNComplex(AbstractHGRN):
         theta = self.theta.astype(lam.dtype)
         decay = jax.lax.complex(lam * jnp.cos(theta)[None], lam * jnp.sin(theta)[None])
         return Complex(decay, state, segments, write)
-
-
-def _check_shapes(mixer: AbstractHGRN, parts: int) -> tuple[int, int]:
-    """n and d, once all that the two forms share fits together; h has `parts` * n entries."""
-    require(
-        mixer.w_f.ndim == 2 and 0 not in mixer.w_f.shape,
-        f"w_f has shape {mixer.w_f.shape}; it must be (n, d), neither 0.",
-    )
-    n, d = mixer.w_f.shape
-    width = parts * n
-    check_affine("f", mixer.w_f, mixer.b_f, n, d)
-    check_affine("g", mixer.w_g, mixer.b_g, width, d)
-    check_affine("o", mixer.w_o, mixer.b_o, len(mixer.w_o) if mixer.w_o.ndim else 0, width)
-    require(
-        mixer.norm_weight.shape == (width,) and (mixer.norm_bias is None or mixer.norm_bias.shape == (width,)),
-        f"norm_weight {mixer.norm_weight.shape} and norm_bias "
-        f"{None if mixer.norm_bias is None else mixer.norm_bias.shape} must be ({width},).",
-    )
-    require(
-        mixer.gamma.shape == (n,), f"gamma has shape {mixer.gamma.shape}; it must be ({n},), one bound for each decay."
-    )
-    if not isinstance(mixer.gamma.bits, Tracer):
-        gamma = np.asarray(mixer.gamma, np.float64)
-        outside = np.flatnonzero(~((gamma >= 0) & (gamma < 1)))
-        require(
-            len(outside) == 0,
-            f"gamma has an entry of {gamma[outside[0]] if len(outside) else 0} at unit {outside[0] if len(outside) else 0}; "
-            "lower bounds lie in [0, 1). Take them from hgrn_lower_bounds.",
-        )
-    return n, d
 
 
 def _first_bounds(n: int, layer: int, layers: int, dtype) -> Float[Array, " n"]:

@@ -1,5 +1,7 @@
 """HGRN2: a gated linear recurrence whose state is expanded by outer products, and whose key is what the gate lets go."""
 
+from dataclasses import KW_ONLY
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,17 +11,8 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator
 from dualform.maps import Outer, Written
 from dualform.mixers.constant import Constant
-from dualform.mixers.heads import (
-    AbstractNormedHeads,
-    IntoHeads,
-    check_heads,
-    check_norm,
-    check_shape,
-    fresh_norm,
-    into_heads,
-    random_heads,
-    split_width,
-)
+from dualform.mixers.declared import array
+from dualform.mixers.heads import AbstractNormedHeads, IntoHeads, fresh_norm, into_heads, split_width
 from dualform.mixers.ranges import check_decays
 from dualform.mixers.registry import register
 
@@ -43,19 +36,16 @@ class HGRN2(AbstractNormedHeads):
     Oracle: fla's `HGRN2Attention` of one head, without that scale, `naive_recurrent_gla` with k = 1 - f, and fla's models.
     """
 
-    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_f: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    gamma: Constant = eqx.field(converter=Constant.of)
-    norm: Float[Array, "*heads d_v"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
-    epsilon: float = eqx.field(default=1e-5, static=True)
+    _: KW_ONLY
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_f: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=array)
+    gamma: Float[Constant, "head d_k"] = eqx.field(converter=Constant.of)
+    norm: Float[Array, " d_v"] | Float[Array, "head d_v"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=array)
     weight_decayed = ("w_q", "w_f", "w_v", "w_o")
 
     def __check_init__(self):
-        check_heads(self.w_q, self.w_f, self.w_v, self.w_o)
-        check_shape("gamma", self.gamma.value, self.w_q.shape[:2])
-        check_norm(self.norm, self.w_v)
         check_decays("gamma", self.gamma.value, below_one=True)
 
     @classmethod
@@ -63,14 +53,14 @@ class HGRN2(AbstractNormedHeads):
         cls, d: int, *, key: Array, heads: int = 2, gamma: float = 0.25, norm_over_all: bool = False, dtype=None
     ) -> "HGRN2":
         """As many key as value channels, weights of variance 1 / fan-in, one bound for all channels."""
-        width, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 4)
-        w_q, w_f, w_v = (random_heads(each, heads, width, d, dtype) for each in keys[:3])
+        width, dtype = split_width(d, heads), dtype or float
+        w = cls.matrices(jr.split(key, 4), dtype, head=heads, d_k=width, d_v=width, d=d, d_out=d)
         bound, norm = jnp.full((heads, width), gamma, dtype), fresh_norm(heads, width, norm_over_all, dtype)
-        return cls(w_q, w_f, w_v, bound, norm, jr.normal(keys[3], (d, d), dtype) / d**0.5)
+        return cls(**w, gamma=bound, norm=norm)
 
     def init_state(self):
         """S = 0, (head, d_k, d_v)."""
-        return jnp.zeros((*self.w_q.shape[:2], self.w_v.shape[1]), accumulator(self.w_v.dtype))
+        return jnp.zeros(self.dims("head d_k d_v"), accumulator(self.w_v.dtype))
 
     def at(self, x, state, segments):
         """S is read by silu(W_q x), written by 1 - f and v, and decays by f; there is no other gate."""

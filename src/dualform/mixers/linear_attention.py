@@ -1,17 +1,26 @@
 """Linear self-attention, the teacher of *Gated recurrent neural networks discover attention*."""
 
-from typing import ClassVar
+from typing import ClassVar, no_type_check
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
-from dualform.errors import require
 from dualform.maps import AttentionMap, Flat, Frozen, Linear, Outer, Written
-from dualform.mixers.heads import IntoHeads, into_heads
+from dualform.mixers.declared import optional_array
+from dualform.mixers.heads import IntoHeads, into_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
+
+
+@no_type_check  # it takes lists and NumPy's arrays, too
+def headed(w: ArrayLike) -> Float[Array, "head rows d"]:
+    """A matrix for each head; of one head it may be given without the head's axis."""
+    w = jnp.asarray(w)
+    return w[None] if w.ndim == 2 else w
 
 
 @register("linear_attention")
@@ -39,57 +48,28 @@ class LinearAttention(AbstractMixer):
         [2.0, 4.0, 6.0]
     """
 
-    w_v: Float[Array, "head d_v d"]
-    w_k: Float[Array, "head d_k d"]
-    w_q: Float[Array, "head d_k d"]
-    w_o: Float[Array, "d_out head*d_v"] | None
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=headed)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=headed)
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=headed)
+    w_o: Float[Array, "d_out head*d_v"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_v", "w_k", "w_q", "w_o")
-
-    def __init__(self, w_v, w_k, w_q, w_o=None):
-        weights = {"w_v": w_v, "w_k": w_k, "w_q": w_q}
-        for name, w in weights.items():
-            require(
-                jnp.ndim(w) in (2, 3) and 0 not in jnp.shape(w),
-                f"{name} has shape {jnp.shape(w)}; it must be (rows, d) or (head, rows, d), none of them 0.",
-            )
-        self.w_v, self.w_k, self.w_q = (
-            jnp.asarray(w)[None] if jnp.ndim(w) == 2 else jnp.asarray(w) for w in weights.values()
-        )
-        shapes = f"w_v {self.w_v.shape}, w_k {self.w_k.shape}, w_q {self.w_q.shape} (head, rows, d)"
-        require(self.w_k.shape == self.w_q.shape, f"w_k and w_q must have one shape; got {shapes}.")
-        require(
-            self.w_v.shape[0] == self.w_k.shape[0] and self.w_v.shape[2] == self.w_k.shape[2],
-            f"w_v must have as many heads and columns as w_k; got {shapes}.",
-        )
-        heads, d_v, _ = self.w_v.shape
-        self.w_o = None if w_o is None else jnp.asarray(w_o)
-        require(
-            self.w_o is None or (self.w_o.ndim == 2 and self.w_o.shape[1] == heads * d_v),
-            f"w_o must be (d_out, {heads * d_v}); got {None if w_o is None else jnp.shape(w_o)}.",
-        )
 
     @classmethod
     def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "LinearAttention":
         """Random weights: width d in and out, `heads` heads of d / heads, entries of variance 1 / d."""
-        require(heads >= 1 and d % heads == 0, f"{heads} heads do not divide a width of {d}.")
-        shape = (3, heads, d // heads, d)
+        shape = (3, heads, split_width(d, heads), d)
         w_v, w_k, w_q = jr.normal(key, shape, dtype or float) / d**0.5
         return cls(w_v, w_k, w_q)
 
     @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_v.shape[2]
-
-    @property
     def d_out(self) -> int:
         """Width of the output: head * d_v, or the rows of `w_o`."""
-        return self.w_v.shape[0] * self.w_v.shape[1] if self.w_o is None else self.w_o.shape[0]
+        return self.dim("head*d_v" if self.w_o is None else "d_out")
 
     def init_state(self):
         """S (head, d_k, d_v): the transposed sum of v_s k_s^T."""
-        return jnp.zeros((len(self.w_k), self.w_k.shape[1], self.w_v.shape[1]), accumulator(self.w_v.dtype))
+        return jnp.zeros(self.dims("head d_k d_v"), accumulator(self.w_v.dtype))
 
     def at(self, x, state, segments):
         """y_t = S_t^T q_t for each head, joined."""

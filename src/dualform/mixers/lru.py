@@ -1,6 +1,6 @@
 """The linear recurrent unit, as it was published and in the three gated forms that are compared with attention."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator, append_one, project
 from dualform.errors import require
 from dualform.maps import Complex, Frozen, Linear, Scale, Written
+from dualform.mixers.declared import array, declared
+from dualform.mixers.fresh import fan_in
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 
@@ -19,7 +21,7 @@ from dualform.mixers.registry import register
 class LRU(AbstractMixer):
     """h_t = lam * h_{t-1} + exp(gamma) * B x_t (complex),  y_t = Re(C h_t) + D x_t,  lam = exp(-exp(nu) + i exp(theta)).
 
-    **Arguments:** nu, theta, gamma (n,); b_re, b_im (n, d_in); c_re, c_im (d_out, n); skip: D, (d_out, d_in), or (d,) for a
+    **Arguments:** nu, theta, gamma (n,); b_re, b_im (n, d); c_re, c_im (d_out, n); skip: D, (d_out, d), or (d,) for a
     diagonal one, as published.
 
     **Raises:** `InputError` where the shapes do not fit.
@@ -27,36 +29,21 @@ class LRU(AbstractMixer):
     **Source:** Orvieto et al. 2023 (arXiv 2303.06349), Sec. 3. Oracle: its equations and those of minimal-LRU, in PyTorch.
     """
 
-    nu: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    theta: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    gamma: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    b_re: Float[Array, "n d_in"] = eqx.field(converter=jnp.asarray)
-    b_im: Float[Array, "n d_in"] = eqx.field(converter=jnp.asarray)
-    c_re: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
-    c_im: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
-    skip: Float[Array, "..."] = eqx.field(converter=jnp.asarray)
+    nu: Float[Array, " n"] = eqx.field(converter=array)
+    theta: Float[Array, " n"] = eqx.field(converter=array)
+    gamma: Float[Array, " n"] = eqx.field(converter=array)
+    b_re: Float[Array, "n d"] = eqx.field(converter=array)
+    b_im: Float[Array, "n d"] = eqx.field(converter=array)
+    c_re: Float[Array, "d_out n"] = eqx.field(converter=array)
+    c_im: Float[Array, "d_out n"] = eqx.field(converter=array)
+    skip: Float[Array, "d_out d"] | Float[Array, " d"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = True
+    may_be_zero = ("n",)
     weight_decayed = ("b_re", "b_im", "c_re", "c_im")
 
     def __check_init__(self):
-        n = len(self.nu) if self.nu.ndim == 1 else -1
-        require(
-            self.nu.shape == self.theta.shape == self.gamma.shape == (n,),
-            f"nu {self.nu.shape}, theta {self.theta.shape} and gamma {self.gamma.shape} must each be (n,).",
-        )
-        require(
-            self.b_re.ndim == 2 and self.b_re.shape == self.b_im.shape and len(self.b_re) == n,
-            f"b_re {self.b_re.shape} and b_im {self.b_im.shape} must both be (n, d_in), with n = {n}.",
-        )
-        require(
-            self.c_re.ndim == 2 and self.c_re.shape == self.c_im.shape and self.c_re.shape[1] == n,
-            f"c_re {self.c_re.shape} and c_im {self.c_im.shape} must both be (d_out, n), with n = {n}.",
-        )
-        d_in, d_out = self.b_re.shape[1], len(self.c_re)
-        require(
-            self.skip.shape == (d_out, d_in) or (self.skip.shape == (d_in,) and d_in == d_out),
-            f"skip has shape {self.skip.shape}; it must be {(d_out, d_in)}, or ({d_in},) where d_in = d_out.",
-        )
+        d, d_out = self.dims("d d_out")
+        require(self.skip.ndim == 2 or d == d_out, f"a diagonal skip, ({d},), needs as many outputs; c_re has {d_out}.")
 
     @classmethod
     def make(
@@ -84,25 +71,15 @@ class LRU(AbstractMixer):
         nu, gamma = jnp.log(-0.5 * jnp.log1p(-rest)), 0.5 * jnp.log(rest)
         normal = lambda key, *shape: jr.normal(key, shape, dtype)
         return cls(
-            nu.astype(dtype),
-            jnp.log(max_phase * phase).astype(dtype),
-            gamma.astype(dtype),
-            normal(keys[2], n, d) / (2 * d) ** 0.5,
-            normal(keys[3], n, d) / (2 * d) ** 0.5,
-            normal(keys[4], d, n) / n**0.5,
-            normal(keys[5], d, n) / n**0.5,
-            normal(keys[6], d),
+            nu=nu.astype(dtype),
+            theta=jnp.log(max_phase * phase).astype(dtype),
+            gamma=gamma.astype(dtype),
+            b_re=normal(keys[2], n, d) / (2 * d) ** 0.5,
+            b_im=normal(keys[3], n, d) / (2 * d) ** 0.5,
+            c_re=fan_in(keys[4], d, n, dtype=dtype),
+            c_im=fan_in(keys[5], d, n, dtype=dtype),
+            skip=normal(keys[6], d),
         )
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.b_re.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.c_re)
 
     def init_state(self):
         """h = 0, real and imaginary part, (2, n)."""
@@ -137,12 +114,19 @@ class AbstractGatedLRU(AbstractMixer):
 
     core: eqx.AbstractVar[LRU]
     w_m_out: eqx.AbstractVar[Float[Array, "d_out columns"]]
-    w_x_out: eqx.AbstractVar[Float[Array, "d_out columns_out"]]
+    w_x_out: eqx.AbstractVar[Float[Array, "d_out z+1"]]
 
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_m_out)
+    def __check_init__(self):
+        z = self.dim("z")
+        require(self.core.d_out == z, f"the core gives {self.core.d_out} numbers; w_x_out reads {z}, and a 1.")
+
+    @classmethod
+    def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> Self:
+        """The core's own initial weights, and gates of variance 1 / fan-in without bias."""
+        names = declared(cls)
+        keys = jr.split(key, 1 + len(names))
+        gates = {name: _gate(k, d, dtype) for name, k in zip(names, keys[1:], strict=True)}
+        return cls(core=LRU.make(d, key=keys[0], n=n, dtype=dtype), **gates)
 
     def init_state(self):
         """The core's, (2, n)."""
@@ -180,19 +164,10 @@ class LRUOut(AbstractGatedLRU):
     """
 
     core: LRU
-    w_m_out: Float[Array, "d_out columns"] = eqx.field(converter=jnp.asarray)
-    w_x_out: Float[Array, "d_out columns"] = eqx.field(converter=jnp.asarray)
+    w_m_out: Float[Array, "d_out z+1"] = eqx.field(converter=array)
+    w_x_out: Float[Array, "d_out z+1"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_m_out", "w_x_out")
-
-    def __check_init__(self):
-        _check_pair("out", self.w_m_out, self.w_x_out, self.core.d_out, self.core.d_out)
-
-    @classmethod
-    def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> "LRUOut":
-        """The core's own initial weights, and gates of variance 1 / fan-in without bias."""
-        keys = jr.split(key, 3)
-        return cls(LRU.make(d, key=keys[0], n=n, dtype=dtype), _gate(keys[1], d, dtype), _gate(keys[2], d, dtype))
 
     @property
     def d_in(self) -> int:
@@ -200,8 +175,24 @@ class LRUOut(AbstractGatedLRU):
         return self.core.d_in
 
 
+class AbstractInputGatedLRU(AbstractGatedLRU):
+    """Those with a gate at the input, too: u_t = sigma(W_m (x_t, 1)) * (W_x (x_t, 1)) goes into the core."""
+
+    w_m_in: eqx.AbstractVar[Float[Array, "d_core d+1"]]
+    w_x_in: eqx.AbstractVar[Float[Array, "d_core d+1"]]
+
+    def __check_init__(self):
+        d_core = self.dim("d_core")
+        require(self.core.d_in == d_core, f"w_m_in gives {d_core} numbers, the core takes {self.core.d_in}.")
+
+    def driven(self, x):
+        """u_t, the gated input, (time, core's d_in)."""
+        z = append_one(x)
+        return jax.nn.sigmoid(project(z, self.w_m_in)) * project(z, self.w_x_in)
+
+
 @register("lru_in_out")
-class LRUInOut(AbstractGatedLRU):
+class LRUInOut(AbstractInputGatedLRU):
     """`LRUOut` behind an input gate: u_t = sigma(W_m (x_t, 1)) * (W_x (x_t, 1)) goes into the core ("LRU In-Out").
 
     The dual form freezes the output's sigmoid; u_t is each token's own.
@@ -214,39 +205,16 @@ class LRUInOut(AbstractGatedLRU):
     """
 
     core: LRU
-    w_m_in: Float[Array, "d_core columns"] = eqx.field(converter=jnp.asarray)
-    w_x_in: Float[Array, "d_core columns"] = eqx.field(converter=jnp.asarray)
-    w_m_out: Float[Array, "d_out columns_out"] = eqx.field(converter=jnp.asarray)
-    w_x_out: Float[Array, "d_out columns_out"] = eqx.field(converter=jnp.asarray)
+    w_m_in: Float[Array, "d_core d+1"] = eqx.field(converter=array)
+    w_x_in: Float[Array, "d_core d+1"] = eqx.field(converter=array)
+    w_m_out: Float[Array, "d_out z+1"] = eqx.field(converter=array)
+    w_x_out: Float[Array, "d_out z+1"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_m_in", "w_x_in", "w_m_out", "w_x_out")
 
-    def __check_init__(self):
-        _check_pair("in", self.w_m_in, self.w_x_in, self.d_in, self.d_in)
-        require(
-            len(self.w_m_in) == self.core.d_in, f"w_m_in gives {len(self.w_m_in)}, the core takes {self.core.d_in}."
-        )
-        _check_pair("out", self.w_m_out, self.w_x_out, self.core.d_out, self.core.d_out)
-
-    @classmethod
-    def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> "LRUInOut":
-        """The core's own initial weights, and gates of variance 1 / fan-in without bias."""
-        keys = jr.split(key, 5)
-        return cls(LRU.make(d, key=keys[0], n=n, dtype=dtype), *(_gate(k, d, dtype) for k in keys[1:]))
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_m_in.shape[1] - 1
-
-    def driven(self, x):
-        """u_t, the gated input, (time, core's d_in)."""
-        z = append_one(x)
-        return jax.nn.sigmoid(project(z, self.w_m_in)) * project(z, self.w_x_in)
-
 
 @register("lru_in_skip")
-class LRUInSkip(AbstractGatedLRU):
+class LRUInSkip(AbstractInputGatedLRU):
     """`LRUInOut` whose output gate reads the token: y_t = sigma(W_m (x_t, 1)) * (W_x (z_t, 1)) ("LRU In-Skip").
 
     **Arguments:** core: the `LRU`; w_m_in, w_x_in (core's d_in, d_in + 1); w_m_out (d_out, d_in + 1); w_x_out (d_out, core's
@@ -258,35 +226,12 @@ class LRUInSkip(AbstractGatedLRU):
     """
 
     core: LRU
-    w_m_in: Float[Array, "d_core columns"] = eqx.field(converter=jnp.asarray)
-    w_x_in: Float[Array, "d_core columns"] = eqx.field(converter=jnp.asarray)
-    w_m_out: Float[Array, "d_out columns"] = eqx.field(converter=jnp.asarray)
-    w_x_out: Float[Array, "d_out columns_out"] = eqx.field(converter=jnp.asarray)
+    w_m_in: Float[Array, "d_core d+1"] = eqx.field(converter=array)
+    w_x_in: Float[Array, "d_core d+1"] = eqx.field(converter=array)
+    w_m_out: Float[Array, "d_out d+1"] = eqx.field(converter=array)
+    w_x_out: Float[Array, "d_out z+1"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_m_in", "w_x_in", "w_m_out", "w_x_out")
-
-    def __check_init__(self):
-        _check_pair("in", self.w_m_in, self.w_x_in, self.d_in, self.d_in)
-        require(
-            len(self.w_m_in) == self.core.d_in, f"w_m_in gives {len(self.w_m_in)}, the core takes {self.core.d_in}."
-        )
-        _check_pair("out", self.w_m_out, self.w_x_out, self.d_in, self.core.d_out)
-
-    @classmethod
-    def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> "LRUInSkip":
-        """The core's own initial weights, and gates of variance 1 / fan-in without bias."""
-        keys = jr.split(key, 5)
-        return cls(LRU.make(d, key=keys[0], n=n, dtype=dtype), *(_gate(k, d, dtype) for k in keys[1:]))
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_m_in.shape[1] - 1
-
-    def driven(self, x):
-        """u_t, the gated input, (time, core's d_in)."""
-        z = append_one(x)
-        return jax.nn.sigmoid(project(z, self.w_m_in)) * project(z, self.w_x_in)
 
     def gate_reads(self, x, z):
         """The token."""
@@ -296,16 +241,5 @@ class LRUInSkip(AbstractGatedLRU):
 
 def _gate(key: Array, d: int, dtype) -> Float[Array, "d columns"]:
     """(d, d + 1), of variance 1 / d; the last column, the bias, is 0."""
-    weights = jr.normal(key, (d, d), dtype or float) / d**0.5
+    weights = fan_in(key, d, d, dtype=dtype)
     return jnp.concatenate([weights, jnp.zeros((d, 1), weights.dtype)], axis=1)
-
-
-def _check_pair(name: str, w_m: Array, w_x: Array, m_width: int, x_width: int) -> None:
-    require(
-        w_m.ndim == w_x.ndim == 2
-        and len(w_m) == len(w_x)
-        and w_m.shape[1] == m_width + 1
-        and w_x.shape[1] == x_width + 1,
-        f"w_m_{name} {w_m.shape} and w_x_{name} {w_x.shape} must be (rows, {m_width + 1}) and (rows, {x_width + 1}): a 1 is "
-        "appended to what they read.",
-    )

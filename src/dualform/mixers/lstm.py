@@ -12,6 +12,7 @@ from dualform.arrays import State, accumulator, project
 from dualform.errors import require
 from dualform.maps import Along, CausalMap, Diagonal, Frozen, Scale
 from dualform.maps.causal_map import BLOCK
+from dualform.mixers.declared import array, optional_array
 from dualform.mixers.freezing import last_present, tanh_slope
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
@@ -40,25 +41,12 @@ class LSTM(AbstractMixer):
     two biases are added, and the paper's equations written in PyTorch.
     """
 
-    u: Float[Array, "4 n d"] = eqx.field(converter=jnp.asarray)
-    v: Float[Array, "4 n n"] = eqx.field(converter=jnp.asarray)
-    b: Float[Array, "4 n"] = eqx.field(converter=jnp.asarray)
-    peephole: Float[Array, "3 n"] | None = eqx.field(
-        default=None, converter=lambda a: None if a is None else jnp.asarray(a)
-    )
+    u: Float[Array, "4 n d"] = eqx.field(converter=array)
+    v: Float[Array, "4 n n"] = eqx.field(converter=array)
+    b: Float[Array, "4 n"] = eqx.field(converter=array)
+    peephole: Float[Array, "3 n"] | None = eqx.field(default=None, converter=optional_array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("u", "v")
-
-    def __check_init__(self):
-        n = self.u.shape[1] if self.u.ndim == 3 else 0
-        require(
-            self.u.ndim == 3 and self.u.shape[0] == 4 and self.v.shape == (4, n, n) and self.b.shape == (4, n),
-            f"u {self.u.shape}, v {self.v.shape} and b {self.b.shape} must be (4, n, d), (4, n, n) and (4, n).",
-        )
-        require(
-            self.peephole is None or self.peephole.shape == (3, n),
-            f"peephole has shape {None if self.peephole is None else self.peephole.shape}; it must be (3, {n}).",
-        )
 
     @classmethod
     def make(cls, d: int, *, key: Array, n: int | None = None, variant: str = "torch", dtype=None) -> "LSTM":
@@ -68,9 +56,7 @@ class LSTM(AbstractMixer):
         keys = jr.split(key, 3)
         bias = jnp.zeros((4, n), dtype).at[1].set(1.0)
         peephole = 0.1 * jr.normal(keys[2], (3, n), dtype) if variant == "chung" else None
-        return cls(
-            jr.normal(keys[0], (4, n, d), dtype) / d**0.5, jr.normal(keys[1], (4, n, n), dtype) / n**0.5, bias, peephole
-        )
+        return cls(**cls.matrices(keys[:2], dtype, n=n, d=d), b=bias, peephole=peephole)
 
     @classmethod
     def from_torch(cls, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array) -> "LSTM":
@@ -87,14 +73,9 @@ class LSTM(AbstractMixer):
         )
 
     @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.u.shape[2]
-
-    @property
     def d_out(self) -> int:
         """Width of the output: the hidden units."""
-        return self.u.shape[1]
+        return self.dim("n")
 
     def init_state(self):
         """h = 0 and c = 0, (n,) each."""

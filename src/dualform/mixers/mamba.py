@@ -1,6 +1,7 @@
 """Mamba: a state space whose steps, writing and reading are chosen by the token, after a short convolution."""
 
 import math
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from dualform.errors import require
 from dualform.maps import AttentionMap, Convolution, Frozen, Linear, Memory, Written
 from dualform.maps.causal_map import BLOCK
 from dualform.maps.memory import by_channel
-from dualform.mixers.heads import check_shape
+from dualform.mixers.declared import array
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.selective import selective
@@ -40,44 +41,21 @@ class Mamba(AbstractMixer):
     with the convolution and the gate. Oracle: transformers' `MambaMixer` (float64).
     """
 
-    w_u: Float[Array, "n_channels d"] = eqx.field(converter=jnp.asarray)
-    w_z: Float[Array, "n_channels d"] = eqx.field(converter=jnp.asarray)
-    kernel: Float[Array, "width n_channels"] = eqx.field(converter=jnp.asarray)
-    bias: Float[Array, " n_channels"] = eqx.field(converter=jnp.asarray)
-    w_b: Float[Array, "n n_channels"] = eqx.field(converter=jnp.asarray)
-    w_c: Float[Array, "n n_channels"] = eqx.field(converter=jnp.asarray)
-    w_1: Float[Array, "rank n_channels"] = eqx.field(converter=jnp.asarray)
-    w_2: Float[Array, "n_channels rank"] = eqx.field(converter=jnp.asarray)
-    b_delta: Float[Array, " n_channels"] = eqx.field(converter=jnp.asarray)
-    a_log: Float[Array, "n_channels n"] = eqx.field(converter=jnp.asarray)
-    skip: Float[Array, " n_channels"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out n_channels"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_u: Float[Array, "n_channels d"] = eqx.field(converter=array)
+    w_z: Float[Array, "n_channels d"] = eqx.field(converter=array)
+    kernel: Float[Array, "width n_channels"] = eqx.field(converter=array)
+    bias: Float[Array, " n_channels"] = eqx.field(converter=array)
+    w_b: Float[Array, "n n_channels"] = eqx.field(converter=array)
+    w_c: Float[Array, "n n_channels"] = eqx.field(converter=array)
+    w_1: Float[Array, "rank n_channels"] = eqx.field(converter=array)
+    w_2: Float[Array, "n_channels rank"] = eqx.field(converter=array)
+    b_delta: Float[Array, " n_channels"] = eqx.field(converter=array)
+    a_log: Float[Array, "n_channels n"] = eqx.field(converter=array)
+    skip: Float[Array, " n_channels"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out n_channels"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_u", "w_z", "kernel", "w_b", "w_c", "w_1", "w_2", "w_o")
-
-    def __check_init__(self):
-        require(
-            self.w_u.ndim == 2 and 0 not in self.w_u.shape,
-            f"w_u has shape {self.w_u.shape}; it must be (n_channels, d), neither 0.",
-        )
-        require(
-            self.a_log.ndim == self.kernel.ndim == self.w_1.ndim == self.w_o.ndim == 2
-            and 0 not in (*self.a_log.shape, *self.kernel.shape, *self.w_1.shape, *self.w_o.shape),
-            f"a_log {self.a_log.shape}, kernel {self.kernel.shape}, w_1 {self.w_1.shape} and w_o {self.w_o.shape} must be "
-            "(n_channels, n), (width, n_channels), (rank, n_channels) and (d_out, n_channels), none of them 0.",
-        )
-        channels, (width, rank, n) = len(self.w_u), (len(self.kernel), len(self.w_1), self.a_log.shape[1])
-        check_shape("w_z", self.w_z, self.w_u.shape)
-        check_shape("kernel", self.kernel, (width, channels))
-        check_shape("bias", self.bias, (channels,))
-        check_shape("w_b", self.w_b, (n, channels))
-        check_shape("w_c", self.w_c, (n, channels))
-        check_shape("w_1", self.w_1, (rank, channels))
-        check_shape("w_2", self.w_2, (channels, rank))
-        check_shape("b_delta", self.b_delta, (channels,))
-        check_shape("a_log", self.a_log, (channels, n))
-        check_shape("skip", self.skip, (channels,))
-        check_shape("w_o", self.w_o, (len(self.w_o), channels))
 
     @classmethod
     def make(
@@ -92,29 +70,19 @@ class Mamba(AbstractMixer):
         channels, keys = expansion * d, jr.split(key, 10)
         uniform = lambda key, *shape, fan: jr.uniform(key, shape, dtype, -(fan**-0.5), fan**-0.5)
         return cls(
-            uniform(keys[0], channels, d, fan=d),
-            uniform(keys[1], channels, d, fan=d),
-            uniform(keys[2], width, channels, fan=width),
-            uniform(keys[3], channels, fan=width),
-            uniform(keys[4], n, channels, fan=channels),
-            uniform(keys[5], n, channels, fan=channels),
-            uniform(keys[6], rank, channels, fan=channels),
-            uniform(keys[7], channels, rank, fan=rank),
-            steps_bias(keys[8], channels, dtype),
-            jnp.broadcast_to(jnp.log(jnp.arange(1, n + 1, dtype=float))[None], (channels, n)).astype(dtype),
-            jnp.ones(channels, dtype),
-            uniform(keys[9], d, channels, fan=channels),
+            w_u=uniform(keys[0], channels, d, fan=d),
+            w_z=uniform(keys[1], channels, d, fan=d),
+            kernel=uniform(keys[2], width, channels, fan=width),
+            bias=uniform(keys[3], channels, fan=width),
+            w_b=uniform(keys[4], n, channels, fan=channels),
+            w_c=uniform(keys[5], n, channels, fan=channels),
+            w_1=uniform(keys[6], rank, channels, fan=channels),
+            w_2=uniform(keys[7], channels, rank, fan=rank),
+            b_delta=steps_bias(keys[8], channels, dtype),
+            a_log=jnp.broadcast_to(jnp.log(jnp.arange(1, n + 1, dtype=float))[None], (channels, n)).astype(dtype),
+            skip=jnp.ones(channels, dtype),
+            w_o=uniform(keys[9], d, channels, fan=channels),
         )
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_u.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
 
     def init_state(self):
         """The last width - 1 rows of v, and h = 0, (n_channels, n)."""

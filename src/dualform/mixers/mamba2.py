@@ -1,6 +1,6 @@
 """Mamba-2: a matrix state with one decay for each head, after a short convolution, and a gated norm."""
 
-import math
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -13,7 +13,9 @@ from dualform.arrays import State, accumulator, project
 from dualform.errors import require
 from dualform.maps import AttentionMap, Convolution, Frozen, Linear, Memory, Outer, Rescaled, Scale, Written
 from dualform.maps.memory import by_channel
-from dualform.mixers.heads import check_shape, into_heads, random_heads
+from dualform.mixers.declared import array
+from dualform.mixers.fresh import fan_in
+from dualform.mixers.heads import into_heads
 from dualform.mixers.mamba import steps_bias
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
@@ -41,45 +43,26 @@ class Mamba2(AbstractMixer):
     `Mamba2Mixer` (float64).
     """
 
-    w_v: Float[Array, "head p d"] = eqx.field(converter=jnp.asarray)
-    w_z: Float[Array, "head p d"] = eqx.field(converter=jnp.asarray)
-    w_b: Float[Array, "group n d"] = eqx.field(converter=jnp.asarray)
-    w_c: Float[Array, "group n d"] = eqx.field(converter=jnp.asarray)
-    w_delta: Float[Array, "head d"] = eqx.field(converter=jnp.asarray)
-    b_delta: Float[Array, " head"] = eqx.field(converter=jnp.asarray)
-    a_log: Float[Array, " head"] = eqx.field(converter=jnp.asarray)
-    skip: Float[Array, " head"] = eqx.field(converter=jnp.asarray)
-    kernel: Float[Array, "width channels"] = eqx.field(converter=jnp.asarray)
-    bias: Float[Array, " channels"] = eqx.field(converter=jnp.asarray)
-    norm: Float[Array, " head*p"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out head*p"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_v: Float[Array, "head p d"] = eqx.field(converter=array)
+    w_z: Float[Array, "head p d"] = eqx.field(converter=array)
+    w_b: Float[Array, "group n d"] = eqx.field(converter=array)
+    w_c: Float[Array, "group n d"] = eqx.field(converter=array)
+    w_delta: Float[Array, "head d"] = eqx.field(converter=array)
+    b_delta: Float[Array, " head"] = eqx.field(converter=array)
+    a_log: Float[Array, " head"] = eqx.field(converter=array)
+    skip: Float[Array, " head"] = eqx.field(converter=array)
+    kernel: Float[Array, "width head*p+2*group*n"] = eqx.field(converter=array)
+    bias: Float[Array, " head*p+2*group*n"] = eqx.field(converter=array)
+    norm: Float[Array, " head*p"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out head*p"] = eqx.field(converter=array)
     epsilon: float = eqx.field(default=1e-5, static=True)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_v", "w_z", "w_b", "w_c", "w_delta", "kernel", "w_o")
 
     def __check_init__(self):
-        require(
-            self.w_v.ndim == self.w_b.ndim == 3 and 0 not in (*self.w_v.shape, *self.w_b.shape),
-            f"w_v {self.w_v.shape} and w_b {self.w_b.shape} must be (head, p, d) and (group, n, d), none of them 0.",
-        )
-        (heads, p, d), (groups, n, _) = self.w_v.shape, self.w_b.shape
+        heads, groups = self.dims("head group")
         require(heads % groups == 0, f"{groups} groups do not divide {heads} heads.")
-        require(
-            self.kernel.ndim == 2 and len(self.kernel) >= 1,
-            f"kernel has shape {self.kernel.shape}; give (width, channels).",
-        )
-        require(self.w_o.ndim == 2, f"w_o has shape {self.w_o.shape}; it must be (d_out, {heads * p}).")
-        channels = heads * p + 2 * groups * n
-        check_shape("w_z", self.w_z, self.w_v.shape)
-        check_shape("w_b", self.w_b, (groups, n, d))
-        check_shape("w_c", self.w_c, (groups, n, d))
-        check_shape("w_delta", self.w_delta, (heads, d))
-        for name in ("b_delta", "a_log", "skip"):
-            check_shape(name, getattr(self, name), (heads,))
-        check_shape("kernel", self.kernel, (len(self.kernel), channels))
-        check_shape("bias", self.bias, (channels,))
-        check_shape("norm", self.norm, (heads * p,))
-        check_shape("w_o", self.w_o, (len(self.w_o), heads * p))
 
     @classmethod
     def make(
@@ -105,40 +88,30 @@ class Mamba2(AbstractMixer):
         p, dtype, keys = expansion * d // heads, dtype or float, jr.split(key, 10)
         channels, bound = heads * p + 2 * groups * n, width**-0.5
         return cls(
-            random_heads(keys[0], heads, p, d, dtype),
-            random_heads(keys[1], heads, p, d, dtype),
-            random_heads(keys[2], groups, n, d, dtype),
-            random_heads(keys[3], groups, n, d, dtype),
-            jr.normal(keys[4], (heads, d), dtype) / d**0.5,
-            steps_bias(keys[5], heads, dtype),
-            jnp.log(jr.uniform(keys[6], (heads,), float, 1, 16)).astype(dtype),
-            jnp.ones(heads, dtype),
-            jr.uniform(keys[7], (width, channels), dtype, -bound, bound),
-            jr.uniform(keys[8], (channels,), dtype, -bound, bound),
-            jnp.ones(heads * p, dtype),
-            jr.normal(keys[9], (d, heads * p), dtype) / (heads * p) ** 0.5,
+            w_v=fan_in(keys[0], heads, p, d, dtype=dtype),
+            w_z=fan_in(keys[1], heads, p, d, dtype=dtype),
+            w_b=fan_in(keys[2], groups, n, d, dtype=dtype),
+            w_c=fan_in(keys[3], groups, n, d, dtype=dtype),
+            w_delta=fan_in(keys[4], heads, d, dtype=dtype),
+            b_delta=steps_bias(keys[5], heads, dtype),
+            a_log=jnp.log(jr.uniform(keys[6], (heads,), float, 1, 16)).astype(dtype),
+            skip=jnp.ones(heads, dtype),
+            kernel=jr.uniform(keys[7], (width, channels), dtype, -bound, bound),
+            bias=jr.uniform(keys[8], (channels,), dtype, -bound, bound),
+            norm=jnp.ones(heads * p, dtype),
+            w_o=fan_in(keys[9], d, heads * p, dtype=dtype),
         )
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_v.shape[2]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
 
     @property
     def inner(self) -> int:
         """head * p."""
-        return math.prod(self.w_v.shape[:2])
+        return self.dim("head*p")
 
     def init_state(self):
         """The last width - 1 rows of v, of B and C, and S = 0, (head, n, p)."""
-        wide, before, (heads, p, _) = accumulator(self.w_v.dtype), len(self.kernel) - 1, self.w_v.shape
+        wide, before, (heads, n, p) = accumulator(self.w_v.dtype), len(self.kernel) - 1, self.dims("head n p")
         rest = self.kernel.shape[1] - self.inner
-        state = jnp.zeros((heads, self.w_b.shape[1], p), wide)
+        state = jnp.zeros((heads, n, p), wide)
         return jnp.zeros((before, self.inner), wide), jnp.zeros((before, rest), wide), state
 
     def at(self, x, state, segments):

@@ -1,24 +1,22 @@
 """The minimal LSTM: forget and input gates that read the token alone and add up to 1, with both of its candidates."""
 
-from typing import ClassVar
+from dataclasses import KW_ONLY
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from dualform.arrays import accumulator, affine
-from dualform.maps import AttentionMap, Diagonal, Frozen, Identity, Linear, Written
-from dualform.mixers.affine import check_affine, optional_array, uniform_affine
-from dualform.mixers.min_gru import check_candidate, check_projection, expanded, positive
-from dualform.mixers.mixer import AbstractMixer
+from dualform.arrays import affine
+from dualform.mixers.declared import array, optional_array
+from dualform.mixers.fresh import uniform_affine
+from dualform.mixers.min_gru import AbstractMinimal, expanded
 from dualform.mixers.registry import register
 
 
 @register("min_lstm")
 @register("min_lstm_log", candidate="positive")
-class MinLSTM(AbstractMixer):
+class MinLSTM(AbstractMinimal):
     """h_t = f'_t * h_{t-1} + i'_t * c_t,  f' = f / (f + i),  i' = i / (f + i),  y_t = W_o h_t (or h_t).
 
     f = sigma(W_f x + b_f), i = sigma(W_i x + b_i). The shares are computed from the logits, f' = sigma(log f - log i) and
@@ -34,23 +32,16 @@ class MinLSTM(AbstractMixer):
     without biases), and the paper's equations in PyTorch (linear).
     """
 
-    w_f: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_i: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_h: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_f: Float[Array, "n d"] = eqx.field(converter=array)
+    w_i: Float[Array, "n d"] = eqx.field(converter=array)
+    w_h: Float[Array, "n d"] = eqx.field(converter=array)
     w_o: Float[Array, "d_out n"] | None = eqx.field(default=None, converter=optional_array)
     b_f: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_i: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     b_h: Float[Array, " n"] | None = eqx.field(default=None, converter=optional_array)
     candidate: str = eqx.field(default="linear", static=True)
-    linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_f", "w_i", "w_h", "w_o")
-
-    def __check_init__(self):
-        check_projection("f", self.w_f, self.w_o)
-        check_candidate(self.candidate)
-        check_affine("f", self.w_f, self.b_f, *self.w_f.shape)
-        check_affine("i", self.w_i, self.b_i, *self.w_f.shape)
-        check_affine("h", self.w_h, self.b_h, *self.w_f.shape)
 
     @classmethod
     def make(cls, d: int, *, key: Array, expansion: float = 1.0, candidate: str = "linear", dtype=None) -> "MinLSTM":
@@ -60,33 +51,9 @@ class MinLSTM(AbstractMixer):
         w_i, b_i = uniform_affine(keys[1], n, d, dtype)
         w_h, b_h = uniform_affine(keys[2], n, d, dtype)
         w_o = None if n == d else uniform_affine(keys[3], d, n, dtype)[0]
-        return cls(w_f, w_i, w_h, w_o, b_f, b_i, b_h, candidate)
+        return cls(w_f=w_f, w_i=w_i, w_h=w_h, w_o=w_o, b_f=b_f, b_i=b_i, b_h=b_h, candidate=candidate)
 
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_f.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_f if self.w_o is None else self.w_o)
-
-    def init_state(self):
-        """h = 0, (n,)."""
-        return jnp.zeros(len(self.w_f), accumulator(self.w_f.dtype))
-
-    def at(self, x, state, segments):
-        """h_t = f'_t * h_{t-1} + i'_t * c_t, and its projection."""
+    def shares(self, x):
+        """f' and i', from the logits."""
         odds = jax.nn.log_sigmoid(affine(x, self.w_f, self.b_f)) - jax.nn.log_sigmoid(affine(x, self.w_i, self.b_i))
-        keep, write = jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
-        memory, candidate = Diagonal(keep, state, segments, write), Written(self.value, x)
-        h, state = memory.run(candidate.own)
-        read = Identity() if self.w_o is None else Linear(self.w_o)
-        over = "values" if self.candidate == "positive" else "tokens"
-        return Frozen(read(h), state, AttentionMap(read, memory, candidate, over))
-
-    def value(self, x):
-        """The candidate c, (time, n)."""
-        c = affine(x, self.w_h, self.b_h)
-        return positive(c) if self.candidate == "positive" else c
+        return jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)

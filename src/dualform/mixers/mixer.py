@@ -7,6 +7,7 @@ for all; the call is the first two of the three.
 """
 
 import abc
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
@@ -20,10 +21,12 @@ from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.finite import put_back, set_aside, spoiled
 from dualform.maps import LINEAR, NONLINEAR, Frozen, masked
+from dualform.mixers.declared import Declared, axes_of, declared
+from dualform.mixers.fresh import fan_in
 from dualform.segments import Segments
 
 
-class AbstractMixer(eqx.Module):
+class AbstractMixer(Declared):
     """A causal sequence mixer: (time, d_in) -> (time, d_out), with a state.
 
     Every call takes two masks over time. `start`: a document begins at this token, all before it is forgotten, exactly.
@@ -47,9 +50,20 @@ class AbstractMixer(eqx.Module):
     """The fields that weight decay acts on, its matrices; None where a class does not say: then all with two axes or more."""
 
     @property
-    @abc.abstractmethod
     def d_in(self) -> int:
-        """Width of a token."""
+        """Width of a token: the d of the fields' shapes, where a mixer does not say it otherwise."""
+        return self.dim("d")
+
+    @classmethod
+    def matrices(cls, keys: Sequence[Array] | Array, dtype: Any = None, **sizes: int) -> dict[str, Any]:
+        """Fresh numbers for the fields of `weight_decayed`, by name: of variance 1 / fan-in, in the shapes that the fields say.
+
+        **Arguments:** keys: one for each; sizes: of the dimensions, by name.
+        """
+        names = cls.weight_decayed or ()
+        return {
+            name: fan_in(key, *cls.shape_of(name, **sizes), dtype=dtype) for name, key in zip(names, keys, strict=True)
+        }
 
     @abc.abstractmethod
     def init_state(self) -> State:
@@ -67,7 +81,9 @@ class AbstractMixer(eqx.Module):
 
     @property
     def d_out(self) -> int:
-        """Width of an output, found by tracing a call; a mixer overrides it only to answer sooner."""
+        """Width of an output: the d_out of the fields' shapes, or found by tracing a call."""
+        if any("d_out" in axes for annotation in declared(type(self)).values() for axes in axes_of(annotation)):
+            return self.dim("d_out")
         token = jax.ShapeDtypeStruct((1, self.d_in), jnp.float32)
         return jax.eval_shape(lambda x: self(x)[0], token).shape[1]
 

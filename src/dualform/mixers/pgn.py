@@ -1,5 +1,6 @@
 """The parallel gated network: a linear map of the last few tokens where an RNN has a state, then one gate."""
 
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -11,8 +12,9 @@ from jaxtyping import Array, Float
 from dualform.arrays import State, accumulator, affine
 from dualform.errors import require
 from dualform.maps import Beside, Frozen, Identity, Linear, Memory, Scale
-from dualform.mixers.affine import check_affine, uniform_affine
+from dualform.mixers.declared import array
 from dualform.mixers.freezing import tanh_slope
+from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.window import window
@@ -38,23 +40,15 @@ class PGN(AbstractMixer):
     TPGN's `PGN_2d`, by its `deal` and `gated_unit`.
     """
 
-    w_h: Float[Array, "n window d"] = eqx.field(converter=jnp.asarray)
-    b_h: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    w_g: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
-    b_g: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    w_t: Float[Array, "n columns"] = eqx.field(converter=jnp.asarray)
-    b_t: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_h: Float[Array, "n window d"] = eqx.field(converter=array)
+    b_h: Float[Array, " n"] = eqx.field(converter=array)
+    w_g: Float[Array, "n d+n"] = eqx.field(converter=array)
+    b_g: Float[Array, " n"] = eqx.field(converter=array)
+    w_t: Float[Array, "n d+n"] = eqx.field(converter=array)
+    b_t: Float[Array, " n"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_h", "w_g", "w_t")
-
-    def __check_init__(self):
-        require(
-            self.w_h.ndim == 3 and self.w_h.shape[1] >= 1 and self.b_h.shape == self.w_h.shape[:1],
-            f"w_h {self.w_h.shape} and b_h {self.b_h.shape} must be (n, window, d) and (n,), with a window of at least 1.",
-        )
-        n, _, d = self.w_h.shape
-        check_affine("g", self.w_g, self.b_g, n, d + n)
-        check_affine("t", self.w_t, self.b_t, n, d + n)
 
     @classmethod
     def make(cls, d: int, *, key: Array, n: int | None = None, window: int = 3, dtype=None) -> "PGN":
@@ -66,17 +60,12 @@ class PGN(AbstractMixer):
         n, keys = n or d, jr.split(key)
         w_h, b_h = uniform_affine(keys[0], n, d * window, dtype)
         w, b = uniform_affine(keys[1], 2 * n, d + n, dtype)
-        return cls(w_h.reshape(n, window, d), b_h, w[:n], b[:n], w[n:], b[n:])
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_h.shape[2]
+        return cls(w_h=w_h.reshape(n, window, d), b_h=b_h, w_g=w[:n], b_g=b[:n], w_t=w[n:], b_t=b[n:])
 
     @property
     def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_h)
+        """Width of the output: the hidden units."""
+        return self.dim("n")
 
     def init_state(self):
         """No token before the first: zeros, (window, d)."""

@@ -7,8 +7,8 @@ from jaxtyping import Array
 from dualform.errors import require
 
 
-def check_decays(name: str, decay: Array, *, below_one: bool = False) -> None:
-    """Raise `InputError` where an entry of `decay`, called `name`, is not in [0, 1], or not below 1 where it must be.
+def check_decays(name: str, decay: Array, *, below_one: bool = False, cure: str = "Clip it.") -> None:
+    """Raise `InputError`, with the cure, where an entry of `decay`, called `name`, is not in [0, 1], or [0, 1) where it must be.
 
     Seen only where the values are known, not under jit.
     """
@@ -20,5 +20,5 @@ def check_decays(name: str, decay: Array, *, below_one: bool = False) -> None:
     require(
         len(outside) == 0,
         f"{name} has an entry of {values[where] if len(values) else 0:g} at unit {where}; it must lie in "
-        f"{'[0, 1)' if below_one else '[0, 1]'}. Clip it.",
+        f"{'[0, 1)' if below_one else '[0, 1]'}. {cure}",
     )

@@ -1,5 +1,7 @@
 """Multi-scale retention: linear attention in which each head forgets at a constant rate of its own."""
 
+from dataclasses import KW_ONLY
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,15 +12,8 @@ from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.maps import Outer, Written
 from dualform.mixers.constant import Constant
-from dualform.mixers.heads import (
-    AbstractNormedHeads,
-    IntoHeads,
-    check_heads,
-    check_shape,
-    into_heads,
-    random_heads,
-    split_width,
-)
+from dualform.mixers.declared import array
+from dualform.mixers.heads import AbstractNormedHeads, IntoHeads, into_heads, split_width
 from dualform.mixers.ranges import check_decays
 from dualform.mixers.registry import register
 from dualform.mixers.rotary import positions, rotate
@@ -41,46 +36,38 @@ class RetNet(AbstractNormedHeads):
     Oracle: fla's `MultiScaleRetention` on `naive_retention`, and `naive_recurrent_simple_gla`.
     """
 
-    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_k: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_v: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    w_g: Float[Array, "head d_v d"] = eqx.field(converter=jnp.asarray)
-    gamma: Constant = eqx.field(converter=Constant.of)
-    norm: Float[Array, " d_v"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_k: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_v: Float[Array, "head d_v d"] = eqx.field(converter=array)
+    w_g: Float[Array, "head d_v d"] = eqx.field(converter=array)
+    gamma: Float[Constant, " head"] = eqx.field(converter=Constant.of)
+    norm: Float[Array, " d_v"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=array)
     base: float = eqx.field(default=10000.0, static=True)
-    epsilon: float = eqx.field(default=1e-5, static=True)
     weight_decayed = ("w_q", "w_k", "w_v", "w_g", "w_o")
 
     def __check_init__(self):
-        check_heads(self.w_q, self.w_k, self.w_v, self.w_o)
-        check_shape("w_g", self.w_g, self.w_v.shape)
-        check_shape("gamma", self.gamma.value, self.w_q.shape[:1])
-        check_shape("norm", self.norm, self.w_v.shape[1:2])
-        d_k = self.w_q.shape[1]
+        d_k = self.dim("d_k")
         require(d_k % 2 == 0, f"keys have {d_k} channels; they are turned in pairs, so they must be even in number.")
         check_decays("gamma", self.gamma.value)
 
     @classmethod
     def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "RetNet":
         """gamma = 1 - 2^(-5 - h), variance 1 / fan-in (published: Xavier), keys as wide as values, or one wider."""
-        d_v, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 5)
-        d_k = d_v + d_v % 2
-        sizes = ((keys[0], d_k), (keys[1], d_k), (keys[2], d_v), (keys[3], d_v))
-        w_q, w_k, w_v, w_g = (random_heads(each, heads, rows, d, dtype) for each, rows in sizes)
-        gamma = retention(heads, dtype)
-        return cls(w_q, w_k, w_v, w_g, gamma, jnp.ones(d_v, dtype), jr.normal(keys[4], (d, d), dtype) / d**0.5)
+        d_v, dtype = split_width(d, heads), dtype or float
+        w = cls.matrices(jr.split(key, 5), dtype, head=heads, d_k=d_v + d_v % 2, d_v=d_v, d=d, d_out=d)
+        return cls(**w, gamma=retention(heads, dtype), norm=jnp.ones(d_v, dtype))
 
     def init_state(self):
         """S = 0, (head, d_k, d_v), and the next token's place in its document, 0."""
-        shape = (*self.w_q.shape[:2], self.w_v.shape[1])
-        return jnp.zeros(shape, accumulator(self.w_v.dtype)), jnp.zeros((), jnp.int32)
+        return jnp.zeros(self.dims("head d_k d_v"), accumulator(self.w_v.dtype)), jnp.zeros((), jnp.int32)
 
     def at(self, x, state, segments):
         """S is read by q / sqrt(d_k) and written by k, both turned; swish(W_g x) is the gate."""
         remembered, place = state
         places, following = positions(len(x), place, **segments.flags)
-        q = rotate(into_heads(x, self.w_q), places, self.base) * self.w_q.shape[1] ** -0.5
+        q = rotate(into_heads(x, self.w_q), places, self.base) * self.dim("d_k") ** -0.5
         k = rotate(into_heads(x, self.w_k), places, self.base)
         decay = jnp.broadcast_to(self.gamma.astype(q.dtype)[None], q.shape[:2])
         memory, write = Outer(q, k, remembered, segments, decay=decay), Written(IntoHeads(self.w_v), x)

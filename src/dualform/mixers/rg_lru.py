@@ -1,5 +1,6 @@
 """The real-gated linear recurrent unit of Hawk and Griffin."""
 
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -9,8 +10,9 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import TimeMask, accumulator, project
-from dualform.errors import require
 from dualform.maps import AttentionMap, Diagonal, Frozen, Identity
+from dualform.mixers.declared import array
+from dualform.mixers.heads import split_width
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.segments import Segments
@@ -38,26 +40,14 @@ class RGLRU(AbstractMixer):
     **Source:** De et al. 2024 (arXiv 2402.19427), Sec. 2.4. Oracle: recurrentgemma's `torch.layers.RGLRU`.
     """
 
-    w_a: Float[Array, "head block block"] = eqx.field(converter=jnp.asarray)
-    w_x: Float[Array, "head block block"] = eqx.field(converter=jnp.asarray)
-    b_a: Float[Array, "head block"] = eqx.field(converter=jnp.asarray)
-    b_x: Float[Array, "head block"] = eqx.field(converter=jnp.asarray)
-    lam: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_a: Float[Array, "head block block"] = eqx.field(converter=array)
+    w_x: Float[Array, "head block block"] = eqx.field(converter=array)
+    b_a: Float[Array, "head block"] = eqx.field(converter=array)
+    b_x: Float[Array, "head block"] = eqx.field(converter=array)
+    lam: Float[Array, " head*block"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_a", "w_x")
-
-    def __check_init__(self):
-        shape = self.w_a.shape
-        require(
-            len(shape) == 3 and shape[1] == shape[2] and 0 not in shape and self.w_x.shape == shape,
-            f"w_a {shape} and w_x {self.w_x.shape} must both be (head, block, block), square blocks.",
-        )
-        require(
-            self.b_a.shape == self.b_x.shape == shape[:2],
-            f"b_a {self.b_a.shape} and b_x {self.b_x.shape} must both be (head, block) = {shape[:2]}.",
-        )
-        n = shape[0] * shape[1]
-        require(self.lam.shape == (n,), f"lam has shape {self.lam.shape}; it must be ({n},), head * block.")
 
     @classmethod
     def make(cls, d: int, *, key: Array, heads: int = 2, dtype=None) -> "RGLRU":
@@ -65,23 +55,21 @@ class RGLRU(AbstractMixer):
 
         That is recurrentgemma's code; the paper's text has sigma(-lam)^8 between 0.9 and 0.999.
         """
-        require(heads >= 1 and d % heads == 0, f"{heads} heads do not divide a width of {d}.")
-        keys, dtype, block = jr.split(key, 3), dtype or float, d // heads
-        normal = lambda key: jr.normal(key, (heads, block, block), dtype) / block**0.5
+        keys, dtype, block = jr.split(key, 3), dtype or float, split_width(d, heads)
         log_decay = 0.5 * jnp.log(jr.uniform(keys[2], (d,), float, 0.9**2, 0.999**2))
         lam = jnp.log(jnp.expm1(-log_decay)).astype(dtype)
         zeros = jnp.zeros((heads, block), dtype)
-        return cls(normal(keys[0]), normal(keys[1]), zeros, zeros, lam)
+        return cls(**cls.matrices(keys[:2], dtype, head=heads, block=block), b_a=zeros, b_x=zeros, lam=lam)
 
     @property
     def d_in(self) -> int:
         """Width of a token."""
-        return len(self.lam)
+        return self.dim("head*block")
 
     @property
     def d_out(self) -> int:
         """Width of the output: that of a token."""
-        return len(self.lam)
+        return self.d_in
 
     def init_state(self):
         """h = 0, (n,), and 0: no token has been seen."""

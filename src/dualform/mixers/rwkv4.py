@@ -1,6 +1,7 @@
 """RWKV-4's two mixers: time mixing, an average whose weights fade, and channel mixing, an MLP that also sees one token back."""
 
 import math
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -12,7 +13,8 @@ from jaxtyping import Array, Float
 from dualform.arrays import State, accumulator, project
 from dualform.errors import require
 from dualform.maps import AttentionMap, Frozen, Linear, Memory, Scale
-from dualform.mixers.heads import check_shape
+from dualform.mixers.declared import array
+from dualform.mixers.fresh import fan_in
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.convolution import convolution
@@ -41,29 +43,18 @@ class RWKV4TimeMixing(AbstractMixer):
     transformers' `RwkvSelfAttention` (float64), and trained weights with their logits.
     """
 
-    mu_k: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
-    mu_v: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
-    mu_r: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
-    w_k: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_v: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_r: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    log_rate: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    u: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    mu_k: Float[Array, " d"] = eqx.field(converter=array)
+    mu_v: Float[Array, " d"] = eqx.field(converter=array)
+    mu_r: Float[Array, " d"] = eqx.field(converter=array)
+    w_k: Float[Array, "n d"] = eqx.field(converter=array)
+    w_v: Float[Array, "n d"] = eqx.field(converter=array)
+    w_r: Float[Array, "n d"] = eqx.field(converter=array)
+    log_rate: Float[Array, " n"] = eqx.field(converter=array)
+    u: Float[Array, " n"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out n"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_k", "w_v", "w_r", "w_o")
-
-    def __check_init__(self):
-        check_matrix("w_k", self.w_k, "(n, d)")
-        check_matrix("w_o", self.w_o, "(d_out, n)")
-        n, d = self.w_k.shape
-        for name in ("mu_k", "mu_v", "mu_r"):
-            check_shape(name, getattr(self, name), (d,))
-        for name in ("w_v", "w_r"):
-            check_shape(name, getattr(self, name), (n, d))
-        for name in ("log_rate", "u"):
-            check_shape(name, getattr(self, name), (n,))
-        check_shape("w_o", self.w_o, (len(self.w_o), n))
 
     @classmethod
     def make(
@@ -77,28 +68,18 @@ class RWKV4TimeMixing(AbstractMixer):
         depth, left = _depth(layer, layers)
         n, keys, mix = d, jr.split(key, 4), _places(d, d) ** left
         zigzag = 0.5 * (jnp.arange(1, n + 1) % 3 - 1).astype(mix.dtype)
-        arrays = (
-            mix,
-            mix + 0.3 * depth,
-            _places(d, d) ** (0.5 * left),
-            _fresh(keys[0], n, d, zeros),
-            _orthogonal(keys[1], n, d),
-            _fresh(keys[2], n, d, zeros),
-            -5 + 8 * _places(n, max(n - 1, 1)) ** (0.7 + 1.3 * depth),
-            math.log(0.3) + zigzag,
-            _fresh(keys[3], d, n, zeros),
+        arrays = dict(
+            mu_k=mix,
+            mu_v=mix + 0.3 * depth,
+            mu_r=_places(d, d) ** (0.5 * left),
+            w_k=_fresh(keys[0], n, d, zeros),
+            w_v=_orthogonal(keys[1], n, d),
+            w_r=_fresh(keys[2], n, d, zeros),
+            log_rate=-5 + 8 * _places(n, max(n - 1, 1)) ** (0.7 + 1.3 * depth),
+            u=math.log(0.3) + zigzag,
+            w_o=_fresh(keys[3], d, n, zeros),
         )
-        return cls(*(a.astype(dtype or float) for a in arrays))
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_k.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
+        return cls(**{name: a.astype(dtype or float) for name, a in arrays.items()})
 
     def init_state(self):
         """No token before, 0, (d,); and a = b = 0 and m, the lowest that there is, (n,)."""
@@ -194,22 +175,14 @@ class RWKV4ChannelMixing(AbstractMixer):
     weights with their logits.
     """
 
-    mu_k: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
-    mu_r: Float[Array, " d"] = eqx.field(converter=jnp.asarray)
-    w_k: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    w_r: Float[Array, "d_out d"] = eqx.field(converter=jnp.asarray)
-    w_v: Float[Array, "d_out n"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    mu_k: Float[Array, " d"] = eqx.field(converter=array)
+    mu_r: Float[Array, " d"] = eqx.field(converter=array)
+    w_k: Float[Array, "n d"] = eqx.field(converter=array)
+    w_r: Float[Array, "d_out d"] = eqx.field(converter=array)
+    w_v: Float[Array, "d_out n"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_k", "w_r", "w_v")
-
-    def __check_init__(self):
-        check_matrix("w_k", self.w_k, "(n, d)")
-        check_matrix("w_v", self.w_v, "(d_out, n)")
-        (n, d), d_out = self.w_k.shape, len(self.w_v)
-        for name in ("mu_k", "mu_r"):
-            check_shape(name, getattr(self, name), (d,))
-        check_shape("w_r", self.w_r, (d_out, d))
-        check_shape("w_v", self.w_v, (d_out, n))
 
     @classmethod
     def make(
@@ -230,18 +203,14 @@ class RWKV4ChannelMixing(AbstractMixer):
         """
         n, keys, (_, left) = hidden or 4 * d, jr.split(key, 3), _depth(layer, layers)
         mix = _places(d, d) ** left
-        matrices = _orthogonal(keys[0], n, d), _fresh(keys[1], d, d, zeros), _fresh(keys[2], d, n, zeros)
-        return cls(*(a.astype(dtype or float) for a in (mix, mix, *matrices)))
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_k.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_v)
+        arrays = dict(
+            mu_k=mix,
+            mu_r=mix,
+            w_k=_orthogonal(keys[0], n, d),
+            w_r=_fresh(keys[1], d, d, zeros),
+            w_v=_fresh(keys[2], d, n, zeros),
+        )
+        return cls(**{name: a.astype(dtype or float) for name, a in arrays.items()})
 
     def init_state(self):
         """No token before, 0, (d,)."""
@@ -255,11 +224,6 @@ class RWKV4ChannelMixing(AbstractMixer):
         opened = jax.nn.relu(project(shifted, self.w_k))
         read = Scale(receptance) @ Linear(self.w_v) @ Scale(opened) @ Linear(self.w_k)
         return Frozen(read(shifted), after, read @ shift(self.mu_k))
-
-
-def check_matrix(name: str, a: Array, form: str) -> None:
-    """Raise `InputError` unless `a`, called `name`, is a matrix with entries, of the shape that `form` says."""
-    require(a.ndim == 2 and 0 not in a.shape, f"{name} has shape {a.shape}; it must be {form}, neither of them 0.")
 
 
 def _depth(layer: int, layers: int) -> tuple[float, float]:
@@ -277,7 +241,7 @@ def _places(n: int, whole: int) -> Float[Array, " n"]:
 
 def _fresh(key: Array, rows: int, columns: int, zeros: bool) -> Float[Array, "rows columns"]:
     """Zeros, or numbers of variance 1 / fan-in."""
-    return jnp.zeros((rows, columns)) if zeros else jr.normal(key, (rows, columns), float) / columns**0.5
+    return jnp.zeros((rows, columns)) if zeros else fan_in(key, rows, columns)
 
 
 def _orthogonal(key: Array, rows: int, columns: int) -> Float[Array, "rows columns"]:

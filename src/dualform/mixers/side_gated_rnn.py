@@ -1,6 +1,6 @@
 """The side-gated RNN: the state is read through a gate that sees the input directly."""
 
-from typing import ClassVar
+from typing import ClassVar, no_type_check
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,7 +10,7 @@ from dualform.arrays import accumulator, project
 from dualform.errors import require
 from dualform.maps import Diagonal, Frozen, Linear, Scale, Written
 from dualform.mixers.constant import Constant
-from dualform.mixers.gated_rnn import check_gates, checked_decay, decay_of
+from dualform.mixers.gated_rnn import check_given_decay, decay_of
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 
@@ -37,37 +37,27 @@ class SideGatedRNN(AbstractMixer):
     w_side: Float[Array, "n d"]
     readout: Float[Array, "d_out n"]
     nu: Float[Array, " n"] | None
-    given_decay: Constant | None
+    given_decay: Float[Constant, " n"] | None
     linear_given_gates: ClassVar[bool] = True
+    may_be_zero = ("n",)
     weight_decayed = ("w_m_in", "w_x_in", "w_side", "readout")
 
-    def __init__(self, w_m_in, w_x_in, w_side, readout, *, nu=None, decay=None):
+    @no_type_check  # it takes lists and NumPy's arrays, too
+    def __init__(self, w_m_in, w_x_in, w_side, readout, *, nu=None, decay: Float[Constant, " n"] | None = None):
         require(nu is None or decay is None, "give at most one of nu (trained decays) and decay (fixed ones).")
-        self.w_m_in, self.w_x_in, self.w_side = jnp.asarray(w_m_in), jnp.asarray(w_x_in), jnp.asarray(w_side)
-        self.readout = jnp.asarray(readout)
-        self.nu = None if nu is None else jnp.asarray(nu)
-        self.given_decay = None if decay is None else checked_decay(Constant.of(decay))
-        n = check_gates(self.w_m_in, self.w_x_in, self.readout, self.nu, self.given_decay)
-        require(
-            self.w_side.shape == self.w_m_in.shape and self.readout.shape[1] == n,
-            f"w_side {self.w_side.shape} must have the shape of w_m_in {self.w_m_in.shape}, and readout "
-            f"{self.readout.shape} must have {n} columns.",
-        )
+        self.w_m_in, self.w_x_in, self.w_side, self.readout = w_m_in, w_x_in, w_side, readout
+        self.nu, self.given_decay = nu, decay
+
+    def __check_init__(self):
+        check_given_decay(self.given_decay)
 
     @classmethod
     def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> "SideGatedRNN":
         """Random weights of variance 1 / fan-in, and decays uniform in (0, 1); n is 2 d if not given."""
         n = n or 2 * d
         keys = jr.split(key, 5)
-        normal = lambda key, *shape: jr.normal(key, shape, dtype or float) / shape[-1] ** 0.5
         decay = jr.uniform(keys[4], (n,), dtype or float, 1e-3, 1 - 1e-3)
-        return cls(
-            normal(keys[0], n, d),
-            normal(keys[1], n, d),
-            normal(keys[2], n, d),
-            normal(keys[3], d, n),
-            nu=jnp.log(-jnp.log(decay)),
-        )
+        return cls(**cls.matrices(keys[:4], dtype, n=n, d=d, d_out=d), nu=jnp.log(-jnp.log(decay)))
 
     @property
     def decay(self) -> Float[Array, " n"]:
@@ -75,16 +65,6 @@ class SideGatedRNN(AbstractMixer):
         if self.nu is None and self.given_decay is None:
             return jnp.ones(len(self.w_m_in), self.w_m_in.dtype)
         return decay_of(self.nu, self.given_decay)
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_m_in.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return self.readout.shape[0]
 
     def init_state(self):
         """h = 0, (n,)."""

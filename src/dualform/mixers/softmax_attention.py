@@ -1,5 +1,6 @@
 """Softmax attention over the last tokens: a recurrence whose state is a cache of keys and values."""
 
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -11,9 +12,9 @@ from dualform.arrays import State, accumulator
 from dualform.errors import require
 from dualform.maps import AttentionMap, Frozen, Linear, Memory, Written
 from dualform.maps.memory import each_token
-from dualform.mixers.affine import optional_array
 from dualform.mixers.cache import Cache, extend, init_cache
-from dualform.mixers.heads import IntoHeads, into_heads, random_heads, split_width
+from dualform.mixers.declared import array, optional_array
+from dualform.mixers.heads import IntoHeads, into_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.mixers.rotary import goes_on, positions, rotate
@@ -47,10 +48,11 @@ class SoftmaxAttention(AbstractMixer):
     b_q, b_k and b_v, its Qwen2.
     """
 
-    w_q: Float[Array, "head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_k: Float[Array, "kv_head d_k d"] = eqx.field(converter=jnp.asarray)
-    w_v: Float[Array, "kv_head d_v d"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    w_q: Float[Array, "head d_k d"] = eqx.field(converter=array)
+    w_k: Float[Array, "kv_head d_k d"] = eqx.field(converter=array)
+    w_v: Float[Array, "kv_head d_v d"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=array)
     b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
     window: int = eqx.field(default=1024, static=True)
     rotary: int = eqx.field(default=0, static=True)
@@ -63,30 +65,8 @@ class SoftmaxAttention(AbstractMixer):
     weight_decayed = ("w_q", "w_k", "w_v", "w_o")
 
     def __check_init__(self):
-        shapes = f"w_q {self.w_q.shape}, w_k {self.w_k.shape}, w_v {self.w_v.shape}"
-        require(
-            self.w_q.ndim == self.w_k.ndim == self.w_v.ndim == 3
-            and self.w_q.shape[1:] == self.w_k.shape[1:]
-            and self.w_v.shape[::2] == self.w_k.shape[::2]
-            and 0 not in (*self.w_q.shape, *self.w_k.shape, *self.w_v.shape),
-            f"w_q must be (head, d_k, d), w_k (kv_head, d_k, d), w_v (kv_head, d_v, d), none of them 0; got {shapes}.",
-        )
-        heads, d_k, _ = self.w_q.shape
-        kv_heads, d_v, _ = self.w_v.shape
+        heads, kv_heads, d_k = self.dims("head kv_head d_k")
         require(heads % kv_heads == 0, f"{kv_heads} key-value heads do not divide {heads} heads.")
-        require(
-            self.w_o.ndim == 2 and self.w_o.shape[1] == heads * d_v,
-            f"w_o has shape {self.w_o.shape}; it must be (d_out, {heads * d_v}): {heads} heads of {d_v}.",
-        )
-        require(
-            self.b_o is None or self.b_o.shape == self.w_o.shape[:1],
-            f"b_o has shape {getattr(self.b_o, 'shape', None)}; it must be {self.w_o.shape[:1]}, or None.",
-        )
-        for name, w, b in (("q", self.w_q, self.b_q), ("k", self.w_k, self.b_k), ("v", self.w_v, self.b_v)):
-            require(
-                b is None or b.shape == w.shape[:2],
-                f"b_{name} has shape {getattr(b, 'shape', None)}; it must be {w.shape[:2]}, or None.",
-            )
         require(self.window >= 1, f"window is {self.window}; a token sees at least itself.")
         require(
             0 <= self.rotary <= d_k and self.rotary % 2 == 0,
@@ -106,27 +86,11 @@ class SoftmaxAttention(AbstractMixer):
         dtype=None,
     ) -> "SoftmaxAttention":
         """Weights of variance 1 / fan-in, no bias; all channels turned (of d / heads, or one more), as many kv heads as heads."""
-        d_v, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 4)
+        d_v = split_width(d, heads)
         d_k, kv_heads = d_v + d_v % 2, heads if kv_heads is None else kv_heads
         require(kv_heads >= 1, f"{kv_heads} key-value heads are none; give at least 1.")
-        return cls(
-            random_heads(keys[0], heads, d_k, d, dtype),
-            random_heads(keys[1], kv_heads, d_k, d, dtype),
-            random_heads(keys[2], kv_heads, d_v, d, dtype),
-            jr.normal(keys[3], (d, d), dtype) / d**0.5,
-            window=window,
-            rotary=d_k if rotary is None else rotary,
-        )
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.w_q.shape[2]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
+        w = cls.matrices(jr.split(key, 4), dtype, head=heads, kv_head=kv_heads, d_k=d_k, d_v=d_v, d=d, d_out=d)
+        return cls(**w, window=window, rotary=d_k if rotary is None else rotary)
 
     @property
     def reach(self) -> int:
@@ -135,7 +99,7 @@ class SoftmaxAttention(AbstractMixer):
 
     def init_state(self):
         """An empty cache of window - 1 keys and values, and the next token's place in its document."""
-        (kv_heads, d_k, _), d_v, wide = self.w_k.shape, self.w_v.shape[1], accumulator(self.w_k.dtype)
+        (kv_heads, d_k, d_v), wide = self.dims("kv_head d_k d_v"), accumulator(self.w_k.dtype)
         return init_cache(self.window - 1, kv_heads, d_k, d_v, wide), jnp.zeros((), jnp.int32)
 
     def at(self, x, state, segments):
@@ -147,7 +111,7 @@ class SoftmaxAttention(AbstractMixer):
         if not self.sliding:
             lost = (place >= self.window) & goes_on(len(x), segments.start)
             q = jnp.where(lost[:, None, None], jnp.full_like(q, jnp.nan), q)
-        memory = Attend(turn(q) * self.w_q.shape[1] ** -0.5, turn(k), cache, segments, self.window, self.sliding)
+        memory = Attend(turn(q) * self.dim("d_k") ** -0.5, turn(k), cache, segments, self.window, self.sliding)
         write, read = Written(IntoHeads(self.w_v, self.b_v), x), Linear(self.w_o, self.b_o)
         o, cache = memory.run(write.own)
         return Frozen(read(o), (cache, following), AttentionMap(read, memory, write))

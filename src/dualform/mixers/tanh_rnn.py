@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator, project
 from dualform.compiled import compiled
-from dualform.errors import require
 from dualform.maps import Frozen, Memory, Written
+from dualform.mixers.declared import array
 from dualform.mixers.freezing import tanh_slope
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
@@ -34,18 +34,11 @@ class TanhRNN(AbstractMixer):
     added.
     """
 
-    u: Float[Array, "n d"] = eqx.field(converter=jnp.asarray)
-    v: Float[Array, "n n"] = eqx.field(converter=jnp.asarray)
-    b: Float[Array, " n"] = eqx.field(converter=jnp.asarray)
+    u: Float[Array, "n d"] = eqx.field(converter=array)
+    v: Float[Array, "n n"] = eqx.field(converter=array)
+    b: Float[Array, " n"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("u", "v")
-
-    def __check_init__(self):
-        n = len(self.b) if self.b.ndim == 1 else 0
-        require(
-            self.u.ndim == 2 and self.u.shape[0] == n and self.v.shape == (n, n),
-            f"u {self.u.shape}, v {self.v.shape} and b {self.b.shape} must be (n, d), (n, n) and (n,).",
-        )
 
     @classmethod
     def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> "TanhRNN":
@@ -65,14 +58,9 @@ class TanhRNN(AbstractMixer):
         return cls(weight_ih, weight_hh, bias_ih + bias_hh)
 
     @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.u.shape[1]
-
-    @property
     def d_out(self) -> int:
         """Width of the output: the hidden units."""
-        return self.u.shape[0]
+        return self.dim("n")
 
     def init_state(self):
         """h = 0, (n,)."""

@@ -1,5 +1,6 @@
 """The wave RNN: a recurrent network whose units lie on a ring, on which activity travels."""
 
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -12,7 +13,8 @@ from dualform.arrays import State, accumulator, affine, project
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.maps import Frozen, Memory, Pointwise, Written
-from dualform.mixers.affine import check_affine, uniform_affine
+from dualform.mixers.declared import array
+from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registry import register
 from dualform.recurrences.cell import cell
@@ -38,22 +40,17 @@ class WaveRNN(AbstractMixer):
     unit: b is their sum. Oracle: Wave_RNNs' `copy/conv_rnn_model.py`, which reads out every step.
     """
 
-    u: Float[Array, "c c width"] = eqx.field(converter=jnp.asarray)
-    v: Float[Array, "c n d"] = eqx.field(converter=jnp.asarray)
-    b: Float[Array, "c n"] = eqx.field(converter=jnp.asarray)
-    w_o: Float[Array, "d_out units"] = eqx.field(converter=jnp.asarray)
-    b_o: Float[Array, " d_out"] = eqx.field(converter=jnp.asarray)
+    _: KW_ONLY
+    u: Float[Array, "c c width"] = eqx.field(converter=array)
+    v: Float[Array, "c n d"] = eqx.field(converter=array)
+    b: Float[Array, "c n"] = eqx.field(converter=array)
+    w_o: Float[Array, "d_out c*n"] = eqx.field(converter=array)
+    b_o: Float[Array, " d_out"] = eqx.field(converter=array)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("u", "v", "w_o")
 
     def __check_init__(self):
-        c, n = self.v.shape[:2] if self.v.ndim == 3 else (0, 0)
-        require(
-            self.v.ndim == 3 and self.b.shape == (c, n),
-            f"v {self.v.shape} and b {self.b.shape} must be (c, n, d) and (c, n): n units for each of c channels.",
-        )
-        check_kernel(self.u.shape, c, n)
-        check_affine("o", self.w_o, self.b_o, len(self.w_o) if self.w_o.ndim else 0, c * n)
+        check_kernel(*self.dims("width n"))
 
     @classmethod
     def make(
@@ -69,23 +66,13 @@ class WaveRNN(AbstractMixer):
         **Raises:** `InputError` for a kernel of even width, or wider than the ring.
         """
         dtype, keys = dtype or float, jr.split(key)
-        check_kernel((channels, channels, width), channels, n)
+        check_kernel(width, n)
         # The unit after this one, so that a wave runs towards lower numbers; in a kernel of one tap, the unit itself.
         shift = jnp.eye(width, dtype=dtype)[min(width // 2 + 1, width - 1)]
         v = (noise * jr.normal(keys[0], (channels, n, d))).at[:, 0].add(1.0)
         w_o, b_o = uniform_affine(keys[1], d, channels * n, dtype)
         u = jnp.eye(channels, dtype=dtype)[:, :, None] * shift[None, None]
-        return cls(u, v.astype(dtype), jnp.zeros((channels, n), dtype), w_o, b_o)
-
-    @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.v.shape[2]
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output."""
-        return len(self.w_o)
+        return cls(u=u, v=v.astype(dtype), b=jnp.zeros((channels, n), dtype), w_o=w_o, b_o=b_o)
 
     def init_state(self):
         """h = 0, (n, c): units first, so that the kernel is one product over taps and channels."""
@@ -146,13 +133,8 @@ class Opened(Memory):
         return cell(step, (self.open, v), self.state.astype(v.dtype), **self.segments.flags)
 
 
-def check_kernel(shape: tuple[int, ...], channels: int, n: int) -> None:
-    """Raise `InputError` unless a kernel is (channels, channels, width), of a width that is odd and fits the ring."""
-    width = shape[-1] if shape else 0
-    require(
-        shape == (channels, channels, width),
-        f"u has shape {shape}; with {channels} channels it must be {(channels, channels)} and a width.",
-    )
+def check_kernel(width: int, n: int) -> None:
+    """Raise `InputError` unless the kernel's width is odd and fits the ring."""
     require(
         width % 2 == 1 and width <= n,
         f"u is {width} units wide; its width must be odd, and no more than the {n} units of the ring.",

@@ -83,9 +83,9 @@ def aaren_of(attention: SoftmaxAttention, *, key: Array) -> Aaren:
         through = project(jnp.repeat(a.b_v, each, axis=0).reshape(-1), a.w_o)
         b_o = through if b_o is None else b_o + through
     return Aaren(
-        query.astype(a.w_q.dtype),
-        jnp.repeat(a.w_k, each, axis=0),
-        jnp.repeat(a.w_v, each, axis=0),
-        a.w_o,
-        None if b_o is None else b_o.astype(a.w_o.dtype),
+        query=query.astype(a.w_q.dtype),
+        w_k=jnp.repeat(a.w_k, each, axis=0),
+        w_v=jnp.repeat(a.w_v, each, axis=0),
+        w_o=a.w_o,
+        b_o=None if b_o is None else b_o.astype(a.w_o.dtype),
     )

@@ -9,7 +9,8 @@ from jaxtyping import Array
 
 from dualform.errors import require
 from dualform.mixers import AbstractMixer, GriffinRecurrent, SoftmaxAttention
-from dualform.mixers.heads import random_heads, split_width
+from dualform.mixers.fresh import fan_in
+from dualform.mixers.heads import split_width
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
 from dualform.models.norm import RMSNorm
@@ -57,9 +58,11 @@ def griffin(
 
     def attention(key: Array) -> AbstractMixer:
         keys, width = jr.split(key, 4), split_width(d, heads)
-        q, k, v = (random_heads(k, each, width, d, dtype) for k, each in zip(keys, (heads, 1, 1), strict=False))
+        q, k, v = (fan_in(k, each, width, d, dtype=dtype) for k, each in zip(keys, (heads, 1, 1), strict=False))
         w_o = less * jr.normal(keys[3], (d, d), real) / d**0.5
-        return SoftmaxAttention(q, k, v, w_o, jnp.zeros(d, real), window=window, rotary=width // 4 * 2)
+        return SoftmaxAttention(
+            w_q=q, w_k=k, w_v=v, w_o=w_o, b_o=jnp.zeros(d, real), window=window, rotary=width // 4 * 2
+        )
 
     def block(i: int) -> Block:
         keys_i = jr.split(keys[i + 1])

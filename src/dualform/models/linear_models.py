@@ -13,7 +13,8 @@ import jax.tree_util as jtu
 from jaxtyping import Array
 
 from dualform.mixers import GLA, GSA, HGRN, HGRN2, AbstractMixer, DeltaRule, RetNet
-from dualform.mixers.heads import random_heads, split_width
+from dualform.mixers.fresh import fan_in
+from dualform.mixers.heads import split_width
 from dualform.mixers.retnet import retention
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
@@ -100,8 +101,8 @@ def hgrn(
 
     def mixer(key: Array) -> AbstractMixer:
         keys, ones = jr.split(key, 4), jnp.ones(d, dtype or float)
-        square = lambda key: jr.normal(key, (d, d), dtype or float) / d**0.5
-        return HGRN(*(square(k) for k in keys), norm_weight=ones, gamma=jnp.zeros_like(ones))
+        c, f, g, o = (jr.normal(key, (d, d), dtype or float) / d**0.5 for key in keys)
+        return HGRN(w_c=c, w_f=f, w_g=g, w_o=o, norm_weight=ones, gamma=jnp.zeros_like(ones))
 
     hidden = hidden or swiglu_width(d)
     bounds = jnp.zeros((layers, d), dtype or float)
@@ -154,10 +155,10 @@ def retnet(
     def mixer(key: Array) -> AbstractMixer:
         keys, real = jr.split(key, 5), dtype or float
         q, k, v, g = (
-            random_heads(k, heads, rows, d, dtype) for k, rows in zip(keys, (d_k, d_k, d_v, d_v), strict=False)
+            fan_in(k, heads, rows, d, dtype=dtype) for k, rows in zip(keys, (d_k, d_k, d_v, d_v), strict=False)
         )
         w_o = jr.normal(keys[4], (d, 2 * d), real) / (2 * d) ** 0.5
-        return RetNet(q, k, v, g, retention(heads, real), jnp.ones(d_v, real), w_o)
+        return RetNet(w_q=q, w_k=k, w_v=v, w_g=g, gamma=retention(heads, real), norm=jnp.ones(d_v, real), w_o=w_o)
 
     hidden = hidden or swiglu_width(d, 2)
     return _linear_model(mixer, vocabulary=vocabulary, layers=layers, hidden=hidden, std=std, key=key, dtype=dtype)
@@ -205,14 +206,28 @@ def gated_delta_net(
     def mixer(key: Array) -> AbstractMixer:
         keys, gated = jr.split(key, 9), DeltaRule.make(heads, key=key, heads=heads, gated=True, dtype=dtype)
         q, k, v, g = (
-            random_heads(k, heads, rows, d, dtype) for k, rows in zip(keys, (d_k, d_k, d_v, d_v), strict=False)
+            fan_in(k, heads, rows, d, dtype=dtype) for k, rows in zip(keys, (d_k, d_k, d_v, d_v), strict=False)
         )
         shapes = ((4, heads * d_k), (4, heads * d_k), (4, heads * d_v))
         c_q, c_k, c_v = (jr.normal(k, shape, real) / 2 for k, shape in zip(keys[4:], shapes, strict=False))
         w_b, w_a = jr.normal(keys[7], (2, heads, d), real) / d**0.5
         w_o = jr.normal(keys[8], (d, heads * d_v), real) / (heads * d_v) ** 0.5
         norm = jnp.ones(d_v, real)
-        return DeltaRule(q, k, v, c_q, c_k, c_v, w_b, norm, w_o, w_a, gated.a_log, gated.a_bias, g)
+        return DeltaRule(
+            w_q=q,
+            w_k=k,
+            w_v=v,
+            c_q=c_q,
+            c_k=c_k,
+            c_v=c_v,
+            w_b=w_b,
+            norm=norm,
+            w_o=w_o,
+            w_a=w_a,
+            a_log=gated.a_log,
+            a_bias=gated.a_bias,
+            w_g=g,
+        )
 
     hidden = hidden or swiglu_width(d)
     return _linear_model(mixer, vocabulary=vocabulary, layers=layers, hidden=hidden, std=std, key=key, dtype=dtype)

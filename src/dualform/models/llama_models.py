@@ -47,10 +47,10 @@ def llama(
     def block(key: Array) -> Block:
         keys = jr.split(key, 8)
         mixer = SoftmaxAttention(
-            normal(keys[0], heads, width, d),
-            normal(keys[1], kv_heads, width, d),
-            normal(keys[2], kv_heads, width, d),
-            normal(keys[3], d, d),
+            w_q=normal(keys[0], heads, width, d),
+            w_k=normal(keys[1], kv_heads, width, d),
+            w_v=normal(keys[2], kv_heads, width, d),
+            w_o=normal(keys[3], d, d),
             window=context,
             sliding=False,
             rotary=width,

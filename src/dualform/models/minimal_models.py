@@ -6,7 +6,7 @@ from jaxtyping import Array
 
 from dualform.errors import require
 from dualform.mixers import AbstractMixer, MinGRU, MinLSTM
-from dualform.mixers.affine import uniform_affine
+from dualform.mixers.fresh import uniform_affine
 from dualform.models.block import Block
 from dualform.models.language_model import LanguageModel
 from dualform.models.norm import RMSNorm
@@ -39,8 +39,8 @@ def min_rnn(
         gates = [uniform_affine(k, units, d, dtype)[0] for k in jr.split(key, 4)[: 2 if cell == "gru" else 3]]
         w_o = None if units == d else uniform_affine(jr.split(key, 4)[3], d, units, dtype)[0]
         if cell == "gru":
-            return MinGRU(gates[0], gates[1], w_o, candidate="positive")
-        return MinLSTM(gates[0], gates[1], gates[2], w_o, candidate="positive")
+            return MinGRU(w_z=gates[0], w_h=gates[1], w_o=w_o, candidate="positive")
+        return MinLSTM(w_f=gates[0], w_i=gates[1], w_h=gates[2], w_o=w_o, candidate="positive")
 
     def block(k_mixer: Array, k_mlp: Array) -> Block:
         made = Block.make(mixer(k_mixer), key=k_mlp, mlp="gelu", hidden=n, epsilon=TORCH_EPSILON, dtype=dtype)

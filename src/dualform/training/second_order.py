@@ -77,7 +77,7 @@ def weights_of(rnn: GatedRNN) -> Weights:
 def network(weights: Weights) -> GatedRNN:
     """The gated RNN of these weights, in float64 arrays whatever JAX's default is."""
     with jax.enable_x64(True):
-        return GatedRNN(*weights[1:], decay=weights.decay)
+        return GatedRNN(**weights._asdict())
 
 
 @one_blas_thread

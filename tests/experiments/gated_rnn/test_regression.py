@@ -61,17 +61,16 @@ def test_settling_takes_dead_units_and_rounds_decays():
     """Units that carry nothing go, decays within a hundredth of an end go there; one between leaves all as they are."""
     rnn = construct.gated_rnn(gd_attention(0.1, 2, 1), "low_rank")
     pad = lambda a, rows, columns: jnp.pad(a, ((0, rows), (0, columns)), constant_values=1e-4)
-    arrays = (
-        pad(rnn.w_m_in, 2, 0), pad(rnn.w_x_in, 2, 0), pad(rnn.w_m_out, 1, 2), pad(rnn.w_x_out, 1, 2), pad(rnn.readout, 0, 1)
-    )  # fmt: skip
+    rows = {"w_m_in": (2, 0), "w_x_in": (2, 0), "w_m_out": (1, 2), "w_x_out": (1, 2), "readout": (0, 1)}
+    arrays = {name: pad(getattr(rnn, name), *more) for name, more in rows.items()}
     decay = jnp.concatenate([jnp.clip(rnn.decay, 0.004, 0.995), jnp.array([0.5, 0.9])])
-    padded = GatedRNN(*arrays, nu=jnp.log(-jnp.log(decay)))
+    padded = GatedRNN(**arrays, nu=jnp.log(-jnp.log(decay)))
     hidden, readout = alive(padded)
     assert hidden.tolist() == list(range(len(rnn.decay))) and readout.tolist() == list(range(rnn.readout.shape[1]))
     found = settled(padded)
     assert found.nu is None
     np.testing.assert_array_equal(found.decay, rnn.decay)
-    between = GatedRNN(*arrays, nu=jnp.log(-jnp.log(decay.at[0].set(0.5))))
+    between = GatedRNN(**arrays, nu=jnp.log(-jnp.log(decay.at[0].set(0.5))))
     kept = settled(between)
     assert kept.nu is not None and len(kept.nu) == len(rnn.decay)
 

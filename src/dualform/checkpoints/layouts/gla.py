@@ -54,14 +54,14 @@ def _mixer(part: Tensors, config: Config, d: int) -> GLA:
     repeated = lambda a: np.repeat(a, serves, axis=0)
     w_v = into_heads(part, "v_proj", kv_heads, d_v, d)
     return GLA(
-        into_heads(part, "q_proj", heads, d_k, d),
-        repeated(into_heads(part, "k_proj", kv_heads, d_k, d)),
-        repeated(w_v),
-        part.take("gk_proj.0.weight", rank, d),
-        repeated(into_heads(part, "gk_proj.1", kv_heads, d_k, rank)),
-        repeated(part.take("gk_proj.1.bias", kv_heads * d_k).reshape(kv_heads, d_k)),
-        into_heads(part, "g_proj", heads, d_v, d),
-        norm_weight(part, config, norm, d_v, w_v),
-        part.take("o_proj.weight", d, values),
+        w_q=into_heads(part, "q_proj", heads, d_k, d),
+        w_k=repeated(into_heads(part, "k_proj", kv_heads, d_k, d)),
+        w_v=repeated(w_v),
+        a_1=part.take("gk_proj.0.weight", rank, d),
+        a_2=repeated(into_heads(part, "gk_proj.1", kv_heads, d_k, rank)),
+        b=repeated(part.take("gk_proj.1.bias", kv_heads * d_k).reshape(kv_heads, d_k)),
+        w_g=into_heads(part, "g_proj", heads, d_v, d),
+        norm=norm_weight(part, config, norm, d_v, w_v),
+        w_o=part.take("o_proj.weight", d, values),
         epsilon=config["norm_eps"],
     )

@@ -62,12 +62,12 @@ def _mixer(part: Tensors, config: Config, d: int) -> GSA:
     repeated = lambda name, rows: np.repeat(into_heads(part, name, kv_heads, rows, d), serves, axis=0)
     w_v = repeated("v_proj", d_v)
     return GSA(
-        into_heads(part, "q_proj", heads, d_k, d),
-        repeated("k_proj", d_k),
-        w_v,
-        repeated("f_proj", slots),
-        norm_weight(part, config, "g_norm", values, w_v).reshape(heads, d_v),
-        part.take("o_proj.weight", d, values),
+        w_q=into_heads(part, "q_proj", heads, d_k, d),
+        w_k=repeated("k_proj", d_k),
+        w_v=w_v,
+        w_f=repeated("f_proj", slots),
+        norm=norm_weight(part, config, "g_norm", values, w_v).reshape(heads, d_v),
+        w_o=part.take("o_proj.weight", d, values),
         normaliser=config["gate_logit_normalizer"],
         epsilon=EPSILON,
     )

@@ -51,11 +51,11 @@ def _mixer(part: Tensors, config: Config, d: int) -> HGRN2:
     width = divided(part, "a width", d, heads)
     w_v = into_heads(part, "i_proj", heads, width, d)
     return HGRN2(
-        into_heads(part, "q_proj", heads, width, d),
-        into_heads(part, "f_proj", heads, width, d),
-        w_v,
-        np.zeros((heads, width), w_v.dtype),  # the model's bounds take its place
-        norm_weight(part, config, "g_norm", d, w_v).reshape(heads, width),
-        part.take("o_proj.weight", d, d),
+        w_q=into_heads(part, "q_proj", heads, width, d),
+        w_f=into_heads(part, "f_proj", heads, width, d),
+        w_v=w_v,
+        gamma=np.zeros((heads, width), w_v.dtype),  # the model's bounds take its place
+        norm=norm_weight(part, config, "g_norm", d, w_v).reshape(heads, width),
+        w_o=part.take("o_proj.weight", d, d),
         epsilon=width * EPSILON,
     )

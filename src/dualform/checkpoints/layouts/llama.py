@@ -145,11 +145,11 @@ def _attention(part: Tensors, config: Config, d: int, window: int, sliding: bool
     bias = lambda name, count: part.take(f"{name}.bias", count * width).reshape(count, width) if biased else None
     check_frequencies(part, "rotary_emb.inv_freq", width, config["rope_theta"])
     return SoftmaxAttention(
-        into("q_proj", heads),
-        into("k_proj", kv_heads),
-        into("v_proj", kv_heads),
-        part.take("o_proj.weight", d, columns),
-        part.take_or("o_proj.bias", biased and whole, d),
+        w_q=into("q_proj", heads),
+        w_k=into("k_proj", kv_heads),
+        w_v=into("v_proj", kv_heads),
+        w_o=part.take("o_proj.weight", d, columns),
+        b_o=part.take_or("o_proj.bias", biased and whole, d),
         window=window,
         sliding=sliding,
         rotary=width,

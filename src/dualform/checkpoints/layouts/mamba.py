@@ -183,18 +183,18 @@ def _mixer(part: Tensors, config: Config, d: int) -> Mamba:
     w_1, w_b, w_c = np.split(part.take("x_proj.weight", rank + 2 * n, channels), (rank, rank + n))
     kernel = part.take("conv1d.weight", channels, 1, width)[:, 0].T
     return Mamba(
-        w_u,
-        w_z,
-        kernel,
-        convolution_bias(part, config, channels, kernel),
-        w_b,
-        w_c,
-        w_1,
-        part.take("dt_proj.weight", channels, rank),
-        part.take("dt_proj.bias", channels),
-        part.take("A_log", channels, n),
-        part.take("D", channels),
-        part.take("out_proj.weight", d, channels),
+        w_u=w_u,
+        w_z=w_z,
+        kernel=kernel,
+        bias=convolution_bias(part, config, channels, kernel),
+        w_b=w_b,
+        w_c=w_c,
+        w_1=w_1,
+        w_2=part.take("dt_proj.weight", channels, rank),
+        b_delta=part.take("dt_proj.bias", channels),
+        a_log=part.take("A_log", channels, n),
+        skip=part.take("D", channels),
+        w_o=part.take("out_proj.weight", d, channels),
     )
 
 

@@ -89,10 +89,22 @@ def _recurrent(part: Tensors, config: Config, d: int) -> AbstractMixer:
     bias = lambda name: part.take(f"rg_lru.{name}_gate_bias", heads, block)
     linear = lambda name, *shape: (part.take(f"{name}.weight", *shape), part.take(f"{name}.bias", shape[0]))
     recurrent_param = part.take("rg_lru.recurrent_param", n)
-    core = RGLRU(gate("recurrent"), gate("input"), bias("recurrent"), bias("input"), recurrent_param)
-    kernel, b_conv = part.take("conv_1d.weight", n, 1, width)[:, 0].T, part.take("conv_1d.bias", n)
-    y, x, o = linear("linear_y", n, d), linear("linear_x", n, d), linear("linear_out", d, n)
-    return GriffinRecurrent(*y, *x, kernel, b_conv, core, *o)
+    core = RGLRU(
+        w_a=gate("recurrent"), w_x=gate("input"), b_a=bias("recurrent"), b_x=bias("input"), lam=recurrent_param
+    )
+    (w_y, b_y), (w_x, b_x) = linear("linear_y", n, d), linear("linear_x", n, d)
+    w_o, b_o = linear("linear_out", d, n)
+    return GriffinRecurrent(
+        w_y=w_y,
+        b_y=b_y,
+        w_x=w_x,
+        b_x=b_x,
+        kernel=part.take("conv_1d.weight", n, 1, width)[:, 0].T,
+        b_conv=part.take("conv_1d.bias", n),
+        core=core,
+        w_o=w_o,
+        b_o=b_o,
+    )
 
 
 def _attention(part: Tensors, config: Config, d: int) -> AbstractMixer:
@@ -105,11 +117,11 @@ def _attention(part: Tensors, config: Config, d: int) -> AbstractMixer:
     check_frequencies(part, "rotary_emb.inv_freq", turned, config["rope_theta"])
     into = lambda name, count: part.take(f"{name}.weight", count * width, d).reshape(count, width, d)
     return SoftmaxAttention(
-        into("q_proj", heads),
-        into("k_proj", kv_heads),
-        into("v_proj", kv_heads),
-        part.take("o_proj.weight", d, heads * width),
-        part.take("o_proj.bias", d),
+        w_q=into("q_proj", heads),
+        w_k=into("k_proj", kv_heads),
+        w_v=into("v_proj", kv_heads),
+        w_o=part.take("o_proj.weight", d, heads * width),
+        b_o=part.take("o_proj.bias", d),
         window=config["attention_window_size"],
         rotary=turned,
         base=config["rope_theta"],

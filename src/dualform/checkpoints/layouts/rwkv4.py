@@ -78,12 +78,26 @@ def _time(part: Tensors, config: Config, d: int) -> RWKV4TimeMixing:
     mu_k, mu_v, mu_r = (_mix(part, name, d) for name in ("key", "value", "receptance"))
     w_k, w_v, w_r = (part.take(f"{name}.weight", n, d) for name in ("key", "value", "receptance"))
     log_rate, u = part.take("time_decay", n), part.take("time_first", n)
-    return RWKV4TimeMixing(mu_k, mu_v, mu_r, w_k, w_v, w_r, log_rate, u, part.take("output.weight", d, n))
+    return RWKV4TimeMixing(
+        mu_k=mu_k,
+        mu_v=mu_v,
+        mu_r=mu_r,
+        w_k=w_k,
+        w_v=w_v,
+        w_r=w_r,
+        log_rate=log_rate,
+        u=u,
+        w_o=part.take("output.weight", d, n),
+    )
 
 
 def _channel(part: Tensors, config: Config, d: int) -> RWKV4ChannelMixing:
     n, _ = part.shape("key.weight", 2)
     config.agrees("intermediate_size", n)
-    mixes = _mix(part, "key", d), _mix(part, "receptance", d)
-    w_k, w_r = part.take("key.weight", n, d), part.take("receptance.weight", d, d)
-    return RWKV4ChannelMixing(*mixes, w_k, w_r, part.take("value.weight", d, n))
+    return RWKV4ChannelMixing(
+        mu_k=_mix(part, "key", d),
+        mu_r=_mix(part, "receptance", d),
+        w_k=part.take("key.weight", n, d),
+        w_r=part.take("receptance.weight", d, d),
+        w_v=part.take("value.weight", d, n),
+    )

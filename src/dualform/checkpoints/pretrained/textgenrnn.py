@@ -139,7 +139,7 @@ class TextGenRNN(AbstractChain):
             width += rnn.d_out
         everything = jnp.eye(width, dtype=self.attention.dtype)
         query = jnp.ones((1, 1), self.attention.dtype)
-        pool = Aaren(query, self.attention[None, None], everything[None], everything)
+        pool = Aaren(query=query, w_k=self.attention[None, None], w_v=everything[None], w_o=everything)
         return *layers, ("attention", pool), ("head", self.head)
 
     def ids(self, text: str) -> Int[Array, " time"]:

@@ -28,7 +28,7 @@ from dualform.experiments.reproduction import (
     results_of,
 )
 from dualform.mixers import AbstractMixer, TanhRNN, WaveRNN
-from dualform.mixers.affine import uniform_affine
+from dualform.mixers.fresh import uniform_affine
 from dualform.training import FitConfig, Job, Progress, Run, fit
 
 PAPER = {"solved": 300, "error": 4e-6}
