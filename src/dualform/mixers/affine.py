@@ -1,16 +1,8 @@
 """An affine map whose bias may be left out: its check."""
 
-from typing import Any
-
-import jax.numpy as jnp
 from jaxtyping import Array
 
 from dualform.errors import require
-
-
-def optional_array(a: Any) -> Array | None:
-    """An array field's converter where the field may be None."""
-    return None if a is None else jnp.asarray(a)
 
 
 def check_affine(name: str, w: Array, b: Array | None, rows: int, columns: int) -> None:

@@ -17,7 +17,7 @@ from dualform.errors import InputError, require
 from dualform.finite import token_by_token
 from dualform.maps import present
 from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex, SoftmaxAttention
-from dualform.mixers.affine import optional_array
+from dualform.mixers.declared import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.mixers.mixer import flag_of, one_step
 from dualform.models.block import Block, check_blocks, check_call

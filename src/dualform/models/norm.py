@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator
 from dualform.errors import require
 from dualform.maps import CausalMap, Centred, Scale
-from dualform.mixers.affine import optional_array
+from dualform.mixers.declared import optional_array
 from dualform.models.tokenwise import AbstractTokenwise
 from dualform.norms import layer_norm, rms_factor, rms_norm
 

@@ -13,7 +13,8 @@ from dualform.described import HOW
 from dualform.errors import require
 from dualform.finite import token_by_token
 from dualform.maps import present
-from dualform.mixers.affine import check_affine, optional_array
+from dualform.mixers.affine import check_affine
+from dualform.mixers.declared import optional_array
 from dualform.models.block import Block, check_blocks, check_call
 from dualform.models.depth import Depth, through
 from dualform.models.norm import LayerNorm, RMSNorm

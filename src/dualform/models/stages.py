@@ -17,7 +17,8 @@ from dualform.errors import require
 from dualform.maps import LINEAR, NONLINEAR, Called, CausalMap, Frozen, Linear, Scale, present
 from dualform.maps.frozen import Kind
 from dualform.mixers import AbstractMixer
-from dualform.mixers.affine import check_affine, optional_array
+from dualform.mixers.affine import check_affine
+from dualform.mixers.declared import optional_array
 from dualform.mixers.freezing import tanh_slope
 from dualform.models.block import check_state
 from dualform.models.tokenwise import AbstractTokenwise
