@@ -97,7 +97,8 @@ SHAPES = {"w_q": (2, 4, 6), "w_v": (2, 5, 6), "norm": (5,), "gamma": (2,), "gate
 
 
 def heads(**changed: Any) -> Heads:
-    return Heads(**{name: np.zeros(shape) for name, shape in (SHAPES | changed).items()})
+    given: dict[str, Any] = {name: np.zeros(shape) for name, shape in (SHAPES | changed).items()}
+    return Heads(**given)
 
 
 def test_dimensions():
