@@ -129,7 +129,10 @@ BAD: dict[str, tuple[bytes, str]] = {
         r"says that it has 6 tokens of width 3, and its emb.weight is",
     ),
     "a missing array": (changed(W, lambda w: None), rf"lacks {W}\. It is truncated"),
-    "a wide array": (changed(W, lambda w: np.ones((3, 4), "<f4")), r"do not fit together: RWKV4TimeMixing.w_k has shape"),
+    "a wide array": (
+        changed(W, lambda w: np.ones((3, 4), "<f4")),
+        r"do not fit together: RWKV4TimeMixing.w_k has shape",
+    ),
     "NaN": (changed(W, lambda w: w * np.float32("nan")), f"has a number in {W} that is not finite"),
     "infinity": (changed(W, lambda w: np.full_like(w, np.inf)), f"has a number in {W} that is not finite"),
     "log rates": (
