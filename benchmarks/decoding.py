@@ -18,42 +18,37 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.alternate import alternate, ratio, write
 from benchmarks.llama_peer import transformers_llama
 from dualform.checkpoints.loading import load
 from dualform.generation import bounded, for_decoding
-from dualform.generation.batch import _steps
+from dualform.generation.calls import called, chosen, first_logits
 from dualform.generation.room import free_bytes, state_bytes
-from dualform.generation.stream import _step
 from dualform.models import LanguageModel, llama
 
 GREEDY = (0.0, None, None, None)
 
 
 class Decoder:
-    """Texts that are written token by token: `run(n)` writes n tokens of each, in the memory that it has.
-
-    One text takes `stream`'s step, several `generate_batch`'s.
-    """
+    """Texts that are written token by token: `run(n)` writes n tokens of each in its memory, by a session's calls."""
 
     def __init__(self, model: LanguageModel, batch: int, seen: int):
-        self.model, self.batch, self.number = for_decoding(model), batch, 0
-        keys = jax.random.split(jax.random.key(0), batch)
+        self.model, self.batch = for_decoding(model), batch
         states = tuple(filled(state, batch, seen) for state in model.init_state())
-        self.carried = (states, jnp.zeros((batch, model.vocabulary)), keys)
+        self.carried = (first_logits(model, batch), states)
         if batch == 1:
             self.carried = jax.tree_util.tree_map(lambda a: a[0], self.carried)
 
     def run(self, tokens: int) -> None:
         """Write so many tokens, and wait for the last."""
+        several, places = self.batch > 1, np.zeros(self.batch, np.int32)
         for _ in range(tokens):
-            if self.batch == 1:
-                states, logits, _ = _step(self.model, self.carried, GREEDY)
-                self.carried = (states, logits, jax.random.key(0))
-                continue
-            states, logits, keys, _, _ = _steps(self.model, self.carried, jnp.asarray(self.number), GREEDY)
-            self.carried, self.number = (states, logits, keys), self.number + 1
+            logits, states = self.carried
+            following, _ = chosen(logits, None, places if several else places[0], GREEDY)
+            before = (np.ones(self.batch, np.int32), logits) if several else None
+            self.carried = called(self.model, states, following, before)
         jax.block_until_ready(self.carried)
 
     def bytes(self) -> int:
@@ -215,7 +210,7 @@ def long(model: LanguageModel, states: int, count: int) -> list[str]:
 
 def nbytes(decoder: Decoder) -> int:
     """Of all states."""
-    return sum(leaf.nbytes for leaf in jax.tree_util.tree_leaves(decoder.carried[0]))
+    return sum(leaf.nbytes for leaf in jax.tree_util.tree_leaves(decoder.carried[1]))
 
 
 def resident() -> float:

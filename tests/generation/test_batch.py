@@ -1,6 +1,5 @@
 """Texts of a batch are those that each prompt alone gets, and what does not fit into memory is said before."""
 
-import itertools
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import pytest
 
 from dualform import models
 from dualform.errors import InputError
-from dualform.generation import bounded, for_decoding, generate_batch, room, stream
+from dualform.generation import bounded, for_decoding, generate, generate_batch, room, text_keys
 from tests.generation.test_multi_state import MODEL, TOKENS
 from tests.laws import laws
 from tests.tiers import tiers
@@ -22,16 +21,14 @@ PROMPTS = (TOKENS[:9], TOKENS[3:6], TOKENS[5:6])
 
 @pytest.mark.parametrize("chunk", tiers([4, 256], 4))
 def test_a_batch_is_its_texts(chunk):
-    """Prompts of 9, 3 and 1 tokens, read in chunks or not: greedy or drawn, each has the tokens of a stream of its own."""
+    """Prompts of 9, 3 and 1 tokens, read in chunks or not: greedy or drawn, each is what its own key gives alone."""
     settings: Any = ({"temperature": 0}, {"key": jr.key(3), "top_k": 5})
     for options in settings:
         found = generate_batch(SMALL, PROMPTS, 6, chunk=chunk, **options)
         for i, (prompt, text) in enumerate(zip(PROMPTS, found, strict=True)):
-            alone: Any = dict(options)
-            if "key" in options:
-                alone["key"] = jr.fold_in(options["key"], i)
-            expected = list(itertools.islice(stream(SMALL, prompt, chunk=chunk, **alone), 6))
-            np.testing.assert_array_equal(text.tokens, expected)
+            keys = text_keys(options.get("key"), 3)
+            alone: Any = options | ({} if keys is None else {"key": keys[i]})
+            np.testing.assert_array_equal(text.tokens, generate(SMALL, prompt, 6, **(alone if i else options))[0])
             assert not text.ended
 
 
@@ -71,7 +68,7 @@ def test_recurrent_models_in_a_batch():
     """A model that needs no bound is batched in the same way."""
     model = models.mamba(key=jr.key(0), vocabulary=11, d=4, layers=1)
     for prompt, text in zip(PROMPTS, generate_batch(model, PROMPTS, 4, temperature=0), strict=True):
-        np.testing.assert_array_equal(text.tokens, list(itertools.islice(stream(model, prompt, temperature=0), 4)))
+        np.testing.assert_array_equal(text.tokens, generate(model, prompt, 4, temperature=0)[0])
 
 
 def test_what_does_not_fit_is_said_before(monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 from dualform import checkpoints, models
 from dualform.checkpoints.tokens import CharacterTokens, notes
 from dualform.cli import main
-from dualform.generation import session
+from dualform.generation import calls
 from dualform.tensor_file import read_tensors
 from tests.test_command_ends import standard_output, unread_pipe
 
@@ -256,7 +256,7 @@ def test_other_models_predict_no_token(folder, capsys, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_text_is_saved(folder, capsys, tmp_path, monkeypatch, number):
     """Ctrl-C and SIGTERM end at the token in hand, with the state so far, which goes on as if it had never stopped."""
-    kept, step, count = tmp_path / "kept", session._step, []
+    kept, step, count = tmp_path / "kept", calls._step, []
     _, whole, _ = turn(capsys, folder, "mamba", "abcab", 9, "--save-state", tmp_path / "whole")
 
     def stopping(*given):
@@ -265,7 +265,7 @@ def test_an_interrupted_text_is_saved(folder, capsys, tmp_path, monkeypatch, num
             signal.raise_signal(number)
         return step(*given)
 
-    monkeypatch.setattr(session, "_step", stopping)
+    monkeypatch.setattr(calls, "_step", stopping)
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     code, first, err = turn(capsys, folder, "mamba", "abcab", 1000, "--save-state", kept)
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,6 +1,7 @@
 """Generated tokens are those that the parallel form would have chosen, and go on from a state."""
 
 import functools
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +14,7 @@ import pytest
 from dualform import models
 from dualform.counts import key_of
 from dualform.errors import InputError
-from dualform.generation import choose_token, generate, generate_batch
+from dualform.generation import Session, choose_token, generate, generate_batch, stream
 from dualform.generation.sampling import kept
 from tests.laws import laws
 from tests.models.families import VOCABULARY, language_model, tokens
@@ -126,11 +127,24 @@ def test_top_k_of_one_is_greedy(greedy):
     np.testing.assert_array_equal(generate(the_model(), PROMPT, LENGTH, key=jr.key(3), top_k=1)[0], greedy[0])
 
 
-def test_a_batch_is_a_loop(greedy):
-    """vmap over prompts gives what a loop gives."""
-    prompts = jnp.stack([PROMPT, tokens(3, 5)])
-    found, _ = eqx.filter_vmap(lambda prompt: generate(the_model(), prompt, LENGTH, temperature=0))(prompts)
-    np.testing.assert_array_equal(found[0], greedy[0])
+def test_the_same_key_gives_the_same_text():
+    """Alone, as a stream, first of a batch and in a session, in one piece or two: a draw is of the key and the token's place."""
+    choices: Any = ({"key": jr.key(3)}, {"key": jr.key(3), "temperature": 0.5, "top_k": 5})
+    for settings in choices:
+        expected = generate(the_model(), PROMPT, LENGTH, **settings)[0].tolist()
+        assert list(itertools.islice(stream(the_model(), PROMPT, **settings), LENGTH)) == expected
+        assert generate_batch(the_model(), [PROMPT, PROMPT], LENGTH, **settings)[0].tokens.tolist() == expected
+        session = Session(the_model())
+        session.read(PROMPT)
+        assert session.write(3, **settings) + session.write(LENGTH - 3, **settings) == expected
+
+
+def test_what_is_traced_is_told():
+    """A text is written on the host: a sentence says what there is for several prompts."""
+    with pytest.raises(
+        InputError, match="these tokens are traced, .* Leave jax.jit and jax.vmap out; for several prompts"
+    ):
+        jax.vmap(lambda prompt: generate(the_model(), prompt, LENGTH, temperature=0)[0])(jnp.stack([PROMPT, PROMPT]))
 
 
 BAD = {
@@ -204,12 +218,6 @@ def test_a_temperature_may_be_traced():
     compiled = jax.jit(lambda temperature: choose_token(logits, key, temperature=temperature, top_k=5))
     for temperature in (0.0, 1e-310, 0.3, 1.0, 7.0):
         assert int(compiled(temperature)) == int(choose_token(logits, key, temperature=temperature, top_k=5))
-    model, prompt = models.mamba(key=jr.key(0), vocabulary=7, d=4, layers=1), np.array([1, 2])
-    many = jax.jit(lambda temperature: generate(model, prompt, 3, key=key, temperature=temperature)[0])
-    for temperature in (0.0, 0.7):
-        np.testing.assert_array_equal(
-            many(temperature), generate(model, prompt, 3, key=key, temperature=temperature)[0]
-        )
 
 
 def test_counts_may_be_numpys():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dualform.errors import InputError
-from dualform.generation import Session, generate
+from dualform.generation import Session, generate, text_keys
 from dualform.generation import session as module
 from dualform.generation.history import History, Mark
 from tests.generation.texts import CHUNK, MAKE, TEXT, VOCABULARY, check_same, llama, model, session
@@ -124,8 +124,8 @@ def test_a_way_back_uses_the_history(monkeypatch):
     one, seen = session("tova"), []
     one.read(TEXT[:40])
     one.write(4, temperature=0)
-    called = module._called
-    monkeypatch.setattr(module, "_called", lambda model, state, ids: seen.append(len(ids)) or called(model, state, ids))
+    called = module.called
+    monkeypatch.setattr(module, "called", lambda *given: seen.append(len(given[2])) or called(*given))
     one.rollback(4)
     assert seen == []
     one.rollback(5)
@@ -165,14 +165,14 @@ def test_a_session_that_was_broken_off_heals():
     for each in (one, other):
         each.read(TEXT[:20])
         each.write(2, key=KEY)
-    called = module._called
+    called = module.called
 
-    def broken(model, state, ids):
-        called(model, state, ids)
+    def broken(*given):
+        called(*given)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_called", broken)
+        patch.setattr(module, "called", broken)
         with pytest.raises(KeyboardInterrupt):
             one.read(TEXT[22:24])
     check_same(one, other)
@@ -290,14 +290,14 @@ def test_two_threads_are_not_one_text(monkeypatch):
     """A session that one thread is in refuses another one; nothing of what the first one reads changes, and turns are taken."""
     one, alone, inside, go = session("mamba"), session("mamba"), threading.Event(), threading.Event()
     alone.read(TEXT[:5])
-    call = module._called
+    call = module.called
 
     def slow(*given):
         inside.set()
         assert go.wait(60)
         return call(*given)
 
-    monkeypatch.setattr(module, "_called", slow)
+    monkeypatch.setattr(module, "called", slow)
     thread = threading.Thread(target=lambda: one.read(TEXT[:5]))
     thread.start()
     assert inside.wait(60)
@@ -336,3 +336,96 @@ def test_copies_are_forks(copied):
     assert other.write(3, temperature=0) == one.write(3, temperature=0) == alone.write(3, temperature=0)
     other.read([1])
     check_same(one, alone)
+
+
+PIECES = (TEXT[:20], TEXT[5:8], TEXT[9:19])
+MORE = (TEXT[20:22], [], TEXT[30:47])
+
+
+def several(name: str, *steps: Any, **options: Any) -> Session:
+    one = Session(model(name), texts=3, chunk=CHUNK, **options)
+    one.read(PIECES)
+    for step in steps:
+        step(one)
+    return one
+
+
+@pytest.mark.parametrize("name", tiers(MAKE, "tova", "griffin"))
+def test_several_texts_are_each_alone(name):
+    """Pieces of different lengths, none among them, and what is written up to an end: each as it is alone."""
+    one = several(name)
+    free = one.fork().write(4, key=KEY)
+    ends = {free[1][1]}
+    written = one.write(4, key=KEY, ends=ends)
+    one.read(MORE)
+    tokens = one.tokens
+    one.read([[1]] * 3)
+    logits = one.logits
+    for i, (piece, more) in enumerate(zip(PIECES, MORE, strict=True)):
+        alone = session(name)
+        alone.read(piece)
+        keys = text_keys(KEY, 3)
+        assert keys is not None
+        assert written[i] == alone.write(4, key=keys[i] if i else KEY, ends=ends)
+        alone.read(more)
+        np.testing.assert_array_equal(tokens[i], alone.tokens)
+        alone.read([1])  # keys and values are kept in any order: what follows shows that they are the same
+        laws.check_close(logits[i], alone.logits, laws.EXACT, "a text")
+
+
+@pytest.mark.parametrize("name", tiers(MAKE, "h2o", "gla"))
+def test_nothing_in_between_changes_a_bit_of_several(name, tmp_path):
+    """Snapshots, forks, a file and ways back of several texts, which have ended or not."""
+    ends = {several(name).write(2, key=KEY)[1][1]}
+    go_on = (lambda one: one.write(4, key=KEY, ends=ends), lambda one: one.read(MORE))
+    whole = several(name, *go_on)
+    broken = several(name)
+    snapshot = broken.snapshot()
+    broken.write(3, key=jr.key(4))
+    broken.restore(snapshot)
+    broken.read(([1], [], [2, 3]))
+    broken.restore(snapshot)
+    go_on[0](broken)
+    fork = broken.fork()
+    broken.read(MORE)
+    fork.read((TEXT[:2], TEXT[:2], TEXT[:2]))
+    fork.rollback(2)
+    fork.save(tmp_path / "state")
+    loaded = Session.load(tmp_path / "state", model(name), history=0)
+    loaded.read(MORE)
+    small = several(name, *go_on, lambda one: one.read([[1, 2]] * 3), lambda one: one.rollback(2), history=0)
+    for other in (broken, loaded, small):
+        assert [each.tolist() for each in other.tokens] == [each.tolist() for each in whole.tokens]
+        laws.check_same_bits((other.logits, other.state), (whole.logits, whole.state), "the session")
+
+
+SEVERAL = {
+    "no texts": (lambda: Session(model("mamba"), texts=0), "texts is 0; give at least 1, or None for one alone"),
+    "another number": (
+        lambda: several("mamba").read([[1], [2]]),
+        "there are 3 texts, and tokens of 2. Give some for each",
+    ),
+    "one is empty": (
+        lambda: several_of([[1], []]).write(1, temperature=0),
+        "nothing follows. Read at least one token first, of each text",
+    ),
+    "back": (lambda: several("mamba").rollback(4), "4 tokens back: 3 were read"),
+    "a snapshot of one": (
+        lambda: several("mamba").restore(read_one().snapshot()),
+        "the snapshot is of one text alone, this session of 3 texts. Restore it in a session of as many",
+    ),
+}
+
+
+def several_of(tokens: Any) -> Session:
+    one = Session(model("mamba"), texts=len(tokens))
+    one.read(tokens)
+    return one
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_bad_sessions_of_several(case):
+    """What cannot be done with several texts is told in a sentence."""
+    make, message = SEVERAL[case]
+    with pytest.raises(InputError, match=message):
+        make()

@@ -13,9 +13,8 @@ import pytest
 
 from dualform.checkpoints.tokens import ByteTokens, CharacterTokens
 from dualform.errors import InputError
-from dualform.generation import Perplexity, bounded, generate, passages_of, perplexity, stream, written
+from dualform.generation import Perplexity, Session, bounded, generate, passages_of, perplexity, stream, written
 from dualform.generation.sampling import kept
-from dualform.generation.stream import read_in_chunks
 from tests.generation.test_multi_state import MODEL, TOKENS
 from tests.laws import laws
 
@@ -32,10 +31,11 @@ def test_a_stream_is_greedy_generation():
 
 def test_a_prompt_in_chunks_is_a_prompt():
     """Chunks, the last one filled up with what is not there, leave the state of one call."""
-    logits, state = read_in_chunks(SMALL, TOKENS[:9], 4)
+    session = Session(SMALL, chunk=4)
+    session.read(TOKENS[:9])
     whole, after = eqx.filter_jit(SMALL)(TOKENS[:9])
-    laws.check_close(logits, whole[-1], laws.EXACT, "logits")
-    laws.check_close(state, after, laws.EXACT, "the state")
+    laws.check_close(session.logits, whole[-1], laws.EXACT, "logits")
+    laws.check_close(session.state, after, laws.EXACT, "the state")
 
 
 def test_draws_are_of_the_key():

@@ -7,25 +7,18 @@ after the context is taken for each question anew. Examples go through the model
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
-from dualform.arrays import State
 from dualform.checkpoints.tokens import Tokens, text_of
 from dualform.errors import require
-from dualform.generation import bounded, policy
-from dualform.generation.batch import fresh, read_chunk
+from dualform.generation import Session, bounded, policy
 from dualform.mixers import SoftmaxAttention
 from dualform.models import LanguageModel
 from dualform.tasks.memory import Example, score
 
 MODES, HISTORIES = ("turns", "requests"), ("true", "own")
-CHUNK, ROUND = 256, 32
 SPARE = 6
 """How many more tokens than the longest right answer has are written."""
 
@@ -186,21 +179,20 @@ def answers(
     """
     require(mode in MODES, f"mode {mode!r}: give one of {', '.join(MODES)}.")
     require(history in HISTORIES, f"history {history!r}: give one of {', '.join(HISTORIES)}.")
-    turns, end = len(scripts[0].asks), jnp.asarray([*ends] or [-1], jnp.int32)
-    read = lambda at, pieces: _read_all(model, at, pieces)
-    at = read(_At(*fresh(model, len(scripts))), [each.context for each in scripts])
+    at = Session(model, texts=len(scripts), history=0)
+    at.read([each.context for each in scripts])
     said: list[list[list[int]]] = [[] for _ in scripts]
-    for turn in range(turns):
-        first = turn == 0 or mode == "requests"
-        asked = read(at, [[*([] if first else s.before), *s.asks[turn]] for s in scripts])
+    for turn in range(len(scripts[0].asks)):
+        asked, first = at.fork(), turn == 0 or mode == "requests"
+        asked.read([[*([] if first else each.before), *each.asks[turn]] for each in scripts])
         longest = max(len(each.answers[turn]) for each in scripts) + SPARE
-        written, after = _write(model, asked, -(-longest // 8) * 8, end)
-        for own, row in zip(said, np.asarray(written).tolist(), strict=True):
-            own.append([token for token in row if token >= 0])
-        if mode == "requests":
-            continue
-        true = history == "true"
-        at = read(asked if true else after, [[*(s.answers[turn] if true else []), *s.behind] for s in scripts])
+        found = asked.fork().written(-(-longest // 8) * 8, ends=ends, read_last=False, temperature=0)
+        for own, text in zip(said, found, strict=True):
+            own.append(text.tokens[: len(text.tokens) - text.ended].tolist())
+        if mode == "turns":
+            answered = [each.answers[turn] for each in scripts] if history == "true" else [own[turn] for own in said]
+            asked.read([[*answer, *each.behind] for answer, each in zip(answered, scripts, strict=True)])
+            at = asked
     return said
 
 
@@ -237,43 +229,3 @@ def remember(
         if told is not None:
             told(begin + len(part))
     return found
-
-
-class _At(NamedTuple):
-    """Where a batch of documents is: the states, and the logits of the next token."""
-
-    state: State
-    logits: Float[Array, "batch vocabulary"]
-
-
-def _read_all(model: LanguageModel, at: _At, pieces: Sequence[Sequence[int]]) -> _At:
-    """Pieces of different lengths, a row each, by chunks; the last one is filled with tokens that are not there."""
-    longest = max(map(len, pieces))
-    width = CHUNK if longest > CHUNK else -(-longest // ROUND) * ROUND
-    for begin in range(0, longest, width):
-        rows = [list(piece[begin : begin + width]) for piece in pieces]
-        tokens = np.array([row + [0] * (width - len(row)) for row in rows], np.int32)
-        mask = np.arange(width)[None] < np.array([len(row) for row in rows])[:, None]
-        at = _At(*read_chunk(model, (at.state, at.logits), jnp.asarray(tokens), jnp.asarray(mask)))
-    return at
-
-
-@eqx.filter_jit
-def _write(
-    model: LanguageModel, at: _At, length: int, ends: Int[Array, " end"]
-) -> tuple[Int[Array, "batch length"], _At]:
-    """The likeliest tokens, one after the other, -1 from an end on; and where the documents are before that end."""
-
-    def one(state: State, logits: Array, open_: Array) -> tuple[State, Array, Array, Array]:
-        token = jnp.argmax(logits).astype(jnp.int32)
-        open_ = open_ & ~jnp.any(token == ends)
-        x, state = model.read(token[None], state, mask=open_[None])
-        return state, jnp.where(open_, model.logits(x)[0], logits), open_, jnp.where(open_, token, -1)
-
-    def step(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Array]:
-        state, logits, open_, token = jax.vmap(one)(*carry)
-        return (state, logits, open_), token
-
-    start = (at.state, at.logits, jnp.ones(len(at.logits), bool))
-    (state, logits, _), tokens = jax.lax.scan(step, start, None, length=length)
-    return tokens.T, _At(state, logits)

@@ -1,20 +1,21 @@
 """Generation: a prompt read in parallel, then one token after the other in constant memory."""
 
-from dualform.generation.batch import Written, generate_batch
 from dualform.generation.bounded import bounded, read_prompt
+from dualform.generation.calls import text_keys
 from dualform.generation.decoding import for_decoding
 from dualform.generation.fingerprint import Fingerprint, fingerprint
-from dualform.generation.generate import generate
+from dualform.generation.generate import generate, generate_batch, stream
 from dualform.generation.multi_state import MultiState, MultiStateAttention
 from dualform.generation.perplexity import Perplexity, passages_of, perplexity
 from dualform.generation.policies import Policy, Seen, policies, policy, register
 from dualform.generation.prefixes import PrefixStore
 from dualform.generation.sampling import choose_token
-from dualform.generation.session import Session, Snapshot
+from dualform.generation.session import Session
+from dualform.generation.snapshot import Snapshot, Written
 from dualform.generation.state_file import load_state, save_state
-from dualform.generation.stream import stream, written
 from dualform.generation.survivors import KindKept, Survivors, by_kind, survivors
 from dualform.generation.token_kinds import token_kinds
+from dualform.generation.written import written
 
 __all__ = [
     "Fingerprint",
@@ -46,6 +47,7 @@ __all__ = [
     "save_state",
     "stream",
     "survivors",
+    "text_keys",
     "token_kinds",
     "written",
 ]

@@ -1,99 +1,115 @@
-"""Text from a language model: the prompt read in parallel, then one step for each token."""
+"""Texts that go on from prompts: each of these is a `Session` that reads and writes."""
 
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, SupportsIndex
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State
 from dualform.counts import count_of
 from dualform.errors import require
+from dualform.generation.bounded import read_prompt
+from dualform.generation.calls import CHUNK, token_ids
 from dualform.generation.places import check_places, read_before
-from dualform.generation.room import check_room
-from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
+from dualform.generation.sampling import settings_of
+from dualform.generation.session import Session
+from dualform.generation.snapshot import Written
 from dualform.models import LanguageModel
-from dualform.models.language_model import check_context, checked_tokens
-from dualform.models.token_ids import array_of
+from dualform.models.language_model import check_context
 
 
 def generate(
-    model: LanguageModel,
-    prompt: Any,
-    length: SupportsIndex,
-    *,
-    key: Array | None = None,
-    temperature: Temperature = 1.0,
-    top_k: SupportsIndex | None = None,
-    top_p: float | int | None = None,
-    min_p: float | int | None = None,
-    state: State | None = None,
+    model: LanguageModel, prompt: Any, length: SupportsIndex, *, state: State | None = None, **sampling: Any
 ) -> tuple[Int[Array, " length"], State]:
     """`length` tokens that go on from `prompt`.
-
-    The prompt is read in parallel; then each token is one step, in constant memory. Both are compiled once for each length.
 
     **Arguments:**
 
     - prompt: (time,), integers from 0 to vocabulary - 1.  length: how many tokens to add.
-    - key, temperature, top_k, top_p, min_p: as of `choose_token`; a temperature of 0 needs no key.
     - state: of what was read before the prompt; nothing was if not given.
+    - sampling: key, temperature, top_k, top_p, min_p, as of `choose_token`; a temperature of 0 needs no key.
 
     **Returns:** the new tokens, and the state after all of them but the last: `generate(model, tokens[-1:], more,
     state=state)` goes on, at temperature 0 as if it had never stopped.
 
     **Raises:** `InputError` for an empty prompt, tokens that are no integers or out of the vocabulary, a length below 1, more
-    tokens than the model's context or than the policy "full" has places, and sampling that makes no sense.
+    tokens than the model's context or than the policy "full" has places, sampling that makes no sense, and under `jax.jit`.
     """
-    prompt = prompt if hasattr(prompt, "dtype") else array_of(prompt)
-    require(
-        0 not in prompt.shape,
-        "the prompt is empty; give at least one token, such as the one that begins a document.",
-    )
-    prompt = checked_tokens(prompt, model.vocabulary)
     length = count_of("length", length, 1, "give a whole number of tokens, at least 1")
-    settings = settings_of(key, temperature, top_k, top_p, min_p, model.vocabulary)
     before = read_before(model, state)
-    if state is not None or length > 1:
-        check_context(model, before + len(prompt) + length - 1)
-    check_places(model, len(prompt), length, before=before, what="the prompt")
-    check_room(model, 1)
-    key = jr.key(0) if key is None else key  # at temperature 0 it is not read
-    first, state = _read(model, prompt, model.init_state() if state is None else state)
-    return _write(model, first, state, key, length, settings)
+    [prompt] = _checked(model, [prompt], length, before, sampling)
+    session = Session(model, history=0) if state is None else Session.after(model, before, state)
+    session.read(prompt)
+    [text] = session.written(length, read_last=False, **sampling)
+    return jnp.asarray(text.tokens), session.state
 
 
-@eqx.filter_jit
-def _read(model: LanguageModel, prompt: Array, state: State) -> tuple[Float[Array, " vocabulary"], State]:
-    """The logits after the prompt: of its last token alone, since all of them may not fit into memory."""
-    x, state = model.read(prompt, state)
-    return model.logits(x[-1:])[0], state
+def stream(
+    model: LanguageModel, prompt: Any, *, chunk: SupportsIndex = CHUNK, at_once: bool = False, **sampling: Any
+) -> Iterator[int]:
+    """Tokens that go on from `prompt`, one by one, without an end; each was read when it is given.
+
+    **Arguments:** prompt, sampling: as of `generate`; chunk: tokens of the prompt read at once; at_once: the whole prompt by
+    `read_prompt`, for a bounded model.
+
+    **Raises:** `InputError` as `generate` does, at once; for more tokens than there are places where the first of them comes.
+    """
+    [prompt] = _checked(model, [prompt], 0, 0, sampling)
+    if at_once:
+        logits, state = _read_at_once(model, jnp.asarray(prompt))
+        session = Session.after(model, len(prompt), state, logits)
+    else:
+        session = Session(model, chunk=chunk, history=0)
+        session.read(prompt)
+    return session.stream(**sampling)
 
 
-@eqx.filter_jit
-def _write(
+def generate_batch(
     model: LanguageModel,
-    logits: Float[Array, " vocabulary"],
-    state: State,
-    key: Array,
-    length: int,
-    settings: Settings,
-) -> tuple[Int[Array, " length"], State]:
-    """The tokens, one after the other."""
-    temperature, top_k, top_p, min_p = settings
-    choose = lambda logits, key: choose_token(
-        logits, key, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p
-    )
+    prompts: Sequence[Any],
+    length: SupportsIndex,
+    *,
+    ends: Collection[int] = (),
+    chunk: SupportsIndex = CHUNK,
+    **sampling: Any,
+) -> list[Written]:
+    """At most `length` tokens that go on from each of `prompts`, which may be of different lengths.
 
-    def step(carried, key):
-        token, state = carried
-        logits, state = model.step(token, state)
-        following = choose(logits, key)
-        return (following, state), following
+    Each text has the tokens that `generate` gives it alone with its key, of `generation.text_keys`, which is the key itself for
+    the first one; but for rounding: a product over several texts may sum in another order. It stops where all texts have ended.
 
-    keys = jr.split(key, length)
-    first = choose(logits, keys[0])
-    (_, state), rest = jax.lax.scan(step, (first, state), keys[1:])
-    return jnp.concatenate([first[None], rest]), state
+    **Arguments:** prompts, length, sampling: as of `generate`; ends: tokens that end a text, and are no part of it; chunk: tokens
+    of a prompt read at once.
+
+    **Raises:** `InputError` as `generate` does, and where the states of all texts do not fit into memory.
+    """
+    require(len(prompts) >= 1, "there are no prompts; give at least one.")
+    length = count_of("length", length, 1, "give at least 1 token")
+    given = _checked(model, prompts, length, 0, sampling)
+    session = Session(model, texts=len(given), chunk=chunk, history=0)
+    session.read(given)
+    texts = session.written(length, ends=ends, read_last=False, **sampling)
+    return [Written(each.tokens[:-1], each.logprobs[:-1], True) if each.ended else each for each in texts]
+
+
+def _checked(
+    model: LanguageModel, prompts: Sequence[Any], length: int, before: int, sampling: dict[str, Any]
+) -> list[Any]:
+    """The prompts as arrays, where nothing that is asked for has to be refused later."""
+    found = []
+    for number, prompt in enumerate(prompts, start=1):
+        what = "the prompt" if len(prompts) == 1 else f"prompt {number}"
+        ids = token_ids(prompt, model.vocabulary)
+        require(len(ids) >= 1, f"{what} is empty; give at least one token, such as the one that begins a document.")
+        check_context(model, before + len(ids) + max(length - 1, 0))
+        check_places(model, len(ids), length, before=before, what=what)
+        found.append(ids)
+    settings_of(model.vocabulary, **sampling)
+    return found
+
+
+@eqx.filter_jit
+def _read_at_once(model: LanguageModel, prompt: Array) -> tuple[Float[Array, " vocabulary"], State]:
+    return read_prompt(model, prompt)

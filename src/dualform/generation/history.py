@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from dualform.arrays import State
 
 
 class Mark(NamedTuple):
-    """Where a text was: how many tokens were read, by how many calls, the state and the logits after them."""
+    """Where a text was, or several: how many tokens were read (text,), by how many calls, the state, and the logits."""
 
-    place: int
+    place: Any
     calls: int
     state: State
     logits: Any
@@ -37,21 +38,21 @@ class History:
         """Keep a mark behind all others."""
         self.marks.append(mark)
         while self.marks and sum(each.nbytes for each in self.marks) > self.budget:
-            del self.marks[_least_missed([each.place for each in self.marks])]
+            del self.marks[_least_missed([int(np.max(each.place)) for each in self.marks])]
 
     def keep(self, right: Callable[[Mark], bool]) -> None:
         """Forget the marks of which `right` is not true."""
         self.marks = [each for each in self.marks if right(each)]
 
-    def back_to(self, place: int) -> Mark | None:
+    def back_to(self, place: Any) -> Mark | None:
         """The last mark that is not behind `place`; those behind are forgotten."""
-        self.keep(lambda mark: mark.place <= place)
+        self.keep(lambda mark: bool(np.all(mark.place <= place)))
         return self.marks[-1] if self.marks else None
 
     @property
     def last(self) -> int:
-        """The place of the last mark; 0 where there is none."""
-        return self.marks[-1].place if self.marks else 0
+        """The place of the last mark in the longest text; 0 where there is none."""
+        return int(np.max(self.marks[-1].place)) if self.marks else 0
 
     def copy(self) -> "History":
         """Another history of the same marks."""

@@ -11,11 +11,12 @@ import numpy as np
 
 from dualform.counts import count_of
 from dualform.errors import require
+from dualform.generation.calls import CHUNK
 from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.generation.places import check_places
 from dualform.generation.prefix_folder import PrefixFolder
-from dualform.generation.session import HISTORY, Session, Snapshot
-from dualform.generation.stream import CHUNK
+from dualform.generation.session import HISTORY, Session
+from dualform.generation.snapshot import Snapshot
 from dualform.models import LanguageModel
 from dualform.models.language_model import check_context, checked_tokens
 

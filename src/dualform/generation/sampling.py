@@ -21,12 +21,13 @@ Settings = tuple[Temperature, int | None, float | None, float | None]
 
 
 def settings_of(
-    key: Array | None,
-    temperature: Temperature,
-    top_k: SupportsIndex | None,
-    top_p: float | int | None,
-    min_p: float | int | None,
     vocabulary: int,
+    *,
+    key: Array | None = None,
+    temperature: Temperature = 1.0,
+    top_k: SupportsIndex | None = None,
+    top_p: float | int | None = None,
+    min_p: float | int | None = None,
 ) -> Settings:
     """The settings; a whole number and the same with a point are one program.
 

@@ -1,31 +1,29 @@
-"""One text being read and written: what is remembered of it can be kept, copied, taken back and put on disk."""
+"""Texts being read and written: what is remembered of them can be kept, copied, taken back and put on disk."""
 
 import functools
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex, TypeVar, cast
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import State
 from dualform.counts import count_of, whole_numbers
 from dualform.errors import FileError, require
-from dualform.generation.fingerprint import Fingerprint, fingerprint
+from dualform.generation.calls import CHUNK, called, chosen, first_logits, first_state, text_keys, token_ids
+from dualform.generation.fingerprint import fingerprint
 from dualform.generation.history import History, Mark, bytes_of
 from dualform.generation.places import check_places
 from dualform.generation.room import check_room
-from dualform.generation.sampling import Settings, Temperature, choose_token, settings_of
+from dualform.generation.sampling import Settings, settings_of
+from dualform.generation.snapshot import Snapshot, Written
 from dualform.generation.state_file import read_state, save_state
-from dualform.generation.stream import CHUNK
 from dualform.models import LanguageModel
-from dualform.models.language_model import check_context, checked_tokens
+from dualform.models.language_model import check_context
 from dualform.reading import whole
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -51,43 +49,23 @@ def _alone(method: Method) -> Method:
 
 HISTORY = 64 << 20
 """Bytes that a session keeps of earlier states, unless told otherwise."""
-NARROWEST = 16
-"""Tokens of the shortest program that reads several."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a session remembers at one moment; nothing that the session does later changes it.
-
-    - tokens: (time,), all that were read so far.  calls: how many each compiled call read, in order.
-    - state: of the model after them.  logits: (vocabulary,), of the token that follows; None where nothing was read.
-    - model: whose it is.
-    """
-
-    tokens: np.ndarray
-    calls: np.ndarray
-    state: State
-    logits: Float[Array, " vocabulary"] | None
-    model: Fingerprint
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes its arrays take."""
-        return bytes_of((self.tokens, self.calls, self.state, self.logits))
 
 
 class Session:
-    """A text that a language model reads and writes, token after token, and what the model remembers of it.
+    """A text that a language model reads and writes, token after token, and what the model remembers of it; or several texts.
 
     All models are alike: the memory is the state, bounded or not. Whatever is done in between (a snapshot, a fork, a file, a way
     back), the same `read`s and `write`s give the same logits, to the bit on the same machine, as without it.
 
-    **Arguments:** model: any language model; a transformer with no bound on its cache is best given as `bounded(model, "full",
-    states)`; chunk: how many tokens are read in one call, best a power of 2; history: how many bytes of earlier states are kept,
-    from which `rollback` reads again.
+    Of several texts, which go through the model together, each is what it is alone, but for rounding; states and logits have an
+    axis of texts, and what is of one text is a list of such.
 
-    **Raises:** `InputError` for a chunk that is no whole number of at least 1, a history that is none of at least 0, and where
-    the state does not fit into memory.
+    **Arguments:** model: any language model; a transformer with no bound on its cache is best given as `bounded(model, "full",
+    states)`; texts: how many; None for one, without that axis; chunk: how many tokens are read in one call, best a power of 2;
+    history: how many bytes of earlier states are kept, from which `rollback` reads again.
+
+    **Raises:** `InputError` for a chunk or a number of texts that is no whole number of at least 1, a history that is none of at
+    least 0, and where the states do not fit into memory.
 
         >>> import jax
         >>> from dualform import generation, models
@@ -98,20 +76,35 @@ class Session:
         True
     """
 
-    def __init__(self, model: LanguageModel, *, chunk: SupportsIndex = CHUNK, history: SupportsIndex = HISTORY):
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        texts: SupportsIndex | None = None,
+        chunk: SupportsIndex = CHUNK,
+        history: SupportsIndex = HISTORY,
+    ):
         history = count_of("history", history, 0, "give a number of bytes, 0 for none")
-        check_room(model, 1)
+        self.texts = None if texts is None else count_of("texts", texts, 1, "give at least 1, or None for one alone")
+        check_room(model, self.texts or 1)
         self.model, self.chunk = model, count_of("chunk", chunk, 1, "read at least 1 token in a call")
-        self._tokens: list[int] = []
-        self._calls: list[int] = []
-        self._history = History(history)
+        self._history, self._lock = History(history), threading.RLock()
+        self._tokens: list[list[int]] = [[] for _ in range(self.texts or 1)]
+        self._calls: list[np.ndarray] = []
+        self._first = Mark(0, 0, None, None)  # where a way back without a history begins
+        self._state: State | None = None  # made, as where a call was broken off, when it is asked for
         self._logits: Array | None = None
-        self._state: State | None = model.init_state()
-        self._lock = threading.RLock()
-        self._shared = True  # so that the first call copies what init_state gave, which may be the model's own
+        self._shared = True
+
+    @classmethod
+    def after(cls, model: LanguageModel, read: int, state: State, logits: Array | None = None) -> "Session":
+        """A session of one text that goes on from a state behind so many tokens, which it does not know."""
+        session = cls(model, history=0)
+        session._first = Mark(read, 0, state, logits)
+        return session
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return max(map(len, self._tokens))
 
     def __copy__(self) -> "Session":
         return self.fork()
@@ -128,19 +121,22 @@ class Session:
         self.__dict__.update(held, _lock=threading.RLock())
 
     @property
-    def tokens(self) -> np.ndarray:
-        """All tokens read so far, (time,)."""
-        return np.asarray(self._tokens, np.int32)
+    def tokens(self) -> Any:
+        """All tokens read so far, (time,); of several texts a list of such."""
+        return self._of_texts([np.asarray(each, np.int32) for each in self._tokens])
 
     @property
     @_alone
-    def logits(self) -> Float[Array, " vocabulary"]:
-        """Of the token that follows, (vocabulary,).
+    def logits(self) -> Float[Array, "*text vocabulary"]:
+        """Of the token that follows, (vocabulary,) or (text, vocabulary).
 
-        **Raises:** `InputError` where nothing was read yet.
+        **Raises:** `InputError` where nothing was read yet of one of the texts.
         """
         self._found()
-        require(self._logits is not None, "nothing was read yet, so nothing follows. Read at least one token first.")
+        require(
+            self._logits is not None and (self._first.logits is not None or min(map(len, self._tokens)) > 0),
+            "nothing was read yet, so nothing follows. Read at least one token first, of each text.",
+        )
         assert self._logits is not None
         return self._logits
 
@@ -162,60 +158,45 @@ class Session:
     def read(self, tokens: Any) -> None:
         """Read tokens behind those read so far, in chunks, the last one as long as what is left.
 
-        **Arguments:** tokens: (time,), from 0 to vocabulary - 1; none is no call.
+        **Arguments:** tokens: (time,), from 0 to vocabulary - 1; none is no call; of several texts a sequence of such.
 
-        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, or more than the model's context or
-        than the policy "full" has places;
-        nothing is read then.
+        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, more than the model's context or than
+        the policy "full" has places, or of another number of texts, and under `jax.jit` or `jax.vmap`; nothing is read then.
         """
-        if np.size(tokens) == 0:
-            return
-        ids = np.asarray(checked_tokens(tokens, self.model.vocabulary)).astype(np.int32)
-        check_context(self.model, len(self) + len(ids))
-        check_places(self.model, len(ids), before=len(self))
-        for begin in range(0, len(ids), self.chunk):
-            self._call(ids[begin : begin + self.chunk])
-        if len(ids) > 1 and len(self) > self._history.last:
+        ids = [token_ids(each, self.model.vocabulary) for each in ([tokens] if self.texts is None else tokens)]
+        texts = len(self._tokens)
+        require(
+            len(ids) == texts, f"there are {texts} texts, and tokens of {len(ids)}. Give some for each, or [] for none."
+        )
+        for before, more in zip(self._tokens, ids, strict=True):
+            self._check(len(before), len(more), "the text")
+        longest = max(map(len, ids))
+        for begin in range(0, longest, self.chunk):
+            self._call([each[begin : begin + self.chunk] for each in ids])
+        if longest > 1 and len(self) > self._history.last:
             self._mark()  # the end of what was given is where one comes back to
 
-    def stream(
-        self,
-        *,
-        key: Array | None = None,
-        temperature: Temperature = 1.0,
-        top_k: SupportsIndex | None = None,
-        top_p: float | int | None = None,
-        min_p: float | int | None = None,
-    ) -> Iterator[int]:
-        """Tokens that follow, without an end; each was read when it is given.
+    def stream(self, **sampling: Any) -> Iterator[Any]:
+        """Tokens that follow, without an end; each was read when it is given: an integer, or a list of one for each text.
 
-        A draw depends on the key and on the token's place alone: going on with the same key is as if one had never stopped.
+        A draw depends on the key and on the token's place alone: going on with the same key is as if one had never stopped. Text
+        i of several has the key `text_keys` gives it, and the first one the key itself.
 
-        **Arguments:** as of `choose_token`.
+        **Arguments:** sampling: key, temperature, top_k, top_p, min_p, as of `choose_token`.
 
         **Raises:** `InputError` as `choose_token` does, and where nothing was read yet, at once.
         """
-        settings = settings_of(key, temperature, top_k, top_p, min_p, self.model.vocabulary)
-        _ = self.logits
-        return self._stream(key, settings)
+        drawing = self._drawing(sampling)
+        return self._stream(*drawing)
 
-    def _stream(self, key: Array | None, settings: Settings) -> Iterator[int]:
+    def _stream(self, keys: Array | None, settings: Settings) -> Iterator[Any]:
+        alive = np.ones(len(self._tokens), bool)
         while True:
-            yield self._next(key, settings)
+            yield self._of_texts(self._next(keys, settings, alive)[0].tolist())
 
     @_alone
-    def _next(self, key: Array | None, settings: Settings) -> int:
-        """One more token, read."""
-        drawn = None if key is None else jr.fold_in(key, len(self))
-        check_context(self.model, len(self) + 1)
-        check_places(self.model, 1, before=len(self), what="what is written")
-        token = int(_choose(self.logits, drawn, settings))
-        self._call(np.array([token], np.int32))
-        return token
-
-    @_alone
-    def write(self, length: SupportsIndex, *, ends: Collection[int] = (), **sampling: Any) -> list[int]:
-        """Up to `length` tokens that follow, which are read as they are written.
+    def write(self, length: SupportsIndex, *, ends: Collection[int] = (), **sampling: Any) -> Any:
+        """Up to `length` tokens that follow, which are read as they are written, as a list; of several texts a list of such.
 
         **Arguments:** length: how many at most; ends: tokens that end a text: the first of them is the last one written;
         sampling: key, temperature, top_k, top_p, min_p, as of `stream`.
@@ -223,48 +204,103 @@ class Session:
         **Raises:** `InputError` as `stream` does, and for a length that is no number of tokens.
         """
         length = count_of("length", length, 0, "give a whole number of tokens, 0 or more")
-        found, ends = list[int](), whole_numbers("ends", ends)
-        tokens = self.stream(**sampling)
-        while len(found) < length and not (found and found[-1] in ends):
-            found.append(next(tokens))
-        return found
+        return self._of_texts([each.tokens.tolist() for each in self.written(length, ends=ends, **sampling)])
+
+    @_alone
+    def written(
+        self, length: int, *, ends: Collection[int] = (), read_last: bool = True, **sampling: Any
+    ) -> list[Written]:
+        """What `write` writes of each text, with its worth; without `read_last`, the token at `length` is not read."""
+        ends = [end for end in whole_numbers("ends", ends) if 0 <= end < self.model.vocabulary]
+        (keys, settings), alive, found = self._drawing(sampling), np.ones(len(self._tokens), bool), []
+        while len(found) < length and alive.any():
+            found.append((*self._next(keys, settings, alive, read_last or len(found) < length - 1), alive))
+            alive = alive & ~np.isin(found[-1][0], ends)
+        tokens, worth, there = (np.array([step[i] for step in found]) for i in range(3))
+        if not found:
+            return [Written(np.zeros(0, np.int32), np.zeros(0, np.float32), False) for _ in alive]
+        return [Written(tokens[there[:, i], i], worth[there[:, i], i], not alive[i]) for i in range(len(alive))]
+
+    def _drawing(self, sampling: Mapping[str, Any]) -> tuple[Array | None, Settings]:
+        """The texts' keys, and the settings, where there is something that tokens can follow."""
+        settings = settings_of(self.model.vocabulary, **sampling)
+        _ = self.logits
+        return text_keys(sampling.get("key"), self.texts), settings
+
+    @_alone
+    def _next(
+        self, keys: Array | None, settings: Settings, alive: Bool[np.ndarray, " text"], read: bool = True
+    ) -> tuple[Int[np.ndarray, " text"], Float[np.ndarray, " text"]]:
+        """One more token of each text, read where the text is alive, and the logarithms of their probabilities."""
+        places = np.array([self._first.place + len(each) for each in self._tokens], np.int32)
+        if read:
+            self._check(int(places[alive].max()) - self._first.place, 1, "what is written")
+        tokens, worth = chosen(self.logits, keys, places if self.texts else places[0], settings)
+        if read:
+            self._call_on(tokens, alive.astype(np.int32))
+        return np.asarray(tokens).reshape(-1), np.asarray(worth).reshape(-1)
+
+    def _check(self, read: int, more: int, what: str) -> None:
+        """Raise `InputError` where a text has no place for so many tokens behind those that were read."""
+        if more:
+            check_context(self.model, self._first.place + read + more)
+            check_places(self.model, more, before=self._first.place + read, what=what)
+
+    def _of_texts(self, found: Any) -> Any:
+        """Of one text what is found of it, of several all."""
+        return found[0] if self.texts is None else found
 
     @_alone
     def snapshot(self) -> Snapshot:
         """What is remembered now."""
-        return Snapshot(
-            self.tokens, np.asarray(self._calls, np.int32), self.state, self._logits, fingerprint(self.model)
-        )
+        return Snapshot(self.tokens, self._counts(), self.state, self._logits, fingerprint(self.model))
+
+    def _counts(self) -> Int[np.ndarray, "call *text"]:
+        """How many tokens each call read."""
+        counts = np.array(self._calls, np.int32).reshape(-1, len(self._tokens))
+        return counts[:, 0] if self.texts is None else counts
+
+    def _be(self, tokens: Any, calls: Int[np.ndarray, "call *text"], state: State, logits: Any) -> None:
+        """Be where a snapshot or a file says, which may hold the state's memory as well."""
+        self._tokens = [each.tolist() for each in ([tokens] if self.texts is None else tokens)]
+        self._calls = list(calls.reshape(len(calls), len(self._tokens)))
+        self._state, self._logits, self._shared = state, logits, True
 
     @_alone
     def restore(self, snapshot: Snapshot) -> None:
-        """Be where the snapshot was taken, of this session or of another one of the same model.
+        """Be where the snapshot was taken, of this session or of another one of the same model and number of texts.
 
-        **Raises:** `InputError` where it is of another model; nothing changes then.
+        **Raises:** `InputError` where it is of another model or number of texts; nothing changes then.
         """
         require(isinstance(snapshot, Snapshot), f"this is a {type(snapshot).__name__}. Give what snapshot() gave.")
         fingerprint(self.model).check(snapshot.model, "the snapshot")
-        before, calls = self.tokens, np.asarray(self._calls, np.int32)
-        same = lambda one, other, count: np.array_equal(one[:count], other[:count])
-        self._history.keep(
-            lambda mark: same(before, snapshot.tokens, mark.place) and same(calls, snapshot.calls, mark.calls)
+        before, counts = self._tokens, self._counts()
+        of = lambda calls: f"{calls.shape[1]} texts" if calls.ndim == 2 else "one text alone"
+        require(
+            counts.shape[1:] == snapshot.calls.shape[1:],
+            f"the snapshot is of {of(snapshot.calls)}, this session of {of(counts)}. Restore it in a session of as many.",
         )
-        self._tokens, self._calls = snapshot.tokens.tolist(), snapshot.calls.tolist()
-        self._state, self._logits, self._shared = snapshot.state, snapshot.logits, True
+        old = np.array_equal
+        self._be(snapshot.tokens, snapshot.calls, snapshot.state, snapshot.logits)
+        same = lambda mark: (
+            old(counts[: mark.calls], snapshot.calls[: mark.calls])
+            and all(one[:end] == other[:end] for one, other, end in zip(before, self._tokens, mark.place, strict=True))
+        )
+        self._history.keep(same)
         if len(self) > self._history.last:
             self._mark()
 
     @_alone
     def fork(self) -> "Session":
         """Another session, that goes on from here by itself."""
-        other = Session(self.model, chunk=self.chunk, history=self._history.budget)
-        other._tokens, other._calls = list(self._tokens), list(self._calls)
-        other._state, other._logits, other._history = self.state, self._logits, self._history.copy()
+        other = Session(self.model, texts=self.texts, chunk=self.chunk, history=self._history.budget)
+        other._first, other._history = self._first, self._history.copy()
+        other._be(self.tokens, self._counts(), self.state, self._logits)
         return other
 
     @_alone
     def rollback(self, count: SupportsIndex) -> None:
-        """Go `count` tokens back, as if they had never been read.
+        """Go `count` tokens back in each text, as if they had never been read.
 
         Where a call ended there, all is as it was then, to the bit: the calls since the nearest earlier state in the history are
         made again. Within a call, all is as if that call had ended there.
@@ -272,12 +308,10 @@ class Session:
         **Raises:** `InputError` where so many tokens were not read.
         """
         count = count_of("count", count, 0, "give a number of tokens to go back, 0 or more")
-        require(
-            count <= len(self),
-            f"{count} tokens back: {len(self)} were read. Give a number from 0 to {len(self)}.",
-        )
+        read = min(map(len, self._tokens))
+        require(count <= read, f"{count} tokens back: {read} were read. Give a number from 0 to {read}.")
         if count:
-            self._go_to(len(self) - count)
+            self._go_to(self._lengths() - count)
 
     @_alone
     def save(self, path: str | os.PathLike[str], notes: Mapping[str, str] | None = None) -> None:
@@ -287,11 +321,13 @@ class Session:
 
         **Raises:** `InputError` where the state holds NaN; `FileError` where the file cannot be written; what was there stays.
         """
-        arrays: dict[str, Any] = {"tokens": self.tokens, "calls": np.asarray(self._calls, np.int32)}
+        tokens = np.concatenate([np.asarray(each, np.int32) for each in self._tokens])
+        arrays: dict[str, Any] = {"tokens": tokens, "calls": self._counts()}
         state = self.state
         if self._logits is not None:
             arrays["logits"] = self._logits
-        save_state(path, self.model, state, arrays=arrays, notes={**(notes or {}), "chunk": str(self.chunk)})
+        notes = {**(notes or {}), "chunk": str(self.chunk)}
+        save_state(path, self.model, state, texts=self.texts, arrays=arrays, notes=notes)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: LanguageModel, *, history: SupportsIndex = HISTORY) -> "Session":
@@ -299,107 +335,87 @@ class Session:
 
         **Raises:** as `load_state` does, and `FileError` for a state without its text.
         """
-        state, arrays, metadata, _ = read_state(path, model)
+        state, arrays, metadata, texts = read_state(path, model)
         where = repr(os.fspath(path))
         tokens, calls, chunk = arrays.get("tokens"), arrays.get("calls"), whole(metadata.get("chunk"))
         if tokens is None or calls is None or chunk is None:
             raise FileError(f"{where} holds a state, but not the text that was read. load_state gives the state.")
-        logits = arrays.get("logits")
+        logits, of = arrays.get("logits"), () if texts is None else (texts,)
         fits = (
             chunk >= 1
-            and tokens.ndim == calls.ndim == 1
+            and tokens.ndim == 1
+            and calls.shape == (*calls.shape[:1], *of)
             and tokens.dtype == calls.dtype == np.int32
             and int(calls.sum()) == len(tokens)
-            and (calls >= 1).all()
+            and (calls >= 0).all()
+            and (calls.reshape(len(calls), -1 if len(calls) else 1) >= 1).any(1).all()
             and ((tokens >= 0) & (tokens < model.vocabulary)).all()
             and (logits is None) == (len(tokens) == 0)
-            and (logits is None or logits.shape == (model.vocabulary,))
+            and (logits is None or logits.shape == (*of, model.vocabulary))
         )
         if not fits:
             raise FileError(f"tokens, calls and logits in {where} do not fit together. Copy it again.")
-        session = cls(model, chunk=chunk, history=history)
-        session._tokens, session._calls = tokens.tolist(), calls.tolist()
-        session._state, session._logits = state, None if logits is None else jnp.asarray(logits)
+        session = cls(model, texts=texts, chunk=chunk, history=history)
+        parts = np.split(tokens, np.cumsum(np.atleast_1d(calls.sum(0)))[:-1])
+        session._be(session._of_texts(parts), calls, state, None if logits is None else jnp.asarray(logits))
         if len(session):
             session._mark()
         return session
 
-    def _call(self, ids: np.ndarray) -> None:
-        """One compiled call on tokens that are a chunk at most, and a mark where there was none for long."""
+    def _lengths(self) -> Int[np.ndarray, " text"]:
+        """How many tokens were read of each text."""
+        return np.array([len(each) for each in self._tokens])
+
+    def _call(self, pieces: Sequence[np.ndarray]) -> None:
+        """One compiled call on pieces of each text that are a chunk at most."""
+        counts = np.array([len(each) for each in pieces], np.int32)
+        rows = np.zeros((len(pieces), counts.max()), np.int32)
+        for row, piece in zip(rows, pieces, strict=True):
+            row[: len(piece)] = piece
+        self._call_on(self._of_texts(rows), counts)
+
+    def _call_on(self, ids: Int[Array | np.ndarray, "*text time"], counts: Int[np.ndarray, " text"]) -> None:
+        """One compiled call on so many tokens of each text, and a mark where there was none for long."""
         state = self._found()
         if self._shared:
             state = jax.tree_util.tree_map(jnp.copy, state)
         # The call takes the state's memory; were it broken off, the state would be read again from the history.
         self._state = None
-        logits, state = _called(self.model, state, ids)
+        before = None
+        if self.texts is not None:
+            before = counts, first_logits(self.model, self.texts) if self._logits is None else self._logits
+        logits, state = called(self.model, state, ids, before)
         # The state comes last: broken off before it, all is read again, as far as the tokens go.
-        self._calls.append(len(ids))
-        self._tokens.extend(ids.tolist())
+        self._calls.append(counts)
+        for text, row, count in zip(self._tokens, np.asarray(ids).reshape(len(counts), -1), counts, strict=True):
+            text.extend(row[:count].tolist())
         self._logits, self._shared = logits, False
         self._state = state
         if len(self) - self._history.last >= self.chunk:
             self._mark()
 
     def _mark(self) -> None:
-        mark = Mark(len(self), len(self._calls), self._found(), self._logits)
+        mark = Mark(self._lengths(), len(self._calls), self._found(), self._logits)
         if mark.nbytes <= self._history.budget:
             self._history.add(mark)
             self._shared = True
 
     def _found(self) -> State:
-        """The state, read again where a call was broken off."""
+        """The state, read again where a call was broken off, or nothing was read yet."""
         if self._state is None:
-            self._go_to(len(self))
+            self._go_to(self._lengths())
         return self._state
 
-    def _go_to(self, place: int) -> None:
-        """Be where `place` tokens are read: from the last mark before it, by the same calls, the last one cut there."""
-        tokens, calls = self.tokens, list(self._calls)
-        mark = self._history.back_to(place)
-        if mark is None:
-            mark = Mark(0, 0, self.model.init_state(), None)
-        self._tokens, self._calls = tokens[: mark.place].tolist(), calls[: mark.calls]
-        self._state, self._logits, self._shared = mark.state, mark.logits, True
-        begin = mark.place
-        for length in calls[mark.calls :]:
-            if begin == place:
+    def _go_to(self, place: Int[np.ndarray, " text"]) -> None:
+        """Be where so many tokens of each text are read: from the last mark before it, by the same calls, cut there."""
+        tokens, calls = self._tokens, self._calls
+        begin, done, state, logits = self._history.back_to(place) or self._first._replace(place=0 * place)
+        self._tokens, self._calls = [each[:at] for each, at in zip(tokens, begin, strict=True)], calls[:done]
+        self._state = first_state(self.model, self.texts) if state is None else state
+        self._logits, self._shared = logits, True
+        for counts in calls[done:]:
+            end = np.minimum(begin + counts, place)
+            if (begin == place).all():
                 break
-            end = min(begin + length, place)
-            self._call(tokens[begin:end])
+            self._call([np.asarray(each[i:j], np.int32) for each, i, j in zip(tokens, begin, end, strict=True)])
             begin = end
-
-
-def _called(model: LanguageModel, state: State, ids: np.ndarray) -> tuple[Float[Array, " vocabulary"], State]:
-    """The logits and the state after these tokens; the state that is given is used up.
-
-    A token alone is a step. Several are filled up to the next power of 2, so that few programs are compiled, and which one runs
-    depends on the number of tokens alone.
-    """
-    if len(ids) == 1:
-        return _step((model, jnp.asarray(ids[0])), state)
-    width = max(NARROWEST, 1 << (len(ids) - 1).bit_length())
-    padded = np.zeros(width, np.int32)
-    padded[: len(ids)] = ids
-    return _chunk((model, jnp.asarray(padded), jnp.asarray(np.arange(width) < len(ids))), state)
-
-
-@eqx.filter_jit
-def _choose(logits: Float[Array, " vocabulary"], key: Array | None, settings: Settings) -> Int[Array, ""]:
-    temperature, top_k, top_p, min_p = settings
-    return choose_token(logits, key, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-
-
-@eqx.filter_jit(donate="all-except-first")
-def _step(given: tuple[LanguageModel, Int[Array, ""]], state: State) -> tuple[Float[Array, " vocabulary"], State]:
-    model, token = given
-    return model.step(token, state)
-
-
-@eqx.filter_jit(donate="all-except-first")
-def _chunk(
-    given: tuple[LanguageModel, Int[Array, " time"], Bool[Array, " time"]], state: State
-) -> tuple[Float[Array, " vocabulary"], State]:
-    model, tokens, mask = given
-    x, state = model.read(tokens, state, mask=mask)
-    last = jax.lax.dynamic_slice_in_dim(x, jnp.sum(mask, dtype=jnp.int32) - 1, 1)
-    return model.logits(last)[0], state

@@ -13,6 +13,7 @@ import numpy as np
 
 from dualform.arrays import State
 from dualform.errors import FileError, require
+from dualform.generation.calls import first_state
 from dualform.generation.fingerprint import Fingerprint, fingerprint
 from dualform.reading import whole
 from dualform.tensor_file import read_tensors, write_tensors
@@ -25,6 +26,7 @@ def save_state(
     module: Any,
     state: State,
     *,
+    texts: int | None = None,
     arrays: Mapping[str, Any] | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> None:
@@ -32,13 +34,13 @@ def save_state(
 
     The file that was there stays whole until the new one is.
 
-    **Arguments:** module: what has `init_state()`; state: as a call or a step of it returned; arrays, notes: what else is to
-    be in the file, which `read_state` gives back.
+    **Arguments:** module: what has `init_state()`; state: as a call or a step of it returned; texts: how many it is of, where
+    its arrays have an axis of them; arrays, notes: what else is to be in the file, which `read_state` gives back.
 
     **Raises:** `InputError` where the state is not of the module, or holds NaN; `FileError` where the file cannot be written.
     """
     named = _named(state)
-    expected = _named(jax.eval_shape(module.init_state))
+    expected = _named(jax.eval_shape(lambda: first_state(module, texts)))
     shapes = lambda leaves: {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in leaves.items()}
     require(
         shapes(named) == shapes(expected),
@@ -54,6 +56,7 @@ def save_state(
     )
     own = fingerprint(module)
     metadata = dict(notes or {}) | own._asdict() | {"format": FORMAT, "version": str(VERSION), "digest": _digest(held)}
+    metadata |= {} if texts is None else {"texts": str(texts)}
     write_tensors(path, held, metadata)
 
 
@@ -68,8 +71,8 @@ def load_state(path: str | os.PathLike[str], module: Any) -> State:
 
 def read_state(
     path: str | os.PathLike[str], module: eqx.Module
-) -> tuple[State, dict[str, np.ndarray], dict[str, str], Fingerprint]:
-    """The state, the other arrays of the file, its metadata, and the module's fingerprint; errors as of `load_state`."""
+) -> tuple[State, dict[str, np.ndarray], dict[str, str], int | None]:
+    """The state, the other arrays of the file, its metadata, and how many texts it is of; errors as of `load_state`."""
     arrays, metadata = read_tensors(path)
     where = repr(os.fspath(path))
     if metadata.get("format") != FORMAT:
@@ -94,14 +97,15 @@ def read_state(
     except KeyError as error:
         raise FileError(f"{where} does not say which model it is of: it lacks {error}. Copy it again.") from None
     own.check(found, f"the state in {where}")
-    initial = jax.eval_shape(module.init_state)  # pyright: ignore[reportAttributeAccessIssue] - a mixer or a model
+    texts = whole(metadata.get("texts"))
+    initial = jax.eval_shape(lambda: first_state(module, texts))
     leaves = {}
     for name, leaf in _named(initial).items():
         array = arrays.pop(name, None)
         if array is None or (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
             raise FileError(f"{name} in {where} is not what this model has. The file is damaged; copy it again.")
         leaves[name] = jnp.asarray(array)
-    return jtu.tree_structure(initial).unflatten(leaves.values()), arrays, metadata, own
+    return jtu.tree_structure(initial).unflatten(leaves.values()), arrays, metadata, texts
 
 
 def _named(state: Any) -> dict[str, Any]:
