@@ -1,6 +1,6 @@
 """The linear recurrent unit, as it was published and in the three gated forms that are compared with attention."""
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -121,7 +121,7 @@ class AbstractGatedLRU(AbstractMixer):
         require(self.core.d_out == z, f"the core gives {self.core.d_out} numbers; w_x_out reads {z}, and a 1.")
 
     @classmethod
-    def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> Self:
+    def make(cls, d: int, *, key: Array, n: int | None = None, dtype=None) -> "AbstractGatedLRU":
         """The core's own initial weights, and gates of variance 1 / fan-in without bias."""
         names = declared(cls)
         keys = jr.split(key, 1 + len(names))
