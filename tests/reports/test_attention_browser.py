@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.reports.test_serve import served
 from tests.reports.views import HOSTILE, kept, view
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
 TOKENS = ("The", " cat", " sat", "\n", " on", " the", " mat", ".")
 
 
@@ -260,6 +262,17 @@ def test_what_is_kept_after_each_token(show, tmp_path):
         np.testing.assert_allclose(shares(page), np.where(s <= t, alive[1], -1), atol=1e-6)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         page.goto("about:blank")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "gallery").glob("*.html")), ids=lambda path: path.stem)
+def test_the_gallery_opens_in_silence(show, path):
+    """Each page of the gallery opens from its file, asks for nothing else, and says on top that its first map is exact."""
+    page = show(path.as_uri())
+    until(page, "plot.values !== null")
+    assert page.inner_text(".claim").startswith(
+        "\u2713 exact Exact to rounding: each row and what no token brought sum to"
+    )
+    assert page.inner_text("#explains").startswith("This row explains the logit of ")
 
 
 def test_nothing_is_said_of_what_is_kept_without_a_bound(show):

@@ -1,6 +1,6 @@
 """The first map of an attention page: what a model's outputs take from its input tokens, and what proves it."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from dualform.dual import ModelForm
 from dualform.dual.attribution import attribute
 from dualform.dual.model_form import chain
 from dualform.dual.shares import shares_residual
-from dualform.maps import joint
+from dualform.maps import NONLINEAR, joint
+from dualform.maps.frozen import Kind
 from dualform.reports.attention_view import LayerView
 
 METHOD_WORDS = {
@@ -124,14 +125,13 @@ def of_method(form: ModelForm, x: Any, logits: Logits, method: str, place: int) 
     )
 
 
-def kind_of(form: ModelForm, last: str | None = None) -> Literal["linear given its gates", "frozen nonlinearity"]:
+def kind_of(form: ModelForm, last: str | None = None) -> Kind:
     """What freezing the stages up to `last` means, all of them taken together."""
-    carrying = {layer.name: layer.kind for layer in form.layers}
+    carrying: dict[str, Kind] = {layer.name: layer.kind for layer in form.layers}
     stages = dict(form.model.stages())
     names = form.names if last is None else form.names[: form.names.index(last) + 1]
-    return joint(
-        carrying[name] if name in carrying else getattr(stages[name], "kind", "frozen nonlinearity") for name in names
-    )
+    of = lambda name: carrying[name] if name in carrying else getattr(stages[name], "kind", NONLINEAR)
+    return joint(map(of, names))
 
 
 @eqx.filter_jit
