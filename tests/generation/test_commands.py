@@ -81,7 +81,7 @@ def test_generate_draws_and_bounds(folder, capsys):
 def test_generate_writes_several_texts(folder, capsys):
     """A batch of one prompt, or the prompts of a file, numbered; the first text is of the seed; log-probabilities sum up."""
     name, sampled = folder / "llama.safetensors", ("--length", 5, "--temperature", 2)
-    code, out, _ = run(capsys, "generate", "--model", name, "--prompt", "abcab", "--batch", 3, *sampled)
+    code, out, _ = run(capsys, "generate", "--model", name, "--prompt", "abcab", "--samples", 3, *sampled)
     nothing, *texts = re.split(r"\[\d\] ", out)
     assert code == 0 and nothing == "" and re.findall(r"\[(\d)\] ", out) == ["1", "2", "3"]
     assert len(set(texts)) > 1 and all(len(text) == 6 for text in texts)
@@ -120,10 +120,10 @@ def test_generate_writes_several_texts(folder, capsys):
         ((), "give --prompt TEXT, or --prompts FILE"),
         (("--prompt", "a", "--prompts", "text"), "give --prompt TEXT, or --prompts FILE"),
         (("--prompts", "nowhere"), "there is no file"),
-        (("--prompt", "a", "--batch", 0), "--batch 0"),
+        (("--prompt", "a", "--samples", 0), "--samples 0"),
         (
-            ("--prompt", "a", "--batch", 2, "--policy", "tova", "--prompt-at-once"),
-            "are for one text; leave out --batch",
+            ("--prompt", "a", "--samples", 2, "--policy", "tova", "--prompt-at-once"),
+            "are for one text; leave out --samples",
         ),
     ],
 )

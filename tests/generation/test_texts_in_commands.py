@@ -97,7 +97,7 @@ def test_prompts_are_the_lines_of_a_file(tmp_path):
         ("generate", "--prompt", "a", "--length", "3", "--stop", "\udce9"),
         ("generate", "--prompts", "latin"),
         ("attend", "--text", "caf\udce9"),
-        ("attend", "--text", "a", "--output", "\udce9"),
+        ("attend", "--text", "a", "--logit", "\udce9"),
         ("attend", "--file", "latin"),
         ("perplexity", "--file", "latin"),
     ],

@@ -237,7 +237,7 @@ def test_a_bare_mixer_takes_activations(tmp_path):
     [
         (Question(method="guess"), "--method guess: there are contributions, raw, rollout"),
         (Question(method="raw", target="state"), "--method raw explains a logit; for the target state"),
-        (Question(target="token", output="a"), "--output, --against and --place choose a logit; the target token"),
+        (Question(target="token", output="a"), "--logit, --against and --place choose a logit; the target token"),
         (
             Question(output="ab"),
             "'ab' is not one output of two: give the text of a single token, or a number from 0 to 3",

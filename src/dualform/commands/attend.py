@@ -31,7 +31,7 @@ class Attend(Options):
         Literal["logit", "token", "state"],
         option(
             None,
-            "What is explained. logit: the model's choice at each token, or --output. token: the last layer's output. state: "
+            "What is explained. logit: the model's choice at each token, or --logit. token: the last layer's output. state: "
             "what is remembered in the end.",
         ),
     ] = "logit"
@@ -46,7 +46,7 @@ class Attend(Options):
     place: Annotated[
         int | None, option("N", "The token, from 0, at which another method explains the logit.", "the last")
     ] = None
-    output: Annotated[
+    logit: Annotated[
         str | None,
         option(
             "TOKEN",
@@ -91,7 +91,7 @@ class Attend(Options):
             check_writable(self.figure)
         check_writable(self.out, folder=self.out.suffix.lower() not in (".html", ".htm"))
         bound = None if self.policy is None else Bound(self.policy, self.states, self.rerotate)
-        question = Question(self.layer, self.target, self.method, self.place, self.output, self.against)
+        question = Question(self.layer, self.target, self.method, self.place, self.logit, self.against)
         question.check()
         view, terminal = attend(load(self.model), source, question, bound), Terminal()
         prints.attention(terminal, view, write_view(view, self.out))

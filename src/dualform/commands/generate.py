@@ -4,8 +4,10 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from dualform.commands import flags
+from dualform.commands.flags import option
 from dualform.commands.options import OF_A_POLICY, Options, Read, drops
 from dualform.errors import InputError, require
 
@@ -14,45 +16,59 @@ from dualform.errors import InputError, require
 class Generate(Options):
     """Write a text that goes on from a prompt, token by token, in a memory that does not grow."""
 
-    prompt: str | None = None
-    """What it goes on from."""
-    prompts: Path | None = None
-    """A file with a prompt in each line, instead of one: all are written at once."""
-    model: str = "smollm2"
-    """A checkpoint's file or folder, or a name; `dualform models` lists some."""
-    length: int = 200
-    """How many tokens at most."""
-    policy: str | None = None
-    """What softmax attention keeps: full, window, window+4, tova, h2o, snapkv, random, ...; all if not given. A recurrent model
-    needs none."""
-    states: int | None = None
-    """How many keys and values each layer keeps; 512 where a policy is given."""
-    rerotate: bool = False
-    """Count positions anew among the kept states."""
-    prompt_at_once: bool = False
-    """Read the prompt with full attention and choose the states once, at its end, as is published for TOVA, H2O and SnapKV."""
-    temperature: float = 0.8
-    """0 for the likeliest token each time."""
-    top_k: int | None = None
-    """Draw from so many of the likeliest tokens."""
-    top_p: float | None = None
-    """Draw from the fewest tokens that together have this probability."""
-    min_p: float | None = None
-    """Draw from tokens that have this share of the likeliest one's probability."""
-    seed: int | None = None
-    """Of the draws; 0 by default."""
-    stop: tuple[str, ...] = ()
-    """Texts before which it ends; the model's own end of a text always ends it."""
-    stream: bool = True
-    """Show each piece of text as soon as it is there; without it, all in the end. Several texts are shown in the end."""
-    batch: int = 1
-    """How many texts, each with draws of its own; of several prompts, so many of each."""
-    logprobs: bool = False
-    """After the text, show each token with the logarithm of its probability."""
-    load_state: Path | None = None
-    """Go on from this file, which --save-state wrote; the prompt follows what was read and written there, and may be empty."""
-    save_state: Path | None = None
-    """Write what is remembered in the end into this file."""
+    prompt: Annotated[str | None, option("TEXT", "What it goes on from.")] = None
+    prompts: Annotated[
+        Path | None,
+        option("FILE", "Prompts, one in each line of this file, instead of --prompt; all are written at once."),
+    ] = None
+    model: Annotated[str, flags.MODEL] = "smollm2"
+    length: Annotated[int, flags.length("Fewer where it ends by itself; those of the prompt are not counted.")] = 200
+    policy: Annotated[str | None, flags.policy("All if none is given; a recurrent model needs none.")] = None
+    states: Annotated[int | None, flags.states("512")] = None
+    rerotate: Annotated[bool, flags.REROTATE] = False
+    prompt_at_once: Annotated[
+        bool,
+        option(
+            None,
+            "Read the prompt with full attention and choose the states once, at its end, as is published for TOVA, H2O and "
+            "SnapKV.",
+        ),
+    ] = False
+    temperature: Annotated[float, option("NUMBER", "How even the draws are; 0 for the likeliest token each time.")] = (
+        0.8
+    )
+    top_k: Annotated[int | None, option("N", "Draw from so many of the likeliest tokens.")] = None
+    top_p: Annotated[
+        float | None, option("SHARE", "Draw from the fewest tokens that together have this probability.")
+    ] = None
+    min_p: Annotated[
+        float | None, option("SHARE", "Draw from tokens that have this share of the likeliest one's probability.")
+    ] = None
+    seed: Annotated[int | None, flags.seed(default="0")] = None
+    stop: Annotated[
+        tuple[str, ...],
+        option("TEXT [TEXT ...]", "Texts before which it ends; the model's own end of a text always ends it."),
+    ] = ()
+    stream: Annotated[
+        bool,
+        option(
+            None,
+            "Show each piece of text as soon as it is there; without it, all in the end. Several texts are shown in the end.",
+        ),
+    ] = True
+    samples: Annotated[int, option("N", "How many texts are drawn for each prompt, each with draws of its own.")] = 1
+    logprobs: Annotated[
+        bool, option(None, "After the text, show each token with the logarithm of its probability.")
+    ] = False
+    load_state: Annotated[
+        Path | None,
+        option(
+            "FILE",
+            "Go on from this file, which --save-state wrote; the prompt follows what was read and written there, and may be "
+            "empty.",
+        ),
+    ] = None
+    save_state: Annotated[Path | None, option("FILE", "Write what is remembered in the end into this file.")] = None
     RULES: ClassVar = (
         Read(("states", "rerotate", "prompt_at_once"), lambda given: given.policy is not None, OF_A_POLICY),
         Read(
@@ -80,15 +96,15 @@ class Generate(Options):
 
         self.check_options()
         require(self.length >= 1, f"--length {self.length}: give at least 1 token.")
-        require(self.batch >= 1, f"--batch {self.batch}: give at least 1 text.")
+        require(self.samples >= 1, f"--samples {self.samples}: give at least 1 text.")
         require("" not in self.stop, "--stop has an empty text; leave it out.")
         for text in self.stop:
             checked_text(text)
         prompts, states = self._prompts(), self.load_state is not None or self.save_state is not None
-        several = len(prompts) * self.batch > 1 or self.logprobs
+        several = len(prompts) * self.samples > 1 or self.logprobs
         require(
             not (several and (self.prompt_at_once or states)),
-            "--prompt-at-once, --load-state and --save-state are for one text; leave out --batch, --prompts and --logprobs.",
+            "--prompt-at-once, --load-state and --save-state are for one text; leave out --samples, --prompts and --logprobs.",
         )
         if self.save_state is not None:
             check_writable(self.save_state)
@@ -97,13 +113,13 @@ class Generate(Options):
         if session is not None:
             ids = session.stream(**self._sampling())
         else:
-            encoded, texts = [loaded.encode(prompt) for prompt in prompts], len(prompts) * self.batch
+            encoded, texts = [loaded.encode(prompt) for prompt in prompts], len(prompts) * self.samples
             model = self._bounded(loaded.model, max(len(prompt) for prompt in encoded))
             if not self.prompt_at_once:
                 model = _for_decoding(model)
             if several:
                 check_room(model, texts)
-                self._write_batch(loaded, model, [prompt for prompt in encoded for _ in range(self.batch)])
+                self._write_batch(loaded, model, [prompt for prompt in encoded for _ in range(self.samples)])
                 return 0
             ids = stream(model, encoded[0], at_once=self.prompt_at_once, **self._sampling())
         with deferred_interrupt() as stopped:

@@ -80,7 +80,7 @@ class Question:
         )
         require(
             self.target == "logit" or (self.output is None and self.against is None and self.place is None),
-            f"--output, --against and --place choose a logit; the target {self.target} has none.",
+            f"--logit, --against and --place choose a logit; the target {self.target} has none.",
         )
         require(
             self.place is None or self.method != EXACT,
