@@ -1,8 +1,9 @@
-// The certificate, the keys, the theme, the address; then the first drawing.
+// The certificate, the keys, the theme; then the first drawing.
 
 import { EXACT, plain, TIME, view } from "./source.js";
 import { brief, residualText } from "./numbers.js";
 import { $, AGGREGATED, drawAll, drawn, element, mapName, mapOf, set, state } from "./state.js";
+import { fromAddress, MODES, toAddress } from "./address.js";
 import { startProfile } from "./profile.js";
 import { startTokens } from "./tokens.js";
 import { startPlot } from "./plot.js";
@@ -10,8 +11,6 @@ import { startZoom, zoom, zoomAll } from "./zoom.js";
 import { startTiles } from "./tiles.js";
 import { startTables } from "./tables.js";
 import { startKept } from "./kept.js";
-
-const MODES = ["mean", "max", "head"];
 
 function showCertificate() {
   $("residual").textContent = residualText(view.residual);
@@ -104,25 +103,6 @@ function startKeys() {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
   return dark.matches ? "dark" : "light";
-}
-
-// What is looked at stands in the address, so that it can be sent to someone.
-function fromAddress() {
-  const given = new URLSearchParams(location.hash.slice(1)), found = {};
-  for (const key of ["layer", "head", "token", "r0", "c0", "n"]) {
-    const value = Number(given.get(key));
-    if (given.has(key) && Number.isInteger(value)) found[key] = value;
-  }
-  if (AGGREGATED && MODES.includes(given.get("mode"))) found.mode = given.get("mode");
-  return found;
-}
-
-function toAddress() {
-  const whole = state.n === TIME ? {} : { r0: state.r0, c0: state.c0, n: state.n };
-  const words = new URLSearchParams({ layer: state.layer, mode: state.mode, head: state.head, token: state.token, ...whole });
-  try {
-    history.replaceState(null, "", `#${words}`);
-  } catch { /* a browser may forbid it for files, or when it comes too often */ }
 }
 
 function start() {
