@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import memory_small
 
 from dualform import checkpoints, models
 from dualform.checkpoints.tokens import ByteTokens, notes
@@ -28,7 +27,7 @@ from dualform.experiments.memory import (
 )
 from dualform.generation import generate
 from dualform.reports.memory import as_markdown, as_table, percent
-from dualform.tasks.memory import Example, Question, TokenMemory
+from dualform.tasks.memory import Example, Question
 from tests.tiers import tiers
 
 SIZES: Any = {"d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 64}
@@ -127,19 +126,6 @@ def test_the_pieces_of_a_chat():
         len(a) + len(b) for a, b in zip(one.asks, one.answers, strict=True)
     ) + 2 * (len(one.behind) + len(one.before))
     assert isinstance(one, Script)
-
-
-@pytest.mark.slow
-def test_small_models_by_turns_and_by_requests():
-    """The first question is answered the same; right answers are those of the targets; a turn for each question."""
-    task = TokenMemory("kv", items=3, turns=2, length=6, names=6, batch=3)
-    model = loud(memory_small.fresh("softmax attention", task.vocabulary, task.time, 4, 1, 0))
-    tokens, targets = task.sample(jax.random.key(0))
-    turns, requests = memory_small.by_turns(model, tokens), memory_small.by_requests(model, tokens, 6, 2)
-    assert jnp.array_equal(turns[:, :9], requests[:, :9]) and not jnp.array_equal(turns, requests)
-    found = memory_small.asked(model, task, "turns", 3, 0)
-    assert [(each.example, each.turn) for each in found] == [(i, turn) for i in range(3) for turn in range(2)]
-    assert {each.score for each in found} <= {0.0, 1.0} and targets.shape == turns.shape
 
 
 def test_wilson():

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from dualform.errors import InputError, require
 from dualform.experiments.gated_rnn.paper import GATED_RNN
+from dualform.experiments.implicit_attention.paper import IMPLICIT_ATTENTION
 from dualform.experiments.reproduction import Paper
+from dualform.experiments.tova.paper import TOVA
 from dualform.experiments.tpgn.paper import TPGN
 from dualform.experiments.wave.paper import WAVE
 
-PAPERS: dict[str, Paper] = {paper.name: paper for paper in (GATED_RNN, TPGN, WAVE)}
+PAPERS: dict[str, Paper] = {paper.name: paper for paper in (GATED_RNN, TPGN, WAVE, TOVA, IMPLICIT_ATTENTION)}
 """By name, in the order in which they are listed."""
 
 ALL = "all"
