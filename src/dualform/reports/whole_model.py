@@ -130,7 +130,10 @@ def kind_of(form: ModelForm, last: str | None = None) -> Kind:
     carrying: dict[str, Kind] = {layer.name: layer.kind for layer in form.layers}
     stages = dict(form.model.stages())
     names = form.names if last is None else form.names[: form.names.index(last) + 1]
-    of = lambda name: carrying[name] if name in carrying else getattr(stages[name], "kind", NONLINEAR)
+
+    def of(name: str) -> Kind:
+        return carrying[name] if name in carrying else getattr(stages[name], "kind", NONLINEAR)
+
     return joint(map(of, names))
 
 
