@@ -50,7 +50,7 @@ ENTRIES = (
     Entry(
         "characters",
         "Three recurrences that read characters",
-        ("characters", "--text", "Shall I compare thee to a summer's day?"),
+        ("--model", "characters", "--text", "Shall I compare thee to a summer's day?"),
         "`characters`, which comes with dualform (Apache-2.0): gated linear attention, Mamba and a minimal GRU, trained here on "
         "Shakespeare, whose text is in the public domain",
         "Sonnet 18, William Shakespeare, 1609: public domain",
@@ -60,7 +60,7 @@ ENTRIES = (
     Entry(
         "rwkv",
         "RWKV-4",
-        (RWKV, "--text", "It is a truth universally acknowledged, that a single man"),
+        ("--model", RWKV, "--text", "It is a truth universally acknowledged, that a single man"),
         f"the 660K-parameter RWKV-4 of rwkv.cpp's tests, `{RWKV}` "
         "(github.com/RWKV/rwkv.cpp, MIT), trained by its authors",
         "the first words of Pride and Prejudice, Jane Austen, 1813: public domain",
@@ -70,6 +70,7 @@ ENTRIES = (
         "smollm2-tova",
         "SmolLM2 in bounded memory",
         (
+            "--model",
             "smollm2",
             "--text",
             "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness",
@@ -87,7 +88,7 @@ ENTRIES = (
     Entry(
         "g2p-en",
         "How a word is pronounced",
-        ("g2p-en", "--text", "knowledge"),
+        ("--model", "g2p-en", "--text", "knowledge"),
         "g2p-en 2.1.0 (github.com/Kyubyong/g2p), a GRU that reads letters and one that writes phonemes: Apache-2.0; "
         "`dualform models get g2p-en`",
         "one English word",

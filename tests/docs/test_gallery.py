@@ -50,7 +50,7 @@ def test_a_page_is_of_its_command(entry):
     """The page's tokens are those of the text in the command, and its model's name and policy are the command's."""
     content, given = content_of(page(entry.name)), entry.arguments
     assert "".join(content["tokens"]).startswith(given[given.index("--text") + 1])
-    assert content["title"] == f"What {given[0].removesuffix('.bin')} attends to"
+    assert content["title"] == f"What {given[given.index('--model') + 1].removesuffix('.bin')} attends to"
     assert (content["kept"] is not None) == ("--policy" in given)
     if content["kept"] is not None:
         policy, states = (given[given.index(option) + 1] for option in ("--policy", "--states"))
