@@ -1,5 +1,7 @@
 """The nonlinear recurrence against a plain loop over tokens."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -8,6 +10,7 @@ import pytest
 
 from dualform.errors import InputError
 from dualform.recurrences.cell import cell
+from tests.laws import laws
 from tests.laws.laws import check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import ALL_THERE, FLAGS, NO_START, TIME, flags_of
@@ -98,3 +101,54 @@ def test_bad_input(unchecked, time, flags, message):
     v, inputs, state = arguments()
     with pytest.raises(InputError, match=message):
         cell(step_with(v), {name: values[:time] for name, values in inputs.items()}, state, **flags)
+
+
+def _steps(held):
+    """A recurrence of two products, one of them of what the other gave: with matrices of its own, and with those handed in."""
+
+    def own(weights):
+        def step(h, x_t):
+            gate = jax.nn.sigmoid(weights[0] @ h + x_t)
+            h = jnp.tanh(weights[1] @ (gate * h) + held * x_t)
+            return h, (gate, h)
+
+        return step
+
+    def given(product, h, x_t):
+        gate = jax.nn.sigmoid(product(0, h) + x_t)
+        h = jnp.tanh(product(1, gate * h) + held * x_t)
+        return h, (gate, h)
+
+    return own, given
+
+
+@pytest.mark.parametrize("flagged", [False, True], ids=["no flags", "flags"])
+def test_weights_that_are_handed_in_change_nothing(flagged):
+    """Outputs, gradients, their batch, forward derivatives and second ones are those of a step that holds its matrices."""
+    weights = tuple(laws.sequence(seed, 3, 3) for seed in (1, 2))
+    x, h, held = laws.sequence(3, 5, 3), laws.sequence(4, 3)[0, :3], laws.sequence(5, 1, 3)[0]
+    flags: dict = {"start": jnp.arange(5) == 2, "mask": jnp.arange(5) != 3} if flagged else {}
+
+    def total(handed, weights, held, x, h):
+        own, given = _steps(held)
+        if handed:
+            (gate, y), final = cell(given, x, h, weights=weights, **flags)
+        else:
+            (gate, y), final = cell(own(weights), x, h, **flags)
+        there = flags.get("mask", jnp.ones(5, bool))[:, None]
+        return jnp.sum(jnp.where(there, gate * y, 0.0)) + jnp.sum(final**3)
+
+    @jax.jit
+    def asked(weights, held, x, h):
+        found = []
+        for handed in (True, False):
+            f = partial(total, handed)
+            gradient = jax.grad(f, argnums=(0, 1, 2, 3))
+            batch = jax.vmap(gradient, in_axes=(None, None, 0, None))(weights, held, jnp.stack([x, 2 * x]), h)
+            _, forward = jax.jvp(f, (weights, held, x, h), (weights, held, x, h))
+            second = jax.grad(lambda w, f=f: jnp.sum(jax.grad(f)(w, held, x, h)[1] ** 2))(weights)
+            found.append((f(weights, held, x, h), gradient(weights, held, x, h), batch, forward, second))
+        return found
+
+    handed, own = asked(weights, held, x, h)
+    laws.check_close(jax.tree.leaves(handed), jax.tree.leaves(own), 1e-12, "matrices that are handed in")

@@ -80,22 +80,23 @@ class GRU(AbstractMixer):
             project(x, self.u.reshape(-1, self.d_in)).astype(wide) + self.b.reshape(-1).astype(wide)[None]
         )
         n, b_h = self.d_out, None if self.b_h is None else self.b_h.astype(wide)
-        gates, candidate, everything = self.v[:2].reshape(-1, n), self.v[2], self.v.reshape(-1, n)
+        # The candidate of Chung's is a product of its own, of r * h.
+        weights = (self.v[:2].reshape(-1, n), self.v[2]) if b_h is None else (self.v.reshape(-1, n),)
 
-        def step(h, driven_t):
+        def step(product, h, driven_t):
             r, z, own = driven_t.reshape(3, n)
             if b_h is not None:
-                r_h, z_h, n_h = project(h, everything).astype(wide).reshape(3, n)
+                r_h, z_h, n_h = product(0, h).reshape(3, n)
                 r, z = jax.nn.sigmoid(r + r_h), jax.nn.sigmoid(z + z_h)
                 decay, write = z, (1 - z) * jnp.tanh(own + r * (n_h + b_h))
             else:
-                r_h, z_h = project(h, gates).astype(wide).reshape(2, n)
+                r_h, z_h = product(0, h).reshape(2, n)
                 r, z = jax.nn.sigmoid(r + r_h), jax.nn.sigmoid(z + z_h)
-                decay, write = 1 - z, z * jnp.tanh(own + project(r * h, candidate).astype(wide))
+                decay, write = 1 - z, z * jnp.tanh(own + product(1, r * h))
             h = decay * h + write
             return h, (decay, write, h)
 
-        return cell(step, driven, state.astype(wide), start=start, mask=mask)
+        return cell(step, driven, state.astype(wide), weights=weights, start=start, mask=mask)
 
     def at(self, x, state, segments):
         """The recurrence; frozen, each token brings its own write, which decays."""

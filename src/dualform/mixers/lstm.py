@@ -91,9 +91,9 @@ class LSTM(AbstractMixer):
         p = None if self.peephole is None else self.peephole.astype(wide)
         peep = lambda gate, row, c: jax.nn.sigmoid(gate if p is None else gate + p[row] * c)
 
-        def step(state, driven_t):
+        def step(product, state, driven_t):
             h, c = state
-            i, f, g, o = (driven_t + project(h, v).astype(wide)).reshape(4, n)
+            i, f, g, o = (driven_t + product(0, h)).reshape(4, n)
             i, f = peep(i, 0, c), peep(f, 1, c)
             write = i * jnp.tanh(g)
             c = f * c + write
@@ -101,7 +101,7 @@ class LSTM(AbstractMixer):
             return (o * jnp.tanh(c), c), (f, write, o, c)
 
         state = jax.tree_util.tree_map(lambda leaf: leaf.astype(wide), state)
-        return cell(step, driven, state, start=start, mask=mask)
+        return cell(step, driven, state, weights=(v,), start=start, mask=mask)
 
     def at(self, x, state, segments):
         """The recurrence; frozen, each token brings its own i * g to c, and h is c times o * tanh(c) / c."""

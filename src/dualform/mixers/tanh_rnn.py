@@ -70,11 +70,11 @@ class TanhRNN(AbstractMixer):
         """Every U x_t + V h_{t-1} + b, (time, n), and the last h."""
         driven = self.driven(x)
 
-        def step(h, driven_t):
-            a = driven_t + project(h, self.v).astype(driven_t.dtype)
+        def step(product, h, driven_t):
+            a = driven_t + product(0, h)
             return jnp.tanh(a), a
 
-        return cell(step, driven, state.astype(driven.dtype), start=start, mask=mask)
+        return cell(step, driven, state.astype(driven.dtype), weights=(self.v,), start=start, mask=mask)
 
     def driven(self, x):
         """U x_t + b, (time, n)."""
@@ -100,9 +100,10 @@ class Sloped(Memory):
     def run(self, v: Float[Array, "time n"]) -> tuple[Float[Array, "time n"], State]:
         """h at each token, and the last."""
 
-        def step(h, inputs):
+        def step(product, h, inputs):
             slope_t, v_t = inputs
-            h = slope_t * (project(h, self.v).astype(slope_t.dtype) + v_t)
+            h = slope_t * (product(0, h) + v_t)
             return h, h
 
-        return cell(step, (self.slope, v), self.state.astype(self.slope.dtype), **self.segments.flags)
+        state = self.state.astype(self.slope.dtype)
+        return cell(step, (self.slope, v), state, weights=(self.v,), **self.segments.flags)

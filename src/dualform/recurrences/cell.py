@@ -1,6 +1,6 @@
 """A nonlinear recurrence, one step after the other: what LSTM, GRU and tanh RNN run on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, PyTree
 
+from dualform.arrays import project
 from dualform.compiled import compiled
 from dualform.recurrences.contained import all_finite
 from dualform.recurrences.flags import check_flags, check_time
@@ -15,19 +16,23 @@ from dualform.recurrences.flags import check_flags, check_time
 
 @compiled
 def cell(
-    step: Callable[[Any, Any], tuple[Any, Any]],
+    step: Callable[..., tuple[Any, Any]],
     inputs: PyTree[Array],
     state: PyTree[Array],
     *,
+    weights: Sequence[Float[Array, "_ _"]] = (),
     start: Bool[Array, " time"] | None = None,
     mask: Bool[Array, " time"] | None = None,
 ) -> tuple[PyTree[Array], PyTree[Array]]:
-    """state_t, out_t = step(state_{t-1}, inputs_t).
+    """state_t, out_t = step(state_{t-1}, inputs_t), or step(product, state_{t-1}, inputs_t) where there are weights.
 
     **Arguments:**
 
     - step: (state, one token's inputs) -> (state of the same shapes and dtypes, a pytree of outputs).
     - inputs: a pytree of (time, ...).  state: before the first step.
+    - weights: matrices (rows, columns) by which a step multiplies, each once: `product(i, a)` is weights[i] @ a, (rows,), of a
+      (columns,), in the state's dtype. Their gradients are then one product over all steps; those of matrices that a step
+      holds itself are summed up step after step, each time through all of the matrix.
     - start: (time,), True where a document begins: the state is 0 before it.
     - mask: (time,), False where there is no token: the state stays as it is, to the bit; a `start` there is ignored.
 
@@ -40,6 +45,14 @@ def cell(
     time = jtu.tree_leaves(inputs)[0].shape[0]
     check_time(time)
     check_flags(time, start, mask)
+    if not weights:
+        return _scan(step, inputs, state, (start, mask))
+    return _with_products(step, tuple(weights), inputs, state, (start, mask))
+
+
+def _scan(step, inputs, state, flags) -> tuple[PyTree[Array], PyTree[Array]]:
+    start, mask = flags
+    time = jtu.tree_leaves(inputs)[0].shape[0]
     if start is None and mask is None:
         final, outputs = jax.lax.scan(step, state, inputs)
         return outputs, final
@@ -59,6 +72,54 @@ def cell(
 
     final, outputs = jax.lax.scan(flagged, state, (inputs, start, mask))
     return outputs, final
+
+
+def _with_products(step, weights, inputs, state, flags) -> tuple[PyTree[Array], PyTree[Array]]:
+    """The recurrence whose derivative in its weights is that of products over all steps at once.
+
+    A step's product is moved by what is added to it, `shift`; a weight moves it by (its own move) @ a, of the a that it is
+    multiplied with, for all steps in one product.
+    """
+    wide = jtu.tree_leaves(state)[0].dtype
+
+    def one(weights, shifts, state, inputs_t):
+        taken: list[Any] = [None] * len(weights)
+
+        def product(i, a):
+            taken[i] = a
+            return project(a, weights[i]).astype(wide) + shifts[i]
+
+        after, out = step(product, state, inputs_t)
+        return after, (out, tuple(taken))
+
+    none = tuple(jnp.zeros(len(w), wide) for w in weights)
+    first = jtu.tree_map(lambda a: a[0], inputs)
+    one, held = jax.closure_convert(one, weights, none, state, first)
+
+    @jax.custom_jvp
+    def run(weights, held, inputs, state, flags):
+        def plain(state, inputs_t):
+            after, (out, _) = one(weights, none, state, inputs_t, *held)
+            return after, out
+
+        return _scan(plain, inputs, state, flags)
+
+    @run.defjvp
+    def _(primals, tangents):
+        weights, held, inputs, state, flags = primals
+
+        def shifted(shifts, held, inputs, state):
+            moved = lambda state, t: one(weights, t[1], state, t[0], *held)
+            (out, taken), final = _scan(moved, (inputs, shifts), state, flags)
+            return (out, final), taken
+
+        time = jtu.tree_leaves(inputs)[0].shape[0]
+        shifts = tuple(jnp.zeros((time, len(w)), wide) for w in weights)
+        found, derivative, taken = jax.linearize(shifted, shifts, held, inputs, state, has_aux=True)
+        moves = tuple(project(a, w).astype(wide) for a, w in zip(taken, tangents[0], strict=True))
+        return found, derivative(moves, *tangents[1:4])
+
+    return run(weights, held, inputs, state, flags)
 
 
 def saturating(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
