@@ -9,6 +9,9 @@ VARIANTS = ((1e-3, 0.0, 0.05), (1.0, 0.42, 0.505), (1.0, 0.6, 0.7), (1.0, 0.9, 1
 """What free numbers are multiplied by, and between what shares (decays, steps) lie. The second: products of 64 decays beside
 the square root of what float32 holds. Of the last, a third of the shares is 0, a third 1."""
 
+SUM = 1
+"""Which part of a state of weights exp(score - largest) is their sum."""
+
 
 def case(name: str, time: int) -> Case:
     """The recurrence `name` over `time` tokens, with outputs, the last state, and gradients of all that it is given."""
@@ -25,7 +28,9 @@ def case(name: str, time: int) -> Case:
         return np.stack(each)
 
     shared, tokens, state = numbers(name, time, draw)
-    state = tuple(abs(a) for a in state)  # sums of weights are above 0
+    state = tuple(abs(a) for a in state)
+    if name.startswith(("softmax_scan", "wkv")):  # a sum of weights has that of the largest score in it, exp(0)
+        state = tuple(1 + a if part == SUM else a for part, a in enumerate(state))
 
     def of(recurrence):
         def run(low, wide):

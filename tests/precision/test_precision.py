@@ -6,31 +6,31 @@ The recurrences that divide or halve are held to it at the length at which they 
 
 import pytest
 
+from dualform.mixers import registry
 from tests.precision.measured import wrong_in
 from tests.precision.models import families
 from tests.recurrences.every import RECURRENCES, specification
 
 FAST = ("outer head chunked", "outer columns chunked", "delta chunked", "diagonal scan", "selective fused")
 OTHERS = ("outer none chunked", "outer rows parallel", "delta parallel", "complex diagonal associative", "wkv naive")
-OTHERS += ("wkv associative", "convolution", "dense", "cell", "attend")
+OTHERS += ("wkv associative", "softmax_scan associative", "convolution", "dense", "cell", "attend")
+NARROW = tuple(name for name in OTHERS if "complex" not in name)  # there are no complex numbers of bfloat16
 SEVERAL = ("lru", "gla", "hgrn2", "mamba")
+VANISH = ("lru_in_out",)
+"""Of 10 times fresh weights its gates are shut but for 1e-74, which float32 does not hold."""
 MIXERS = {
-    "float32": (*SEVERAL, "linear_attention", "gated_rnn", "dense_gated_rnn", "hgrn_complex", "min_lstm_log", "rg_lru")
-    + ("retnet", "gsa", "rwkv4", "aaren", "local_attention", "side_gated_rnn", "lru_out", "gru", "tanh_rnn", "hgrn")
-    + (
-        "min_gru_log",
-        "griffin_recurrent",
-        "wave_rnn",
-        "pgn",
-        "mamba2",
-        "rwkv4_channel",
-        "delta_rule",
-        "gated_delta_rule",
-    ),
-    "bfloat16": (*SEVERAL, "min_gru", "rwkv4_channel"),
+    "float32": tuple(name for name in registry() if name not in VANISH),
+    "bfloat16": (*SEVERAL, "min_gru", "rwkv4_channel", "lstm", "gru", "gru_chung", "tanh_rnn", "dense_gated_rnn"),
 }
 
-ELSEWHERE = [("float32", time, FAST) for time in (1, 63, 64, 257)]
+CANCELS = {1: ("cell",), 63: ("wkv associative",), 64: ("cell",)}
+"""Not asked at these lengths: of states 30 times as large as others, a gradient that is what is left of parts 1e4 times its size
+and more (1 - tanh^2 where tanh is 1, and the largest exponent, which cancels), so that the specification is as far off."""
+
+ELSEWHERE = [
+    ("float32", time, tuple(name for name in FAST + OTHERS if name not in (*CANCELS.get(time, ()), "wkv naive")))
+    for time in (1, 63, 64, 257)
+]
 
 
 def holds(dtype: str, time: int, cases: list[str]) -> None:
@@ -50,7 +50,7 @@ def test_decays_of_a_half_in_float32():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dtype", "time", "names"), [("float32", 65, FAST + OTHERS), ("bfloat16", 65, FAST)] + ELSEWHERE
+    ("dtype", "time", "names"), [("float32", 65, FAST + OTHERS), ("bfloat16", 65, FAST + NARROW)] + ELSEWHERE
 )
 def test_recurrences(dtype, time, names):
     """The written gradients, the chunked and the parallel forms, on both sides of a chunk's end."""

@@ -87,11 +87,11 @@ def _dense(shared, tokens, state, start, mask):
 
 
 def _cell(shared, tokens, state, start, mask):
-    def step(h, x_t):
-        h = jnp.tanh(shared[0] @ h + x_t)
+    def step(product, h, x_t):
+        h = jnp.tanh(product(0, h) + x_t)
         return h, h
 
-    y, final = cell(step, tokens[0], state[0], start=start, mask=mask)
+    y, final = cell(step, tokens[0].astype(state[0].dtype), state[0], weights=(shared[0],), start=start, mask=mask)
     return (y if mask is None else jnp.where(mask[:, None], y, jnp.zeros_like(y))), final
 
 

@@ -1,12 +1,12 @@
 """A dense linear recurrence, h_t = A h_{t-1} + drive_t: one step after the other, since nothing parallel is cheaper."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import accumulator, project
+from dualform.arrays import accumulator
 from dualform.compiled import compiled
 from dualform.errors import require
+from dualform.recurrences.cell import cell
 from dualform.recurrences.contained import all_finite
 from dualform.recurrences.flags import check_flags, check_state, check_time
 
@@ -41,15 +41,14 @@ def dense(
     start = jnp.zeros(time, bool) if start is None else start
     mask = jnp.ones(time, bool) if mask is None else mask
 
-    def step(h, inputs):
+    def step(product, h, inputs):
         drive_t, start_t, mask_t = inputs
         past = jnp.where(start_t, jnp.zeros_like(h), h)
         # What is not finite passes over to all units, but not to the gradient of the transition.
         sound = all_finite((past, drive_t), 0)
         past, drive_t = (jnp.where(sound, a, jnp.zeros_like(a)) for a in (past, drive_t))
-        after = jnp.where(sound, project(past, transition).astype(wide) + drive_t, jnp.full_like(h, jnp.nan))
+        after = jnp.where(sound, product(0, past) + drive_t, jnp.full_like(h, jnp.nan))
         h = jnp.where(mask_t, after, h)
         return h, h
 
-    final, h = jax.lax.scan(step, h0, (drive.astype(wide), start, mask))
-    return h, final
+    return cell(step, (drive.astype(wide), start, mask), h0, weights=(transition,))
