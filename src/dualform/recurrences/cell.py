@@ -46,16 +46,23 @@ def cell(
     check_time(time)
     check_flags(time, start, mask)
     if not weights:
-        return _scan(step, inputs, state, (start, mask))
+        outputs, _, final = _scan(lambda state, t: (*step(state, t), ()), inputs, state, (start, mask))
+        return outputs, final
     return _with_products(step, tuple(weights), inputs, state, (start, mask))
 
 
-def _scan(step, inputs, state, flags) -> tuple[PyTree[Array], PyTree[Array]]:
+def _scan(step, inputs, state, flags) -> tuple[PyTree[Array], PyTree[Array], PyTree[Array]]:
+    """Of a step that gives the state after, what is handed out, and what is kept for the derivative: both, and the last state."""
     start, mask = flags
     time = jtu.tree_leaves(inputs)[0].shape[0]
+
+    def bare(state, inputs_t):
+        after, out, kept = step(state, inputs_t)
+        return after, (out, kept)
+
     if start is None and mask is None:
-        final, outputs = jax.lax.scan(step, state, inputs)
-        return outputs, final
+        final, (outputs, kept) = jax.lax.scan(bare, state, inputs)
+        return outputs, kept, final
     start = jnp.zeros(time, bool) if start is None else start
     mask = jnp.ones(time, bool) if mask is None else mask
     choose = lambda flag, a, b: jtu.tree_map(lambda a, b: jnp.where(flag, a, b), a, b)
@@ -65,13 +72,13 @@ def _scan(step, inputs, state, flags) -> tuple[PyTree[Array], PyTree[Array]]:
         past = choose(start_t, jtu.tree_map(jnp.zeros_like, state), state)
         # What is not finite, in an absent token too, would reach the gradients of the step.
         sound = all_finite(_inexact((past, inputs_t)), 0)
-        after, out = step(*jtu.tree_map(lambda a: jnp.where(sound, a, jnp.zeros_like(a)), (past, inputs_t)))
+        after, out, kept = step(*jtu.tree_map(lambda a: jnp.where(sound, a, jnp.zeros_like(a)), (past, inputs_t)))
         mark = lambda a: jnp.where(sound, a, jnp.full_like(a, jnp.nan)) if _inexact(a) else a
         after, out = jtu.tree_map(mark, (after, out))
-        return choose(mask_t, after, state), out
+        return choose(mask_t, after, state), (out, kept)
 
-    final, outputs = jax.lax.scan(flagged, state, (inputs, start, mask))
-    return outputs, final
+    final, (outputs, kept) = jax.lax.scan(flagged, state, (inputs, start, mask))
+    return outputs, kept, final
 
 
 def _with_products(step, weights, inputs, state, flags) -> tuple[PyTree[Array], PyTree[Array]]:
@@ -90,7 +97,7 @@ def _with_products(step, weights, inputs, state, flags) -> tuple[PyTree[Array], 
             return project(a, weights[i]).astype(wide) + shifts[i]
 
         after, out = step(product, state, inputs_t)
-        return after, (out, tuple(taken))
+        return after, out, tuple(taken)
 
     none = tuple(jnp.zeros(len(w), wide) for w in weights)
     first = jtu.tree_map(lambda a: a[0], inputs)
@@ -99,10 +106,11 @@ def _with_products(step, weights, inputs, state, flags) -> tuple[PyTree[Array], 
     @jax.custom_jvp
     def run(weights, held, inputs, state, flags):
         def plain(state, inputs_t):
-            after, (out, _) = one(weights, none, state, inputs_t, *held)
-            return after, out
+            after, out, _ = one(weights, none, state, inputs_t, *held)
+            return after, out, ()
 
-        return _scan(plain, inputs, state, flags)
+        outputs, _, final = _scan(plain, inputs, state, flags)
+        return outputs, final
 
     @run.defjvp
     def _(primals, tangents):
@@ -110,8 +118,8 @@ def _with_products(step, weights, inputs, state, flags) -> tuple[PyTree[Array], 
 
         def shifted(shifts, held, inputs, state):
             moved = lambda state, t: one(weights, t[1], state, t[0], *held)
-            (out, taken), final = _scan(moved, (inputs, shifts), state, flags)
-            return (out, final), taken
+            outputs, taken, final = _scan(moved, (inputs, shifts), state, flags)
+            return (outputs, final), taken
 
         time = jtu.tree_leaves(inputs)[0].shape[0]
         shifts = tuple(jnp.zeros((time, len(w)), wide) for w in weights)
