@@ -78,6 +78,8 @@ NAMES = {
             "Linear",
             "Scale",
             "Centred",
+            "Divided",
+            "Held",
             "Masked",
             "Turned",
             "Beside",

@@ -27,9 +27,8 @@ from dualform.checkpoints.pretrained.textgenrnn import Beside, lstm_from_cudnn
 from dualform.dual.frozen import freeze
 from dualform.errors import FileError, InputError
 from dualform.mixers import GRU, LSTM
-from dualform.models.chain import ReLU
 from dualform.models.encoder_decoder import EncoderDecoder
-from dualform.models.stages import Affine
+from dualform.models.stages import Affine, ReLU
 from tests.tiers import tiers
 
 DATA = Path(__file__).resolve().parents[1] / "oracles" / "data"
@@ -308,7 +307,7 @@ def small_models(key) -> dict[str, tuple[Any, jax.Array]]:
     return {
         "encoder": (encoder, draw(7, 3, 576)),
         "encoder and decoder": (EncoderDecoder(*grus), joined),
-        "relu": (ReLU(), draw(7, 5, 3)),
+        "relu": (ReLU(3), draw(7, 5, 3)),
     }
 
 
@@ -316,16 +315,15 @@ def small_models(key) -> dict[str, tuple[Any, jax.Array]]:
 def test_frozen_stages(name, getkey):
     """A frozen stage is its output at x, affine in its input, and 0 where there is no token."""
     module, x = small_models(getkey())[name]
-    stateful, other, mask = hasattr(module, "init_state"), jr.normal(getkey(), x.shape), jnp.arange(len(x)) != 1
-    call = lambda x, *state: module(x, *state) if stateful else (module(x), jnp.zeros(()))
+    stateful, other, mask = not module.tokenwise, jr.normal(getkey(), x.shape), jnp.arange(len(x)) != 1
 
     @jax.jit
     def errors(x, other):
-        y, last = call(x)
+        y, last = module(x)
         found, state, affine, *_ = module.frozen(x)
         between = 0.25 * affine(x) + 0.75 * affine(other)
         masked, _, masked_affine, *_ = module.frozen(x, mask=mask)
-        past = (call(x[:3])[1],) if stateful else ()
+        past = (module(x[:3])[1],) if stateful else ()
         later, after, affine_later, *_ = module.frozen(x[3:], *past) if len(x) > 3 else module.frozen(x)
         behind = y[3:] if len(x) > 3 else y
         zero = {
@@ -401,7 +399,7 @@ def test_a_call_that_does_not_fit(getkey, unchecked):
     gru = GRU.make(3, n=3, key=getkey())
     model = NSNet2(dense(3, 4), (gru, gru), (dense(3, 3), dense(3, 3)), dense(4, 3))
     for x, says in (
-        (jnp.ones((2, 5)), r"takes one sequence, \(time, 4\).* got shape \(2, 5\)"),
+        (jnp.ones((2, 5)), "NSNet2 takes tokens of width 4; got 5"),
         (jnp.ones((2, 4), int), "int64"),
     ):
         with pytest.raises(InputError, match=says):

@@ -26,7 +26,7 @@ EXACT = 1e-12
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """The example's maker, taken from the registry, into which the example's own line has put it."""
-    [code] = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.M | re.S)
+    [code] = [code for code in re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.M | re.S) if "@register" in code]
     [name] = re.findall(r'^@register\("(\w+)"\)$', TEXT, flags=re.M)
     path = tmp_path / f"{name}.py"
     path.write_text(code)
@@ -94,7 +94,7 @@ def test_example_refuses_what_does_not_fit(make, getkey):
 @pytest.fixture
 def package(tmp_path):
     """A folder of an installed package with the example in it, and the environment in which it is."""
-    [code] = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.M | re.S)
+    [code] = [code for code in re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.M | re.S) if "@register" in code]
     [point] = re.findall(r'^```toml\n\[project.entry-points."(.*?)"\]\n.*\n```$', TEXT, flags=re.M)
     (tmp_path / "of_mine.py").write_text(code)
     (tmp_path / "of_mine-1.0.dist-info").mkdir()

@@ -15,9 +15,9 @@ import pytest
 from dualform import dual_form
 from dualform.dual import attribute, layer_form, model_form
 from dualform.models import MLP, Bidirectional, Block, GatedMLP, LanguageModel, SequenceModel, Stack
-from dualform.models.chain import AbstractChain, ReLU
 from dualform.models.mlp import ACTIVATIONS
-from dualform.models.stages import Affine, Alone
+from dualform.models.model import AbstractChain
+from dualform.models.stages import Affine, Alone, ReLU
 from dualform.norms import rms_norm
 from tests.dual.broken import broken, ignoring, larger, part
 from tests.laws import laws
@@ -49,7 +49,7 @@ class Chain(AbstractChain):
         return self.inside.w.shape[1]
 
     def stages(self):
-        return ("in", self.inside), ("mixer", self.mixer), ("relu", ReLU()), ("head", self.head)
+        return ("in", self.inside), ("mixer", self.mixer), ("relu", ReLU(D)), ("head", self.head)
 
     def encode(self, source):
         raise NotImplementedError
@@ -66,20 +66,20 @@ CHAIN = Chain(Affine(jr.normal(jr.key(4), (D, 3))), MIXER, Affine(jr.normal(jr.k
 GATED = shaken(GatedMLP.make(D, key=jr.key(0), hidden=3))
 
 
-def without_norm_weight(self, x):
-    return rms_norm(x, jnp.ones_like(self.weight), self.epsilon)
+def without_norm_weight(self, x, state=None, *, start=None, mask=None):
+    return rms_norm(x, jnp.ones_like(self.weight), self.epsilon), ()
 
 
-def without_gate(self, x):
-    return x @ self.w_up.T @ self.w_down.T
+def without_gate(self, x, state=None, *, start=None, mask=None):
+    return x @ self.w_up.T @ self.w_down.T, ()
 
 
-def with_relu(self, x):
-    return MLP(self.w_up, self.w_down, self.b_up, self.b_down, "relu")(x)
+def with_relu(self, x, state=None, *, start=None, mask=None):
+    return MLP(self.w_up, self.w_down, self.b_up, self.b_down, "relu")(x, start=start, mask=mask)
 
 
-def gated_by_sigmoid(self, x):
-    return ((ACTIVATIONS["sigmoid"](x @ self.w_gate.T) * (x @ self.w_up.T)) @ self.w_down.T).astype(x.dtype)
+def gated_by_sigmoid(self, x, state=None, *, start=None, mask=None):
+    return ((ACTIVATIONS["sigmoid"](x @ self.w_gate.T) * (x @ self.w_up.T)) @ self.w_down.T).astype(x.dtype), ()
 
 
 def without_residual(self, x, state=None, *, start=None, mask=None):
@@ -87,12 +87,12 @@ def without_residual(self, x, state=None, *, start=None, mask=None):
     return y - x, state
 
 
-def without_softcap(self, x):
-    return Affine(self.head)(self.norm(x))
+def without_softcap(self, tokens, state=None, *, start=None, mask=None):
+    return LanguageModel.__call__(part(self, softcap=None), tokens, state, start=start, mask=mask)
 
 
-def mean_of_all(self, h, before, start, mask):
-    return SequenceModel._pooled(part(self, pool="mean"), h, before, start, mask)
+def mean_of_all(self, x, state=None, *, start=None, mask=None):
+    return SequenceModel.__call__(part(self, pool="mean"), x, state, start=start, mask=mask)
 
 
 def without_scale(self, tokens, state=None, *, start=None, mask=None):
@@ -128,9 +128,9 @@ BROKEN: dict[str, tuple[Any, Any]] = {
     "gate of another activation": (BLOCK, part(BLOCK, mlp=broken(BLOCK.mlp, __call__=gated_by_sigmoid))),
     "activation swapped": (PLAIN, part(PLAIN, mlp=broken(PLAIN.mlp, __call__=with_relu))),
     "residual stream dropped": (BLOCK, broken(BLOCK, __call__=without_residual)),
-    "softcap dropped": (LANGUAGE, broken(LANGUAGE, logits=without_softcap)),
+    "softcap dropped": (LANGUAGE, broken(LANGUAGE, __call__=without_softcap)),
     "embedding's scale dropped": (LANGUAGE, broken(LANGUAGE, __call__=without_scale)),
-    "mean instead of last": (POOLED["last"], broken(POOLED["last"], _pooled=mean_of_all)),
+    "mean instead of last": (POOLED["last"], broken(POOLED["last"], __call__=mean_of_all)),
     **{
         f"{name}, {what} ignored": (module, ignoring(module, what))
         for name, module in (("block", BLOCK), ("language model", LANGUAGE), ("pooled", POOLED["mean"]))
@@ -149,7 +149,7 @@ def given(module: Any, dtype=jnp.float64, one_document: bool = False) -> tuple[A
     else:
         wide = isinstance(module, Stack | SequenceModel | Chain)
         x, other = (a.astype(dtype) for a in ((WIDE, WIDE[::-1]) if wide else (X, X[::-1])))
-    remembers = hasattr(module, "init_state") and not isinstance(module, Bidirectional)
+    remembers = not module.tokenwise and not isinstance(module, Bidirectional)
     return x, (module(other)[1] if remembers else None), None if one_document else START, MASK
 
 

@@ -81,8 +81,8 @@ def test_pointwise_parts(name):
     """Norms and MLPs: affine, themselves at x, also at a token of zeros, and each output of its own token alone."""
     part, x = PARTS[name], laws.sequence(0, TIME).at[2].set(0.0)
     y, _, affine, kind, _ = freeze(part, x)
-    laws.check_close(affine(x), part(x), laws.EXACT, "at x")
-    laws.check_same_bits(y, part(x), "y")
+    laws.check_close(affine(x), part(x)[0], laws.EXACT, "at x")
+    laws.check_same_bits(y, part(x)[0], "y")
     other = laws.sequence(1, TIME)
     laws.check_close(affine(2 * other - x), 2 * affine(other) - affine(x), laws.EXACT, "affine")
     assert kind == "frozen nonlinearity" and not np.asarray(affine(x.at[3].add(1.0)) - affine(x))[:3].any()
@@ -136,7 +136,5 @@ def test_a_module_of_ones_own():
 
 def test_what_cannot_be_frozen(unchecked):
     """Another kind of module is named, with what it needs."""
-    with pytest.raises(
-        InputError, match=r"a Linear cannot be frozen: it is no mixer, block, norm or MLP, and has neither"
-    ):
+    with pytest.raises(InputError, match=r"a Linear cannot be frozen: it is no layer"):
         freeze(eqx.nn.Linear(2, 2, key=jr.key(0)), laws.sequence(0, 3))

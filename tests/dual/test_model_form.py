@@ -144,7 +144,10 @@ BAD = {
     "no stages": (lambda: model_form(laws.make("gla"), X), r"a GLA has no stages\(\); for a single mixer or block use"),
     "no token": (lambda: model_form(MODEL(), jnp.array([7])), "token 0 is 7; this vocabulary goes from 0 to 6"),
     "no block": (lambda: model_form(MODEL(), X, block=0), "block is 0; it must be at least 1 token"),
-    "integers": (lambda: model_form(sequence_model("min_gru"), X), "a SequenceModel takes real tokens"),
+    "integers": (
+        lambda: model_form(sequence_model("min_gru"), X),
+        "SequenceModel takes real floating-point act",
+    ),
 }
 
 

@@ -8,13 +8,11 @@ import jax.tree_util as jtu
 import pytest
 
 from dualform.dual import freeze, model_form
-from dualform.dual.frozen import freeze_stages
 from dualform.lenses import trace
-from dualform.models.stages import joined_states
 from tests.dual.test_broken_models import WHOLE, given
 from tests.laws import laws
 
-REMEMBER = [name for name, module in WHOLE.items() if hasattr(module, "init_state")]
+REMEMBER = [name for name, module in WHOLE.items() if not module.tokenwise]
 
 
 def form(state: Any) -> Any:
@@ -43,10 +41,10 @@ def test_states_fit_back(name, dtype):
         y, own = module(x, state, **flags)
         found = {"freeze": freeze(module, x, state, **flags).state}
         if hasattr(module, "stages"):
-            stages = freeze_stages(module, x, state, **flags)
+            stages = module.passes(*module.checked(x, state, start, mask))
             for (_, frozen), (_, stage) in zip(stages, module.stages(), strict=True):
-                assert form(frozen.state) == form(stage.init_state() if hasattr(stage, "init_state") else ())
-            found["freeze_stages"] = joined_states(module, [frozen.state for _, frozen in stages])
+                assert form(frozen.state) == form(stage.init_state())
+            found["passes"] = module.joined([frozen.state for _, frozen in stages])
             traced = trace(module, x, record=(), state=state, **flags)
             assert traced.y.dtype == y.dtype and (y.ndim == 1 or traced.y.shape == y.shape)
             found["trace"] = traced.state

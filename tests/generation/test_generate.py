@@ -178,7 +178,7 @@ BAD = {
     ),
     "several keys": ({"temperature": 1.0, "key": jr.split(jr.key(0))}, "which is not one PRNG key"),
     "numbers as a key": ({"temperature": 1.0, "key": np.arange(3)}, r"the key is \[0 1 2\], which is not one PRNG key"),
-    "state": ({"state": ()}, "the state does not belong to this language model"),
+    "state": ({"state": ()}, "the state does not belong to this LanguageModel"),
 }
 
 

@@ -9,7 +9,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from dualform.maps import Frozen
+from dualform.finite import put_back, set_aside, spoiled
+from dualform.maps import Frozen, present
 from dualform.mixers import LRU, AbstractMixer, RetNet
 from dualform.models import Stack
 from tests.laws import infinities, laws, states, trained
@@ -20,17 +21,25 @@ from tests.laws.programs import Cases, cases
 class ReadsWhatIsNotFinite(Around):
     """Leaves NaN to the recurrence, where a decay of 0 does not forget it."""
 
-    def checked(self, x, state, start, mask):
-        x, state, _, mask = super().checked(x, state, None, mask)
-        return x, state, start if start is None or mask is None else start & mask, mask
+    def as_part(self, x, state, segments):
+        if segments.start is None:
+            return super().as_part(x, state, segments)
+        found = spoiled(x, state, segments.start, segments.mask)
+        frozen = self.at(x, state, segments)
+        y, after = put_back(frozen.y, frozen.state, state, found)
+        return frozen._replace(y=present(y, segments.mask), state=after)
 
 
 class CarriesWhatIsNotFinite(Around):
     """Sets tokens aside, and goes on from any state."""
 
-    def checked(self, x, state, start, mask):
-        x, _, start, mask = super().checked(x, state, start, mask)
-        return x, state, start, mask
+    def as_part(self, x, state, segments):
+        if segments.start is None:
+            return super().as_part(x, state, segments)
+        found = spoiled(x, state, segments.start, segments.mask)
+        frozen = self.at(set_aside(x, state, state, found)[0], state, segments)
+        y, after = put_back(frozen.y, frozen.state, state, found)
+        return frozen._replace(y=present(y, segments.mask), state=after)
 
 
 class HidesWhatIsNotFinite(Around):

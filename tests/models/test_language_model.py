@@ -31,12 +31,12 @@ def some_state(model=MODEL):
 def test_a_model_is_its_parts_in_turn():
     """Embedding, blocks, norm and head, one after the other; the states are the blocks' own."""
     model = language_model(*FAMILIES, scale=3.0, softcap=2.0, embedding_norm=LayerNorm.make(D))
-    x, finals = model.embedding_norm(3.0 * model.embedding[X]), []
+    x, finals = model.embedding_norm(3.0 * model.embedding[X])[0], []
     for each in model.blocks:
         x, final = laws.call(each, x)
         finals.append(final)
     assert model.norm is not None and model.head is not None
-    expected = 2 * jnp.tanh(model.norm(x) @ model.head.T / 2)
+    expected = 2 * jnp.tanh(model.norm(x)[0] @ model.head.T / 2)
     laws.check_close(laws.call(model, X), (expected, tuple(finals)), laws.ROUNDING, "the model")
 
 
@@ -147,13 +147,10 @@ BAD_CALLS = {
     "a negative number": (lambda: MODEL(X.at[1].set(-1)), "token 1 is -1; this vocabulary goes from 0 to 6"),
     "real tokens": (lambda: MODEL(X.astype(float)), "tokens must be integers; got float64. Give the numbers"),
     "a batch": (lambda: MODEL(X[None]), r"one sequence, \(time,\); got shape \(1, 6\). For a batch use jax.vmap"),
-    "no token": (lambda: MODEL(X[:0]), "the sequence has length 0"),
-    "short mask": (lambda: MODEL(X, mask=jnp.ones(5, bool)), r"mask must be .* 6 time steps; got shape \(5,\) of bool"),
-    "one state": (
-        lambda: MODEL(X, some_state()[0]),
-        "does not belong to this language model: one state for each block",
-    ),
-    "another's state": (lambda: MODEL(X, some_state()[::-1]), "does not belong to this language model"),
+    "no token": (lambda: MODEL(X[:0]), "LanguageModel got a sequence of length 0"),
+    "short mask": (lambda: MODEL(X, mask=jnp.ones(5, bool)), r"mask must be .* 6 tokens; got shape \(5,\) of bool"),
+    "one state": (lambda: MODEL(X, some_state()[0]), "does not belong to this LanguageModel: shapes"),
+    "another's state": (lambda: MODEL(X, some_state()[::-1]), "does not belong to this LanguageModel"),
 }
 
 

@@ -29,7 +29,7 @@ def test_a_model_is_its_parts_in_turn(pool):
     h = X @ model.w_in.T + model.b_in[None]
     for each in model.blocks:
         h, _ = laws.call(each, h)
-    h = np.asarray(model.norm(h))
+    h = np.asarray(model.norm(h)[0])
     h = {"none": h, "mean": h.mean(0), "last": h[-1]}[pool]
     expected = h @ np.asarray(model.w_out).T + np.asarray(model.b_out)
     laws.check_close(laws.call(model, X)[0], expected, laws.ROUNDING, pool)
@@ -120,11 +120,11 @@ GRU4, KEY = registry()["gru"](4, key=jr.key(0)), jr.key(0)
 BLOCK4 = Block(None, GRU4)
 ONES = lambda *shape: np.ones(shape)
 BAD = {
-    "width": (lambda: MODELS["none"](X.T), r"takes one sequence, \(time, 3\); got shape \(3, 6\)"),
+    "width": (lambda: MODELS["none"](X.T), "takes tokens of width 3; got 6"),
     "token ids": (lambda: MODELS["none"](X.astype(int)), "real floating-point activations; got int64. Embed token ids"),
-    "no token": (lambda: MODELS["mean"](X[:0]), "the sequence has length 0"),
+    "no token": (lambda: MODELS["mean"](X[:0]), "a sequence of length 0"),
     "start": (lambda: MODELS["mean"](X, start=jnp.ones(6)), r"start must be .* got shape \(6,\) of float64"),
-    "state": (lambda: MODELS["mean"](X, ()), "the state does not belong to this model"),
+    "state": (lambda: MODELS["mean"](X, ()), "the state does not belong to this SequenceModel"),
     "pool": (
         lambda: SequenceModel.make((BLOCK4,), 3, 2, key=KEY, pool="max"),
         "no pool 'max'; there are none, mean, last",

@@ -126,19 +126,19 @@ def test_widths_that_do_not_fit(unchecked, case):
 
 
 BAD = {
-    "wrong width": ({"x": X.T}, r"this stack takes one sequence, \(time, 3\); got shape \(3, 6\)"),
+    "wrong width": ({"x": X.T}, "Stack takes tokens of width 3; got 6"),
     "a batch": ({"x": X[None]}, r"got shape \(1, 6, 3\). For a batch use jax.vmap"),
-    "a list": ({"x": [[1.0] * 3]}, "got shape None"),
-    "no token": ({"x": X[:0]}, "the sequence has length 0"),
+    "a list": ({"x": [[1.0] * 3]}, "Stack takes an array; got list"),
+    "no token": ({"x": X[:0]}, "Stack got a sequence of length 0"),
     "token ids": ({"x": X.astype(int)}, "takes real floating-point activations; got int64. Embed token ids first"),
-    "short mask": ({"mask": MASK[1:]}, r"mask must be .* each of the 6 time steps; got shape \(5,\) of bool"),
+    "short mask": ({"mask": MASK[1:]}, r"mask must be .* each of the 6 tokens; got shape \(5,\) of bool"),
     "0/1 start": ({"start": jnp.ones(6)}, r"start must be .* got shape \(6,\) of float64"),
     "one state": (
         {"state": jnp.zeros(5)},
-        r"does not belong to this stack of 2 layers, one state each. Start from init",
+        r"does not belong to this Stack: shapes \(5,\), expected .* Start from init",
     ),
-    "too few states": ({"state": (jnp.zeros((2, 4)),)}, "does not belong to this stack of 2 layers"),
-    "swapped states": ({"state": (jnp.zeros(5), jnp.zeros((2, 4)))}, "the state does not belong to this LRUInOut"),
+    "too few states": ({"state": (jnp.zeros((2, 4)),)}, "does not belong to this Stack"),
+    "swapped states": ({"state": (jnp.zeros(5), jnp.zeros((2, 4)))}, "the state does not belong to this Stack"),
 }
 
 

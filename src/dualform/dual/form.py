@@ -10,11 +10,11 @@ from jaxtyping import Array, Bool, Float
 
 from dualform.arrays import State, accumulator, relative_error
 from dualform.compiled import compiled
-from dualform.dual.frozen import check_module, freeze, sees_only_the_past, taken
-from dualform.dual.own_call import embedded
+from dualform.dual.frozen import check_module, freeze, look_at, taken
 from dualform.dual.shares import aggregate, shares_residual
 from dualform.dual.views import as_html, plot
 from dualform.errors import require
+from dualform.layer import is_causal
 from dualform.maps import AttentionMap, attention_of, present
 from dualform.maps.attention_map import OWN_COLUMNS, Over
 from dualform.maps.frozen import Kind
@@ -113,9 +113,7 @@ def dual_form(
     """
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
     check_module(module)
-    if not isinstance(module, AbstractMixer):
-        embedded(module, x, mask)  # tokens are looked at here: in a program their numbers are not known
-    return _form(module, x, state, start, mask, block)
+    return _form(module, look_at(module, x, start, mask), state, start, mask, block)
 
 
 @compiled
@@ -132,7 +130,7 @@ def _form(module: Any, x, state, start, mask, block: int) -> DualForm:
         alone = lambda s: map(jnp.zeros_like(x).at[s].set(x[s])) - bias
     contributions = jax.lax.map(alone, jnp.arange(len(x)), batch_size=min(block, len(x))).swapaxes(0, 1)
     # Exact zeros where rounding against the bias left 1e-17; a module that does take from there fails the residual.
-    if sees_only_the_past(module):
+    if is_causal(module):
         seen = Segments(start, mask).visible(len(x))[:, :, None]
         contributions = jnp.where(seen, contributions, jnp.zeros_like(contributions))
     total, y = contributions.sum(1) + bias, y.astype(bias.dtype)

@@ -26,7 +26,8 @@ from dualform.maps import CausalMap, Frozen, attention_of, present
 from dualform.maps.attention_map import MOST_HEADS, Over
 from dualform.maps.frozen import Kind
 from dualform.mixers import AbstractMixer
-from dualform.models.block import Block
+from dualform.models.chain import core, core_of
+from dualform.models.walk import read_by_core
 
 GROUPS = 8
 """Into so many groups of tokens the certificate cuts a sequence; up to so many tokens, it sums them one by one."""
@@ -164,12 +165,17 @@ class LayerForm:
 
     @functools.cached_property
     def inner(self) -> "LayerForm":
-        """The form of a block's mixer at its own input: without the residual stream, norms and MLP. Else the layer itself."""
-        if not isinstance(self.module, Block):
+        """The form of the part that carries, a block's mixer, at its own input: without residual stream, norms and MLP.
+
+        The layer itself where several of its parts carry, or it is not made of layers.
+        """
+        way = core(self.module)
+        if not way:
             return self
-        x = _mixer_input(self.module, self.x, self.mask)
-        given = {"start": self.start, "mask": self.mask, "name": f"{self.name}.mixer", "block": self.block}
-        return layer_form(self.module.mixer, x, self.state, **given)
+        name = ".".join((self.name, *(part.name for part in way)))
+        x = _core_input(self.module, self.x, self.state, self.start, self.mask)
+        given = {"start": self.start, "mask": self.mask, "name": name, "block": self.block}
+        return layer_form(core_of(self.module), x, self.state, **given)
 
     @property
     def weights(self) -> Float[np.ndarray, "head time source"]:
@@ -352,6 +358,5 @@ _shares_residual = eqx.filter_jit(shares_residual)
 
 
 @eqx.filter_jit
-def _mixer_input(block, x, mask):
-    x = present(x, mask)
-    return x if block.norm is None else block.norm(x)
+def _core_input(layer, x, state, start, mask):
+    return read_by_core(layer, *layer.checked(x, state, start, mask))

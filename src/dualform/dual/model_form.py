@@ -17,15 +17,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator
-from dualform.dual.frozen import check_module, freeze_stages, through
+from dualform.dual.frozen import check_module, freeze, look_at, taken
 from dualform.dual.layer import LayerForm, Rows, certified, chosen, padded
-from dualform.dual.own_call import OwnCall, embedded, own_call
 from dualform.dual.shares import scaled
 from dualform.dual.views import MOST_SHOWN, as_html, plot
 from dualform.errors import require
+from dualform.layer import as_layer
 from dualform.maps import CausalMap, Frozen, joint
+from dualform.models.chain import product
 from dualform.models.language_model import LanguageModel
-from dualform.models.stages import stage_states
+from dualform.models.model import AbstractModel
 
 LONG = 256
 """From so many tokens on, rows of a causal model are read in programs of four lengths rather than one."""
@@ -224,8 +225,8 @@ def model_form(model: Any, x: Any, state: State | None = None, *, start=None, ma
     require(block >= 1, f"block is {block}; it must be at least 1 token.")
     given = x
     x, start, mask = first_activations(model, x, start, mask)
-    stages = zip(model.stages(), stage_states(model, state), strict=True)
-    named = [(name, stage, before) for (name, stage), before in stages]
+    before = model.split(model.init_state() if state is None else model.checked_state(state))
+    named = [(name, stage, own) for (name, stage), own in zip(model.stages(), before, strict=True)]
     require(
         any(carries(stage) for _, stage, _ in named),
         "no stage of this model carries anything from token to token; there is nothing to map.",
@@ -242,21 +243,23 @@ def model_form(model: Any, x: Any, state: State | None = None, *, start=None, ma
 
 def carries(stage: Any) -> bool:
     """Whether a stage carries anything from token to token; a norm, an MLP or a linear map looks at one token at a time."""
-    return hasattr(stage, "init_state")
+    return not as_layer(stage).tokenwise
 
 
 def first_activations(model: Any, x: Any, start, mask) -> tuple[Array, Any, Any]:
     """What a model's first stage takes: its embedded tokens, or x itself; and the flags as arrays."""
     check_stages(model)
     start, mask = (None if flag is None else jnp.asarray(flag, bool) for flag in (start, mask))
-    return embedded(model, x if hasattr(x, "ndim") else np.asarray(x), mask), start, mask
+    x = look_at(model, x if hasattr(x, "ndim") else np.asarray(x), start, mask)
+    checked, *_ = model.checked(x, None, start, mask)
+    return (checked if x.ndim == 1 else jnp.asarray(x)), start, mask
 
 
 def check_stages(model: Any) -> None:
     """Raise `InputError` unless it is a model, a chain of named stages."""
     check_module(model)
     require(
-        hasattr(model, "stages"),
+        isinstance(model, AbstractModel),
         f"a {type(model).__name__} has no stages(); for a single mixer or block use layer_form or dual_form.",
     )
 
@@ -271,31 +274,24 @@ def logit_direction(d_out: int, token: int, against: int | None) -> np.ndarray:
     return direction
 
 
-def chain(model: Any, x, state, start, mask, last: int | None = None) -> tuple[list[Frozen], CausalMap, Array]:
+def chain(
+    model: AbstractModel, x, state, start, mask, last: int | None = None
+) -> tuple[list[Frozen], CausalMap, Array]:
     """The stages up to number `last`, frozen at what they read; the map that they are together; and what it takes of x.
 
     **Arguments:** x: what the first stage takes, or tokens by number.
     """
-    frozen = [stage for _, stage in freeze_stages(model, x, state, start=start, mask=mask)]
+    frozen = [stage for _, stage in model.passes(*model.checked(x, state, start, mask))]
     frozen = frozen if last is None else frozen[: last + 1]
-    x = embedded(model, x, mask)
-    return frozen, through(frozen), x.astype(accumulator(x.dtype))
-
-
-def own_outputs(model: Any, x, state, start, mask, frozen: Sequence[Frozen]) -> OwnCall:
-    """The model's own call, its outputs one for each token; where it gives only one, the last stage's in the other rows."""
-    own = own_call(model, x, state, start=start, mask=mask)
-    if own.rows is None:
-        return own
-    return own._replace(y=jnp.where(own.rows[:, None], own.y, frozen[-1].y.astype(own.y.dtype)))
+    return frozen, product(frozen)[0], taken(model, x, state, start, mask)
 
 
 @eqx.filter_jit
 def _chain(model, given, state, start, mask):
     frozen, map, wide = chain(model, given, state, start, mask)
-    own = own_outputs(model, given, state, start, mask, frozen)
+    own = freeze(model, given, state, start=start, mask=mask)
     y, bias, residual = certified(map, wide, own.y, own.rows)
-    x = embedded(model, given, mask)
+    x = model.checked(given, state, start, mask)[0]
     return [x, *(stage.y.astype(x.dtype) for stage in frozen[:-1])], y, own.rows, own.state, bias, residual
 
 

@@ -16,7 +16,6 @@ from dualform.generation.token_kinds import KINDS, token_kinds
 from dualform.models import LanguageModel
 from dualform.models.block import Block
 from dualform.models.language_model import checked_tokens
-from dualform.models.walk import run_stage
 
 
 class Survivors(eqx.Module):
@@ -112,13 +111,13 @@ def survivors(model: LanguageModel, tokens: Int[Array, " time"] | Int[np.ndarray
 # Layers of the same shapes are one program.
 @eqx.filter_jit
 def _through(stage: Any, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
-    return run_stage(stage, x, None, None, None)[0]
+    return stage(x)[0]
 
 
 @eqx.filter_jit
 def _dropped(block: Block, x: Float[Array, "time d"]) -> Int[Array, "kv_head time"]:
     """The token after which each one is no longer among the positions of the state, for one layer."""
-    mixer, x = block.mixer, x if block.norm is None else block.norm(x)
+    mixer, x = block.mixer, x if block.norm is None else block.norm(x)[0]
     assert isinstance(mixer, MultiStateAttention)
     time, heads = len(x), jnp.arange(len(mixer.attention.w_k))[:, None]
 

@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator
-from dualform.dual.frozen import freeze, freeze_stages, through
+from dualform.dual.frozen import freeze
 from dualform.dual.layer import frozen_map
 from dualform.dual.model_form import ModelForm, carries, first_activations, logit_direction
 from dualform.errors import InputError, require
+from dualform.layer import inside
 from dualform.lenses.trace import trace
-from dualform.maps import CausalMap, Identity, attention_of, present
+from dualform.maps import attention_of, present
 from dualform.mixers import AbstractMixer
-from dualform.models.block import Block
-from dualform.models.stages import stage_states
+from dualform.models.chain import core_of, product
+from dualform.models.model import AbstractModel
+from dualform.models.walk import core_place, opened, read_by_core
 
 
 class KnockOut(NamedTuple):
@@ -62,7 +64,7 @@ def knock_out(
     for name, place in (("source", source), ("target", target)):
         require(0 <= place < len(x), f"{name} {place} is no token's place; there are {len(x)}, from 0 to {len(x) - 1}.")
     found = _removed(model, x, state, start, mask, layer, jnp.asarray(source), head)[target]
-    place = f"{layer}.mixer.out" if isinstance(stage, Block) else f"{layer}.out"
+    place = core_place(stage, layer, "out")
     before = trace(model, x, record=(), state=state, start=start, mask=mask).y
     if frozen:
         change = _frozen_change(model, x, state, start, mask, layer, jnp.asarray(target), -found)
@@ -97,26 +99,28 @@ def _stage(model: Any, layer: str) -> Any:
     return named[layer]
 
 
-def _behind(model, x, state, start, mask, layer: str):
-    """What `layer`'s mixer reads, and the affine map from a change of its output to one of the model's output."""
-    frozen = dict(freeze_stages(model, x, state, start=start, mask=mask))
-    names = list(frozen)
+def _at_layer(model: AbstractModel, x, state, start, mask, layer: str):
+    """The part of `layer` that carries, what it reads, and its state; and the affine map from its output to the model's."""
+    x, state, segments = model.checked(x, state, start, mask)
+    names, stages = zip(*model.stages(), strict=True)
     number = names.index(layer)
-    given = x if number == 0 else frozen[names[number - 1]].y.astype(x.dtype)
-    stage, before = dict(model.stages())[layer], stage_states(model, state)[number]
-    own: CausalMap = Identity()
-    if isinstance(stage, Block):
-        parts = stage.parts(given, before, start, mask)
-        given, own = parts.norm.y, parts.behind.map
+    stage, before = stages[number], model.split(state)[number]
+    passes = [frozen for _, frozen in model.passes(x, state, segments)]
+    given = x if number == 0 else passes[number - 1].y
+    behind = passes[number + 1 :]
 
-    rest = through([frozen[name] for name in names[number + 1 :]]) @ own
-    return (stage.mixer if isinstance(stage, Block) else stage), given, before, rest.brought
+    def rest(change):
+        y = inside(opened(stage, change), given, before, segments).map(jnp.zeros_like(given))
+        return product(behind)[0](y) if behind else y
+
+    brought = lambda change: rest(change) - rest(jnp.zeros_like(change))
+    return core_of(stage), read_by_core(stage, given, before, segments), before, brought
 
 
 @eqx.filter_jit
 def _removed(model, x, state, start, mask, layer, source, head) -> Float[Array, "time d"]:
     """What one token, or one head of its value, brings to every output of a layer's mixer."""
-    mixer, given, before, _ = _behind(model, x, state, start, mask, layer)
+    mixer, given, before, _ = _at_layer(model, x, state, start, mask, layer)
     if head is None:
         return freeze(mixer, given, before, start=start, mask=mask).map.columns(given, source[None])[0]
     if not isinstance(mixer, AbstractMixer):
@@ -134,7 +138,7 @@ def _removed(model, x, state, start, mask, layer, source, head) -> Float[Array, 
 @eqx.filter_jit
 def _frozen_change(model, x, state, start, mask, layer, target, change) -> Array:
     """What a change of a mixer's output at one token does to the model's output, all behind it frozen."""
-    *_, rest = _behind(model, x, state, start, mask, layer)
+    *_, rest = _at_layer(model, x, state, start, mask, layer)
     wide = accumulator(x.dtype, change.dtype)
     return rest(jnp.zeros((len(x), len(change)), wide).at[target].set(change.astype(wide)))
 
@@ -142,6 +146,6 @@ def _frozen_change(model, x, state, start, mask, layer, target, change) -> Array
 @eqx.filter_jit
 def _pulled_to(model, x, state, start, mask, layer, t, direction, y) -> Array:
     """The frozen rest of the model, read backwards from an output to a layer's mixer."""
-    *_, rest = _behind(model, x, state, start, mask, layer)
+    *_, rest = _at_layer(model, x, state, start, mask, layer)
     y = y.astype(accumulator(y.dtype))
     return jax.grad(lambda change: rest(change)[t].astype(y.dtype) @ direction.astype(y.dtype))(jnp.zeros_like(y))

@@ -9,9 +9,9 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
 from dualform.arrays import State
-from dualform.dual.model_form import carries, first_activations
+from dualform.dual.model_form import first_activations
 from dualform.errors import require
-from dualform.models.stages import joined_states
+from dualform.models.chain import remembers
 from dualform.models.walk import places, walk
 
 STATE = re.compile(r"(?P<stage>.+)\.state@(?P<t>\d+)")
@@ -43,10 +43,10 @@ def trace(
 ) -> Trace:
     """A model's run with what passes some places changed, and recorded.
 
-    Places are named after the model's stages (`model.stages()`): "block 2.in", "block 2.mixer.in", "block 2.mixer.out", "block
-    2.mlp.out", "block 2.out"; and "block 2.state@5", the state after token 5. An edit is a pure function: it takes what
-    passes, activations of (time, d) or a state, and returns what shall go on, of the same shape. Nothing is hooked into the
-    model, so that a trace can be compiled, batched and differentiated like any function.
+    Places are named after the model's stages (`model.stages()`) and what these are made of: "block 2.in", "block 2.mixer.in",
+    "block 2.mixer.out", "block 2.mlp.out", "block 2.out"; and "block 2.state@5", the state after token 5. An edit is a pure
+    function: it takes what passes, activations of (time, d) or a state, and returns what shall go on, of the same shape. Nothing
+    is hooked into the model, so that a trace can be compiled, batched and differentiated like any function.
 
     **Arguments:** model: with `stages()`; x: its tokens or what its first stage takes; edits: a function for each place;
     record: the places to record, every activation but no state if not given; state, start, mask: as of the model's call.
@@ -80,7 +80,7 @@ def trace(
 
     in_order = {name: sorted(ends) for name, ends in cuts.items()}
     y, states = walk(model, x, state, start=start, mask=mask, at=at, cuts=in_order)
-    return Trace(y, recorded, joined_states(model, states))
+    return Trace(y, recorded, model.joined(states))
 
 
 def _kept(place: str, before: Any, value: Any) -> Any:
@@ -104,10 +104,10 @@ def _check(place: str, model: Any, known: tuple[str, ...], time: int, cuts: dict
         f"there is no place {place!r}; there are {', '.join(known)}, and states such as {known[0].split('.')[0]}.state@0.",
     )
     assert match is not None
-    remembers = {name for name, stage in model.stages() if carries(stage)}
+    stateful = {name for name, stage in model.stages() if remembers(stage)}
     stage, t = match["stage"], int(match["t"])
     require(
-        stage in remembers, f"there is no stage {stage!r} that has a state; there are {', '.join(sorted(remembers))}."
+        stage in stateful, f"there is no stage {stage!r} that has a state; there are {', '.join(sorted(stateful))}."
     )
     require(t < time, f"{place!r} lies beyond the last token, {time - 1}.")
     cuts.setdefault(stage, set()).add(t)

@@ -193,9 +193,12 @@ def _added(a: Array, b: Array) -> Array:
 
 
 class Called(CausalMap):
-    """A map that is there as a function alone; for what is asked of it within one traced program."""
+    """A map that is there as a function alone: a pytree, as `jax.tree_util.Partial` of arrays is.
 
-    function: Callable[[Array], Array] = eqx.field(static=True)
+    One that holds traced arrays in itself, as a lambda may, is for what is asked of it within one traced program.
+    """
+
+    function: Callable[[Array], Array]
 
     def __call__(self, v: Float[Array, "time *d_in"]) -> Float[Array, "time *d_out"]:
         """function(v)."""

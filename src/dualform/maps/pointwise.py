@@ -90,6 +90,26 @@ class Scale(AbstractPointwise):
         return y if self.shift is None else y + self.shift.astype(wide)
 
 
+class Divided(AbstractPointwise):
+    """v -> v / by; by of v's shape, or 1 long where it is shared."""
+
+    by: Float[Array, "..."]
+
+    def __call__(self, v: Float[Array, "time *shape"]) -> Float[Array, "time *shape"]:
+        """Each number by its own divisor."""
+        return v.astype(accumulator(v.dtype, self.by.dtype)) / self.by
+
+
+class Held(AbstractPointwise):
+    """v -> y, whatever v is: what takes nothing of it; y (time, ...)."""
+
+    y: Float[Array, "time *shape"]
+
+    def __call__(self, v: Float[Array, "time *d"]) -> Float[Array, "time *shape"]:
+        """y."""
+        return self.y
+
+
 class Centred(AbstractPointwise):
     """v -> v less the mean of its channels, in the dtype `wide` or wider."""
 

@@ -1,22 +1,23 @@
 """Two mixers on one sequence, one of them from its end: for sequences that are there as a whole."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
-from dualform.arrays import State, count_parameters
-from dualform.compiled import compiled
+from dualform.arrays import State
 from dualform.errors import require
-from dualform.maps import Beside, Frozen, Summed, Turned, joint
+from dualform.layer import Layer, inside
+from dualform.maps import Beside, Frozen, Turned, joint
 from dualform.mixers import AbstractMixer
+from dualform.segments import Segments
 
 JOINS = ("sum", "concatenate")
 
 
-class Bidirectional(eqx.Module):
+class Bidirectional(Layer):
     """y_t = forward(x)_t + backward(x in reverse)_t, or the two beside each other.
 
     It is not causal: it has no step and no state to carry, and takes whole documents. Packed documents stay apart in both
@@ -32,6 +33,8 @@ class Bidirectional(eqx.Module):
     forward: AbstractMixer
     backward: AbstractMixer
     join: str = eqx.field(default="sum", static=True)
+    causal: ClassVar[bool] = False
+    composite: ClassVar[bool] = True
 
     def __check_init__(self):
         require(self.join in JOINS, f"there is no join {self.join!r}; there are {', '.join(JOINS)}.")
@@ -55,54 +58,29 @@ class Bidirectional(eqx.Module):
         """Width of the output."""
         return self.forward.d_out + (self.backward.d_out if self.join == "concatenate" else 0)
 
-    def init_state(self) -> State:
-        """Nothing: a sequence is read as a whole."""
-        return ()
+    def checked_state(self, state: Any) -> State:
+        """Nothing: a sequence is read as a whole.
 
-    @compiled
-    def __call__(
-        self,
-        x: Float[Array, "time d_in"],
-        state: State | None = None,
-        *,
-        start: Bool[Array, " time"] | None = None,
-        mask: Bool[Array, " time"] | None = None,
-    ) -> tuple[Float[Array, "time d_out"], State]:
-        """The whole sequence; arguments, returns and errors as of a mixer's call, but that there is no state."""
+        **Raises:** `InputError` for any state.
+        """
         require(
-            state is None or state == (),
+            state == (),
             "a bidirectional mixer has no state to go on from: what comes later changes what it gave. Give it the whole "
             "sequence.",
         )
-        ahead, _ = self.forward(x, start=start, mask=mask)  # it checks the arguments, too
+        return state
+
+    def at(self, x, state, segments):
+        """Both mixers' maps, one of them in reverse."""
         turned = lambda a: None if a is None else a[::-1]
-        back, _ = self.backward(x[::-1], start=turned(last_tokens(len(x), start, mask)), mask=turned(mask))
+        ends = last_tokens(len(x), segments.start, segments.mask)
+        ahead = inside(self.forward, x, self.forward.init_state(), segments)
+        reverse = Segments(turned(ends), turned(segments.mask))
+        back = inside(self.backward, x[::-1], self.backward.init_state(), reverse)
+        kind, turned_map = joint((ahead.kind, back.kind)), Turned(back.map)
         if self.join == "sum":
-            return ahead + back[::-1], ()
-        return jnp.concatenate([ahead, back[::-1]], axis=1), ()
-
-    def frozen(self, x: Float[Array, "time d_in"], state: Any = None, start: Any = None, mask: Any = None) -> Frozen:
-        """The call and both mixers' maps, one of them in reverse."""
-        y, after = self(x, state, start=start, mask=mask)
-        turned = lambda a: None if a is None else a[::-1]
-        ahead = self.forward.frozen(x, None, start, mask)
-        back = self.backward.frozen(x[::-1], None, turned(last_tokens(len(x), start, mask)), turned(mask))
-        whole = Summed if self.join == "sum" else Beside
-        return Frozen(y, after, whole(ahead.map, Turned(back.map)), joint((ahead.kind, back.kind)))
-
-    def step(self, x_t: Any, state: Any, **flags: Any) -> Any:
-        """Never: the output at a token needs those after it.
-
-        **Raises:** `InputError`.
-        """
-        del x_t, state, flags
-        require(
-            False, "a bidirectional mixer has no step: the output at a token needs those after it. Call it instead."
-        )
-
-    def parameters(self) -> int:
-        """How many numbers it learns."""
-        return count_parameters(self)
+            return Frozen(ahead.y + back.y[::-1], state, ahead.map + turned_map, kind)
+        return Frozen(jnp.concatenate([ahead.y, back.y[::-1]], axis=1), state, Beside(ahead.map, turned_map), kind)
 
 
 def last_tokens(

@@ -1,23 +1,16 @@
 """Residual blocks: a mixer on the norm of what comes in, added to it; then, if there is one, an MLP in the same way."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
-from dualform.arrays import State
-from dualform.compiled import compiled
 from dualform.errors import require
-from dualform.finite import token_by_token
-from dualform.maps import LINEAR, Frozen, Identity, joint, masked, present
+from dualform.layer import Layer
 from dualform.mixers import AbstractMixer
 from dualform.models.bidirectional import Bidirectional
+from dualform.models.chain import Chain, Composition, Residual, chain
 from dualform.models.mlp import MLP, GatedMLP, JoinedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
-from dualform.models.stepped import AbstractStepped
-from dualform.models.tokenwise import AbstractTokenwise
-from dualform.recurrences.flags import check_flags, check_time
 
 NORMS = {"rms": RMSNorm, "layer": LayerNorm}
 """The norms of a block, by name."""
@@ -31,15 +24,7 @@ MLPS: dict[str, tuple[type[MLP] | type[GatedMLP], str]] = {
 """The MLPs of a block, by name: class and activation. The GELU of "geglu" is the tanh form, as in Griffin."""
 
 
-class BlockParts(NamedTuple):
-    """A block's parts, each frozen at its own input; `behind` is what follows the mixer, pointwise, on x + mixer(norm(x))."""
-
-    norm: Frozen
-    mixer: Frozen
-    behind: Frozen
-
-
-class Block(AbstractStepped):
+class Block(Composition):
     """h = x + mixer(norm(x)),  y = h + mlp(mlp_norm(h)); y = h without an MLP.
 
     A block is called, stepped and given its state as a mixer is.
@@ -66,7 +51,8 @@ class Block(AbstractStepped):
         )
         for name in ("norm", "mlp_norm", "mlp"):
             part = getattr(self, name)
-            require(part is None or part.d == d, f"{name} is {None if part is None else part.d} wide; the mixer, {d}.")
+            width = d if part is None else part.d_in
+            require(width == d, f"{name} is {width} wide; the mixer, {d}.")
 
     @classmethod
     def make(
@@ -99,91 +85,14 @@ class Block(AbstractStepped):
         )
 
     @property
-    def d_in(self) -> int:
-        """Width of a token."""
-        return self.mixer.d_in
-
-    @property
-    def d_out(self) -> int:
-        """Width of the output: that of a token."""
-        return self.mixer.d_in
-
-    def init_state(self) -> State:
-        """The mixer's."""
-        return self.mixer.init_state()
-
-    @compiled
-    def __call__(
-        self,
-        x: Float[Array, "time d"],
-        state: State | None = None,
-        *,
-        start: Bool[Array, " time"] | None = None,
-        mask: Bool[Array, " time"] | None = None,
-    ) -> tuple[Float[Array, "time d"], State]:
-        """The whole sequence at once; arguments, returns and errors as of a mixer's call."""
-        x = present(x, mask)
-        normed = x if self.norm is None else token_by_token(self.norm, x, start)
-        y, state = self.mixer(normed, state, start=start, mask=mask)
-        return present(token_by_token(self._behind, x + y, start), mask), state
-
-    def frozen(
-        self,
-        x: Float[Array, "time d"],
-        state: State | None = None,
-        start: Bool[Array, " time"] | None = None,
-        mask: Bool[Array, " time"] | None = None,
-    ) -> Frozen:
-        """The call, and the product of the parts' maps, each frozen at its own input."""
-        y, after = self(x, state, start=start, mask=mask)
-        norm, mixer, behind = self.parts(x, state, start, mask)
-        whole = masked(behind.map @ (Identity() + mixer.map @ norm.map), mask)
-        return Frozen(y, after, whole, joint((norm.kind, mixer.kind, behind.kind)))
-
-    def parts(self, x: Float[Array, "time d"], state: Any = None, start: Any = None, mask: Any = None) -> BlockParts:
-        """The norm, the mixer, and the rest of the block with its own residual stream, frozen in turn."""
-        x = present(x, mask)
-        norm = _optional(self.norm, x, mask)
-        mixer = self.mixer.frozen(norm.y, state, start, mask)
-        h = x + mixer.y
-        if self.mlp is None:
-            return BlockParts(norm, mixer, _optional(None, h, mask))
-        mlp_norm = _optional(self.mlp_norm, h, mask)
-        mlp = self.mlp.frozen(mlp_norm.y, mask=mask)
-        whole = Identity() + mlp.map @ mlp_norm.map
-        return BlockParts(norm, mixer, Frozen(h + mlp.y, (), whole, joint((mlp_norm.kind, mlp.kind))))
-
-    def _behind(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
-        """What follows the mixer: the MLP on the norm of each token, added to it."""
-        return x if self.mlp is None else x + self.mlp(x if self.mlp_norm is None else self.mlp_norm(x))
+    def whole(self) -> Layer:
+        """Two residual streams, one after the other; the second where there is an MLP."""
+        mixed = Residual(chain(self.norm, self.mixer))
+        return mixed if self.mlp is None else Chain((mixed, Residual(chain(self.mlp_norm, self.mlp))))
 
 
-def _optional(part: AbstractTokenwise | None, x: Float[Array, "time d"], mask: Any) -> Frozen:
-    """A part that may not be there: then it is the identity."""
-    return Frozen(x, (), Identity(), LINEAR) if part is None else part.frozen(x, mask=mask)
-
-
-def check_blocks(blocks: tuple[Block, ...], d: int, below: str) -> None:
+def check_blocks(blocks: tuple[Layer, ...], d: int, below: str) -> None:
     """Raise `InputError` unless there are blocks and all are `d` wide, as what is below them gives."""
     require(len(blocks) >= 1, "a model needs at least one block.")
     for i, block in enumerate(blocks):
         require(block.d_in == d, f"block {i + 1} takes tokens of width {block.d_in}; the {below} gives {d}.")
-
-
-def check_call(time: int, start, mask, model: Any, state: Any, what: str) -> None:
-    """Raise `InputError` unless flags and state belong to a call of `model`, called `what`, on `time` tokens."""
-    check_time(time)
-    check_flags(time, start, mask)
-    check_state(model, state, what)
-
-
-def check_state(model: Any, state: Any, what: str) -> None:
-    """Raise `InputError` unless the state has the structure and the shapes of the model's own."""
-    initial = jax.eval_shape(model.init_state)
-    shapes = lambda tree: [jnp.shape(leaf) for leaf in jax.tree_util.tree_leaves(tree)]
-    require(
-        jax.tree_util.tree_structure(state) == jax.tree_util.tree_structure(initial)
-        and shapes(state) == shapes(initial),
-        f"the state does not belong to this {what}: one state for each block is needed, of the shapes that init_state() "
-        "gives. Start from it.",
-    )

@@ -12,6 +12,10 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import State
 from dualform.errors import require
+from dualform.layer import inside
+from dualform.models.chain import in_turn
+from dualform.models.model import AbstractModel
+from dualform.segments import Segments
 
 M = TypeVar("M", bound=eqx.Module)
 
@@ -44,11 +48,11 @@ def with_depth(model: M, *, scanned: bool = False, rematerialised: bool = False)
 
 
 def through(
-    blocks: Sequence[eqx.Module], x: Float[Array, "time d"], state: State, start, mask, depth: Depth
+    blocks: Sequence[Any], x: Float[Array, "time d"], state: Sequence[State], segments: Segments, depth: Depth
 ) -> tuple[Float[Array, "time d"], State]:
     """One block after the other, each with its own state."""
     run: Any = _run if not depth.rematerialised else eqx.filter_checkpoint(_run)
-    period = _period(blocks, x, state, start, mask) if depth.scanned else 0
+    period = _period(blocks, x, state, segments) if depth.scanned else 0
     whole = len(blocks) // period * period if period else 0
     after: list[State] = []
     if whole > period:
@@ -58,7 +62,7 @@ def through(
         def one(x, own):
             left = []
             for block, before in eqx.combine(own, static):
-                x, now = run(block, x, before, start, mask)
+                x, now = run(block, x, before, segments)
                 left.append(now)
             return x, left
 
@@ -68,13 +72,57 @@ def through(
     else:
         whole = 0
     for block, before in zip(blocks[whole:], state[whole:], strict=True):
-        x, now = run(block, x, before, start, mask)
+        x, now = run(block, x, before, segments)
         after.append(now)
     return x, tuple(after)
 
 
-def _run(block: Any, x, state, start, mask) -> tuple[Array, State]:
-    return block(x, state, start=start, mask=mask)
+class AbstractDeep(AbstractModel):
+    """A model whose stages are some before its blocks, the blocks, and some behind; the blocks may be run as `depth` says.
+
+    Its call is the frozen pass, unless they are: then the call runs them so, and the map is of the blocks as they are written.
+    """
+
+    blocks: eqx.AbstractVar[tuple[Any, ...]]
+    depth: eqx.AbstractVar[Depth]
+
+    @property
+    def looped(self) -> bool:
+        """Where its blocks are run in another way."""
+        return self.depth != Depth()
+
+    def called(self, x, state, segments):
+        """As `depth` says."""
+        if not self.looped:
+            return super().called(x, state, segments)
+        states = self.split(state)
+        h, after = self.through(x, states, segments)
+        y, behind = self.behind(h, states[len(after) :], segments)
+        return y, self.joined([*after, *behind])
+
+    def through(
+        self, x: Float[Array, "time d_in"], states: Sequence[State], segments: Segments
+    ) -> tuple[Float[Array, "time d"], list[State]]:
+        """What the last block gives, and the states of all stages up to it."""
+        names, stages = zip(*self.stages(), strict=True)
+        first = names.index("block 1")
+        last = first + len(self.blocks)
+        before = in_turn(stages[:first], states[:first], x, segments)
+        h = before[-1].y if before else x
+        h, after = through(stages[first:last], h, states[first:last], segments, self.depth)
+        return h, [*(each.state for each in before), *after]
+
+    def behind(
+        self, x: Float[Array, "time d"], states: Sequence[State], segments: Segments
+    ) -> tuple[Float[Array, "*time d_out"], list[State]]:
+        """What the stages behind the blocks make of it, and their states."""
+        stages = [stage for _, stage in self.stages()][-len(states) :]
+        passes = in_turn(stages, states, x, segments)
+        return passes[-1].y, [each.state for each in passes]
+
+
+def _run(block: Any, x, state, segments) -> tuple[Array, State]:
+    return inside(block, x, state, segments)[:2]
 
 
 def _stacked(alike: list[Any]) -> Any:
@@ -83,7 +131,7 @@ def _stacked(alike: list[Any]) -> Any:
     return eqx.combine(jtu.tree_map(lambda *each: jnp.stack(each), *arrays), static[0])
 
 
-def _period(blocks: Sequence[eqx.Module], x, state: State, start, mask) -> int:
+def _period(blocks: Sequence[Any], x, state: Sequence[State], segments: Segments) -> int:
     """After how many blocks they repeat, of the shortest; 0 where they do not, or change the dtype of what passes."""
     kinds = [_kind((block, before)) for block, before in zip(blocks, state, strict=True)]
     for period in range(1, len(blocks) // 2 + 1):
@@ -91,7 +139,7 @@ def _period(blocks: Sequence[eqx.Module], x, state: State, start, mask) -> int:
         if all(kinds[i] == kinds[i % period] for i in range(whole)):
             passed = x
             for block, before in zip(blocks[:period], state, strict=False):
-                passed, _ = eqx.filter_eval_shape(_run, block, passed, before, start, mask)
+                passed, _ = eqx.filter_eval_shape(_run, block, passed, before, segments)
             return period if (passed.shape, passed.dtype) == (x.shape, x.dtype) else 0
     return 0
 

@@ -1,25 +1,27 @@
 """A GRU that reads and a GRU that goes on from where it ended: as one layer over what is read and what is written."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.core import Tracer
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from dualform.arrays import State, project
+from dualform.arrays import State, accumulator, project
 from dualform.errors import require
+from dualform.layer import Layer, inside
 from dualform.maps import NONLINEAR, Called, Frozen, present
+from dualform.maps.frozen import Kind
 from dualform.mixers import GRU
 from dualform.mixers.freezing import tanh_slope
-from dualform.models.chain import wide_of
 from dualform.recurrences.cell import cell
+from dualform.segments import Segments
 
 
-class EncoderDecoder(eqx.Module):
+class EncoderDecoder(Layer):
     """y_t = encoder(x)_t while the last channel of x_t is 0, then decoder(x)_t, which starts from the encoder's last state.
 
     A sequence is what is read, then what is written: a token that is read after one that is written is refused where that
@@ -37,6 +39,7 @@ class EncoderDecoder(eqx.Module):
 
     encoder: GRU
     decoder: GRU
+    composite: ClassVar[bool] = True
 
     def __check_init__(self):
         widths = [(gru.d_in, gru.d_out) for gru in (self.encoder, self.decoder)]
@@ -53,57 +56,79 @@ class EncoderDecoder(eqx.Module):
         """h = 0, (n,)."""
         return self.encoder.init_state()
 
-    def __call__(
-        self, x: Float[Array, "time width"], state: State | None = None, *, start: Any = None, mask: Any = None
-    ) -> tuple[Float[Array, "time n"], State]:
-        """Every h, and the last one."""
-        x, writes, reads = _parts(x, start, mask)
-        read, h = self.encoder(x, self.init_state() if state is None else state, mask=reads)
-        written, h = self.decoder(x, h, mask=writes)
-        return read + written, h
+    @property
+    def d_in(self) -> int:
+        """Width of a token, and whether it is written."""
+        return self.encoder.d_in + 1
 
-    def frozen(
-        self, x: Float[Array, "time width"], state: State | None = None, start: Any = None, mask: Any = None
-    ) -> Frozen:
-        """The call and its map, see the class."""
-        before = self.init_state() if state is None else state
-        y, after = self(x, before, start=start, mask=mask)
-        tokens, writes, reads = _parts(x, start, mask)
-        here, wide = writes | reads, wide_of(tokens, y)
-        h = _before(y.astype(wide), before.astype(wide), here)
+    @property
+    def d_out(self) -> int:
+        """Width of h."""
+        return self.encoder.d_out
+
+    @property
+    def kind(self) -> Kind:
+        """Gates and slopes are frozen."""
+        return NONLINEAR
+
+    def given(self, x, state, start, mask):
+        """What is read comes before what is written.
+
+        **Raises:** `InputError` where it does not, which is seen where the tokens are known.
+        """
+        if not isinstance(x, Tracer) and getattr(x, "ndim", 0) == 2 and start is None and not isinstance(mask, Tracer):
+            _, writes, reads = _parts(x, mask)
+            last, first = max(_places(reads), default=-1), min(_places(writes), default=len(x))
+            require(
+                last < first, f"token {last} is to be read after token {first} was written; what is read comes first."
+            )
+        return x, state, start, mask
+
+    def at(self, x, state, segments):
+        """See the class."""
+        require(
+            segments.start is None,
+            "an encoder and a decoder take one sequence; packed ones (`start`) are for calls of their own.",
+        )
+        tokens, writes, reads = _parts(x, segments.mask)
+        read = inside(self.encoder, present(tokens, reads), state, Segments(None, reads))
+        written = inside(self.decoder, present(tokens, writes), read.state, Segments(None, writes))
+        y = read.y + written.y
+        here, wide = writes | reads, accumulator(tokens.dtype, y.dtype)
+        h = _before(y.astype(wide), state.astype(wide), here)
         choose = lambda a, b: jnp.where(writes[:, None], a, b)
         gates = jtu.tree_map(choose, _gates(self.decoder, tokens, h), _gates(self.encoder, tokens, h))
-
-        def affine(other):
-            other = present(other, mask)[:, :-1]
-            driven = jtu.tree_map(choose, _driven(self.decoder, other), _driven(self.encoder, other))
-
-            def step(h, inputs):
-                (r, z, slope), driven_t, writes_t = inputs
-                through = [r * (project(h, gru.v[2]) + _b_h(gru)).astype(wide) for gru in (self.decoder, self.encoder)]
-                h = z * h + (1 - z) * slope * (driven_t.astype(wide) + jnp.where(writes_t, *through))
-                return h, h
-
-            h, _ = cell(step, (gates, driven, writes), before.astype(wide), mask=here)
-            return present(h, here)
-
-        return Frozen(y, after, Called(affine), NONLINEAR)
+        return Frozen(y, written.state, Called(Partial(_with_gates, self, gates, state.astype(wide), writes, here)))
 
 
-def _parts(
-    x: Float[Array, "time width"], start: Any, mask: Any
-) -> tuple[Array, Bool[Array, " time"], Bool[Array, " time"]]:
+def _with_gates(
+    layers: EncoderDecoder,
+    gates: Any,
+    before: Float[Array, " n"],
+    writes: Any,
+    here: Any,
+    x: Float[Array, "time width"],
+) -> Float[Array, "time n"]:
+    """h with these gates and slopes, of other tokens."""
+    x, wide = x[:, :-1], before.dtype
+    choose = lambda a, b: jnp.where(writes[:, None], a, b)
+    driven = jtu.tree_map(choose, _driven(layers.decoder, x), _driven(layers.encoder, x))
+
+    def step(h, inputs):
+        (r, z, slope), driven_t, writes_t = inputs
+        through = [r * (project(h, gru.v[2]) + _b_h(gru)).astype(wide) for gru in (layers.decoder, layers.encoder)]
+        h = z * h + (1 - z) * slope * (driven_t.astype(wide) + jnp.where(writes_t, *through))
+        return h, h
+
+    h, _ = cell(step, (gates, driven, writes), before, mask=here)
+    return present(h, here)
+
+
+def _parts(x: Float[Array, "time width"], mask: Any) -> tuple[Array, Bool[Array, " time"], Bool[Array, " time"]]:
     """The tokens, which of them are written, and which are read."""
-    require(
-        start is None, "an encoder and a decoder take one sequence; packed ones (`start`) are for calls of their own."
-    )
     writes = x[:, -1] > 0
     here = jnp.ones(len(x), bool) if mask is None else mask
-    writes, reads = here & writes, here & ~writes
-    if not isinstance(writes, Tracer):
-        last, first = max(_places(reads), default=-1), min(_places(writes), default=len(x))
-        require(last < first, f"token {last} is to be read after token {first} was written; what is read comes first.")
-    return present(x, mask)[:, :-1], writes, reads
+    return present(x, mask)[:, :-1], here & writes, here & ~writes
 
 
 def _places(flags: Bool[Array, " time"]) -> list[int]:

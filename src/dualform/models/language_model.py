@@ -10,25 +10,24 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from dualform.arrays import State, count_parameters
+from dualform.arrays import State
 from dualform.compiled import compiled
 from dualform.described import HOW
 from dualform.errors import InputError, require
-from dualform.finite import token_by_token
-from dualform.maps import present
-from dualform.mixers import HGRN, HGRN2, AbstractMixer, HGRNComplex, SoftmaxAttention
+from dualform.layer import Layer, flag_of, is_causal
+from dualform.mixers import HGRN, HGRN2, HGRNComplex, SoftmaxAttention
 from dualform.mixers.declared import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
-from dualform.mixers.mixer import flag_of, one_step
-from dualform.models.block import Block, check_blocks, check_call
-from dualform.models.depth import Depth, through
+from dualform.models.block import check_blocks
+from dualform.models.chain import chain, core_of
+from dualform.models.depth import AbstractDeep, Depth
+from dualform.models.model import Stages
 from dualform.models.norm import LayerNorm, RMSNorm
-from dualform.models.stages import Affine
-from dualform.models.stepped import check_activations
+from dualform.models.stages import Readout
 from dualform.models.token_ids import array_of
 
 
-class LanguageModel(eqx.Module):
+class LanguageModel(AbstractDeep):
     """logits_t = H norm(block_L(... block_1(embedding_norm(scale * E[token_t])) ...)), H being E where there is no head.
 
     **Arguments:** embedding: E, (vocabulary, d); blocks: each d wide; norm: the final one, or None; head: H, (vocabulary, d),
@@ -37,11 +36,16 @@ class LanguageModel(eqx.Module):
     the embedding; softcap: c, where logits are to be c tanh(logits / c), or None; embedding_norm: or None (RWKV-4 has one);
     depth: how the blocks are run, see `with_depth`.
 
-    **Raises:** `InputError` where widths do not fit, or a mixer is not causal.
+    It is called with tokens by number, (time,), from 0 to vocabulary - 1, read only where mask is True, or with what `embed`
+    makes of them, (time, d). It gives the logits of the token after each one, in float32 or wider, 0 where there is no token, and
+    one state for each block. Under `jax.jit` a token out of the vocabulary, which nobody can look at there, gives NaN.
+
+    **Raises:** `InputError` where widths do not fit, or a mixer is not causal; when called, for tokens that are no integers or
+    out of the vocabulary, for a state behind the context (one call alone reads any number of tokens), and as of a mixer's call.
     """
 
     embedding: Float[Array, "vocabulary d"] = eqx.field(converter=jnp.asarray)
-    blocks: tuple[Block, ...] = eqx.field(converter=tuple)
+    blocks: tuple[Any, ...] = eqx.field(converter=tuple)
     norm: RMSNorm | LayerNorm | None = None
     head: Float[Array, "vocabulary d"] | None = eqx.field(default=None, converter=optional_array)
     bounds: Float[Array, "layers n"] | None = eqx.field(default=None, converter=optional_array)
@@ -60,14 +64,14 @@ class LanguageModel(eqx.Module):
         check_blocks(self.blocks, shape[1], "embedding")
         for i, block in enumerate(self.blocks):
             require(
-                isinstance(block.mixer, AbstractMixer),
+                not isinstance(block, Layer) or is_causal(block),
                 f"block {i + 1} reads in both directions; a language model must not see the token that it predicts.",
             )
         for name in ("norm", "embedding_norm"):
             norm = getattr(self, name)
             require(
-                norm is None or norm.d == shape[1],
-                f"{name} is {None if norm is None else norm.d} wide; the embedding gives {shape[1]}.",
+                norm is None or norm.d_in == shape[1],
+                f"{name} is {None if norm is None else norm.d_in} wide; the embedding gives {shape[1]}.",
             )
         require(
             self.head is None or self.head.shape == shape,
@@ -79,7 +83,7 @@ class LanguageModel(eqx.Module):
     @classmethod
     def make(
         cls,
-        blocks: tuple[Block, ...],
+        blocks: tuple[Layer, ...],
         vocabulary: int,
         *,
         key: Array,
@@ -99,9 +103,22 @@ class LanguageModel(eqx.Module):
         """How many tokens there are; they are numbered from 0."""
         return len(self.embedding)
 
-    def init_state(self) -> State:
-        """One state for each block."""
-        return tuple(block.init_state() for block in self.blocks)
+    @property
+    def d_in(self) -> int:
+        """Width of an embedded token."""
+        return self.embedding.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """How many logits there are."""
+        return self.vocabulary
+
+    def given(self, x, state, start, mask):
+        """Tokens by number, as an array, in the vocabulary; and no more of them than the context has room for."""
+        activations = getattr(x, "ndim", 0) == 2 and jnp.issubdtype(x.dtype, jnp.floating)
+        x = x if activations else checked_tokens(x, self.vocabulary, mask)
+        check_state_context(self, state, start, mask)
+        return x, state, start, mask
 
     def read(
         self,
@@ -112,102 +129,48 @@ class LanguageModel(eqx.Module):
         mask: Bool[Array, " time"] | None = None,
     ) -> tuple[Float[Array, "time d"], State]:
         """What the blocks give for each token, before the final norm, and the state; arguments as of a call."""
-        check_state_context(self, state, start, mask)
-        return self._read(checked_tokens(tokens, self.vocabulary, mask), state, start, mask)
+        return self._read(*self.given(tokens, state, start, mask))
 
     @compiled
-    def _read(self, tokens: Int[Array, " time"], state: Any, start: Any, mask: Any) -> tuple[Array, State]:
-        state = self.init_state() if state is None else state
-        check_call(len(tokens), start, mask, self, state, "language model")
-        return self._through(self.embed(tokens, mask), state, start, mask)
-
-    def _through(self, x: Float[Array, "time d"], state: State, start, mask) -> tuple[Float[Array, "time d"], State]:
-        """What the blocks give for embedded tokens, and the state."""
-        x = x if self.embedding_norm is None else token_by_token(self.embedding_norm, x, start)
-        return through(_bounded(self.blocks, self.bounds), x, state, start, mask, self.depth)
-
-    @compiled
-    def from_embedded(
-        self,
-        x: Float[Array, "time d"],
-        state: State | None = None,
-        *,
-        start: Bool[Array, " time"] | None = None,
-        mask: Bool[Array, " time"] | None = None,
-    ) -> tuple[Float[Array, "time vocabulary"], State]:
-        """What a call gives for tokens that `embed` has embedded, or for others of that width; the rest as of a call."""
-        check_activations(x, self.embedding.shape[1], "this language model")
-        state = self.init_state() if state is None else state
-        check_call(len(x), start, mask, self, state, "language model")
-        x, state = self._through(present(x, mask), state, start, mask)
-        return present(token_by_token(self.logits, x, start), mask), state
+    def _read(self, tokens: Any, state: Any, start: Any, mask: Any) -> tuple[Array, State]:
+        x, state, segments = self.checked(tokens, state, start, mask)
+        x, after = self.through(x, self.split(state), segments)
+        return x, self.joined([*after, *[()] * (len(self.stages()) - len(after))])
 
     def embed(self, tokens: Int[Array, " time"], mask: Bool[Array, " time"] | None = None) -> Float[Array, "time d"]:
         """scale * E[token_t]: what the first of `stages` takes. Tokens are not read where mask is False."""
         x = embedded(self.embedding, tokens, mask)
         return x * jnp.asarray(self.scale, x.dtype)
 
-    def stages(self) -> tuple[tuple[str, Any], ...]:
+    def stages(self) -> Stages:
         """The chain from the embedded tokens to the logits, (time, d) -> (time, vocabulary): each stage with its name."""
         blocks = tuple((f"block {i + 1}", block) for i, block in enumerate(_bounded(self.blocks, self.bounds)))
         before = () if self.embedding_norm is None else (("embedding_norm", self.embedding_norm),)
         behind = () if self.norm is None else (("norm", self.norm),)
         return (*before, *blocks, *behind, ("head", self.readout()))
 
-    def readout(self) -> Affine:
+    def readout(self) -> Readout:
         """What gives the logits of what was normed."""
-        return Affine(self.embedding if self.head is None else self.head, softcap=self.softcap)
+        return Readout(self.embedding if self.head is None else self.head, softcap=self.softcap)
 
     def logits(self, x: Float[Array, "time d"]) -> Float[Array, "time vocabulary"]:
         """What is read of each token as logits, in float32 or wider."""
-        return self.readout()(x if self.norm is None else self.norm(x))
-
-    def __call__(
-        self,
-        tokens: Int[Array, " time"],
-        state: State | None = None,
-        *,
-        start: Bool[Array, " time"] | None = None,
-        mask: Bool[Array, " time"] | None = None,
-    ) -> tuple[Float[Array, "time vocabulary"], State]:
-        """The whole sequence at once.
-
-        **Arguments:** tokens: (time,), from 0 to vocabulary - 1, read only where mask is True; state, start, mask: as of a
-        mixer's call, one state for each block.
-
-        **Returns:** the logits of the token after each one, in float32 or wider, 0 where there is no token; and the state
-        after the last token. Under `jax.jit` a token out of the vocabulary, which nobody can look at there, gives NaN.
-
-        **Raises:** `InputError` for tokens that are no integers or out of the vocabulary, for a state behind the context
-        (one call alone reads any number of tokens), and as of a mixer's call.
-        """
-        check_state_context(self, state, start, mask)
-        return self._called(checked_tokens(tokens, self.vocabulary, mask), state, start, mask)
-
-    @compiled
-    def _called(self, tokens: Int[Array, " time"], state: Any, start: Any, mask: Any) -> tuple[Array, State]:
-        x, state = self.read(tokens, state, start=start, mask=mask)
-        return present(token_by_token(self.logits, x, start), mask), state
+        return chain(self.norm, self.readout())(x)[0]
 
     def step(
         self,
-        token: Int[Array, ""] | int,
+        x_t: Int[Array, ""] | int,
         state: State,
         *,
         start: Bool[Array, ""] | bool | None = None,
         mask: Bool[Array, ""] | bool | None = None,
     ) -> tuple[Float[Array, " vocabulary"], State]:
         """One token, and the logits of the next, in constant memory."""
-        given: Any = token if isinstance(token, Tracer) else np.asarray(token)
-        there = flag_of(mask)
-        checked_tokens(given[None], self.vocabulary, None if there is None else there[None])
-        begins = flag_of(start)
-        check_state_context(self, state, begins, there)
-        return one_step(self, given, state, flag_of(start), there)
-
-    def parameters(self) -> int:
-        """How many numbers it learns; `bounds` are among them, the mixers' own lower bounds, constants, are not."""
-        return count_parameters(self)
+        given: Any = x_t if isinstance(x_t, Tracer) else np.asarray(x_t)
+        one = lambda flag: None if flag is None else flag[None]
+        begins, there = flag_of(start), flag_of(mask)
+        self.given(given[None], state, one(begins), one(there))
+        return super().step(given, state, start=begins, mask=there)
 
 
 def embedded(
@@ -256,7 +219,7 @@ def checked_tokens(tokens: Any, vocabulary: int, mask: Any = None) -> Int[Array,
 
 def context_of(model: LanguageModel) -> int | None:
     """How many tokens of a text a model reads, None where there is no end of it."""
-    attends = [block.mixer for block in model.blocks if isinstance(block.mixer, SoftmaxAttention)]
+    attends = [mixer for mixer in map(core_of, model.blocks) if isinstance(mixer, SoftmaxAttention)]
     return min((mixer.window for mixer in attends if not mixer.sliding), default=None)
 
 
@@ -281,33 +244,32 @@ def check_state_context(model: LanguageModel, state: Any, start: Any, mask: Any)
     anew = np.atleast_1d(False if start is None else start)
     if not there.any() or np.broadcast_to(anew, np.broadcast_shapes(anew.shape, there.shape))[np.argmax(there)]:
         return
-    attends = zip(model.blocks, state, strict=True)
-    places = [int(each[1]) for block, each in attends if isinstance(block.mixer, SoftmaxAttention)]
+    attends = zip(map(core_of, model.blocks), state, strict=True)
+    places = [int(each[1]) for mixer, each in attends if isinstance(mixer, SoftmaxAttention)]
     check_context(model, max(places) + 1)
 
 
-def _check_bounds(blocks: tuple[Block, ...], bounds: Array | None) -> None:
+def _check_bounds(blocks: tuple[Layer, ...], bounds: Array | None) -> None:
     """Raise unless the bounds, if there are any, are those of these blocks' mixers."""
     if bounds is None:
         return
-    for i, block in enumerate(blocks):
+    for i, mixer in enumerate(map(core_of, blocks)):
         require(
-            isinstance(block.mixer, HGRN | HGRNComplex | HGRN2),
-            f"bounds are given, and the mixer of block {i + 1}, a {type(block.mixer).__name__}, has no lower bound. Leave "
-            "them out.",
+            isinstance(mixer, HGRN | HGRNComplex | HGRN2),
+            f"bounds are given, and the mixer of block {i + 1}, a {type(mixer).__name__}, has no lower bound. Leave them out.",
         )
-        size = block.mixer.gamma.size  # pyright: ignore[reportAttributeAccessIssue] - seen above
+        size = mixer.gamma.size
         require(
             bounds.shape == (len(blocks), size),
             f"bounds have shape {bounds.shape}; they must be (layers, n), here {(len(blocks), size)}.",
         )
 
 
-def _bounded(blocks: tuple[Block, ...], bounds: Array | None) -> tuple[Block, ...]:
+def _bounded(blocks: tuple[Layer, ...], bounds: Array | None) -> tuple[Layer, ...]:
     """The blocks with the lower bounds that `bounds` gives, if there are any."""
     if bounds is None:
         return blocks
-    gamma = lambda block: block.mixer.gamma
+    gamma = lambda block: core_of(block).gamma
     return tuple(
         eqx.tree_at(gamma, block, row.reshape(gamma(block).shape))
         for block, row in zip(blocks, hgrn_lower_bounds(bounds), strict=True)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import affine
 from dualform.errors import require
-from dualform.maps import CausalMap, Linear, Scale
+from dualform.maps import Frozen, Linear, Scale
 from dualform.mixers.affine import check_affine
 from dualform.mixers.declared import optional_array
 from dualform.models.tokenwise import AbstractTokenwise
@@ -55,19 +55,20 @@ class MLP(AbstractTokenwise):
         return cls(up[0], down[0], up[1], down[1], activation)
 
     @property
-    def d(self) -> int:
+    def d_in(self) -> int:
         """Width of a token."""
         return len(self.w_down)
 
-    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
-        """Each token by itself, in the dtype of x."""
-        hidden = ACTIVATIONS[self.activation](affine(x, self.w_up, self.b_up))
-        return affine(hidden, self.w_down, self.b_down).astype(x.dtype)
+    @property
+    def d_out(self) -> int:
+        """As wide."""
+        return self.d_in
 
-    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+    def at(self, x, state, segments):
         """Each hidden unit keeps the ratio (f(v) - f(0)) / v; f(0) is bias."""
-        slope, at_zero = _slope(self.activation, affine(x, self.w_up, self.b_up))
-        return Linear(self.w_down, self.b_down) @ Scale(slope, at_zero) @ Linear(self.w_up, self.b_up)
+        up, down = Linear(self.w_up, self.b_up), Linear(self.w_down, self.b_down)
+        v = up(x)
+        return Frozen(down(ACTIVATIONS[self.activation](v)), state, down @ Scale(*_slope(self.activation, v)) @ up)
 
 
 class GatedMLP(AbstractTokenwise):
@@ -105,19 +106,20 @@ class GatedMLP(AbstractTokenwise):
         return cls(gate[0], up[0], down[0], gate[1], up[1], down[1], activation)
 
     @property
-    def d(self) -> int:
+    def d_in(self) -> int:
         """Width of a token."""
         return len(self.w_down)
 
-    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
-        """Each token by itself, in the dtype of x."""
-        gate = ACTIVATIONS[self.activation](affine(x, self.w_gate, self.b_gate))
-        return affine(gate * affine(x, self.w_up, self.b_up), self.w_down, self.b_down).astype(x.dtype)
+    @property
+    def d_out(self) -> int:
+        """As wide."""
+        return self.d_in
 
-    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+    def at(self, x, state, segments):
         """The gate frozen."""
         gate = ACTIVATIONS[self.activation](affine(x, self.w_gate, self.b_gate))
-        return Linear(self.w_down, self.b_down) @ Scale(gate) @ Linear(self.w_up, self.b_up)
+        up, down = Linear(self.w_up, self.b_up), Linear(self.w_down, self.b_down)
+        return Frozen(down(gate * up(x)), state, down @ Scale(gate) @ up)
 
 
 class JoinedMLP(AbstractTokenwise):
@@ -159,18 +161,20 @@ class JoinedMLP(AbstractTokenwise):
         return GatedMLP(gate, up, self.w_down, b_gate, b_up, self.b_down, self.activation)
 
     @property
-    def d(self) -> int:
+    def d_in(self) -> int:
         """Width of a token."""
         return len(self.w_down)
 
-    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
-        """Each token by itself, in the dtype of x."""
-        gate, up = jnp.split(affine(x, self.w_both, self.b_both), 2, axis=1)
-        return affine(ACTIVATIONS[self.activation](gate) * up, self.w_down, self.b_down).astype(x.dtype)
+    @property
+    def d_out(self) -> int:
+        """As wide."""
+        return self.d_in
 
-    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
+    def at(self, x, state, segments):
         """The gate frozen."""
-        return self.split().map_at(x)
+        gate, up = jnp.split(affine(x, self.w_both, self.b_both), 2, axis=1)
+        gate, split, down = ACTIVATIONS[self.activation](gate), self.split(), Linear(self.w_down, self.b_down)
+        return Frozen(down(gate * up), state, down @ Scale(gate) @ Linear(split.w_up, split.b_up))
 
 
 def _slope(name: str, v: Float[Array, "time n"]) -> tuple[Array, Array]:

@@ -8,10 +8,10 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import accumulator
 from dualform.errors import require
-from dualform.maps import CausalMap, Centred, Scale
+from dualform.maps import Centred, Frozen, Scale
 from dualform.mixers.declared import optional_array
 from dualform.models.tokenwise import AbstractTokenwise
-from dualform.norms import layer_norm, rms_factor, rms_norm
+from dualform.norms import layer_norm, rms_factor
 
 
 class RMSNorm(AbstractTokenwise):
@@ -39,18 +39,21 @@ class RMSNorm(AbstractTokenwise):
         return cls(jnp.full(d, 0.0 if plus_one else 1.0, dtype or float), epsilon, plus_one)
 
     @property
-    def d(self) -> int:
+    def d_in(self) -> int:
         """Width of a token."""
         return len(self.weight)
 
-    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
-        """Each token normed, in the dtype of x."""
-        return rms_norm(x, self._factor(), self.epsilon).astype(x.dtype)
+    @property
+    def d_out(self) -> int:
+        """As wide."""
+        return self.d_in
 
-    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
-        """The scale frozen."""
+    def at(self, x, state, segments):
+        """Each token normed; the scale frozen."""
         wide = accumulator(x.dtype, self.weight.dtype)
-        return Scale(rms_factor(x.astype(wide), self.epsilon) * self._factor().astype(wide)[None])
+        x, weight = x.astype(wide), self._factor().astype(wide)[None]
+        factor = rms_factor(x, self.epsilon)
+        return Frozen(x * factor * weight, state, Scale(factor * weight))
 
     def _factor(self) -> Float[Array, " d"]:
         # 1 + weight in the weight's own dtype would round a small bfloat16 weight away.
@@ -85,21 +88,23 @@ class LayerNorm(AbstractTokenwise):
         return cls(jnp.ones(d, dtype or float), jnp.zeros(d, dtype or float), epsilon)
 
     @property
-    def d(self) -> int:
+    def d_in(self) -> int:
         """Width of a token."""
         return len(self.weight)
 
-    def __call__(self, x: Float[Array, "time d"]) -> Float[Array, "time d"]:
-        """Each token normed, in the dtype of x."""
-        bias = jnp.zeros_like(self.weight) if self.bias is None else self.bias
-        return layer_norm(x, self.weight, bias, self.epsilon).astype(x.dtype)
+    @property
+    def d_out(self) -> int:
+        """As wide."""
+        return self.d_in
 
-    def map_at(self, x: Float[Array, "time d"]) -> CausalMap:
-        """The scale frozen; the mean is linear and stays free, the bias is bias."""
+    def at(self, x, state, segments):
+        """Each token normed; the scale frozen, the mean is linear and stays free, the bias is bias."""
         wide = accumulator(x.dtype, self.weight.dtype)
         centred = Centred(str(wide))
         scale = rms_factor(centred(x), self.epsilon) * self.weight.astype(wide)[None]
-        return Scale(scale, None if self.bias is None else self.bias[None]) @ centred
+        map = Scale(scale, None if self.bias is None else self.bias[None]) @ centred
+        bias = jnp.zeros_like(self.weight) if self.bias is None else self.bias
+        return Frozen(layer_norm(x, self.weight, bias, self.epsilon), state, map)
 
 
 def check_vector(name: str, a: Array) -> None:

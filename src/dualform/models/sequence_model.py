@@ -5,26 +5,27 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from dualform.arrays import State, accumulator, affine
-from dualform.compiled import compiled
+from dualform.arrays import State, affine
 from dualform.described import HOW
 from dualform.errors import require
-from dualform.finite import token_by_token
-from dualform.maps import present
+from dualform.layer import Layer
+from dualform.maps import Frozen, Linear
 from dualform.mixers.affine import check_affine
 from dualform.mixers.declared import optional_array
-from dualform.models.block import Block, check_blocks, check_call
-from dualform.models.depth import Depth, through
+from dualform.models.block import check_blocks
+from dualform.models.chain import in_turn, product
+from dualform.models.depth import AbstractDeep, Depth
+from dualform.models.model import Stages
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Affine, Pool
-from dualform.models.stepped import AbstractStepped, check_activations
+from dualform.segments import Segments
 
 POOLS = ("none", "mean", "last")
 
 
-class SequenceModel(AbstractStepped):
+class SequenceModel(AbstractDeep):
     """y = W_out pool(norm(block_L(... block_1(W_in x + b_in) ...))) + b_out.
 
     With pool "none" there is an output for each token. With "mean" or "last" there is one for the last document: of the mean
@@ -38,7 +39,7 @@ class SequenceModel(AbstractStepped):
 
     w_in: Float[Array, "d d_in"] = eqx.field(converter=jnp.asarray)
     b_in: Float[Array, " d"] | None = eqx.field(converter=optional_array)
-    blocks: tuple[Block, ...] = eqx.field(converter=tuple)
+    blocks: tuple[Any, ...] = eqx.field(converter=tuple)
     w_out: Float[Array, "d_out d"] = eqx.field(converter=jnp.asarray)
     b_out: Float[Array, " d_out"] | None = eqx.field(converter=optional_array)
     norm: RMSNorm | LayerNorm | None = None
@@ -56,15 +57,15 @@ class SequenceModel(AbstractStepped):
         check_affine("out", self.w_out, self.b_out, len(self.w_out), d)
         check_blocks(self.blocks, d, "map in")
         require(
-            self.norm is None or self.norm.d == d,
-            f"norm is {None if self.norm is None else self.norm.d} wide; the blocks give {d}.",
+            self.norm is None or self.norm.d_in == d,
+            f"norm is {None if self.norm is None else self.norm.d_in} wide; the blocks give {d}.",
         )
         require(self.pool in POOLS, f"there is no pool {self.pool!r}; there are {', '.join(POOLS)}.")
 
     @classmethod
     def make(
         cls,
-        blocks: tuple[Block, ...],
+        blocks: tuple[Layer, ...],
         d_in: int,
         d_out: int,
         *,
@@ -90,7 +91,7 @@ class SequenceModel(AbstractStepped):
         """Width of the output."""
         return len(self.w_out)
 
-    def stages(self) -> tuple[tuple[str, Any], ...]:
+    def stages(self) -> Stages:
         """The chain from the tokens to the outputs, (time, d_in) -> (time, d_out): each stage with its name.
 
         Where the model pools, the chain gives at each token the output of all that was read so far, as a step does; the
@@ -107,58 +108,42 @@ class SequenceModel(AbstractStepped):
             ("readout", Affine(self.w_out, self.b_out)),
         )
 
-    def init_state(self) -> State:
+    def split(self, state):
+        """The blocks' states, then the pool's."""
+        return super().split(state if self.pool == "none" else (*state[0], state[1]))
+
+    def joined(self, states):
         """One state for each block; where it pools, also the sum (or the last) of what was read, and of how many tokens."""
-        states = tuple(block.init_state() for block in self.blocks)
+        own = super().joined(states)
+        return own if self.pool == "none" else (own[:-1], own[-1])
+
+    def at(self, x, state, segments):
+        """As its stages; where it pools, the output at the last token that is there."""
         if self.pool == "none":
-            return states
-        return states, (jnp.zeros(len(self.w_in), accumulator(self.w_in.dtype)), jnp.zeros((), jnp.int32))
+            return super().at(x, state, segments)
+        stages, states = [stage for _, stage in self.stages()], self.split(state)
+        *below, pool, readout = stages
+        passes = in_turn(below, states[:-2], x, segments)
+        y, after = self._pooled(passes[-1].y, states[-2], segments)
+        whole, kind = product(passes)
+        whole = Linear(readout.w, readout.b) @ pool.map_at(len(x), states[-2], segments) @ whole
+        here = jnp.ones(len(x), bool) if segments.mask is None else segments.mask
+        rows = here & (jnp.cumsum(here[::-1])[::-1] == 1)
+        return Frozen(y, self.joined([*(each.state for each in passes), after, ()]), whole, kind, rows)
 
-    @compiled
-    def __call__(
-        self,
-        x: Float[Array, "time d_in"],
-        state: State | None = None,
-        *,
-        start: Bool[Array, " time"] | None = None,
-        mask: Bool[Array, " time"] | None = None,
-    ) -> tuple[Float[Array, "*time d_out"], State]:
-        """The whole sequence at once.
+    def behind(self, x, states, segments):
+        """As its stages; where it pools, the output at the last token that is there."""
+        if self.pool == "none":
+            return super().behind(x, states, segments)
+        norm = () if self.norm is None else (self.norm,)
+        passes = in_turn(norm, [()] * len(norm), x, segments)
+        y, after = self._pooled(passes[-1].y if passes else x, states[-2], segments)
+        return y.astype(x.dtype), [*([()] * len(norm)), after, ()]
 
-        **Arguments:** as of a mixer's call.
-
-        **Returns:** y, (time, d_out), or (d_out,) where it pools, in the dtype of x, and the state after the last token.
-
-        **Raises:** `InputError`, as of a mixer's call.
-        """
-        check_activations(x, self.d_in, "this model")
-        state = self.init_state() if state is None else state
-        check_call(len(x), start, mask, self, state, "model")
-        before, pooled = (state, None) if self.pool == "none" else state
-        h = token_by_token(lambda x: affine(x, self.w_in, self.b_in).astype(x.dtype), present(x, mask), start)
-        h, after = through(self.blocks, present(h, mask), before, start, mask, self.depth)
-        h = h if self.norm is None else token_by_token(self.norm, h, start)
-        if pooled is None:
-            return present(
-                token_by_token(lambda h: affine(h, self.w_out, self.b_out), h, start).astype(x.dtype), mask
-            ), after
-        total, count = self._pooled(h, pooled, start, mask)
-        one = jnp.maximum(count, 1).astype(total.dtype)
-        mean = total / one if self.pool == "mean" else total
-        return affine(mean[None], self.w_out, self.b_out)[0].astype(x.dtype), (after, (total, count))
-
-    def _pooled(self, h: Float[Array, "time d"], before: Any, start, mask) -> tuple[Array, Array]:
-        """The sum of the last document's tokens so far, or the last of them, and how many there were."""
-        total, count = before
-        here = jnp.ones(len(h), bool) if mask is None else mask
-        begun = jnp.zeros(len(h), bool) if start is None else start & here
-        document = jnp.cumsum(begun.astype(jnp.int32))
-        own = here & (document == document[-1])
-        fresh = document[-1] > 0
-        total = jnp.where(fresh, jnp.zeros_like(total), total)
-        count = jnp.where(fresh, jnp.zeros_like(count), count) + jnp.sum(own, dtype=jnp.int32)
-        h = h.astype(total.dtype)
-        if self.pool == "mean":
-            return total + jnp.sum(jnp.where(own[:, None], h, jnp.zeros_like(h)), axis=0), count
-        last = len(h) - 1 - jnp.argmax(own[::-1])
-        return jnp.where(jnp.any(own), h[last], total), count
+    def _pooled(
+        self, h: Float[Array, "time d"], state: State, segments: Segments
+    ) -> tuple[Float[Array, " d_out"], State]:
+        """What is read of all that was pooled, in float32 or wider, and what the pool remembers."""
+        stages = dict(self.stages())
+        last, after = stages["pool"].last(h, state, segments)
+        return affine(last[None], self.w_out, self.b_out)[0], after

@@ -1,23 +1,22 @@
 """Mixers one above the other, between a linear embedding and a linear readout."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from dualform.arrays import State, append_one, project
-from dualform.compiled import compiled
+from dualform.arrays import append_one, project
 from dualform.errors import require
-from dualform.finite import token_by_token
+from dualform.maps import LINEAR, Frozen, Linear
+from dualform.maps.frozen import Kind
 from dualform.mixers import AbstractMixer
-from dualform.models.stages import Affine
-from dualform.models.stepped import AbstractStepped, check_activations
-from dualform.recurrences.flags import check_flags, check_time
+from dualform.models.model import AbstractModel, Stages
+from dualform.models.tokenwise import AbstractTokenwise
 
 
-class Stack(AbstractStepped):
+class Stack(AbstractModel):
     """y = R (layer_L(... layer_1(E (x, 1)) ...), 1): no norm, no dropout, no skip connection.
 
     **Arguments:** embedding: E, (d_1, d_in + 1), the last column its bias; layers: mixers, each as wide as the one below it
@@ -70,41 +69,32 @@ class Stack(AbstractStepped):
         """Width of the output."""
         return len(self.readout)
 
-    def init_state(self) -> State:
-        """One state for each layer."""
-        return tuple(layer.init_state() for layer in self.layers)
-
-    def stages(self) -> tuple[tuple[str, Any], ...]:
+    def stages(self) -> Stages:
         """The chain from the tokens to the outputs, (time, d_in) -> (time, d_out): each stage with its name."""
         layers = tuple((f"layer {i + 1}", layer) for i, layer in enumerate(self.layers))
-        with_bias = lambda w: Affine(w[:, :-1], w[:, -1])
-        return (("embed", with_bias(self.embedding)), *layers, ("readout", with_bias(self.readout)))
+        return (("embed", WithOne(self.embedding)), *layers, ("readout", WithOne(self.readout)))
 
-    @compiled
-    def __call__(
-        self,
-        x: Float[Array, "time d_in"],
-        state: State | None = None,
-        *,
-        start: Bool[Array, " time"] | None = None,
-        mask: Bool[Array, " time"] | None = None,
-    ) -> tuple[Float[Array, "time d_out"], State]:
-        """The whole sequence at once; arguments, returns and errors as of a mixer's call, one state for each layer."""
-        check_activations(x, self.d_in, "this stack")
-        check_time(len(x))
-        check_flags(len(x), start, mask)
-        state = self.init_state() if state is None else state
-        require(
-            isinstance(state, tuple) and len(state) == len(self.layers),
-            f"the state does not belong to this stack of {len(self.layers)} layers, one state each. Start from init_state().",
-        )
-        dtype, after = x.dtype, []
-        if mask is not None:
-            x = jnp.where(mask[:, None], x, jnp.zeros_like(x))
-        linear = lambda w, x: token_by_token(lambda x: project(append_one(x), w).astype(dtype), x, start)
-        x = linear(self.embedding, x)
-        for layer, before in zip(self.layers, state, strict=True):
-            x, now = layer(x, before, start=start, mask=mask)
-            after.append(now)
-        y = linear(self.readout, x)
-        return (y if mask is None else jnp.where(mask[:, None], y, jnp.zeros_like(y))), tuple(after)
+
+class WithOne(AbstractTokenwise):
+    """y_t = W (x_t, 1): an affine map whose bias is the last column of its matrix, w (d_out, d_in + 1)."""
+
+    w: Float[Array, "d_out columns"]
+
+    @property
+    def d_in(self) -> int:
+        """Width of a token."""
+        return self.w.shape[1] - 1
+
+    @property
+    def d_out(self) -> int:
+        """Width of an output."""
+        return len(self.w)
+
+    @property
+    def kind(self) -> Kind:
+        """Nothing is frozen."""
+        return LINEAR
+
+    def at(self, x, state, segments):
+        """Itself."""
+        return Frozen(project(append_one(x), self.w), state, Linear(self.w[:, :-1], self.w[:, -1]))

@@ -1,27 +1,143 @@
-"""A model run place by place: what passes each named place may be looked at, and changed.
+"""A model run with its named places open: what passes each of them may be looked at, and changed.
 
-The places of a stage NAME: `NAME.in`, `NAME.out`; of a block also `NAME.mixer.in`, `NAME.mixer.out` and, with an MLP,
-`NAME.mlp.out`; and, of a stage that remembers, `NAME.state@t`, its state after token t.
+The places of a stage NAME: `NAME.in`, `NAME.out`; of each part of one that is made of layers also `NAME.PART.in` and
+`NAME.PART.out` (a block's `mixer`, `mlp`, `norm` and `mlp_norm`); and, of a stage that remembers, `NAME.state@t`, its state after
+token t. A place is a layer around a layer (`Watched`), so that a walk is the model's own pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dualform.arrays import State
-from dualform.maps import present
-from dualform.models.block import Block
-from dualform.models.language_model import LanguageModel
-from dualform.models.stages import stage_states
+from dualform.arrays import State, TimeMask
+from dualform.compiled import compiled
+from dualform.layer import Layer, as_layer, inside
+from dualform.maps import Frozen, Held, present
+from dualform.models.chain import AbstractMade, core, in_turn
+from dualform.models.model import AbstractModel
+from dualform.segments import Segments
 
 At = Callable[[str, Any], Any]
 """Called at every place with its name and what passes there; what it returns goes on."""
 
 
+class AbstractAround(Layer):
+    """A layer in another's place, of its widths and its state."""
+
+    layer: eqx.AbstractVar[Any]
+    composite: ClassVar[bool] = True
+
+    @property
+    def d_in(self) -> int:
+        """The layer's."""
+        return self.layer.d_in
+
+    @property
+    def d_out(self) -> int:
+        """The layer's."""
+        return self.layer.d_out
+
+    @property
+    def tokenwise(self) -> bool:
+        """As the layer is."""
+        return as_layer(self.layer).tokenwise
+
+    def init_state(self) -> State:
+        """The layer's."""
+        return as_layer(self.layer).init_state()
+
+    def as_part(self, x, state, segments):
+        """As it is."""
+        return self.at(x, state, segments)
+
+
+class Watched(AbstractAround):
+    """A layer, with what goes in and comes out at its places, and its state after some tokens. Its map takes nothing.
+
+    **Arguments:** cuts: the tokens after which the state is a place of `stage`, in order; mask: where there are tokens; what
+    passes is 0 elsewhere.
+    """
+
+    layer: Any
+    name: str = eqx.field(static=True)
+    look: At = eqx.field(static=True)
+    cuts: Sequence[int] = eqx.field(static=True, default=())
+    stage: str = eqx.field(static=True, default="")
+    mask: TimeMask | None = None
+
+    def at(self, x, state, segments):
+        """The whole sequence, or stretch by stretch with the state handed on through its place."""
+        x, outputs, first = self.look(f"{self.name}.in", present(x, self.mask)), [], 0
+        run = _opened_pass if isinstance(self.layer, AbstractMade) else _pass
+        for end in [*(cut + 1 for cut in self.cuts), len(x)]:
+            if end > first:
+                part = lambda a, first=first, end=end: None if a is None else a[first:end]
+                here = Segments(*map(part, (segments.start, segments.mask)))
+                y, state = run(self.layer, x[first:end], state, here)
+                outputs.append(y)
+            if end - 1 in self.cuts:
+                state = self.look(f"{self.stage}.state@{end - 1}", state)
+            first = end
+        y = outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs)
+        y = self.look(f"{self.name}.out", present(y, self.mask))
+        return Frozen(y, state, Held(y))
+
+
+class Opened(AbstractAround):
+    """A layer whose map gives `change` whatever it takes: so the map of what it is a part of shows what becomes of that."""
+
+    layer: Any
+    change: Float[Array, "time d_out"]
+
+    def at(self, x, state, segments):
+        """The layer's own pass, but for the map."""
+        return inside(self.layer, x, state, segments)._replace(map=Held(self.change))
+
+
+def _opened_pass(layer: Any, x: Float[Array, "time d"], state: State, segments: Segments) -> tuple[Array, State]:
+    """What a layer gives, the places of its parts looked at."""
+    return inside(layer, x, state, segments)[:2]
+
+
+_pass = compiled(_opened_pass)
+"""What a layer gives that has no places inside: one program, as its call is."""
+
+
+def watched(
+    layer: Any, name: str, look: At, mask: TimeMask | None, cuts: Sequence[int] = (), stage: str | None = None
+) -> Watched:
+    """A layer with all its places, and those of its parts; its state is looked at in the one part that carries."""
+    carries, stage = core(layer)[:1], name if stage is None else stage
+    if isinstance(layer, AbstractMade):
+        for part in layer.parts():
+            own = cuts if part in carries else ()
+            layer = part.put(layer, watched(part.of(layer), f"{name}.{part.name}", look, mask, own, stage))
+    return Watched(layer, name, look, () if carries else cuts, stage, mask)
+
+
+def opened(layer: Any, change: Float[Array, "time d_out"]) -> Layer:
+    """A layer with the part that carries (`core`) opened."""
+    way = core(layer)
+    return way[0].put(layer, opened(way[0].of(layer), change)) if way else Opened(layer, change)
+
+
+def read_by_core(layer: Any, x: Float[Array, "time d"], state: State, segments: Segments) -> Float[Array, "time d_in"]:
+    """What the part of a layer that carries (`core`) reads; x itself where it is no part."""
+    found: dict[str, Any] = {}
+    inside(watched(layer, "", lambda place, value: found.setdefault(place, value), segments.mask), x, state, segments)
+    return found[core_place(layer, "", "in")]
+
+
+def core_place(layer: Any, name: str, end: str) -> str:
+    """The place at which the part of a layer that carries (`core`) reads ("in") or gives ("out")."""
+    return ".".join((name, *(part.name for part in core(layer)), end))
+
+
 def walk(
-    model: Any,
+    model: AbstractModel,
     x: Float[Array, "time d"],
     state: State | None = None,
     *,
@@ -37,56 +153,18 @@ def walk(
 
     **Returns:** the last stage's output, and every stage's state.
     """
-    states, dtype, stages = [], x.dtype, model.stages()
-    for number, ((name, stage), before) in enumerate(zip(stages, stage_states(model, state), strict=True)):
-        x = at(f"{name}.in", present(x, mask))
-        if isinstance(stage, Block):
-            x, after = _block(name, stage, x, before, start, mask, at, (cuts or {}).get(name, ()))
-        else:
-            x, after = _in_parts(name, stage, x, before, start, mask, at, (cuts or {}).get(name, ()))
-        # Each stage reads what the one before it gives in the dtype of x; only a language model's logits stay wider.
-        logits = number == len(stages) - 1 and isinstance(model, LanguageModel)
-        x = at(f"{name}.out", present(x if logits else x.astype(dtype), mask))
-        states.append(after)
-    return x, tuple(states)
+    x, state, segments = model.checked(x, state, start, mask)
+    stages = [watched(stage, name, at, segments.mask, (cuts or {}).get(name, ())) for name, stage in model.stages()]
+    passes = in_turn(stages, model.split(state), x, segments)
+    return passes[-1].y, tuple(each.state for each in passes)
 
 
-def places(model: Any) -> tuple[str, ...]:
+def places(model: AbstractModel) -> tuple[str, ...]:
     """The names of a model's places, in order, but for those of states."""
-    found = []
-    for name, stage in model.stages():
-        inside = ()
-        if isinstance(stage, Block):
-            inside = ("mixer.in", "mixer.out") if stage.mlp is None else ("mixer.in", "mixer.out", "mlp.out")
-        found += [f"{name}.{place}" for place in ("in", *inside, "out")]
-    return tuple(found)
+    return tuple(place for name, stage in model.stages() for place in _places(stage, name))
 
 
-def _block(name, block: Block, x, state, start, mask, at: At, cuts) -> tuple[Array, State]:
-    inside = at(f"{name}.mixer.in", x if block.norm is None else block.norm(x))
-    y, state = _in_parts(name, block.mixer, inside, state, start, mask, at, cuts)
-    x = x + at(f"{name}.mixer.out", y)
-    if block.mlp is not None:
-        x = x + at(f"{name}.mlp.out", present(block.mlp(x if block.mlp_norm is None else block.mlp_norm(x)), mask))
-    return x, state
-
-
-def _in_parts(name, stage, x, state, start, mask, at: At, cuts) -> tuple[Array, State]:
-    """The whole sequence, or stretch by stretch with the state handed on through its place."""
-    outputs, first = [], 0
-    for end in [*(cut + 1 for cut in cuts), len(x)]:
-        if end > first:
-            part = lambda a, first=first, end=end: None if a is None else a[first:end]
-            y, state = run_stage(stage, x[first:end], state, part(start), part(mask))
-            outputs.append(y)
-        if end - 1 in cuts:
-            state = at(f"{name}.state@{end - 1}", state)
-        first = end
-    return (outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs)), state
-
-
-def run_stage(stage: Any, x, state, start, mask) -> tuple[Array, State]:
-    """One stage's own output and state: called with state and flags where it has `init_state`, else token by token."""
-    if hasattr(stage, "init_state"):
-        return stage(x, state, start=start, mask=mask)
-    return present(stage(present(x, mask)), mask), ()
+def _places(layer: Any, name: str) -> list[str]:
+    within = layer.parts() if isinstance(layer, AbstractMade) else ()
+    inner = [place for part in within for place in _places(part.of(layer), f"{name}.{part.name}")]
+    return [f"{name}.in", *inner, f"{name}.out"]

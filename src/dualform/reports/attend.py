@@ -16,10 +16,10 @@ from dualform.checkpoints.loading import Loaded
 from dualform.checkpoints.tokens import encode_within, text_of
 from dualform.dual import LayerForm, ModelForm, model_form, state_shares
 from dualform.dual.attribution import METHODS
-from dualform.dual.frozen import sees_only_the_past
 from dualform.dual.layer import frozen_map
 from dualform.errors import InputError, require
 from dualform.generation import MultiStateAttention, Survivors, bounded, by_kind, survivors
+from dualform.layer import is_causal
 from dualform.maps import joint
 from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.models import LanguageModel, with_context
@@ -126,7 +126,7 @@ def attend(
     loaded = loaded._replace(model=_as_asked(loaded, len(names), bound))
     form = model_form(loaded.model, x)
     chosen = form.layers if question.layer == "all" else (form.layer(question.layer),)
-    causal = sees_only_the_past(loaded.model.mixer if isinstance(loaded.model, Alone) else loaded.model)
+    causal = is_causal(loaded.model.mixer if isinstance(loaded.model, Alone) else loaded.model)
     first = _states(chosen) if question.target == "state" else _whole(form, loaded, x, question)
     return AttentionView(
         title=f"What {loaded.name} attends to",

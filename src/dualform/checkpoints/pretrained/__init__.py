@@ -5,6 +5,6 @@ from dualform.checkpoints.pretrained.load import load_known
 from dualform.checkpoints.pretrained.nsnet2 import NSNet2
 from dualform.checkpoints.pretrained.silero_vad import SileroVAD
 from dualform.checkpoints.pretrained.textgenrnn import TextGenRNN
-from dualform.models.chain import AbstractChain
+from dualform.models.model import AbstractChain
 
 __all__ = ["AbstractChain", "G2P", "LetterMap", "NSNet2", "SileroVAD", "TextGenRNN", "load_known"]

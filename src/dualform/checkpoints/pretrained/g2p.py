@@ -1,7 +1,7 @@
 """g2p-en: how an English word is pronounced, phoneme by phoneme, and which letters each phoneme comes from."""
 
 import os
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -13,8 +13,8 @@ from dualform.checkpoints.files import read_arrays
 from dualform.checkpoints.pretrained.arrays import built
 from dualform.errors import require
 from dualform.mixers import GRU
-from dualform.models.chain import AbstractChain
 from dualform.models.encoder_decoder import EncoderDecoder
+from dualform.models.model import AbstractChain, Stages
 from dualform.models.stages import Affine
 
 LETTERS = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
@@ -115,9 +115,13 @@ class G2P(AbstractChain):
         """Width of a token: its embedding, and whether it is written (1) or read (0)."""
         return self.letters.shape[1] + 1
 
-    def stages(self) -> tuple[tuple[str, Any], ...]:
+    def stages(self) -> Stages:
         """The chain from embedded letters and phonemes to the logits of the next phoneme, (time, d + 1) -> (time, 74)."""
         return ("encoder and decoder", self.recurrence), ("head", self.head)
+
+    def given(self, x, state, start, mask):
+        """As the recurrence looks at it."""
+        return self.recurrence.given(x, state, start, mask)
 
     def ids(self, word: str) -> Int[Array, " letter"]:
         """The numbers of a word's letters, in lower case, and of its end; what is no letter from a to z is unknown.
@@ -173,7 +177,7 @@ def _greedy(model: G2P, letters: Int[Array, " letter"], mask: Bool[Array, " lett
     def step(carry, _):
         h, phoneme = carry
         y, h = model.recurrence.decoder.step(model.phonemes[phoneme], h)
-        phoneme = jnp.argmax(model.head(y[None])[0]).astype(jnp.int32)
+        phoneme = jnp.argmax(model.head(y[None])[0][0]).astype(jnp.int32)
         return (h, phoneme), phoneme
 
     return jax.lax.scan(step, (h, jnp.asarray(BEGIN, jnp.int32)), length=MOST)[1]

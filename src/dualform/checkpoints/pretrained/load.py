@@ -8,7 +8,7 @@ from dualform.checkpoints.pretrained.nsnet2 import NSNet2
 from dualform.checkpoints.pretrained.silero_vad import SileroVAD
 from dualform.checkpoints.pretrained.textgenrnn import TextGenRNN
 from dualform.errors import require
-from dualform.models.chain import AbstractChain
+from dualform.models.model import AbstractChain
 
 READERS: Mapping[str, Callable[..., AbstractChain]] = {
     "g2p-en": G2P.read,

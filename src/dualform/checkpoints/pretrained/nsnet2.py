@@ -1,7 +1,6 @@
 """NSNet2: takes the noise out of speech, by a gain for every frequency at every moment."""
 
 import os
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,8 +12,8 @@ from dualform.checkpoints.files import read_arrays
 from dualform.checkpoints.pretrained.arrays import built
 from dualform.checkpoints.pretrained.audio import RATE, samples_of
 from dualform.mixers import GRU
-from dualform.models.chain import AbstractChain, ReLU
-from dualform.models.stages import Affine
+from dualform.models.model import AbstractChain, Stages
+from dualform.models.stages import Affine, ReLU
 
 WINDOW, HOP = 320, 160
 """Samples of a frame, and from one to the next: 20 and 10 ms."""
@@ -60,9 +59,9 @@ class NSNet2(AbstractChain):
         """Frequencies."""
         return self.first.w.shape[1]
 
-    def stages(self) -> tuple[tuple[str, Any], ...]:
+    def stages(self) -> Stages:
         """The chain from the features of each frame to the logits of the gains, (time, 161) -> (time, 161)."""
-        with_relu = lambda name, layer: ((name, layer), (f"{name} relu", ReLU()))
+        with_relu = lambda name, layer: ((name, layer), (f"{name} relu", ReLU(layer.d_out)))
         grus = tuple((f"gru {i + 1}", gru) for i, gru in enumerate(self.grus))
         hidden = (stage for i, layer in enumerate(self.hidden) for stage in with_relu(f"hidden {i + 1}", layer))
         return *with_relu("first", self.first), *grus, *hidden, ("head", self.head)

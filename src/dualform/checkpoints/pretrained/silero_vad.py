@@ -7,16 +7,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from dualform.arrays import accumulator
 from dualform.checkpoints.files import read_arrays
 from dualform.checkpoints.pretrained.arrays import built
 from dualform.checkpoints.pretrained.audio import RATE, samples_of
 from dualform.errors import require
-from dualform.maps import Called, CausalMap
+from dualform.maps import Frozen, Pointwise
 from dualform.mixers import LSTM, Constant
-from dualform.models.chain import AbstractChain, ReLU, wide_of
-from dualform.models.stages import Affine
+from dualform.models.model import AbstractChain, Stages
+from dualform.models.stages import Affine, ReLU
 from dualform.models.tokenwise import AbstractTokenwise
 
 FRAME, BEFORE, AFTER, HOP = 512, 64, 64, 128
@@ -52,18 +54,19 @@ class FrameEncoder(AbstractTokenwise):
             )
             channels = len(kernel)
 
-    def __call__(self, x: Float[Array, "time samples"]) -> Float[Array, "time d"]:
-        """What is known of each frame."""
-        return self._through(x, None)[0]
+    @property
+    def d_in(self) -> int:
+        """Samples of a token."""
+        return FRAME + BEFORE
 
-    def map_at(self, x: Float[Array, "time samples"]) -> CausalMap:
-        """Phases and open sets frozen at x."""
-        _, gates = self._through(x, None)
-        return Called(lambda other: self._through(other, gates)[0])
+    def at(self, x, state, segments):
+        """What is known of each frame; phases and open sets are frozen."""
+        y, gates = self._through(x, None)
+        return Frozen(y, state, Pointwise(Partial(_with_gates, self, gates)))
 
     def _through(self, x: Float[Array, "time samples"], gates: Any) -> tuple[Float[Array, "time d"], Any]:
         """The output, and the phases and open sets: those of x where none are given."""
-        wide = wide_of(x, self.fourier.value)
+        wide = accumulator(x.dtype, self.fourier.value.dtype)
         x, n = x.astype(wide), self.fourier.shape[1]
         x = jnp.concatenate([x, x[:, -2 : -2 - AFTER : -1]], axis=1)
         windows = jnp.stack([x[:, i : i + n] for i in range(0, x.shape[1] - n + 1, HOP)], axis=1)
@@ -85,6 +88,11 @@ class FrameEncoder(AbstractTokenwise):
                 opened.append(y > 0)
             y = jnp.where(opened[i], y, jnp.zeros_like(y))
         return y.reshape(len(y), -1), (phase, tuple(opened))
+
+
+def _with_gates(encoder: FrameEncoder, gates: Any, x: Float[Array, "time samples"]) -> Float[Array, "time d"]:
+    """The encoder with these phases and open sets, on other frames."""
+    return encoder._through(x, gates)[0]
 
 
 class SileroVAD(AbstractChain):
@@ -127,9 +135,9 @@ class SileroVAD(AbstractChain):
         """Samples of a token."""
         return FRAME + BEFORE
 
-    def stages(self) -> tuple[tuple[str, Any], ...]:
+    def stages(self) -> Stages:
         """The chain from the samples of each frame to the logit of speech, (time, 576) -> (time, 1)."""
-        return ("encoder", self.encoder), ("lstm", self.lstm), ("relu", ReLU()), ("head", self.head)
+        return ("encoder", self.encoder), ("lstm", self.lstm), ("relu", ReLU(self.lstm.d_out)), ("head", self.head)
 
     def encode(
         self, source: str | os.PathLike[str] | np.ndarray

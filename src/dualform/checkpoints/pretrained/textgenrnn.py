@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from dualform.checkpoints.files import read_arrays
 from dualform.checkpoints.pretrained.arrays import built
 from dualform.errors import FileError, require
 from dualform.mixers import LSTM, Aaren, AbstractMixer
-from dualform.models.chain import AbstractChain
 from dualform.models.language_model import checked_tokens, embedded
+from dualform.models.model import AbstractChain, Stages
 from dualform.models.stages import Affine
 from dualform.reading import existing_file, guarded, reason
 
@@ -131,7 +131,7 @@ class TextGenRNN(AbstractChain):
         """What each logit is of: padding, then the characters."""
         return (PADDING, *self.characters)
 
-    def stages(self) -> tuple[tuple[str, Any], ...]:
+    def stages(self) -> Stages:
         """The chain from the embedded characters to the logits of the next, (time, d) -> (time, vocabulary)."""
         layers, width = [], self.d_in
         for i, rnn in enumerate(self.rnns):
@@ -149,9 +149,14 @@ class TextGenRNN(AbstractChain):
         known = [number.get(each, 0) for each in (BEGIN, *text)][-WINDOW:]
         return jnp.asarray([0] * (WINDOW - len(known)) + known, jnp.int32)
 
-    def embed(self, ids: Int[Array, " time"], mask: Bool[Array, " time"] | None = None) -> Float[Array, "time d"]:
+    def given(self, x, state, start, mask):
+        """Characters by number, as an array, in the vocabulary."""
+        x = x if getattr(x, "ndim", 0) == 2 else checked_tokens(x, len(self.embedding), mask)
+        return x, state, start, mask
+
+    def embed(self, tokens: Int[Array, " time"], mask: Bool[Array, " time"] | None = None) -> Float[Array, "time d"]:
         """What the first stage takes of characters by number, which are not read where mask is False."""
-        return embedded(self.embedding, checked_tokens(ids, len(self.embedding), mask), mask)
+        return embedded(self.embedding, checked_tokens(tokens, len(self.embedding), mask), mask)
 
     def encode(self, source: str) -> tuple[Float[Array, "time d"], tuple[str, ...]]:
         """The embedded window of a text, (40, d), and its characters."""

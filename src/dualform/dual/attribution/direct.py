@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.dual.attribution.target import Question
-from dualform.dual.model_form import chain, own_outputs
+from dualform.dual.frozen import freeze
+from dualform.dual.model_form import chain
 
 STEPS = 32
 """Points on the way of integrated gradients: the error of the sum falls with their square."""
@@ -43,8 +44,8 @@ def occlusion(q: Question) -> Float[np.ndarray, " source"]:
 
 @eqx.filter_jit
 def _exact(q: Question) -> tuple[Array, Array, Array]:
-    frozen, map, x = chain(q.model, q.given, q.state, q.start, q.mask)
-    own = own_outputs(q.model, q.given, q.state, q.start, q.mask, frozen)
+    _, map, x = chain(q.model, q.given, q.state, q.start, q.mask)
+    own = freeze(q.model, q.given, q.state, start=q.start, mask=q.mask)
     direction = q.direction.astype(x.dtype)
     bias = map(jnp.zeros_like(x))[q.t].astype(x.dtype) @ direction
     return map.rows(x, q.t[None], direction[None])[0], bias, own.y[q.t].astype(x.dtype) @ direction

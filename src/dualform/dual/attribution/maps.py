@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from dualform.dual.attribution.target import Question
 from dualform.dual.layer import LayerForm
 from dualform.dual.model_form import carries, model_form
-from dualform.models.block import Block
+from dualform.models.walk import core_place
 
 
 def raw(q: Question) -> Float[np.ndarray, " source"]:
@@ -60,8 +60,7 @@ def _layers(q: Question) -> tuple[LayerForm, ...]:
 @eqx.filter_jit
 def _gradients(q: Question) -> dict[str, Array]:
     """The gradient of the target by what every layer's mixer gives."""
-    outlet = lambda name, stage: f"{name}.mixer.out" if isinstance(stage, Block) else f"{name}.out"
-    layers = {outlet(name, stage): name for name, stage in q.model.stages() if carries(stage)}
+    layers = {core_place(stage, name, "out"): name for name, stage in q.model.stages() if carries(stage)}
     sizes: dict[str, Any] = {}
 
     def measure(place, value):

@@ -6,9 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dualform.dual.frozen import freeze
 from dualform.dual.layer import chosen
 from dualform.dual.model_form import first_activations, logit_direction
-from dualform.dual.own_call import own_call
 from dualform.errors import require
 from dualform.models.walk import walk
 
@@ -51,7 +51,7 @@ class Question(NamedTuple):
 
     def outputs(self, x: Float[Array, "time d"]) -> Float[Array, "time d_out"]:
         """What the model itself gives at another input."""
-        return own_call(self.model, x, self.state, start=self.start, mask=self.mask).y
+        return freeze(self.model, x, self.state, start=self.start, mask=self.mask).y
 
     def score(self, x: Float[Array, "time d"], at: Any = None) -> Float[Array, ""]:
         """The attributed number at another input; where `at` is given, of a walk whose places pass through it."""
@@ -82,5 +82,5 @@ def question(model: Any, x: Any, target: Target | tuple, state: Any, start: Any,
 @eqx.filter_jit
 def _outputs(model, x, state, start, mask) -> tuple[Any, int]:
     """Which rows of the output the model gives, and its width: known once the call is traced, before any number of it is."""
-    own = own_call(model, x, state, start=start, mask=mask)
+    own = freeze(model, x, state, start=start, mask=mask)
     return own.rows, own.y.shape[1]
