@@ -11,7 +11,7 @@ import jax.random as jr
 import torch
 
 from benchmarks.alternate import alternate, ratio, table, verdict, write
-from dualform.recurrences.diagonal import diagonal, naive
+from dualform.recurrences.diagonal_scan import diagonal, naive
 
 
 def jax_sides(time: int, units: int):

@@ -155,13 +155,13 @@ def at(option: Option, value: str) -> list[str]:
 OPTIONS = tuple(options())
 WITH_EDGES = [option for option in OPTIONS if option.edges]
 JOBS = (
-    "dualform.construct.build",
+    "dualform.construct.forms",
     "dualform.construct.build_stack",
     "dualform.experiments.gated_rnn.identification.identify",
     "dualform.experiments.memory.remember",
     "dualform.experiments.reproduction.reproduce",
     "dualform.generation.generate_batch",
-    "dualform.generation.perplexity",
+    "dualform.generation.surprise",
     "dualform.generation.stream",
     "dualform.commands.sessions.opened",
     "dualform.reports.attend.model_form",

@@ -1,6 +1,8 @@
 """The public names are locked: adding one is a line here, losing one breaks somebody's code."""
 
 import importlib
+import inspect
+import pkgutil
 
 import pytest
 
@@ -157,3 +159,14 @@ def test_registry_is_a_copy():
     """Changing what `registry()` gave changes no later call."""
     mixers.registry().clear()
     assert set(mixers.registry()) == REGISTERED
+
+
+def test_no_name_hides_a_module():
+    """What a folder hands on has no name of one of its files: `import dualform.recurrences.outer` could mean either."""
+    folders = ["dualform", *(each.name for each in pkgutil.walk_packages(dualform.__path__, "dualform.") if each.ispkg)]
+    assert {"dualform.checkpoints.files", "dualform.dual.attribution"} < set(folders)
+    for name in folders:
+        folder = importlib.import_module(name)
+        files = {each.name for each in pkgutil.iter_modules(folder.__path__)}
+        handed = {each for each, value in vars(folder).items() if not inspect.ismodule(value)}
+        assert not files & handed, f"{name} hands on {sorted(files & handed)}"

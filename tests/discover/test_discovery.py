@@ -78,7 +78,7 @@ def test_reduction_does_not_see_the_teacher(monkeypatch):
     attention, rnn = constructed()
     refuse = lambda *_, **__: pytest.fail("a reduction has been fitted to data")
     monkeypatch.setattr("dualform.training.second_order.levenberg_marquardt", refuse)
-    monkeypatch.setattr("dualform.training.fit", refuse)
+    monkeypatch.setattr("dualform.training.fitting", refuse)
     assert discover(rnn, attention, sequences(), horizon=64).reduced.verdict == "identified"
 
 

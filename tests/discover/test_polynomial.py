@@ -10,7 +10,7 @@ import pytest
 
 from dualform import construct
 from dualform.discover import monomial_names, polynomial, polynomial_distance
-from dualform.discover.polynomial import evaluate_polynomial, monomials
+from dualform.discover.polynomials import evaluate_polynomial, monomials
 from dualform.errors import InputError
 from dualform.mixers import GatedRNN, LinearAttention, SideGatedRNN
 

@@ -16,7 +16,7 @@ from dualform import dual_form
 from dualform.errors import InputError
 from dualform.mixers import GLA, AbstractMixer, mixer, register, registry
 
-registration = sys.modules["dualform.mixers.registry"]  # the module: the function of its name hides it
+registration = sys.modules["dualform.mixers.registration"]  # the module: the function of its name hides it
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 EXACT = 1e-12

@@ -8,7 +8,7 @@ import pytest
 
 from dualform import dual_form
 from dualform.dual import layer_form
-from dualform.recurrences.delta import naive
+from dualform.recurrences.delta_rule import naive
 from tests.laws import laws
 
 TIME, WIDTH = 64, 16

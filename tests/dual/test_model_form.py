@@ -16,7 +16,7 @@ from dualform.models import Stack
 from tests.laws import laws
 from tests.models.families import VOCABULARY, D, language_model, sequence_model, tokens
 
-model_form_module: Any = importlib.import_module("dualform.dual.model_form")
+model_form_module: Any = importlib.import_module("dualform.dual.model_forms")
 X = tokens(0)
 START, MASK = jnp.arange(6) == 2, jnp.arange(6) != 1
 MODEL = functools.cache(lambda: language_model("gla", "griffin_recurrent", scale=2.0, softcap=5.0))

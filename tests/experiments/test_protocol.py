@@ -33,7 +33,7 @@ def test_what_is_reached():
     assert {"dualform.experiments.gated_rnn.scaling", "dualform.experiments.gated_rnn.architectures"} <= found
     assert not {"dualform.experiments.gated_rnn.identification", "dualform.experiments.gated_rnn.fig4"} & found
     reached = set(protocol("dualform.experiments.gated_rnn.table2:job"))
-    assert {"dualform.experiments.gated_rnn.regression", "dualform.discover.polynomial"} <= reached
+    assert {"dualform.experiments.gated_rnn.regression", "dualform.discover.polynomials"} <= reached
     assert "dualform.discover" not in reached  # what only hands names on says nothing itself
     assert all(name.startswith(protocols.PARTS) for name in reached)
 

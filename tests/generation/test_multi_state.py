@@ -15,7 +15,7 @@ from dualform import dual_form, models
 from dualform.errors import InputError
 from dualform.generation import Policy, bounded, generate, policy, read_prompt, register
 from dualform.generation.multi_state import MultiState, MultiStateAttention, PromptAttention
-from dualform.generation.policies import _POLICIES, Seen, dropped_first, newest_kept
+from dualform.generation.policy_table import _POLICIES, Seen, dropped_first, newest_kept
 from dualform.mixers import SoftmaxAttention
 from tests.generation.reference import attended, rules
 from tests.laws import laws

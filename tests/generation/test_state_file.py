@@ -20,7 +20,7 @@ import pytest
 from dualform.described import described, digest
 from dualform.errors import FileError, InputError
 from dualform.generation import Session, fingerprint, load_state, save_state
-from dualform.generation.policies import Policy, policy
+from dualform.generation.policy_table import Policy, policy
 from dualform.tensor_file import read_tensors, write_tensors
 from tests.generation.going_on import go_on
 from tests.generation.texts import TEXT, check_same, llama, model, session

@@ -156,7 +156,7 @@ class StartsAtAbsentTokens(Around):
     """Lets a document begin at a token that is not there: the state is forgotten."""
 
     def checked(self, x, state, start, mask):
-        return *super().checked(x, state, start, mask)[:2], start, mask
+        return *super().checked(x, state, start, mask)[:2], Segments(start, mask)
 
     def at(self, x, state, segments):
         y, final, map, *_ = super().at(x, state, segments)

@@ -19,7 +19,7 @@ import safetensors.numpy
 import dualform
 from dualform.maps import AttentionMap, attention_of
 from dualform.mixers import AbstractMixer, registry
-from dualform.mixers.registry import class_of
+from dualform.mixers.registration import class_of
 from tests.laws import programs
 from tests.laws.programs import Cases, ask, cases
 from tests.tiers import tiers

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from dualform.errors import InputError
 from dualform.mixers import Constant, GatedRNN, SideGatedRNN
 from dualform.mixers.declared import Declared, declared, forms
-from dualform.mixers.registry import classes
+from dualform.mixers.registration import classes
 from tests.laws import laws
 
 MANY = 5

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from dualform.mixers import GLA, GSA, HGRN2, DeltaRule, LinearAttention, RetNet
-from dualform.recurrences.delta import delta
-from dualform.recurrences.outer import outer
+from dualform.recurrences.delta_rule import delta
+from dualform.recurrences.outer_product import outer
 from tests.oracles.held import TIERS, Held, error
 
 HEADS = 2

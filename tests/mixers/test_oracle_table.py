@@ -8,7 +8,7 @@ from benchmarks.oracles import all_held
 
 from dualform.mixers import registry
 from dualform.mixers.card import provenance, stored_errors
-from dualform.mixers.registry import classes
+from dualform.mixers.registration import classes
 from tests.oracles.held import DATA
 
 STORED = json.loads((files("dualform.mixers") / "oracle_errors.json").read_text())["mixers"]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dualform.recurrences import chunks
-from dualform.recurrences.outer import outer
+from dualform.recurrences.outer_product import outer
 from tests.precision import of_recurrences
 from tests.precision.measure import Case, measure
 
@@ -41,7 +41,7 @@ def wrong(name: str, dtype: str, time: int) -> list[str]:
     judged.def_vmap(lambda size, batched, decay: (chunks.moderate(decay), False))
     of_all = lambda first, second, decay, *a: jax.lax.cond(judged(decay), first, second, *a)
     kept = chunks.by_moderation
-    outer_module: Any = importlib.import_module("dualform.recurrences.outer")
+    outer_module: Any = importlib.import_module("dualform.recurrences.outer_product")
     try:
         outer_module.by_moderation = of_all
         return measure(given, dtype)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from dualform.recurrences import convolution, delta, dense, diagonal, outer, selective, softmax_scan, window, wkv
-from dualform.recurrences.attend import attend
-from dualform.recurrences.cell import cell
+from dualform.recurrences.attention import attend
+from dualform.recurrences.cells import cell
 
 
 class Numbers(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dualform.errors import InputError
-from dualform.recurrences.cell import cell
+from dualform.recurrences.cells import cell
 from tests.laws import laws
 from tests.laws.laws import check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal

@@ -9,7 +9,7 @@ import pytest
 from dualform.errors import InputError
 from dualform.recurrences import convolution
 from dualform.recurrences.compaction import compact
-from dualform.recurrences.convolution import naive
+from dualform.recurrences.convolutions import naive
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of

@@ -10,7 +10,7 @@ import pytest
 
 from dualform.errors import InputError
 from dualform.recurrences import delta
-from dualform.recurrences.delta import inverted
+from dualform.recurrences.delta_rule import inverted
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of

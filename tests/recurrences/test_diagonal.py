@@ -11,7 +11,7 @@ import pytest
 
 from dualform.errors import InputError
 from dualform.recurrences import diagonal
-from dualform.recurrences.diagonal import naive
+from dualform.recurrences.diagonal_scan import naive
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.loops import diagonal_loop

@@ -12,7 +12,7 @@ import pytest
 from dualform.errors import InputError
 from dualform.recurrences import outer
 from dualform.recurrences.chunks import moderate, products
-from dualform.recurrences.outer import naive
+from dualform.recurrences.outer_product import naive
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.loops import outer_loop

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dualform.errors import InputError
-from dualform.recurrences.attend import attend
+from dualform.recurrences.attention import attend
 from dualform.recurrences.softmax import LOWEST, join, softmax_scan
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal

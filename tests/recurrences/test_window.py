@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dualform.errors import InputError
-from dualform.recurrences.window import naive, window
+from dualform.recurrences.windows import naive, window
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME, flags_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dualform.errors import InputError
-from dualform.recurrences.wkv import empty_state, join, wkv
+from dualform.recurrences.wkv_average import empty_state, join, wkv
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import FLAGS, MASK, TIME

@@ -16,7 +16,7 @@ from dualform import models
 from dualform.described import HOW
 from dualform.errors import FileError, InputError
 from dualform.mixers import Constant
-from dualform.mixers.registry import classes
+from dualform.mixers.registration import classes
 from dualform.reading import reading
 from dualform.tensor_file import open_tensors, write_tensors
 

@@ -1,7 +1,7 @@
 """construct: attention written into the weights of an RNN, exactly, with a certificate; into LRU and LSTM, linearised."""
 
-from dualform.construct.build import FORMS, Construction, build, gated_rnn, side_gated_rnn
 from dualform.construct.certificate import Certificate
+from dualform.construct.forms import FORMS, Construction, build, gated_rnn, side_gated_rnn
 from dualform.construct.into_lru import VARIANTS, lru
 from dualform.construct.into_lstm import lstm
 from dualform.construct.layers_needed import Row, table3

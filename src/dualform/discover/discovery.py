@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dualform.discover.arrange import arrange
+from dualform.discover.arrangement import arrange
 from dualform.discover.decays import Ablation, ablate, set_decays, split_decays
 from dualform.discover.lags import change_of_function
 from dualform.discover.merge import merge_equivalent
-from dualform.discover.reduce import least_power, reduce
+from dualform.discover.reduction import least_power, reduce
 from dualform.discover.units import outputs, prune, relative_error_power, relative_loss, remove_idle, targets
 from dualform.discover.verdict import Judged, Limits, LongRun, Moved, Verdict, change, judged
 from dualform.errors import require

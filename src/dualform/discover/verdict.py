@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from dualform.discover.decays import split_decays
 from dualform.discover.lags import LengthError, errors_by_length
-from dualform.discover.polynomial import polynomial_distance
+from dualform.discover.polynomials import polynomial_distance
 from dualform.discover.recover import Recovered, recover_attention
 from dualform.discover.scores import kv_score, q_score
 from dualform.discover.units import outputs, relative_error_power, relative_loss, targets

@@ -5,7 +5,7 @@ from dualform.dual.attribution import Attribution, Curves, attribute, perturbati
 from dualform.dual.form import DualForm, dual_form
 from dualform.dual.frozen import Frozen, freeze
 from dualform.dual.layer import LayerForm, layer_form
-from dualform.dual.model_form import Agreement, LogitForm, ModelForm, model_form
+from dualform.dual.model_forms import Agreement, LogitForm, ModelForm, model_form
 from dualform.dual.state_form import state_shares
 from dualform.dual.views import to_bertviz, to_circuitsvis
 

@@ -9,7 +9,7 @@ from dualform.errors import require
 from dualform.maps import Written, attention_of
 from dualform.mixers import SoftmaxAttention
 from dualform.mixers.softmax_attention import Attend
-from dualform.recurrences.many_to_one import Form, many_to_one
+from dualform.recurrences.prefixes import Form, many_to_one
 
 
 @compiled

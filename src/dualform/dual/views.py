@@ -13,7 +13,7 @@ from dualform.errors import require
 if TYPE_CHECKING:
     from dualform.dual.form import DualForm
     from dualform.dual.layer import LayerForm
-    from dualform.dual.model_form import ModelForm
+    from dualform.dual.model_forms import ModelForm
 
 
 MOST_SHOWN = 4

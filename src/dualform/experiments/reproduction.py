@@ -12,7 +12,7 @@ from dualform.experiments.data_file import DataFile
 from dualform.experiments.protocol import combined, protocol
 from dualform.training import Job, Row, Run, sweep
 from dualform.training.run import versions
-from dualform.training.sweep import Backend
+from dualform.training.sweeps import Backend
 
 Outcome: TypeAlias = Literal["met", "better", "differs", "ours alone"]
 Verdict: TypeAlias = Literal["reproduced", "better", "differs", "ours alone"]

@@ -1,21 +1,21 @@
 """Generation: a prompt read in parallel, then one token after the other in constant memory."""
 
-from dualform.generation.bounded import bounded, read_prompt
+from dualform.generation.bounding import bounded, read_prompt
 from dualform.generation.calls import text_keys
 from dualform.generation.decoding import for_decoding
-from dualform.generation.fingerprint import Fingerprint, fingerprint
-from dualform.generation.generate import generate, generate_batch, stream
+from dualform.generation.fingerprints import Fingerprint, fingerprint
+from dualform.generation.kinds import token_kinds
 from dualform.generation.multi_state import MultiState, MultiStateAttention
-from dualform.generation.perplexity import Perplexity, passages_of, perplexity
-from dualform.generation.policies import Policy, Seen, policies, policy, register
+from dualform.generation.pieces import written
+from dualform.generation.policy_table import Policy, Seen, policies, policy, register
 from dualform.generation.prefixes import PrefixStore
 from dualform.generation.sampling import choose_token
 from dualform.generation.session import Session
 from dualform.generation.snapshot import Snapshot, Written
 from dualform.generation.state_file import load_state, save_state
-from dualform.generation.survivors import KindKept, Survivors, by_kind, survivors
-from dualform.generation.token_kinds import token_kinds
-from dualform.generation.written import written
+from dualform.generation.surprise import Perplexity, passages_of, perplexity
+from dualform.generation.surviving import KindKept, Survivors, by_kind, survivors
+from dualform.generation.writing import generate, generate_batch, stream
 
 __all__ = [
     "Fingerprint",

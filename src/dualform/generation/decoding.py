@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from dualform.arrays import affine
 from dualform.errors import require
 from dualform.generation.multi_state import MultiState, MultiStateAttention
-from dualform.generation.policies import Policy
+from dualform.generation.policy_table import Policy
 from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.models import LanguageModel
 from dualform.models.mlp import GatedMLP, JoinedMLP

@@ -11,13 +11,13 @@ from dualform.arrays import State, accumulator, affine
 from dualform.compiled import compiled
 from dualform.errors import require
 from dualform.generation.kept_map import held_in_places, weights_over_sources
-from dualform.generation.policies import Policy, Seen, dropped_first
+from dualform.generation.policy_table import Policy, Seen, dropped_first
 from dualform.maps import AttentionMap, Frozen, Linear, Memory, Written
 from dualform.maps.memory import each_token
 from dualform.mixers import AbstractMixer, SoftmaxAttention
 from dualform.mixers.heads import IntoHeads, into_heads
 from dualform.mixers.rotary import positions, rotate
-from dualform.recurrences.attend import attend
+from dualform.recurrences.attention import attend
 from dualform.room import check_fits
 from dualform.segments import Segments
 

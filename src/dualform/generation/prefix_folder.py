@@ -9,7 +9,7 @@ from typing import SupportsIndex
 
 from dualform.counts import count_of
 from dualform.errors import DualformError, require
-from dualform.generation.fingerprint import Fingerprint
+from dualform.generation.fingerprints import Fingerprint
 from dualform.generation.session import Session
 from dualform.generation.snapshot import Snapshot
 from dualform.generation.state_file import VERSION

@@ -12,7 +12,7 @@ import numpy as np
 from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.calls import CHUNK
-from dualform.generation.fingerprint import Fingerprint, fingerprint
+from dualform.generation.fingerprints import Fingerprint, fingerprint
 from dualform.generation.places import check_places
 from dualform.generation.prefix_folder import PrefixFolder
 from dualform.generation.session import HISTORY, Session

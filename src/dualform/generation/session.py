@@ -15,7 +15,7 @@ from dualform.arrays import State
 from dualform.counts import count_of, whole_numbers
 from dualform.errors import FileError, require
 from dualform.generation.calls import CHUNK, called, chosen, first_logits, first_state, text_keys, token_ids
-from dualform.generation.fingerprint import fingerprint
+from dualform.generation.fingerprints import fingerprint
 from dualform.generation.history import History, Mark, bytes_of
 from dualform.generation.places import check_places
 from dualform.generation.room import check_room

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State
-from dualform.generation.fingerprint import Fingerprint
+from dualform.generation.fingerprints import Fingerprint
 from dualform.generation.history import bytes_of
 
 

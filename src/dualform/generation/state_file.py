@@ -14,7 +14,7 @@ import numpy as np
 from dualform.arrays import State
 from dualform.errors import FileError, require
 from dualform.generation.calls import first_state
-from dualform.generation.fingerprint import Fingerprint, fingerprint
+from dualform.generation.fingerprints import Fingerprint, fingerprint
 from dualform.reading import whole
 from dualform.tensor_file import read_tensors, write_tensors
 

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 from dualform.arrays import State, accumulator
 from dualform.dual.frozen import freeze
 from dualform.dual.layer import frozen_map
-from dualform.dual.model_form import ModelForm, carries, first_activations, logit_direction
+from dualform.dual.model_forms import ModelForm, carries, first_activations, logit_direction
 from dualform.errors import InputError, require
 from dualform.layer import inside
-from dualform.lenses.trace import trace
+from dualform.lenses.traces import trace
 from dualform.maps import attention_of, present
 from dualform.mixers import AbstractMixer
 from dualform.models.chain import core_of, product

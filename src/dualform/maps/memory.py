@@ -13,12 +13,12 @@ from jaxtyping import Array, Float
 
 from dualform.arrays import State, accumulator, promote
 from dualform.maps.causal_map import CausalMap
-from dualform.recurrences.convolution import convolution
+from dualform.recurrences.convolutions import convolution
 from dualform.recurrences.decay_map import decay_map
-from dualform.recurrences.delta import delta
-from dualform.recurrences.dense import dense
-from dualform.recurrences.diagonal import diagonal
-from dualform.recurrences.outer import outer
+from dualform.recurrences.delta_rule import delta
+from dualform.recurrences.dense_scan import dense
+from dualform.recurrences.diagonal_scan import diagonal
+from dualform.recurrences.outer_product import outer
 from dualform.segments import Segments
 
 

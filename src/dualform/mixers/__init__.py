@@ -21,7 +21,7 @@ from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.pgn import PGN
-from dualform.mixers.registry import register, registry
+from dualform.mixers.registration import register, registry
 from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
 from dualform.mixers.rwkv4 import RWKV4ChannelMixing, RWKV4TimeMixing

@@ -14,7 +14,7 @@ from dualform.maps.memory import each_token
 from dualform.mixers.declared import array, optional_array
 from dualform.mixers.heads import IntoHeads, into_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.recurrences.softmax import LOWEST, softmax_scan
 from dualform.segments import Segments
 

@@ -14,7 +14,7 @@ import jax.random as jr
 from dualform.errors import require
 from dualform.maps import CausalMap, attention_of
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import class_of, registry
+from dualform.mixers.registration import class_of, registry
 from dualform.recurrences.choice import watching
 
 WIDTH = 64

@@ -12,7 +12,7 @@ from dualform.errors import require
 from dualform.maps import AttentionMap, Convolution, Frozen, Identity, Scale
 from dualform.mixers.declared import array
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @register("causal_convolution")

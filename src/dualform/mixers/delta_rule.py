@@ -15,7 +15,7 @@ from dualform.maps import Convolution, Delta, Scale, Written
 from dualform.mixers.declared import array, optional_array
 from dualform.mixers.fresh import fan_in
 from dualform.mixers.heads import AbstractNormedHeads, IntoHeads, into_heads, split_width
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.norms import rms_factor
 
 

@@ -14,7 +14,7 @@ from dualform.maps import Dense, Frozen, Linear, Scale, Written
 from dualform.mixers.declared import array
 from dualform.mixers.fresh import fan_in
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @register("dense_gated_rnn")

@@ -12,7 +12,7 @@ from dualform.maps import Diagonal, Frozen, Linear, Scale, Written
 from dualform.mixers.constant import Constant
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.ranges import check_decays
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.room import check_fits
 
 

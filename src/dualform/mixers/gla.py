@@ -12,7 +12,7 @@ from dualform.arrays import accumulator, project
 from dualform.maps import Outer, Written
 from dualform.mixers.declared import array
 from dualform.mixers.heads import AbstractNormedHeads, IntoHeads, into_heads, split_width
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @register("gla")

@@ -14,7 +14,7 @@ from dualform.errors import require
 from dualform.maps import AttentionMap, Convolution, Diagonal, Frozen, Linear, Memory, Scale, Written
 from dualform.mixers.declared import array
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.mixers.rg_lru import RGLRU
 from dualform.recurrences.compaction import compact
 

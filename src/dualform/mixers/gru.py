@@ -13,9 +13,9 @@ from dualform.errors import require
 from dualform.maps import Along, Diagonal, Frozen
 from dualform.mixers.declared import array, optional_array
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.mixers.torch_layout import check_torch_layout
-from dualform.recurrences.cell import cell, saturating
+from dualform.recurrences.cells import cell, saturating
 
 
 @register("gru")

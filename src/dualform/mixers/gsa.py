@@ -13,7 +13,7 @@ from dualform.errors import require
 from dualform.maps import AttentionMap, Frozen, Linear, Outer, Scale, Written
 from dualform.mixers.declared import array
 from dualform.mixers.heads import AbstractNormedHeads, fresh_norm, into_heads, split_width
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @register("gsa")

@@ -30,7 +30,7 @@ from dualform.mixers.declared import array, optional_array
 from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.ranges import check_decays
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.norms import rms_factor
 from dualform.segments import Segments
 

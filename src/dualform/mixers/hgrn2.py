@@ -14,7 +14,7 @@ from dualform.mixers.constant import Constant
 from dualform.mixers.declared import array
 from dualform.mixers.heads import AbstractNormedHeads, IntoHeads, fresh_norm, into_heads, split_width
 from dualform.mixers.ranges import check_decays
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @register("hgrn2")

@@ -13,7 +13,7 @@ from dualform.maps import AttentionMap, Flat, Frozen, Linear, Outer, Written
 from dualform.mixers.declared import optional_array
 from dualform.mixers.heads import IntoHeads, into_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @no_type_check  # it takes lists and NumPy's arrays, too

@@ -14,7 +14,7 @@ from dualform.maps import Complex, Frozen, Linear, Scale, Written
 from dualform.mixers.declared import array, declared
 from dualform.mixers.fresh import fan_in
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @register("lru")

@@ -15,9 +15,9 @@ from dualform.maps.causal_map import BLOCK
 from dualform.mixers.declared import array, optional_array
 from dualform.mixers.freezing import last_present, tanh_slope
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.mixers.torch_layout import check_torch_layout
-from dualform.recurrences.cell import cell, saturating
+from dualform.recurrences.cells import cell, saturating
 from dualform.segments import Segments
 
 

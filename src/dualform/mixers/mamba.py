@@ -17,9 +17,9 @@ from dualform.maps.causal_map import BLOCK
 from dualform.maps.memory import by_channel
 from dualform.mixers.declared import array
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
-from dualform.recurrences.selective import selective
+from dualform.mixers.registration import register
 from dualform.recurrences.selective_map import selective_map
+from dualform.recurrences.selective_scan import selective
 
 
 @register("mamba")

@@ -18,7 +18,7 @@ from dualform.mixers.fresh import fan_in
 from dualform.mixers.heads import into_heads
 from dualform.mixers.mamba import steps_bias
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.norms import rms_factor
 
 

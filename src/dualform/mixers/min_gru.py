@@ -16,7 +16,7 @@ from dualform.maps import AttentionMap, Diagonal, Frozen, Identity, Linear, Writ
 from dualform.mixers.declared import array, optional_array
 from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 class AbstractMinimal(AbstractMixer):

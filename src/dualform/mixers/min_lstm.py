@@ -11,7 +11,7 @@ from dualform.arrays import affine
 from dualform.mixers.declared import array, optional_array
 from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.min_gru import AbstractMinimal, expanded
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @register("min_lstm")

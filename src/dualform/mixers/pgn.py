@@ -16,8 +16,8 @@ from dualform.mixers.declared import array
 from dualform.mixers.freezing import tanh_slope
 from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
-from dualform.recurrences.window import window
+from dualform.mixers.registration import register
+from dualform.recurrences.windows import window
 from dualform.segments import Segments
 
 

@@ -14,7 +14,7 @@ from dualform.maps import AttentionMap, Diagonal, Frozen, Identity
 from dualform.mixers.declared import array
 from dualform.mixers.heads import split_width
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.segments import Segments
 
 EXPONENT = 8.0

@@ -16,10 +16,10 @@ from dualform.maps import AttentionMap, Frozen, Linear, Memory, Scale
 from dualform.mixers.declared import array
 from dualform.mixers.fresh import fan_in
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
-from dualform.recurrences.convolution import convolution
+from dualform.mixers.registration import register
+from dualform.recurrences.convolutions import convolution
 from dualform.recurrences.softmax import LOWEST
-from dualform.recurrences.wkv import empty_state, wkv
+from dualform.recurrences.wkv_average import empty_state, wkv
 from dualform.segments import Segments
 
 

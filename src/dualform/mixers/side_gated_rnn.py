@@ -12,7 +12,7 @@ from dualform.maps import Diagonal, Frozen, Linear, Scale, Written
 from dualform.mixers.constant import Constant
 from dualform.mixers.gated_rnn import check_given_decay, decay_of
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 
 
 @register("side_gated_rnn")

@@ -16,9 +16,9 @@ from dualform.mixers.cache import Cache, extend, init_cache
 from dualform.mixers.declared import array, optional_array
 from dualform.mixers.heads import IntoHeads, into_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.mixers.rotary import goes_on, positions, rotate
-from dualform.recurrences.attend import attend
+from dualform.recurrences.attention import attend
 from dualform.segments import Segments
 
 

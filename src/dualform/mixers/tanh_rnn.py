@@ -13,9 +13,9 @@ from dualform.maps import Frozen, Memory, Written
 from dualform.mixers.declared import array
 from dualform.mixers.freezing import tanh_slope
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
+from dualform.mixers.registration import register
 from dualform.mixers.torch_layout import check_torch_layout
-from dualform.recurrences.cell import cell
+from dualform.recurrences.cells import cell
 from dualform.segments import Segments
 
 

@@ -16,8 +16,8 @@ from dualform.maps import Frozen, Memory, Pointwise, Written
 from dualform.mixers.declared import array
 from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.mixer import AbstractMixer
-from dualform.mixers.registry import register
-from dualform.recurrences.cell import cell
+from dualform.mixers.registration import register
+from dualform.recurrences.cells import cell
 from dualform.segments import Segments
 
 

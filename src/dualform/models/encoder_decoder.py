@@ -17,7 +17,7 @@ from dualform.maps import NONLINEAR, Called, Frozen, present
 from dualform.maps.frozen import Kind
 from dualform.mixers import GRU
 from dualform.mixers.freezing import tanh_slope
-from dualform.recurrences.cell import cell
+from dualform.recurrences.cells import cell
 from dualform.segments import Segments
 
 

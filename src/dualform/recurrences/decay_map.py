@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from dualform.arrays import TimeMask
-from dualform.recurrences.diagonal import diagonal
+from dualform.recurrences.diagonal_scan import diagonal
 from dualform.segments import Segments
 
 

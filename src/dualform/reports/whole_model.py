@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.dual import ModelForm
 from dualform.dual.attribution import attribute
-from dualform.dual.model_form import chain
+from dualform.dual.model_forms import chain
 from dualform.dual.shares import shares_residual
 from dualform.maps import NONLINEAR, joint
 from dualform.maps.frozen import Kind

@@ -1,12 +1,12 @@
 """Training: one compiled loop with its data made on the device, schedules, run folders, and resuming to the bit."""
 
 from dualform.tensor_file import write_atomically
-from dualform.training.batched import batched, mean_squared_error
+from dualform.training.batches import batched, mean_squared_error
 from dualform.training.checkpoints import Checkpoints
+from dualform.training.classification import NO_TARGET, cross_entropy
 from dualform.training.config import FitConfig
-from dualform.training.cross_entropy import NO_TARGET, cross_entropy
 from dualform.training.ensemble import FittedEnsemble, fit_ensemble
-from dualform.training.fit import Fitted, Progress, fit, resume
+from dualform.training.fitting import Fitted, Progress, fit, resume
 from dualform.training.run import Run
 from dualform.training.second_order import Polished, SecondOrder, levenberg_marquardt
 from dualform.training.state import (
@@ -19,7 +19,7 @@ from dualform.training.state import (
     trainable,
 )
 from dualform.training.step import make_chunk
-from dualform.training.sweep import Job, Row, run_job, sweep
+from dualform.training.sweeps import Job, Row, run_job, sweep
 
 __all__ = [
     "NO_TARGET",

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.errors import require
-from dualform.training.batched import mean_squared_error
+from dualform.training.batches import mean_squared_error
 from dualform.training.config import FitConfig
 from dualform.training.state import initial_state
 from dualform.training.step import make_step

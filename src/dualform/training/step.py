@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from dualform.training.batched import mean_squared_error
+from dualform.training.batches import mean_squared_error
 from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
 from dualform.training.state import TrainState, decayed, finite, name_of, trainable
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from dualform.dual.attribution.target import Question
 from dualform.dual.frozen import freeze
-from dualform.dual.model_form import chain
+from dualform.dual.model_forms import chain
 
 STEPS = 32
 """Points on the way of integrated gradients: the error of the sum falls with their square."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dualform.dual.attribution.target import Question
 from dualform.dual.layer import LayerForm
-from dualform.dual.model_form import carries, model_form
+from dualform.dual.model_forms import carries, model_form
 from dualform.models.walk import core_place
 
 

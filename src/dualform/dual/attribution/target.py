@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.dual.frozen import freeze
 from dualform.dual.layer import chosen
-from dualform.dual.model_form import first_activations, logit_direction
+from dualform.dual.model_forms import first_activations, logit_direction
 from dualform.errors import require
 from dualform.models.walk import walk
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from dualform.arrays import State
 from dualform.counts import count_of
 from dualform.errors import require
-from dualform.generation.bounded import read_prompt
+from dualform.generation.bounding import read_prompt
 from dualform.generation.calls import CHUNK, token_ids
 from dualform.generation.places import check_places, read_before
 from dualform.generation.sampling import settings_of

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
 from dualform.arrays import State
-from dualform.dual.model_form import first_activations
+from dualform.dual.model_forms import first_activations
 from dualform.errors import require
 from dualform.models.chain import remembers
 from dualform.models.walk import places, walk

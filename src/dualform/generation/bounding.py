@@ -10,7 +10,7 @@ from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.multi_state import MultiStateAttention, PromptAttention
 from dualform.generation.places import check_places
-from dualform.generation.policies import Policy, policy
+from dualform.generation.policy_table import Policy, policy
 from dualform.mixers import SoftmaxAttention
 from dualform.models import LanguageModel
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 from dualform.counts import key_of
 from dualform.errors import DivergedError, FileError, InputError
 from dualform.interrupts import deferred_interrupt
-from dualform.training.batched import mean_squared_error
+from dualform.training.batches import mean_squared_error
 from dualform.training.checkpoints import Checkpoint
 from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
 from dualform.training.origin import check_origin, origin

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.errors import require
+from dualform.generation.kinds import KINDS, token_kinds
 from dualform.generation.multi_state import MultiStateAttention
 from dualform.generation.places import check_places
-from dualform.generation.token_kinds import KINDS, token_kinds
 from dualform.models import LanguageModel
 from dualform.models.block import Block
 from dualform.models.language_model import checked_tokens

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float
 from dualform.arrays import accumulator
 from dualform.compiled import compiled
 from dualform.errors import require
-from dualform.recurrences.cell import cell
+from dualform.recurrences.cells import cell
 from dualform.recurrences.contained import all_finite
 from dualform.recurrences.flags import check_flags, check_state, check_time
 

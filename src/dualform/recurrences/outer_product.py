@@ -29,7 +29,7 @@ from dualform.recurrences.chunks import (
     without_decay,
 )
 from dualform.recurrences.contained import contain, rows
-from dualform.recurrences.diagonal import diagonal
+from dualform.recurrences.diagonal_scan import diagonal
 from dualform.recurrences.flags import check_decay, check_flags, check_state, check_time
 
 Form: TypeAlias = Literal["chunked", "parallel", "naive"]
