@@ -114,6 +114,43 @@ def table(now: Files, before: Files | None) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
 
 
+def costs(now: Files, text: str) -> list[str]:
+    """A row for each kind of part that is added: how many files and lines it is, and what else is touched.
+
+    **Arguments:** text: CONTRIBUTING's, whose examples are a mixer and a block, whole, each run by a test.
+    """
+    examples = [lines(each) for each in re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S)]
+    layouts = [each for path, each in now.items() if path.parent.name == "layouts" and "\ndef recognised(" in each]
+    folders = {path.parent for path in now if path.name == "paper.py"}
+    papers = {folder: [each for path, each in now.items() if path.parent == folder] for folder in folders}
+    sized = {folder.name: sum(map(lines, each)) / len(each) for folder, each in papers.items()}
+    middle = lambda values: sorted(values)[len(values) // 2]
+    rows = [
+        ["a new", "files", "lines", "touched beside"],
+        ["---"] * 4,
+        [
+            "mixer",
+            "1",
+            f"{examples[0]} (CONTRIBUTING's example)",
+            "a line in `mixers/__init__.py`; of another package: none",
+        ],
+        ["kind of block", "1", f"{examples[1]} (CONTRIBUTING's example)", "none"],
+        [
+            "layout of checkpoints",
+            "1",
+            f"{min(map(lines, layouts))} to {max(map(lines, layouts))}, {middle(list(map(lines, layouts)))} in the middle",
+            "a line in `checkpoints/layouts/__init__.py`",
+        ],
+        [
+            "paper",
+            "2: `paper.py` and one for each result",
+            f"{min(sized.values()):.0f} to {max(sized.values()):.0f} a file, as the {len(sized)} papers have it",
+            "two lines in `experiments/papers.py`, a page, a line in `mkdocs.yml`",
+        ],
+    ]
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", metavar="COMMIT", help="an earlier commit, to stand beside")
@@ -121,13 +158,21 @@ def main() -> None:
     options = parser.parse_args()
     now, before = files(), None if options.against is None else files(options.against)
     found = imports(now)
-    rising, around = upward(found, order((ROOT / "CONTRIBUTING.md").read_text())), circles(found)
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    rising, around = upward(found, order(contributing)), circles(found)
     said = [
         f"{what}: {', '.join(each) if each else 'none'}."
         for what, each in (("Imports upward", rising), ("Circles", around))
     ]
     command = "python -m benchmarks.structure" + (f" --against {options.against}" if options.against else "")
-    print(write(options.write, "Structure", command, ["\n".join(table(now, before)), " ".join(said)]))
+    print(
+        write(
+            options.write,
+            "Structure",
+            command,
+            ["\n".join(table(now, before)), " ".join(said), "\n".join(costs(now, contributing))],
+        )
+    )
 
 
 if __name__ == "__main__":
