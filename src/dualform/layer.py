@@ -45,7 +45,8 @@ class Layer(eqx.Module):
     """Whether no output depends on a later token."""
 
     composite: ClassVar[bool] = False
-    """Whether it is put together from layers, each of which keeps what is not finite in its document."""
+    """Whether `at` puts layers together, each `inside` it: they keep what is not finite in its document, and leave 0 where there
+    is no token."""
 
     @property
     @abc.abstractmethod
@@ -156,7 +157,8 @@ class Layer(eqx.Module):
             y, after = put_back(frozen.y, frozen.state, state, found)
             frozen = frozen._replace(y=y, state=after)
         y, after = frozen.y, frozen.state
-        y = present(y, mask) if frozen.rows is None else y
+        if frozen.rows is None and (self.tokenwise or not self.composite):
+            y = present(y, mask)
         if not self.composite:
             after = jax.tree_util.tree_map(lambda leaf, like: leaf.astype(like.dtype), after, self.init_state())
         kind = joint((self.kind, frozen.kind))
@@ -328,7 +330,8 @@ class Foreign(Layer):
 
     def at(self, x: Activations, state: State, segments: Segments) -> Frozen:
         """The module's own call and its map."""
-        return self.frozen(x, state, segments.start, segments.mask)
+        found = self.frozen(x, state, segments.start, segments.mask)
+        return found if found.rows is not None else found._replace(y=present(found.y, segments.mask))
 
     def as_part(self, x: Activations, state: State, segments: Segments) -> Frozen:
         """As it is called: nothing is put right."""
