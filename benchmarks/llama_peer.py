@@ -27,7 +27,7 @@ def transformers_llama(model: LanguageModel) -> tuple[Any, Any] | None:
         num_attention_heads=heads,
         num_key_value_heads=len(attention.w_k),
         head_dim=width,
-        max_position_embeddings=attention.window,
+        max_position_embeddings=attention.bound,
         rms_norm_eps=first.norm.epsilon,
         rope_parameters={"rope_type": "default", "rope_theta": attention.base},
         tie_word_embeddings=model.head is None,

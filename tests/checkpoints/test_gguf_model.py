@@ -89,7 +89,7 @@ def test_a_gguf_file_gives_its_models_logits(tmp_path, name, kind):
     """Tensors are found by their names, and pairs of rows put back into halves: within float32 of transformers' logits."""
     loaded = checkpoints.load(write(tmp_path / "a.gguf", name, kind), dtype=jnp.float64)
     assert loaded.architecture == "Llama" and loaded.name == "a" and logits_error(loaded.model, name) < 1e-6
-    assert loaded.model.blocks[0].mixer.window == 64 and (loaded.model.head is None) == (name == "smollm")
+    assert loaded.model.blocks[0].mixer.context == 64 and (loaded.model.head is None) == (name == "smollm")
 
 
 def test_the_second_load_is_from_the_cache(tmp_path, monkeypatch):

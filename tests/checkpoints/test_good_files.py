@@ -145,8 +145,8 @@ def test_a_context_is_no_window_of_a_bounded_model(tmp_path):
     """A policy that keeps the first token keeps it behind the context, too; a sliding window forgets it as it always does."""
     attention = checkpoints.load(copied(tmp_path, "llama", max_position_embeddings=5)).model.blocks[0].mixer
     slides = checkpoints.load(DATA / "mistral").model.blocks[0].mixer
-    assert attention.window == slides.window == 5 and attention.reach > 10**9 and slides.reach == 5
-    assert (attention.sliding, slides.sliding) == (False, True)
+    assert (attention.window, attention.context) == (None, 5) and (slides.window, slides.context) == (5, None)
+    assert attention.reach > 10**9 and slides.reach == 5 and attention.bound == slides.bound == 5
     arrays, fields = stored("mistral")
     for context in (4, 5, 6):  # a window that is no smaller slides all the same
         assert same(made(arrays, fields | {"max_position_embeddings": context}), made(arrays, fields))
@@ -155,8 +155,8 @@ def test_a_context_is_no_window_of_a_bounded_model(tmp_path):
 def test_qwen2s_windows_are_of_its_last_layers():
     """With a window, layers from max_window_layers on slide, or those that layer_types says; the others read the context."""
     arrays, fields = stored("qwen2")
-    windows = lambda **more: [(b.mixer.window, b.mixer.sliding) for b in made(arrays, fields | more).blocks]
-    whole, slides = (64, False), (5, True)
+    windows = lambda **more: [(b.mixer.window, b.mixer.context) for b in made(arrays, fields | more).blocks]
+    whole, slides = (None, 64), (5, None)
     said: Any = {"use_sliding_window": True, "sliding_window": 5, "layer_types": None}
     assert windows(**said) == [whole, whole]
     assert windows(**said, max_window_layers=1) == [whole, slides]

@@ -9,7 +9,7 @@ import pytest
 
 from dualform.checkpoints import load_weights, save_weights
 from dualform.errors import FileError
-from dualform.mixers import registry
+from dualform.mixers import SoftmaxAttention, registry
 from dualform.models import Bidirectional, Block, LanguageModel, LayerNorm
 from dualform.tensor_file import read_tensors, write_tensors
 from tests.laws import laws
@@ -93,3 +93,37 @@ def test_a_damaged_structure_is_refused(tmp_path, case):
     write_tensors(path, arrays, metadata | {"structure": json.dumps(structure)})
     with pytest.raises(FileError, match="Write it again|does not know"):
         load_weights(path)
+
+
+OLD: dict[str, Any] = {
+    "a window": ({"window": 5, "sliding": True}, {"window": 5}),
+    "a window, before contexts": ({"window": 5}, {"window": 5}),
+    "none said": ({}, {"window": 1024}),
+    "a context": ({"window": 5, "sliding": False}, {"context": 5}),
+}
+
+
+def renamed(path, settings):
+    """The file of an attention, with other words for what bounds it."""
+    save_weights(path, SoftmaxAttention.make(D, key=jr.key(0), window=3))
+    arrays, metadata = read_tensors(path)
+    structure = json.loads(metadata["structure"])
+    others = {name: value for name, value in structure["settings"].items() if name not in ("window", "context")}
+    structure["settings"] = others | settings
+    write_tensors(path, arrays, metadata | {"structure": json.dumps(structure)})
+    return path
+
+
+@pytest.mark.parametrize("case", OLD)
+def test_older_words_for_a_window_and_a_context(tmp_path, case):
+    """A file with one number, and a mark of whether it slides, is the attention that it was."""
+    settings, now = OLD[case]
+    found = load_weights(renamed(tmp_path / "m.safetensors", settings), SoftmaxAttention)
+    laws.check_same_bits(found, SoftmaxAttention.make(D, key=jr.key(0), **now), case)
+
+
+def test_a_mark_of_sliding_that_is_none_is_refused(tmp_path):
+    """A number where yes or no was said, and both words at once."""
+    for settings in ({"window": 5, "sliding": 1}, {"window": 5, "context": None, "sliding": False}):
+        with pytest.raises(FileError, match="has what no SoftmaxAttention has: sliding"):
+            load_weights(renamed(tmp_path / "m.safetensors", settings))

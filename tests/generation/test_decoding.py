@@ -11,7 +11,9 @@ import pytest
 
 from dualform import models
 from dualform.errors import InputError
-from dualform.generation import bounded, for_decoding, generate
+from dualform.generation import MultiStateAttention, bounded, for_decoding, generate, policy
+from dualform.generation.decoding import JoinedAttention
+from dualform.mixers import SoftmaxAttention
 from dualform.models.mlp import GatedMLP, JoinedMLP
 from tests.generation.test_multi_state import MODEL, TOKENS
 from tests.laws import laws
@@ -35,11 +37,18 @@ def test_the_form_for_decoding_is_the_model(biases):
 
 def test_generated_tokens_are_the_same():
     """Greedy tokens, the prompt read in parallel or token by token, are those of the model."""
-    for policy in ("tova", "window"):
-        model = bounded(MODEL, policy, 4)
+    for name in ("tova", "window"):
+        model = bounded(MODEL, name, 4)
         expected, _ = generate(model, TOKENS[:9], 8, temperature=0)
         found, _ = generate(for_decoding(model), TOKENS[:9], 8, temperature=0)
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_joined_attention_parts_into_what_was_joined():
+    """Its window and its context stay two."""
+    for said in ({"window": 5}, {"context": 5}, {"window": 3, "context": 5}):
+        mixer = MultiStateAttention(SoftmaxAttention.make(4, key=jr.key(0), **said), policy("tova"), 2)
+        laws.check_same_bits(JoinedAttention.of(mixer).parted(), mixer, str(said))
 
 
 @pytest.mark.parametrize("name", ["b_gate", "b_up"])

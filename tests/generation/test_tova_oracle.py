@@ -18,7 +18,8 @@ CASES, STATES = len(ORACLE["x"]), ORACLE["at_once"].shape[2]
 
 def mixer_of(w_q, w_k) -> MultiStateAttention:
     """The case's attention, without rotation; its values decide nothing."""
-    attention = SoftmaxAttention(w_q=w_q, w_k=w_k, w_v=w_k, w_o=jnp.ones((w_q.shape[2], w_q.shape[0] * w_q.shape[1])))
+    w_o = jnp.ones((w_q.shape[2], w_q.shape[0] * w_q.shape[1]))
+    attention = SoftmaxAttention(w_q=w_q, w_k=w_k, w_v=w_k, w_o=w_o, window=1024)
     return MultiStateAttention(attention, policy("tova"), STATES)
 
 

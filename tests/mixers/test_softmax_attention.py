@@ -20,8 +20,8 @@ from tests.tiers import tiers
 D = 4
 
 
-def attention(sliding=True, **options):
-    return dataclasses.replace(SoftmaxAttention.make(D, key=jr.key(0), **options), sliding=sliding)
+def attention(**options):
+    return SoftmaxAttention.make(D, key=jr.key(0), **options)
 
 
 def test_a_window_is_attention_up_to_its_length():
@@ -37,8 +37,8 @@ def test_a_window_is_attention_up_to_its_length():
 
 def test_a_context_sees_all_that_a_call_is_given():
     """Longer than its context, packed and with absent tokens, a call is attention without a window; its gradient is finite."""
-    mixer, x = attention(window=4, sliding=False), laws.sequence(0, 14)
-    whole = dataclasses.replace(mixer, window=100, sliding=True)
+    mixer, x = attention(context=4), laws.sequence(0, 14)
+    whole = dataclasses.replace(mixer, window=100, context=None)
     start, mask = jnp.arange(14) == 8, jnp.arange(14) % 5 != 3
     for flags in ({}, {"start": start, "mask": mask}):
         laws.check_close(mixer(x, **flags)[0], whole(x, **flags)[0], laws.EXACT, str(list(flags)))
@@ -49,8 +49,8 @@ def test_a_context_sees_all_that_a_call_is_given():
 
 def test_behind_a_context_nothing_is_said():
     """From a state of as many tokens as it holds a call goes on exactly; behind that it is NaN until a document begins."""
-    mixer, x = attention(window=4, sliding=False), laws.sequence(0, 14)
-    whole = dataclasses.replace(mixer, window=100, sliding=True)
+    mixer, x = attention(context=4), laws.sequence(0, 14)
+    whole = dataclasses.replace(mixer, window=100, context=None)
     y, state = mixer(x[:3])
     after, behind = mixer(x[3:10], state)
     laws.check_close(jnp.concatenate([y, after]), whole(x[:10])[0], laws.EXACT, "from the last state that holds all")
@@ -60,6 +60,17 @@ def test_behind_a_context_nothing_is_said():
     laws.check_close(last[2:], mixer(x[12:])[0], laws.EXACT, "a document that begins")
     grad = jax.grad(lambda x: mixer(x, behind, start=start)[0][2:].sum())(x[10:])
     assert np.isfinite(grad).all()
+
+
+def test_a_window_within_a_context():
+    """Each token sees its window, and behind the context nothing is said."""
+    mixer, x = attention(window=3, context=6), laws.sequence(0, 9)
+    window = dataclasses.replace(mixer, context=None)
+    y, state = mixer(x[:5])
+    after, behind = mixer(x[5:6], state)
+    assert mixer.bound == 3 and len(behind[0].keys) == 2
+    laws.check_close(jnp.concatenate([y, after]), window(x[:6])[0], laws.EXACT, "within the context")
+    assert np.isnan(mixer(x[6:], behind)[0]).all()
 
 
 def test_one_token_is_its_value():
@@ -136,6 +147,11 @@ BAD = {
         "2 key-value heads do not divide 3 heads",
     ),
     "no window": (lambda: attention(window=0), "window is 0; a token sees at least itself"),
+    "no context": (lambda: attention(context=0), "context is 0; a token sees at least itself"),
+    "no end": (
+        lambda: dataclasses.replace(attention(), window=None),
+        "without a window and without a context has a state without an end; give it one: context=4096",
+    ),
     "odd channels": (
         lambda: attention(rotary=1),
         "rotary is 1; channels are turned in pairs, so give an even number up",

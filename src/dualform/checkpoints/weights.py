@@ -15,7 +15,7 @@ import numpy as np
 from dualform import models
 from dualform.described import HOW
 from dualform.errors import FileError, InputError
-from dualform.mixers import Constant
+from dualform.mixers import Constant, SoftmaxAttention
 from dualform.mixers.registration import classes
 from dualform.reading import reading
 from dualform.tensor_file import open_tensors, write_tensors
@@ -114,6 +114,20 @@ def _structure(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
     return structure
 
 
+def _as_named_now(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the names of their fields, which older files call otherwise.
+
+    Attention once had a window of 1024 where none was said, and a mark of whether it slides; one that does not is a context.
+    """
+    if kind is not SoftmaxAttention or "context" in settings:
+        return dict(settings)
+    window, slides = settings.get("window", 1024), settings.get("sliding", True)
+    if not isinstance(slides, bool):  # refused as what no attention has
+        return dict(settings)
+    others = {name: value for name, value in settings.items() if name not in ("window", "sliding")}
+    return others | {"window": window if slides else None, "context": None if slides else window}
+
+
 def _check_structure(structure: Any) -> None:
     """Raise unless it is what `_taken_apart` gives."""
     if not isinstance(structure, dict) or set(structure) != {"class", "parts", "settings"}:
@@ -144,7 +158,8 @@ def _part(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
 def _built(structure: dict[str, Any], arrays: dict[str, Any], where: str) -> Any:
     """The module of this structure; its parts are built of the arrays that carry their names."""
     kind = _named(structure["class"], where)
-    given: dict[str, Any] = dict(structure["settings"])
+    settings = _as_named_now(kind, structure["settings"])
+    given: dict[str, Any] = dict(settings)
     for name, part in structure["parts"].items():
         own = _part(arrays, f"{name}.")
         arrays = {key: array for key, array in arrays.items() if not key.startswith(f"{name}.")}
@@ -165,7 +180,7 @@ def _built(structure: dict[str, Any], arrays: dict[str, Any], where: str) -> Any
     missing = sorted(set(needed) - set(arrays) - set(given))
     if missing:
         raise FileError(f"{where} lacks {', '.join(missing)}, which a {kind.__name__} needs. Write it again.")
-    _check_settings(kind, structure["settings"], where)
+    _check_settings(kind, settings, where)
     try:
         return kind(**{name: jax.device_put(np.asarray(array)) for name, array in arrays.items()}, **given)
     except InputError as error:

@@ -203,10 +203,10 @@ class Generate(Options):
 
 
 def _widest(model: Any) -> int:
-    """The tokens of the widest window."""
+    """The tokens of the widest window or context."""
     from dualform.mixers import SoftmaxAttention
 
-    return max(b.mixer.window for b in model.blocks if isinstance(b.mixer, SoftmaxAttention))
+    return max(b.mixer.bound for b in model.blocks if isinstance(b.mixer, SoftmaxAttention))
 
 
 def _for_decoding(model: Any) -> Any:

@@ -46,7 +46,8 @@ class JoinedAttention(AbstractMixer):
     """A `MultiStateAttention` whose queries, keys and values are rows of one matrix: one product for all.
 
     **Arguments:** w (rows, d): of all heads' queries, then keys, then values; w_o, b_o: as of the attention; b (rows,) or None;
-    sizes: heads, key-value heads, d_k, d_v; window, rotary, base, policy, states, rerotate: as of what is joined.
+    sizes: heads, key-value heads, d_k, d_v; window, context, rotary, base, policy, states, rerotate: as of what is
+    joined.
 
     **Raises:** `InputError` where the shapes do not fit, and as `MultiStateAttention` does.
 
@@ -58,7 +59,8 @@ class JoinedAttention(AbstractMixer):
     b_o: Float[Array, " d_out"] | None
     b: Float[Array, " rows"] | None
     sizes: tuple[int, int, int, int] = eqx.field(static=True)
-    window: int = eqx.field(static=True)
+    window: int | None = eqx.field(static=True)
+    context: int | None = eqx.field(static=True)
     rotary: int = eqx.field(static=True)
     base: float = eqx.field(static=True)
     policy: Policy = eqx.field(static=True)
@@ -85,7 +87,8 @@ class JoinedAttention(AbstractMixer):
             a.b_o,
             jnp.concatenate([zeros(b, w) for b, w in biases]) if some else None,
             (len(a.w_q), len(a.w_k), a.w_k.shape[1], a.w_v.shape[1]),
-            a.reach,
+            a.window,
+            a.context,
             a.rotary,
             a.base,
             mixer.policy,
@@ -115,6 +118,7 @@ class JoinedAttention(AbstractMixer):
             w_o=self.w_o,
             b_o=self.b_o,
             window=self.window,
+            context=self.context,
             rotary=self.rotary,
             base=self.base,
             b_q=b[0],

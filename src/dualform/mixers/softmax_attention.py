@@ -26,7 +26,7 @@ from dualform.segments import Segments
 @register("multi_query_attention", kv_heads=1)
 @register("local_attention", kv_heads=1, window=16)
 class SoftmaxAttention(AbstractMixer):
-    """o_t = sum_s softmax_s(q_t . k_s / sqrt(d_k)) v_s over the last `window` tokens of the document,  y_t = W_o o_t + b_o.
+    """o_t = sum_s softmax_s(q_t . k_s / sqrt(d_k)) v_s over the last tokens of the document,  y_t = W_o o_t + b_o.
 
     For each head: q, k, v = W_q x + b_q, W_k x + b_k, W_v x + b_v, and the first `rotary` channels of q and k turned by the
     token's place in its document. Where there are fewer key-value heads than heads, each serves as many heads, in order:
@@ -35,12 +35,14 @@ class SoftmaxAttention(AbstractMixer):
     The dual form freezes the softmax weights, which are its map.
 
     **Arguments:** w_q (head, d_k, d); w_k (kv_head, d_k, d), w_v (kv_head, d_v, d); w_o (d_out, head * d_v), b_o (d_out,) or
-    None; window: tokens that are seen, the present one among them; sliding: older ones leave the window; False where each
-    token sees all that a call is given, and the window is what a state holds, a context: what goes on from a state behind it
-    is NaN, rather than what a model that has forgotten the beginning says; rotary: channels that are turned, an even number, 0
-    for none; base: of the rotary angles; b_q (head, d_k), b_k (kv_head, d_k), b_v (kv_head, d_v), each or None.
+    None; window: how many tokens each one sees, itself among them, older ones leave; None: all; context: how many tokens of a
+    document a state goes on from, the next among them; None: no end. One call sees all that it is given; what goes on from a
+    state behind the context is NaN, rather than what a model that has forgotten the beginning says. One of the two is given, as
+    the state is as long; rotary: channels that are turned, an even number, 0 for none; base: of the rotary angles; b_q
+    (head, d_k), b_k (kv_head, d_k), b_v (kv_head, d_v), each or None.
 
-    **Raises:** `InputError` where the shapes do not fit, head counts do not divide, or a number is out of range.
+    **Raises:** `InputError` where the shapes do not fit, head counts do not divide, a number is out of range, or neither window
+    nor context is given.
 
     **Source:** Vaswani et al. 2017 (arXiv 1706.03762); Shazeer 2019 (arXiv 1911.02150) for a single key-value head, Ainslie et
     al. 2023 (arXiv 2305.13245) for groups, De et al. 2024 (arXiv 2402.19427, Sec. 2.4) for the window. Oracle: torch's
@@ -54,23 +56,28 @@ class SoftmaxAttention(AbstractMixer):
     w_v: Float[Array, "kv_head d_v d"] = eqx.field(converter=array)
     w_o: Float[Array, "d_out head*d_v"] = eqx.field(converter=array)
     b_o: Float[Array, " d_out"] | None = eqx.field(default=None, converter=optional_array)
-    window: int = eqx.field(default=1024, static=True)
+    window: int | None = eqx.field(default=None, static=True)
+    context: int | None = eqx.field(default=None, static=True)
     rotary: int = eqx.field(default=0, static=True)
     base: float = eqx.field(default=10000.0, static=True)
     b_q: Float[Array, "head d_k"] | None = eqx.field(default=None, converter=optional_array)
     b_k: Float[Array, "kv_head d_k"] | None = eqx.field(default=None, converter=optional_array)
     b_v: Float[Array, "kv_head d_v"] | None = eqx.field(default=None, converter=optional_array)
-    sliding: bool = eqx.field(default=True, static=True)
     linear_given_gates: ClassVar[bool] = True
     weight_decayed = ("w_q", "w_k", "w_v", "w_o")
 
     def __check_init__(self):
         heads, kv_heads, d_k = self.dims("head kv_head d_k")
         require(heads % kv_heads == 0, f"{kv_heads} key-value heads do not divide {heads} heads.")
-        require(self.window >= 1, f"window is {self.window}; a token sees at least itself.")
+        for name, count in (("window", self.window), ("context", self.context)):
+            require(count is None or count >= 1, f"{name} is {count}; a token sees at least itself.")
         require(
             0 <= self.rotary <= d_k and self.rotary % 2 == 0,
             f"rotary is {self.rotary}; channels are turned in pairs, so give an even number up to d_k = {d_k}.",
+        )
+        require(
+            self.window is not None or self.context is not None,
+            "attention without a window and without a context has a state without an end; give it one: context=4096.",
         )
 
     @classmethod
@@ -81,26 +88,36 @@ class SoftmaxAttention(AbstractMixer):
         key: Array,
         heads: int = 2,
         kv_heads: int | None = None,
-        window: int = 64,
+        window: int | None = None,
+        context: int | None = None,
         rotary: int | None = None,
         dtype=None,
     ) -> "SoftmaxAttention":
-        """Weights of variance 1 / fan-in, no bias; all channels turned (of d / heads, or one more), as many kv heads as heads."""
+        """Weights of variance 1 / fan-in, no bias; all channels turned (of d / heads, or one more), as many kv heads as heads.
+
+        A window of 64 tokens, where neither a window nor a context is given.
+        """
         d_v = split_width(d, heads)
         d_k, kv_heads = d_v + d_v % 2, heads if kv_heads is None else kv_heads
         require(kv_heads >= 1, f"{kv_heads} key-value heads are none; give at least 1.")
         w = cls.matrices(jr.split(key, 4), dtype, head=heads, kv_head=kv_heads, d_k=d_k, d_v=d_v, d=d, d_out=d)
-        return cls(**w, window=window, rotary=d_k if rotary is None else rotary)
+        window = 64 if window is None and context is None else window
+        return cls(**w, window=window, context=context, rotary=d_k if rotary is None else rotary)
 
     @property
     def reach(self) -> int:
-        """How many tokens one sees where nothing has to be kept for it: those of a window that slides; a context is no bound."""
-        return self.window if self.sliding else 2**30
+        """How many tokens one sees where nothing has to be kept for it: those of a window; a context is no bound."""
+        return 2**30 if self.window is None else self.window
+
+    @property
+    def bound(self) -> int:
+        """How many tokens a step sees at most, itself among them: those of the window, or else of the context."""
+        return next(count for count in (self.window, self.context) if count is not None)
 
     def init_state(self):
-        """An empty cache of window - 1 keys and values, and the next token's place in its document."""
+        """An empty cache, of keys and values for one token less than the bound, and the next token's place in its document."""
         (kv_heads, d_k, d_v), wide = self.dims("kv_head d_k d_v"), accumulator(self.w_k.dtype)
-        return init_cache(self.window - 1, kv_heads, d_k, d_v, wide), jnp.zeros((), jnp.int32)
+        return init_cache(self.bound - 1, kv_heads, d_k, d_v, wide), jnp.zeros((), jnp.int32)
 
     def at(self, x, state, segments):
         """q and k are turned and compared; the softmax of their products reads the values of the cache and of these tokens."""
@@ -108,10 +125,10 @@ class SoftmaxAttention(AbstractMixer):
         places, following = positions(len(x), place, **segments.flags)
         turn = lambda a: rotate(a, places, self.base, width=self.rotary) if self.rotary else a
         q, k = into_heads(x, self.w_q, self.b_q), into_heads(x, self.w_k, self.b_k)
-        if not self.sliding:
-            lost = (place >= self.window) & goes_on(len(x), segments.start)
+        if self.context is not None:
+            lost = (place >= self.context) & goes_on(len(x), segments.start)
             q = jnp.where(lost[:, None, None], jnp.full_like(q, jnp.nan), q)
-        memory = Attend(turn(q) * self.dim("d_k") ** -0.5, turn(k), cache, segments, self.window, self.sliding)
+        memory = Attend(turn(q) * self.dim("d_k") ** -0.5, turn(k), cache, segments, self.window)
         write, read = Written(IntoHeads(self.w_v, self.b_v), x), Linear(self.w_o, self.b_o)
         o, cache = memory.run(write.own)
         return Frozen(read(o), (cache, following), AttentionMap(read, memory, write))
@@ -120,15 +137,14 @@ class SoftmaxAttention(AbstractMixer):
 class Attend(Memory):
     """o_t = sum_s softmax_s(q_t . k_s) v_s over a cache and the tokens behind it, for each head.
 
-    **Arguments:** q (time, head, d_k), k (time, kv_head, d_k), turned and scaled; window, sliding: see `SoftmaxAttention`.
+    **Arguments:** q (time, head, d_k), k (time, kv_head, d_k), turned and scaled; window: see `SoftmaxAttention`.
     """
 
     q: Float[Array, "time head d_k"]
     k: Float[Array, "time kv_head d_k"]
     cache: Cache
     segments: Segments
-    window: int = eqx.field(static=True)
-    sliding: bool = eqx.field(static=True)
+    window: int | None = eqx.field(static=True)
 
     def run(self, v: Float[Array, "time kv_head d_v"]) -> tuple[Float[Array, "time head d_v"], State]:
         """What each head reads, and the cache afterwards."""
@@ -146,8 +162,8 @@ class Attend(Memory):
 
     def _read(self, v, cache):
         sources = extend(cache, self.k, v, **self.segments.flags)
-        first = sources.first if self.sliding else sources.begins
-        span = self.window if self.sliding else len(sources.keys)
+        first = sources.begins if self.window is None else sources.first
+        span = len(sources.keys) if self.window is None else self.window
         moved = sources.moved
         pack, unpack = (lambda a: a, lambda a: a) if moved is None else (moved.pack, moved.unpack)
         o = attend(pack(self.q), sources.keys, sources.values, first, sources.last, span=span)

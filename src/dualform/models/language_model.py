@@ -220,7 +220,7 @@ def checked_tokens(tokens: Any, vocabulary: int, mask: Any = None) -> Int[Array,
 def context_of(model: LanguageModel) -> int | None:
     """How many tokens of a text a model reads, None where there is no end of it."""
     attends = [mixer for mixer in map(core_of, model.blocks) if isinstance(mixer, SoftmaxAttention)]
-    return min((mixer.window for mixer in attends if not mixer.sliding), default=None)
+    return min((mixer.context for mixer in attends if mixer.context is not None), default=None)
 
 
 def check_context(model: LanguageModel, read: int) -> None:

@@ -51,8 +51,7 @@ def llama(
             w_k=normal(keys[1], kv_heads, width, d),
             w_v=normal(keys[2], kv_heads, width, d),
             w_o=normal(keys[3], d, d),
-            window=context,
-            sliding=False,
+            context=context,
             rotary=width,
             base=base,
             b_q=zeros(heads),
@@ -77,7 +76,5 @@ def with_context(model: LanguageModel, context: int) -> LanguageModel:
     **Raises:** `InputError` for a context below 1.
     """
     attends = lambda m: [block.mixer for block in m.blocks if isinstance(block.mixer, SoftmaxAttention)]
-    narrow = lambda mixer: (
-        mixer if context >= mixer.window else dataclasses.replace(mixer, window=context, sliding=True)
-    )
+    narrow = lambda mixer: mixer if context >= mixer.bound else dataclasses.replace(mixer, window=context, context=None)
     return eqx.tree_at(attends, model, [narrow(mixer) for mixer in attends(model)])

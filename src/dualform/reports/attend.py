@@ -156,7 +156,7 @@ def _as_asked(loaded: Loaded, time: int, bound: Bound | None) -> Any:
             bound is None, f"{loaded.name} is a {loaded.architecture}; --policy bounds a language model's attention."
         )
         return model
-    windows = [block.mixer.window for block in model.blocks if isinstance(block.mixer, SoftmaxAttention)]
+    attends = any(isinstance(block.mixer, SoftmaxAttention) for block in model.blocks)
     if bound is not None:
         states = (time if bound.policy == "full" else 64) if bound.states is None else bound.states
         require(
@@ -165,7 +165,7 @@ def _as_asked(loaded: Loaded, time: int, bound: Bound | None) -> Any:
         )
         return bounded(model, bound.policy, states, rerotate=bound.rerotate)
     # A cache that no text fills would be read all the same; one more place than tokens, so that it holds them all in the end.
-    return with_context(model, time + 1) if windows else model
+    return with_context(model, time + 1) if attends else model
 
 
 def _kept(model: Any, tokens: Any, names: tuple[str, ...]) -> KeptView | None:

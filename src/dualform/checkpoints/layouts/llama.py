@@ -103,19 +103,19 @@ def build(tensors: Tensors, config: Config) -> LanguageModel:
     epsilon = config["rms_norm_eps"]
     norm = lambda part, name: RMSNorm(part.take(f"{name}.weight", d), epsilon)
     embedding, blocks = placed(inner.take("embed_tokens.weight", vocabulary, d)), []
-    windows = _windows(config, inner.count("layers.", config, "num_hidden_layers"))
-    for i, (window, sliding) in enumerate(windows):
+    reads = _reads(config, inner.count("layers.", config, "num_hidden_layers"))
+    for i, (window, context) in enumerate(reads):
         layer = inner.under(f"layers.{i}.")
         norms = norm(layer, "input_layernorm"), norm(layer, "post_attention_layernorm")
-        mixer = _attention(layer.under("self_attn."), config, d, window, sliding)
+        mixer = _attention(layer.under("self_attn."), config, d, window, context)
         blocks.append(Block(norms[0], mixer, norms[1], _mlp(layer.under("mlp."), config, d)))
     check_frequencies(inner, "rotary_emb.inv_freq", blocks[0].mixer.rotary, config["rope_theta"])
     return LanguageModel(embedding, tuple(blocks), norm(inner, "norm"), head(tensors, config, embedding))
 
 
-def _windows(config: Config, layers: int) -> list[tuple[int, bool]]:
-    """Of each layer, how many tokens each one sees, and whether older ones leave it or are not to be read."""
-    context = config["max_position_embeddings"], False
+def _reads(config: Config, layers: int) -> list[tuple[int | None, int | None]]:
+    """Of each layer, its window or its context: a window has no end."""
+    context = None, config["max_position_embeddings"]
     sliding = config["sliding_window"] if config.knows("sliding_window") else None
     if config.knows("use_sliding_window"):
         sliding = sliding if config["use_sliding_window"] else None
@@ -124,11 +124,11 @@ def _windows(config: Config, layers: int) -> list[tuple[int, bool]]:
             raise config.wrong("layer_types", f"{layers} layers, of which none slides without a sliding window")
     else:
         kinds = [SLIDING] * layers
-    slides = context if sliding is None else (sliding, True)
+    slides = context if sliding is None else (sliding, None)
     return [slides if kind == SLIDING else context for kind in kinds]
 
 
-def _attention(part: Tensors, config: Config, d: int, window: int, sliding: bool) -> SoftmaxAttention:
+def _attention(part: Tensors, config: Config, d: int, window: int | None, context: int | None) -> SoftmaxAttention:
     """All channels of a head are turned, its two halves against each other."""
     rows, columns = part.shape("k_proj.weight", 2)[0], part.shape("o_proj.weight", 2)[1]
     heads = config.needed("num_attention_heads")
@@ -151,7 +151,7 @@ def _attention(part: Tensors, config: Config, d: int, window: int, sliding: bool
         w_o=part.take("o_proj.weight", d, columns),
         b_o=part.take_or("o_proj.bias", biased and whole, d),
         window=window,
-        sliding=sliding,
+        context=context,
         rotary=width,
         base=config["rope_theta"],
         b_q=bias("q_proj", heads),
