@@ -131,6 +131,13 @@ def test_train_ablate_and_test_have_no_token_in_common(shape):
     assert len(parts[0]) >= 0.3 * shape[0] * shape[1]
 
 
+def test_drawn_sequences_of_ablations_and_of_the_test_are_two_draws():
+    """Of a teacher that brings no inputs, too: ablations and the test share no token with one another."""
+    data = data_of(Teacher.gaussian(2, key=jr.key(0)), replace(preset("quick"), time=10, batch=16))
+    parts = [tokens_of(data.ablate), tokens_of(data.test)]
+    assert all(parts) and not parts[0] & parts[1]
+
+
 @pytest.mark.parametrize("shape", [(1, 49), (2, 19), (4, 9)])
 def test_too_few_inputs_are_refused(shape):
     """Where one of the three parts would be shorter than a window, the message says what to give."""
