@@ -61,6 +61,7 @@ def test_it_is_a_models_block(model):
     assert dual_form(model, TOKENS).residual < EXACT
 
 
+@pytest.mark.slow
 def test_it_is_looked_into(model):
     """Its mixer has a form, a place and edges of its own."""
     form = model_form(model, TOKENS)

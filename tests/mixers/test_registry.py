@@ -26,7 +26,7 @@ def test_make(name):
     assert "**Source:**" in (type(laws.make(name)).__doc__ or "")
 
 
-@pytest.mark.parametrize("name", registry())
+@pytest.mark.parametrize("name", laws.registered(*laws.KINDS))
 def test_weights_get_gradients(name):
     """Every weight of a mixer has a gradient that is finite and not 0: none is dead, none is a number that jax skips."""
     asked = laws.alone(laws.table(name).take(np.arange(3)))

@@ -22,6 +22,7 @@ from dualform.reports.attention_page import attention_page
 from dualform.reports.whole_model import METHOD_WORDS, kind_of
 from tests.dual.broken import broken
 from tests.reports.test_attention_page import embedded
+from tests.tiers import tiers
 
 TEXT = "abcaab"
 
@@ -128,7 +129,7 @@ def test_the_shares_of_the_state(loaded):
     assert mean[0] == strongest[0] == "summary"
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "exact"])
+@pytest.mark.parametrize("method", tiers([m for m in METHODS if m != "exact"], "rollout", "occlusion"))
 def test_other_methods_are_approximations(loaded, method):
     """No other method is called exact: it says what it is, and how near it comes to the exact contributions."""
     view = attend(loaded, TEXT, Question(method=method, place=4))
@@ -161,6 +162,7 @@ def test_a_model_that_pools_has_one_output(tmp_path):
     assert [text.endswith("(if the text ended here)") for text in explains] == [True] * 4 + [False]
 
 
+@pytest.mark.slow
 def test_a_bounded_model_is_named(loaded):
     """Each sentence says under which policy the model ran: the sums are of that model, not of the one that keeps all."""
     sizes: Any = {"vocabulary": 4, "d": 8, "layers": 1, "heads": 2, "kv_heads": 1, "hidden": 8, "context": 64}
