@@ -171,13 +171,15 @@ class Layer(eqx.Module):
 
     def step(
         self,
-        x_t: Float[Array, " d_in"],
+        x_t: Float[Array, " d_in"] | Int[Array, ""],
         state: State,
         *,
         start: Bool[Array, ""] | bool | None = None,
         mask: Bool[Array, ""] | bool | None = None,
     ) -> tuple[Float[Array, " d_out"], State]:
         """One token, (d_in,) -> (d_out,), in constant memory; start and mask are the token's own flags.
+
+        A model with an embedding takes it by number, too.
 
         Of a model that pools it gives the output of all that was read so far.
 

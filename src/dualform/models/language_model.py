@@ -170,7 +170,7 @@ class LanguageModel(AbstractDeep):
         one = lambda flag: None if flag is None else flag[None]
         begins, there = flag_of(start), flag_of(mask)
         self.given(given[None], state, one(begins), one(there))
-        return super().step(given, state, start=begins, mask=there)
+        return super().step(jnp.asarray(given), state, start=begins, mask=there)
 
 
 def embedded(
