@@ -165,9 +165,15 @@ class Layer(eqx.Module):
         return Frozen(y if self.wide else y.astype(x.dtype), after, masked(frozen.map, mask), kind, frozen.rows)
 
     def called(self, x: Activations, state: State, segments: Segments) -> tuple[Float[Array, "*time d_out"], State]:
-        """What a call gives: the frozen pass without its map."""
+        """What a call gives: the frozen pass without its map, or, where it is `looped`, the layer run in its loop."""
+        if self.looped:
+            return self.in_loop(x, state, segments)
         y, after, *_ = self.as_part(x, state, segments)
         return y, after
+
+    def in_loop(self, x: Activations, state: State, segments: Segments) -> tuple[Float[Array, "*time d_out"], State]:
+        """The call of a layer that is `looped`, its arguments checked."""
+        raise NotImplementedError(f"a {type(self).__name__} says that it is looped, and has no in_loop.")
 
     def step(
         self,
@@ -354,9 +360,16 @@ class Foreign(Layer):
         return (map if isinstance(map, CausalMap) else Called(map)), kind, None
 
 
+FINAL = ("__call__", "called", "frozen")
+"""Methods that are written once, for all layers: one whose class has any of its own gives what its frozen pass need not."""
+
+
 def as_layer(module: Any) -> Layer:
-    """The module itself where its call is that of layers; else its own call with its map, see `Foreign`."""
-    own = isinstance(module, Layer) and type(module).__call__ is Layer.__call__ and not module.looped
+    """The module itself where its call is that of layers, by all ways to it; else its own call with its map, see `Foreign`."""
+    if isinstance(module, Foreign):
+        return module
+    written_once = lambda name: getattr(type(module), name) is getattr(Layer, name)
+    own = isinstance(module, Layer) and not module.looped and all(map(written_once, FINAL))
     return module if own else Foreign(module)
 
 

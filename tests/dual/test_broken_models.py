@@ -87,6 +87,11 @@ def without_residual(self, x, state=None, *, start=None, mask=None):
     return y - x, state
 
 
+def called_larger(self, x, state, segments):
+    y, state = Block.called(self, x, state, segments)
+    return 3.0 * y, state
+
+
 def without_softcap(self, tokens, state=None, *, start=None, mask=None):
     return LanguageModel.__call__(part(self, softcap=None), tokens, state, start=start, mask=mask)
 
@@ -127,6 +132,7 @@ BROKEN: dict[str, tuple[Any, Any]] = {
     "gate off": (BLOCK, part(BLOCK, mlp=broken(BLOCK.mlp, __call__=without_gate))),
     "gate of another activation": (BLOCK, part(BLOCK, mlp=broken(BLOCK.mlp, __call__=gated_by_sigmoid))),
     "activation swapped": (PLAIN, part(PLAIN, mlp=broken(PLAIN.mlp, __call__=with_relu))),
+    "block, what its call is made of changed": (BLOCK, broken(BLOCK, called=called_larger)),
     "residual stream dropped": (BLOCK, broken(BLOCK, __call__=without_residual)),
     "softcap dropped": (LANGUAGE, broken(LANGUAGE, __call__=without_softcap)),
     "embedding's scale dropped": (LANGUAGE, broken(LANGUAGE, __call__=without_scale)),

@@ -168,3 +168,19 @@ def test_a_network_of_no_unit():
     assert y.tolist() == np.zeros((2, 3)).tolist()
     with pytest.raises(InputError, match=r"readout has shape \(0, 1\); it must be \(d_out, m\), d_out at least 1"):
         GatedRNN(**{name: getattr(rnn, name) for name in none} | {"readout": jnp.zeros((0, 1))})
+
+
+def test_other_axes_are_not_looked_at():
+    """A field whose shape is of any length, or has an axis without a name, is taken as it is; the others are still held."""
+
+    class Open(Declared):
+        any: Float[Array, "..."]
+        several: Float[Array, "*shape n"]
+        unnamed: Float[Array, "_ _"]
+        a: Float[Array, "n m"]
+        b: Float[Array, " m"]
+
+    given = [jnp.ones(shape) for shape in ((2, 2, 2), (4, 9), (3, 5), (2, 3))]
+    assert Open(*given, jnp.ones(3)).dims("n m") == (2, 3)
+    with pytest.raises(InputError, match=r"Open.[ab] has shape"):
+        Open(*given, jnp.ones(4))

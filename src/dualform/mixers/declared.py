@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import re
 import types
 import typing
 from collections import Counter, defaultdict
@@ -17,6 +18,9 @@ from jaxtyping import AbstractArray, Array
 from dualform.errors import InputError, require
 from dualform.mixers.constant import Constant
 
+AXIS = re.compile(r"[A-Za-z0-9]\w*([*+-]\w+)*")
+"""An axis as it is understood here: a name, a number, or some put together."""
+
 
 class Declared(eqx.Module):
     """A module whose fields say their shapes: `w_k: Float[Array, "head d_k d"]`, `b: Float[Array, " d_k"] | None`.
@@ -24,7 +28,7 @@ class Declared(eqx.Module):
     What is given for such a field is made an array, or a `Constant` for `Float[Constant, " n"]`, by its own converter
     if it has one (which tells checkers of types what may be given). A name stands for one number in the shapes of all fields; an
     axis may also be a number, or numbers and names put together: "head*d_v", "d+1". A field may have one of several shapes:
-    `Float[Array, " d"] | Float[Array, "head d"]`.
+    `Float[Array, " d"] | Float[Array, "head d"]`. One with any other axis ("...", "*shape", "_", "#n") is not looked at.
 
     **Raises:** `InputError` where the shapes do not fit together, or a dimension is 0 that `may_be_zero` does not name.
     """
@@ -112,8 +116,10 @@ def showing(annotation: Any, convert: Callable[[Any], Any]) -> Callable[[Any], A
 
 @functools.cache
 def declared(kind: type) -> Mapping[str, Any]:
-    """The annotations of a class's array fields, in order."""
-    return {field.name: field.type for field in dataclasses.fields(kind) if forms(field.type)}
+    """The annotations of a class's array fields whose shapes are understood, in order."""
+    understood = lambda annotation: all(AXIS.fullmatch(axis) for axes in axes_of(annotation) for axis in axes)
+    fields = ((field.name, field.type) for field in dataclasses.fields(kind) if forms(field.type))
+    return {name: annotation for name, annotation in fields if understood(annotation)}
 
 
 def sizes_of(module: Declared) -> Mapping[str, int]:

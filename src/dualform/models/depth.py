@@ -91,10 +91,8 @@ class AbstractDeep(AbstractModel):
         """Where its blocks are run in another way."""
         return self.depth != Depth()
 
-    def called(self, x, state, segments):
+    def in_loop(self, x, state, segments):
         """As `depth` says."""
-        if not self.looped:
-            return super().called(x, state, segments)
         states = self.split(state)
         h, after = self.through(x, states, segments)
         y, behind = self.behind(h, states[len(after) :], segments)
