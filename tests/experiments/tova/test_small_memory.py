@@ -1,5 +1,8 @@
 """What small models remember: what is asked, what is said of it, and a training that is too short."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -58,3 +61,18 @@ def test_attention_has_to_have_learned_the_task():
         for each in ((1.0, "attention, full"), (0.0, "attention, full"), (0.0, "gla"))
     ]
     assert outcomes == ["met", "differs", "ours alone"]
+
+
+def test_what_the_page_says_of_policies_and_recurrent_models():
+    """docs/memory.md: at each task and size TOVA by head loses most and SnapKV least; no recurrent model had learned a task."""
+    record = json.loads((Path(__file__).parents[3] / "docs/reproductions/tova/small-memory.json").read_text())
+    rows = [small_memory._row(row) for row in record["data"]["rows"]]
+    bounded = [row for row in rows if row.states is not None]
+    pairs = {(row.task, row.states) for row in bounded}
+    assert record["preset"] == "full" and len(pairs) == 4
+    for pair in pairs:
+        mean = {row.name: row.mean for row in bounded if (row.task, row.states) == pair}
+        assert min(mean, key=mean.__getitem__) == "attention, tova-head"
+        assert max(mean, key=mean.__getitem__) == "attention, snapkv"
+    recurrent = [row.mean for row in rows if not row.name.startswith("attention")]
+    assert len(recurrent) == 6 and max(recurrent) < small_memory.LEARNED
