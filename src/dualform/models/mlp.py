@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 from dualform.arrays import affine
 from dualform.errors import require
 from dualform.maps import Frozen, Linear, Scale
-from dualform.mixers.affine import check_affine
 from dualform.mixers.declared import optional_array
+from dualform.models.affine import check_affine
 from dualform.models.tokenwise import AbstractTokenwise
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

@@ -12,8 +12,8 @@ from dualform.described import HOW
 from dualform.errors import require
 from dualform.layer import Layer
 from dualform.maps import Frozen, Linear
-from dualform.mixers.affine import check_affine
 from dualform.mixers.declared import optional_array
+from dualform.models.affine import check_affine
 from dualform.models.block import check_blocks
 from dualform.models.chain import in_turn, product
 from dualform.models.depth import AbstractDeep, Depth

@@ -13,9 +13,9 @@ from dualform.layer import Layer
 from dualform.maps import LINEAR, NONLINEAR, CausalMap, Diagonal, Divided, Frozen, Linear, Scale
 from dualform.maps.frozen import Kind
 from dualform.mixers import AbstractMixer
-from dualform.mixers.affine import check_affine
 from dualform.mixers.declared import optional_array
 from dualform.mixers.freezing import tanh_slope
+from dualform.models.affine import check_affine
 from dualform.models.model import AbstractModel, Stages
 from dualform.models.tokenwise import AbstractTokenwise
 from dualform.segments import Segments

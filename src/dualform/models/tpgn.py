@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator, affine, count_parameters
 from dualform.compiled import compiled
 from dualform.errors import require
-from dualform.mixers.affine import check_affine
 from dualform.mixers.fresh import uniform_affine
 from dualform.mixers.pgn import PGN
+from dualform.models.affine import check_affine
 
 
 class TPGN(eqx.Module):
