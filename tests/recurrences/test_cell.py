@@ -152,3 +152,20 @@ def test_weights_that_are_handed_in_change_nothing(flagged):
 
     handed, own = asked(weights, held, x, h)
     laws.check_close(jax.tree.leaves(handed), jax.tree.leaves(own), 1e-12, "matrices that are handed in")
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (
+            lambda product, h, x: (product(0, h) + product(0, x), h),
+            r"by weights\[0\] twice; hand the matrix in once for each",
+        ),
+        (lambda product, h, x: (h + x, h), r"does not multiply by weights \[0\]; leave them out"),
+    ],
+    ids=["twice", "never"],
+)
+def test_each_weight_is_used_once(step, message):
+    """A second product by one matrix would have half of its gradient, and is refused; so is a matrix that nothing reads."""
+    with pytest.raises(InputError, match=message):
+        cell(step, jnp.ones((2, 3)), jnp.ones(3), weights=(jnp.eye(3),))

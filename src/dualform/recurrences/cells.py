@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from dualform.arrays import project
 from dualform.compiled import compiled
+from dualform.errors import require
 from dualform.recurrences.contained import all_finite
 from dualform.recurrences.flags import check_flags, check_time
 
@@ -40,7 +41,8 @@ def cell(
 
     **Returns:** the outputs, (time, ...), and the last state.
 
-    **Raises:** `InputError` where a flag's shape does not fit, or there is no time step.
+    **Raises:** `InputError` where a flag's shape does not fit, there is no time step, or a step does not multiply by each of
+    the weights once.
     """
     time = jtu.tree_leaves(inputs)[0].shape[0]
     check_time(time)
@@ -93,10 +95,15 @@ def _with_products(step, weights, inputs, state, flags) -> tuple[PyTree[Array], 
         taken: list[Any] = [None] * len(weights)
 
         def product(i, a):
+            require(
+                taken[i] is None, f"a step multiplies by weights[{i}] twice; hand the matrix in once for each product."
+            )
             taken[i] = a
             return project(a, weights[i]).astype(wide) + shifts[i]
 
         after, out = step(product, state, inputs_t)
+        left = [i for i, a in enumerate(taken) if a is None]
+        require(not left, f"a step does not multiply by weights {left}; leave them out.")
         return after, out, tuple(taken)
 
     none = tuple(jnp.zeros(len(w), wide) for w in weights)
