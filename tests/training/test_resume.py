@@ -484,6 +484,7 @@ HOLDER = """
 import fcntl, os, sys, time
 handle = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
 fcntl.flock(handle, fcntl.LOCK_EX)
+os.ftruncate(handle, 0)  # the number of whoever held it before may be a longer one
 os.write(handle, str(os.getpid()).encode())
 print("held", flush=True)
 time.sleep(600)
@@ -497,14 +498,16 @@ def test_two_processes_do_not_train_in_one_folder(small):
     run.checkpoints("train").discard_after(9)
     metrics = (run.path / "metrics.jsonl").read_bytes()
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path / ".lock")], stdout=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline() == b"held\n"
-    with pytest.raises(
-        FileError, match=rf"another process \(number {process.pid}\) is at work in '.*run'. Wait until it is"
-    ):
-        fit(student, sample, config, run=run)
-    assert (run.path / "metrics.jsonl").read_bytes() == metrics
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+        with pytest.raises(
+            FileError, match=rf"another process \(number {process.pid}\) is at work in '.*run'. Wait until it is"
+        ):
+            fit(student, sample, config, run=run)
+        assert (run.path / "metrics.jsonl").read_bytes() == metrics
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     assert fit(student, sample, config, run=run).history == fitted.history
     with run.alone():  # a thread may enter it again
         assert fit(student, sample, config, run=run).steps == 12
