@@ -1,9 +1,9 @@
 """Training: one compiled loop with its data made on the device, schedules, run folders, and resuming to the bit."""
 
+from dualform.tasks.scores import NO_TARGET, cross_entropy
 from dualform.tensor_file import write_atomically
 from dualform.training.batches import batched, mean_squared_error
 from dualform.training.checkpoints import Checkpoints
-from dualform.training.classification import NO_TARGET, cross_entropy
 from dualform.training.config import FitConfig
 from dualform.training.ensemble import FittedEnsemble, fit_ensemble
 from dualform.training.fitting import Fitted, Progress, fit, resume
