@@ -1,6 +1,18 @@
 """Tasks: where sequences come from, what is read and given, and how it is judged."""
 
 from dualform.tasks.adding import Adding
+from dualform.tasks.arithmetic import BracketedArithmetic, ModularArithmetic
+from dualform.tasks.chomsky import (
+    BucketSort,
+    CycleNavigation,
+    EvenPairs,
+    Majority,
+    MissingDuplicate,
+    Parity,
+    ReverseString,
+    StackManipulation,
+)
+from dualform.tasks.copying import Copy
 from dualform.tasks.in_context import (
     InContextRegression,
     gd_attention,
@@ -9,9 +21,14 @@ from dualform.tasks.in_context import (
     last_output_loss,
     steps_loss,
 )
+from dualform.tasks.induction import Induction
+from dualform.tasks.multi_query_recall import MultiQueryRecall
 from dualform.tasks.recall import AssociativeRecall, recall_accuracy, recall_loss
 from dualform.tasks.registration import known, named, register
+from dualform.tasks.regression import RegressionInContext
 from dualform.tasks.selective_copy import SelectiveCopy
+from dualform.tasks.state_tracking import StateTracking
+from dualform.tasks.strings import Strings
 from dualform.tasks.task import AbstractTask, DrawnTask, StoredTask
 from dualform.tasks.teacher import Teacher
 from dualform.tasks.teacher_student import TeacherStudent
@@ -22,11 +39,27 @@ __all__ = [
     "AbstractTask",
     "Adding",
     "AssociativeRecall",
+    "BracketedArithmetic",
+    "BucketSort",
+    "Copy",
+    "CycleNavigation",
     "DrawnTask",
+    "EvenPairs",
     "InContextRegression",
+    "Induction",
+    "Majority",
+    "MissingDuplicate",
+    "ModularArithmetic",
+    "MultiQueryRecall",
+    "Parity",
     "RecallSample",
+    "RegressionInContext",
+    "ReverseString",
     "SelectiveCopy",
+    "StackManipulation",
+    "StateTracking",
     "StoredTask",
+    "Strings",
     "Teacher",
     "TeacherStudent",
     "Text",

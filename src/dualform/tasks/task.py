@@ -4,7 +4,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -18,6 +18,8 @@ from dualform.tasks.scores import Judge, Scores
 
 Batch: TypeAlias = tuple[Array, Array]
 """Inputs and targets, each with a leading axis of the batch."""
+
+T = TypeVar("T", bound="AbstractTask")
 
 setting = partial(eqx.field, static=True)
 """A field that is a number or a word, and no array."""
@@ -59,7 +61,7 @@ class AbstractTask(eqx.Module):
         raise NotImplementedError(f"a {type(self).__name__} must say its vocabulary, or its d_in and d_out.")
 
     @classmethod
-    def open(cls, data: Any = None, **settings: Any) -> Self:
+    def open(cls: type[T], data: Any = None, **settings: Any) -> T:
         """The task, with these settings.
 
         **Arguments:** data: the path of its files, for a task that reads any.

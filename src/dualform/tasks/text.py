@@ -1,13 +1,13 @@
 """Text: each token of a file foretold from those before it."""
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Integer
 
 from dualform.errors import InputError, require
 from dualform.reading import text_of_file
@@ -30,7 +30,7 @@ class Text(AbstractTask):
     **Raises:** `InputError` where a part is shorter than a window.
     """
 
-    text: Int[Array, " tokens"]
+    text: Integer[Array, " tokens"]
     characters: str = setting(default="")
     time: int = setting(default=256)
     batch: int = setting(default=32)
@@ -50,7 +50,7 @@ class Text(AbstractTask):
             )
 
     @classmethod
-    def open(cls, data: Any = None, *, unit: str = "characters", **settings: Any) -> Self:
+    def open(cls, data: Any = None, *, unit: str = "characters", **settings: Any) -> "Text":
         """The text of a file.
 
         **Arguments:** data: its path; unit: "characters", or "bytes".
@@ -73,7 +73,7 @@ class Text(AbstractTask):
         """The characters that there are, and one for all others; or the 256 bytes."""
         return len(self.characters) + 1 if self.characters else 256
 
-    def part(self, split: str) -> Int[Array, " tokens"]:
+    def part(self, split: str) -> Integer[Array, " tokens"]:
         """The tokens of a part."""
         size = len(self.text)
         first, second = int(0.9 * size), int(0.95 * size)
