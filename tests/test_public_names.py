@@ -56,8 +56,18 @@ NAMES = {
         *("Fingerprint", "fingerprint", "PrefixStore", "Session", "Snapshot", "load_state", "save_state"),
     },
     "training": {
-        *("NO_TARGET", "batched", "cross_entropy", "decayed", "fit", "fit_ensemble", "initial_state", "make_chunk"),
-        *("levenberg_marquardt", "mean_squared_error", "restarted", "resume", "run_job"),
+        *(
+            "NO_TARGET",
+            "adamw",
+            "batched",
+            "cross_entropy",
+            "decayed",
+            "fit",
+            "fit_ensemble",
+            "initial_state",
+            "make_chunk",
+        ),
+        *("levenberg_marquardt", "mean_squared_error", "resume", "run_job"),
         *(
             "select_units",
             "silence_units",

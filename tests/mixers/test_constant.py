@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 
 from dualform.checkpoints import load_weights, save_weights
@@ -89,7 +90,7 @@ def test_units_are_taken_out_with_their_decays():
     rnn = given(jnp.asarray([0.0, 0.1, 0.2, 0.3, 0.4, 0.5]))
     state: Any = select_units(initial_state(rnn, FitConfig(steps=1, warmup=0)), np.asarray([4, 1]))
     np.testing.assert_array_equal(state.model.decay, [0.4, 0.1])
-    assert state.moments.mu.given_decay.bits is None
+    assert optax.tree.get(state.optimiser, "mu").given_decay.bits is None
     with pytest.raises(InputError, match="there is no hidden unit 6; the network has 6"):
         select_units(rnn, np.asarray([6]))
 

@@ -46,7 +46,7 @@ def test_same_config_opens_the_same_run(tmp_path):
         (Config(width=5), 7, "was made with width = 4, and now it is 5. Choose another folder for this run, or delete"),
         (Config(fit=FitConfig(learning_rate=0.5)), 7, "was made with fit.clip = 'inf', and now it is 1.0"),
         (Config(), 8, "was made with seed = 7, and now it is 8"),
-        ({"name": "a", "width": 4}, 7, "was made with fit.b1 = 0.9, and now it is nothing"),
+        ({"name": "a", "width": 4}, 7, "was made with fit.accumulate = 1, and now it is nothing"),
     ],
 )
 def test_another_config_is_refused(tmp_path, config, seed, message):

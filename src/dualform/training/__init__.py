@@ -1,4 +1,4 @@
-"""Training: one compiled loop with its data made on the device, schedules, run folders, and resuming to the bit."""
+"""Training: one compiled loop, any optax transformation, run folders, and resuming to the bit."""
 
 from dualform.tasks.scores import NO_TARGET, cross_entropy
 from dualform.tensor_file import write_atomically
@@ -7,17 +7,11 @@ from dualform.training.checkpoints import Checkpoints
 from dualform.training.config import FitConfig
 from dualform.training.ensemble import FittedEnsemble, fit_ensemble
 from dualform.training.fitting import Fitted, Progress, fit, resume
+from dualform.training.optimiser import adamw
+from dualform.training.parameters import decayed, trainable
 from dualform.training.run import Run
 from dualform.training.second_order import Polished, SecondOrder, levenberg_marquardt
-from dualform.training.state import (
-    TrainState,
-    decayed,
-    initial_state,
-    restarted,
-    select_units,
-    silence_units,
-    trainable,
-)
+from dualform.training.state import TrainState, initial_state, select_units, silence_units
 from dualform.training.step import make_chunk
 from dualform.training.sweeps import Job, Row, run_job, sweep
 
@@ -34,6 +28,7 @@ __all__ = [
     "Run",
     "SecondOrder",
     "TrainState",
+    "adamw",
     "batched",
     "cross_entropy",
     "decayed",
@@ -43,7 +38,6 @@ __all__ = [
     "levenberg_marquardt",
     "make_chunk",
     "mean_squared_error",
-    "restarted",
     "resume",
     "run_job",
     "select_units",

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 from dualform.counts import counted
 from dualform.errors import InputError, require
 
+PRECISIONS = ("full", "bfloat16")
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -28,6 +30,11 @@ class FitConfig:
       cosine between them; no warm-up.
     - clip: largest global norm of the gradient; infinity for none.
     - b1, b2, epsilon: Adam's.
+    - accumulate: batches of a step, gone through one after the other; loss and gradient are their mean.
+    - precision: "full", in the dtype of the weights; "bfloat16": the loss sees the matrices (what weight decay acts on) and the
+      inputs rounded to bfloat16, while the weights that are trained, and Adam's moments, stay as they are.
+    - weight_noise: the standard deviation of what is added to each weight, anew in each step, where the loss sees it.
+    - patience: chunks without a better loss on what is held out, after which training ends; 0 for never. See `fit`'s `evaluate`.
     - seed: of the data.
 
     **Raises:** `InputError` where a value is out of range.
@@ -46,6 +53,10 @@ class FitConfig:
     b1: float = 0.9
     b2: float = 0.999
     epsilon: float = 1e-8
+    accumulate: int = 1
+    precision: str = "full"
+    weight_noise: float = 0.0
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -54,18 +65,30 @@ class FitConfig:
             # JSON, and the settings of a program, have numbers of Python.
             if isinstance(value, np.generic | jax.Array) and value.ndim == 0:
                 object.__setattr__(self, field.name, value.item())
-        for name, least in (("steps", 0), ("chunk", 1), ("warmup", 0)):
+        for name, least in (("steps", 0), ("chunk", 1), ("warmup", 0), ("accumulate", 1), ("patience", 0)):
             value = getattr(self, name)
             whole = counted(value) is not None and value >= least
             require(whole, f"{name} is {value}; it must be at least {least}, and a whole number.")
         for field in fields(self):
             value = getattr(self, field.name)
             real = isinstance(value, int | float) and not isinstance(value, bool)
-            require(real or field.name == "seed", f"{field.name} is {value!r}; it must be a number.")
+            require(real or field.name in ("seed", "precision"), f"{field.name} is {value!r}; it must be a number.")
             if isinstance(value, float) and not (math.isfinite(value) or (field.name == "clip" and value > 0)):
                 raise InputError(f"{field.name} is {value}; it must be a number.")
-        for name in ("learning_rate", "final_learning_rate", "decay_rate", "weight_decay", "final_weight_decay"):
+        rates = (
+            "learning_rate",
+            "final_learning_rate",
+            "decay_rate",
+            "weight_decay",
+            "final_weight_decay",
+            "weight_noise",
+        )
+        for name in rates:
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative.")
+        require(
+            self.precision in PRECISIONS,
+            f"there is no precision {self.precision!r}; there are {', '.join(PRECISIONS)}.",
+        )
         for name in ("b1", "b2"):
             require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
         require(

@@ -3,34 +3,44 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 from jaxtyping import Array, PyTree
 
 from dualform.counts import key_of
-from dualform.errors import DivergedError, FileError, InputError
+from dualform.errors import DivergedError, FileError, InputError, require
 from dualform.interrupts import deferred_interrupt
 from dualform.training.batches import mean_squared_error
 from dualform.training.checkpoints import Checkpoint
 from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
+from dualform.training.optimiser import adamw
 from dualform.training.origin import check_origin, origin
+from dualform.training.parameters import decayed, trainable
 from dualform.training.run import Run
-from dualform.training.state import TrainState, arrays_of, decayed, initial_state, state_from, trainable
+from dualform.training.state import TrainState, arrays_of, initial_state, state_from
 from dualform.training.step import make_chunk
+from dualform.training.stream import Stream
 
 _LOG = logging.getLogger(__name__)
-Status: TypeAlias = Literal["done", "interrupted"]
+Status: TypeAlias = Literal["done", "stopped", "interrupted"]
 
 
 class Progress(NamedTuple):
     """How far training is, told after each chunk.
 
     - step, steps: done, and in all.  loss: mean over the chunk, divided by the scale.
+    - held_out: what `evaluate` gave, empty without one.
     - seconds: of training so far, earlier sessions included.  seconds_left: at this session's pace.
     - model: as it is now. Its memory is used again by the next chunk: copy what is to be kept.
     """
@@ -41,14 +51,17 @@ class Progress(NamedTuple):
     seconds: float
     seconds_left: float
     model: Any
+    held_out: Mapping[str, float] = MappingProxyType({})
 
 
 class Fitted(NamedTuple):
     """A trained model.
 
-    - history: one record for each chunk, as in metrics.jsonl: stage, step, loss, learning_rate, weight_decay.
-    - status: "done", or "interrupted" where Ctrl-C or SIGTERM ended it.
+    - history: one record for each chunk, as in metrics.jsonl: stage, step, loss, learning_rate, weight_decay, and held_out where
+      there is something that evaluates.
+    - status: "done"; "stopped" where `patience` ended it; "interrupted" where Ctrl-C or SIGTERM did.
     - steps: done.  seconds: of training, earlier sessions included.
+    - best: the model with the least held-out loss of all chunks, the last one where nothing evaluates.  best_step: when.
     """
 
     model: Any
@@ -56,31 +69,36 @@ class Fitted(NamedTuple):
     status: Status
     steps: int
     seconds: float
+    best: Any
+    best_step: int
 
 
 class Resumed(NamedTuple):
-    """What a run goes on from: the state, and the seconds of training that led there."""
+    """What a run goes on from: the state, the seconds of training that led there, and where the data were, if they say so."""
 
     state: TrainState
     seconds: float
+    position: Any = None
 
 
 def fit(
     model: Any,
-    sample: Callable[[Array], tuple[Any, Any]],
+    data: Callable[[Array], tuple[Any, Any]] | Iterable[tuple[Any, Any]],
     config: FitConfig,
     *,
     loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
     scale: float | int = 1.0,
+    optimiser: optax.GradientTransformation | None = None,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
+    evaluate: Callable[[Any], Mapping[str, float]] | None = None,
     reshape: Callable[[TrainState], TrainState] | None = None,
     on_chunk: Callable[[Progress], None] | None = None,
     run: Run | None = None,
     stage: str = "train",
     save_every: float | int = 3.0,
 ) -> Fitted:
-    """Train `model` by AdamW on fresh data, made on the device inside the compiled loop.
+    """Train `model` on data that are made on the device inside the compiled loop, or come in batches from outside.
 
     With a run folder, training goes on from the stage's last good checkpoint, and ends with the same weights and the same
     metrics, to the bit, as without the interruption (on the same machine, with the same versions). When checkpoints are
@@ -89,10 +107,16 @@ def fit(
 
     **Arguments:**
 
-    - sample: key -> (x, y), pure; it is compiled.
+    - data: key -> (x, y), pure, which is compiled; or an iterable of batches (x, y) of arrays of one shape, which is gone through
+      again and again. A run goes on at the batch where it was: an iterator with `get_state` and `set_state` (as grain's) is put
+      there, any other is passed over up to there, and must give the same batches in the same order again.
     - loss: (model, x, y) -> a scalar; divided by `scale`, for which the target's power is a good choice.
+    - optimiser: any optax transformation; that of `config`, `adamw(config)`, if not given. Of the config, `learning_rate` to
+      `epsilon` are then not read.
     - trainable, decayed: model -> flags, of what is trained and of what weight decay acts on. By default every real array,
       and the matrices that each mixer and module names in `weight_decayed`; what is given, a `Constant`, stays.
+    - evaluate: model -> numbers, measured after each chunk on what is held out; they are in the history. By its "loss" the best
+      model is kept, and `config.patience` ends training.
     - reshape: called after each chunk, before its checkpoint; it may return a state with smaller arrays (see
       `select_units`), for which the loop is then compiled anew. A pure function of the state, or resuming is not exact.
     - on_chunk: told of progress after each chunk.
@@ -107,61 +131,82 @@ def fit(
     whole, one cannot be written, or another process trains in the folder.
     """
     with contextlib.nullcontext() if run is None else run.alone():
-        return _fitted(
-            initial_state(model, config, trainable=trainable),
-            make_chunk(sample, config, loss=loss, scale=scale, trainable=trainable, decayed=decayed),
-            config,
-            lambda state: origin(
-                state, sample, loss, scale, {"trainable": trainable, "decayed": decayed, "reshape": reshape}
-            ),
-            lambda step: _explain(model, sample, loss, config, step),
-            reshape=reshape,
-            on_chunk=on_chunk,
-            run=run,
-            stage=stage,
-            save_every=save_every,
+        stream = None if callable(data) else Stream(data)
+        sample = data if callable(data) else _given
+        first = () if stream is None else stream.first
+        state = initial_state(
+            model, config, optimiser=adamw(config, decayed) if optimiser is None else optimiser, trainable=trainable
         )
+        chunk = make_chunk(
+            sample,
+            config,
+            loss=loss,
+            scale=scale,
+            optimiser=optimiser,
+            trainable=trainable,
+            decayed=decayed,
+        )
+        others = {"trainable": trainable, "decayed": decayed, "reshape": reshape}
+        told = {} if optimiser is None else {"optimiser": optimiser}
+        begun = partial(origin, sample=sample, loss=loss, scale=scale, batch=first, others=others | told)
+        explain = partial(_explain, model, sample, loss, config, first)
+        hooks = _Hooks(chunk, begun, explain, evaluate, reshape, on_chunk, stream)
+        return _fitted(state, config, hooks, run, stage, save_every)
+
+
+def _given(key: Array, *batch: Any) -> tuple[Any, Any]:
+    """The sampler of batches that come from outside."""
+    del key
+    x, y = batch
+    return x, y
+
+
+class _Hooks(NamedTuple):
+    """What training calls.
+
+    - chunk: the compiled loop.  begun: state -> what training is of.  explain: step -> None, or raises what is wrong with the
+      step's data.
+    - evaluate, reshape, on_chunk: as of `fit`.  stream: the batches that come from outside, if any.
+    """
+
+    chunk: Callable[..., Any]
+    begun: Callable[[TrainState], dict[str, Any]]
+    explain: Callable[[int], None]
+    evaluate: Callable[[Any], Mapping[str, float]] | None
+    reshape: Callable[[TrainState], TrainState] | None
+    on_chunk: Callable[[Progress], None] | None
+    stream: Stream | None
 
 
 def _fitted(
-    state: TrainState,
-    chunk: Callable[[TrainState], Any],
-    config: FitConfig,
-    begun: Callable[[TrainState], dict[str, Any]],
-    explain: Callable[[int], None],
-    *,
-    reshape: Callable[[TrainState], TrainState] | None,
-    on_chunk: Callable[[Progress], None] | None,
-    run: Run | None,
-    stage: str,
-    save_every: float | int,
+    state: TrainState, config: FitConfig, hooks: _Hooks, run: Run | None, stage: str, save_every: float | int
 ) -> Fitted:
-    """As `fit`, from its state before the first step, by its compiled chunk.
-
-    **Arguments:** begun: says what training is of; explain: says what is wrong with the data of a step, if anything is.
-    """
-    seconds, history, of = 0.0, [], {}
+    """As `fit`, from its state before the first step."""
+    seconds, history, of, fresh = 0.0, [], {}, state
     if run is not None:
-        of = begun(state)
-        state, seconds, history = _continued(run, state, config, stage, of)
-    keeper = _Keeper(run, stage, config, of, save_every, saved=int(state.step) if run is not None else 0)
+        of = hooks.begun(state)
+        state, seconds, history, position = _continued(run, state, config, stage, of)
+        if hooks.stream is not None:
+            hooks.stream.go_to(int(state.step) * config.accumulate, position)
+    best = _Best(history, fresh.model, run, stage)
+    keeper = _Keeper(run, stage, config, of, save_every, hooks.stream, best, saved=int(state.step) if run else 0)
     clock = _Clock(seconds, int(state.step), config.steps)
     status: Status = "done"
     with deferred_interrupt() as interrupted:
         while (step := int(state.step)) < config.steps:
-            state, metrics = chunk(state)
-            losses = np.asarray(metrics.loss)[: int(metrics.steps)]
-            if not (np.isfinite(losses).all() and bool(metrics.finite)):
-                explain(step + int(np.argmin(np.isfinite(losses))))
-            _check_finite(losses, bool(metrics.finite), step, keeper, config)
-            if reshape is not None:
-                state = reshape(state)
+            if 0 < config.patience <= best.chunks_since(history):
+                status = "stopped"
+                break
+            state, losses = _one_chunk(state, config, hooks, keeper)
             record = _record(config, stage, step + len(losses), losses)
+            if hooks.evaluate is not None:
+                record["held_out"] = _measured(hooks.evaluate, state.model, record["step"])
             history.append(record)
             keeper.note(record)
+            best.note(record, state.model)
             try:
-                if on_chunk is not None:
-                    on_chunk(clock.progress(state, record))
+                if hooks.on_chunk is not None:
+                    hooks.on_chunk(clock.progress(state, record))
             except KeyboardInterrupt:
                 interrupted.set()
             if interrupted.is_set() and int(state.step) < config.steps:
@@ -169,7 +214,88 @@ def _fitted(
                 break
             keeper.save_when_due(state, clock.seconds())
         keeper.save(state, clock.seconds())
-    return Fitted(state.model, history, status, int(state.step), clock.seconds())
+    model, best_step = best.model(state)
+    return Fitted(state.model, history, status, int(state.step), clock.seconds(), model, best_step)
+
+
+def _one_chunk(state: TrainState, config: FitConfig, hooks: _Hooks, keeper: "_Keeper") -> tuple[TrainState, np.ndarray]:
+    """The state a chunk further, and the loss of each of its steps; raises where they are not finite."""
+    step = int(state.step)
+    batches = ()
+    if hooks.stream is not None:
+        count = min(config.chunk, config.steps - step)
+        batches = _filled(hooks.stream.take(count, config.accumulate), config.chunk)
+    state, metrics = hooks.chunk(state, batches)
+    losses = np.asarray(metrics.loss)[: int(metrics.steps)]
+    if not (np.isfinite(losses).all() and bool(metrics.finite)):
+        hooks.explain(step + int(np.argmin(np.isfinite(losses))))
+    _check_finite(losses, bool(metrics.finite), step, keeper, config)
+    return state if hooks.reshape is None else hooks.reshape(state), losses
+
+
+def _filled(batches: Any, count: int) -> Any:
+    """Batches of a last, shorter chunk, with copies of the first that no step reads: one program serves chunks of any length."""
+    more = lambda leaf: np.concatenate([leaf, np.repeat(leaf[:1], count - len(leaf), axis=0)])
+    return jax.tree_util.tree_map(lambda leaf: leaf if len(leaf) == count else more(leaf), batches)
+
+
+def _measured(evaluate: Callable[[Any], Mapping[str, float]], model: Any, step: int) -> dict[str, float]:
+    measured = {name: float(value) for name, value in evaluate(model).items()}
+    require("loss" in measured, f"evaluate gave {', '.join(measured) or 'nothing'}; a loss must be among them.")
+    if not math.isfinite(measured["loss"]):
+        _LOG.warning("the held-out loss after step %d is %s.", step, measured["loss"])
+    return measured
+
+
+class _Best:
+    """The model with the least held-out loss so far: in memory and, from checkpoint to checkpoint, in the run's folder."""
+
+    def __init__(self, history: list[dict[str, Any]], like: Any, run: Run | None, stage: str):
+        self.like, self.kept, self.step, self.loss = like, None, 0, math.inf
+        self.checkpoints = None if run is None else run.best(stage)
+        for record in history:
+            self._is_better(record)
+        self.saved = self.step
+        if self.checkpoints is not None:
+            self.checkpoints.discard_after(self.step)
+
+    def _is_better(self, record: dict[str, Any]) -> bool:
+        loss = float(record.get("held_out", {}).get("loss", math.inf))
+        better = loss < self.loss
+        if better:
+            self.step, self.loss = record["step"], loss
+        return better
+
+    def note(self, record: dict[str, Any], model: Any) -> None:
+        """Keep the model, if it is better: a copy, since training uses its memory again."""
+        if self._is_better(record):
+            self.kept = jax.tree_util.tree_map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, model)
+
+    def save(self) -> None:
+        """Write it, if it is not written yet; to be done before the checkpoint of a later step."""
+        if self.checkpoints is not None and self.step != self.saved:
+            self.checkpoints.save(self.step, arrays_of(self._state(self.kept)), {"loss": self.loss})
+            self.saved = self.step
+
+    def chunks_since(self, history: list[dict[str, Any]]) -> int:
+        """How many chunks there were since the best one."""
+        return sum(record["step"] > self.step for record in history)
+
+    def model(self, last: TrainState) -> tuple[Any, int]:
+        """The best model and its step; the last one where nothing was measured, or its checkpoint is not to be had."""
+        if self.step in (0, int(last.step)):
+            return last.model, int(last.step)
+        if self.kept is not None or self.checkpoints is None:
+            return self.kept, self.step
+        try:
+            arrays = self.checkpoints.restore(self.step).arrays
+            return state_from(arrays, self._state(self.like)).model, self.step
+        except FileError as error:
+            _LOG.warning("%s The last model stands for the best one.", error)
+            return last.model, int(last.step)
+
+    def _state(self, model: Any) -> TrainState:
+        return TrainState(model, (), jnp.zeros((), jnp.int32), jr.key(0))
 
 
 def resume(
@@ -220,7 +346,8 @@ def resume(
         what = f"the checkpoint of step {checkpoint.step} in {str(run.path)!r}"
         check_origin(checkpoint.metadata.get("of"), begun, what)
     like = initial_state(model, config) if like is None else like
-    return Resumed(state_from(checkpoint.arrays, like), float(checkpoint.metadata["seconds"]))
+    metadata = checkpoint.metadata
+    return Resumed(state_from(checkpoint.arrays, like), float(metadata["seconds"]), metadata.get("position"))
 
 
 def _extended(checkpoint: Checkpoint, config: FitConfig) -> bool:
@@ -230,13 +357,13 @@ def _extended(checkpoint: Checkpoint, config: FitConfig) -> bool:
 
 
 def _continued(run: Run, fresh: TrainState, config: FitConfig, stage: str, of: dict[str, Any]):
-    """State, seconds and history to go on with, and a folder that holds nothing from after them."""
+    """State, seconds, history and place of the data to go on with, and a folder that holds nothing from after them."""
     found = resume(run, fresh.model, config, stage=stage, like=fresh, begun=of)
-    state, seconds = (fresh, 0.0) if found is None else found
+    state, seconds, position = (fresh, 0.0, None) if found is None else found
     step = int(state.step)
     run.checkpoints(stage).discard_after(step)
     run.keep_metrics(stage, step)
-    return state, seconds, run.metrics(stage)
+    return state, seconds, run.metrics(stage), position
 
 
 def _plain_number(value: Any) -> Any:
@@ -248,9 +375,18 @@ class _Keeper:
     """Writes metrics and checkpoints of one stage where there is a run folder, else does nothing."""
 
     def __init__(
-        self, run: Run | None, stage: str, config: FitConfig, of: dict[str, Any], every: float | int, saved: int
+        self,
+        run: Run | None,
+        stage: str,
+        config: FitConfig,
+        of: dict[str, Any],
+        every: float | int,
+        stream: Stream | None,
+        best: _Best,
+        saved: int,
     ):
         self.run, self.stage, self.config, self.of, self.every = run, stage, config, of, every
+        self.stream, self.best = stream, best
         self.saved, self.at, self.took = saved, time.monotonic(), 0.0
         self.checkpoints = None if run is None else run.checkpoints(stage)
 
@@ -270,6 +406,7 @@ class _Keeper:
             return
         begin = time.monotonic()
         self.run.sync_metrics()
+        self.best.save()
         config = {name: _plain_number(value) for name, value in dataclasses.asdict(self.config).items()}
         metadata = {
             "stage": self.stage,
@@ -277,6 +414,7 @@ class _Keeper:
             "seconds": seconds,
             "lines": len(self.run.metrics(self.stage)),
             "of": self.of,
+            **({} if self.stream is None else {"position": self.stream.position()}),
         }
         self.checkpoints.save(step, arrays_of(state), metadata)
         self.saved, self.at = step, time.monotonic()
@@ -304,7 +442,8 @@ class _Clock:
     def progress(self, state: TrainState, record: dict[str, Any]) -> Progress:
         step = record["step"]
         pace = (time.monotonic() - self.begin) / max(step - self.step, 1)
-        return Progress(step, self.steps, record["loss"], self.seconds(), pace * (self.steps - step), state.model)
+        left = pace * (self.steps - step)
+        return Progress(step, self.steps, record["loss"], self.seconds(), left, state.model, record.get("held_out", {}))
 
 
 def _record(config: FitConfig, stage: str, step: int, losses: np.ndarray) -> dict[str, Any]:
@@ -318,10 +457,13 @@ def _record(config: FitConfig, stage: str, step: int, losses: np.ndarray) -> dic
     }
 
 
-def _explain(model: Any, sample: Callable[..., Any], loss: Callable[..., Any], config: FitConfig, step: int) -> None:
+def _explain(
+    model: Any, sample: Callable[..., Any], loss: Callable[..., Any], config: FitConfig, batch: Any, step: int
+) -> None:
     """Let the loss see the data of a step as they are, outside of a compiled loop, and say what is wrong with them."""
     try:
-        loss(model, *sample(jr.fold_in(key_of(config.seed), jnp.asarray(step, jnp.int32))))
+        key = jr.fold_in(key_of(config.seed), jnp.asarray(step, jnp.int32))
+        loss(model, *sample(key, *jax.tree_util.tree_map(jnp.asarray, batch)))
     except InputError:
         raise
     except Exception as error:

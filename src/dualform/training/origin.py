@@ -26,10 +26,11 @@ BLOCK = 1 << 20
 
 def origin(
     state: TrainState,
-    sample: Callable[[Array], tuple[Any, Any]],
+    sample: Callable[..., tuple[Any, Any]],
     loss: Callable[[Any, Any, Any], Array],
     scale: float | int,
-    others: Mapping[str, Callable[..., Any] | None] = MappingProxyType({}),
+    others: Mapping[str, Any] = MappingProxyType({}),
+    batch: Any = (),
 ) -> dict[str, Any]:
     """What training begins with, as JSON: shapes and a sketch of the model, of the first inputs and targets, and the first loss.
 
@@ -37,15 +38,15 @@ def origin(
     `dualform.described`).
 
     **Arguments:** state: before the first step; sample, loss, scale: as of `fit`; others: what else training is told by
-    functions, by the names of `fit`, None where it is not.
+    functions, by the names of `fit`, None where it is not; batch: the first one, where batches come from outside.
     """
 
     @eqx.filter_jit
-    def first(state: TrainState):
-        x, y = sample(jr.fold_in(state.key, state.step))
+    def first(state: TrainState, batch: Any):
+        x, y = sample(jr.fold_in(state.key, state.step), *batch)
         return x, y, loss(state.model, x, y) / scale
 
-    x, y, value = first(state)
+    x, y, value = first(state, batch)
     model = {name: array for name, array in arrays_of(state).items() if name.startswith("model")}
     return {
         "shapes": {name: [str(array.dtype), *array.shape] for name, array in model.items()},

@@ -32,6 +32,7 @@ class Run:
         config.json      {"config": all of it, "seed": ..., "versions": ...}
         metrics.jsonl    one line for each chunk of training: stage, step, loss, learning_rate, weight_decay
         checkpoints/     a folder for each stage (Orbax)
+        best/            the same of the best model, where training was told to look at what is held out
         result.json      what came of it
 
     Make one with `Run.create` or `Run.open`.
@@ -140,6 +141,10 @@ class Run:
     def checkpoints(self, stage: str) -> Checkpoints:
         """The checkpoints of one stage."""
         return Checkpoints(self.path / "checkpoints" / stage)
+
+    def best(self, stage: str) -> Checkpoints:
+        """The best model of one stage, by what was held out: the last but one is kept, too, for a checkpoint of before it."""
+        return Checkpoints(self.path / "best" / stage, keep=2)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run, atomically; numbers that JSON lacks (NaN, infinity) become strings.

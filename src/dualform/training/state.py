@@ -1,6 +1,6 @@
-"""The state of a training run, which of its parameters are trained and decayed, and how units are taken out of it."""
+"""The state of a training run, and how units are taken out of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from dualform.counts import key_of
 from dualform.errors import require
 from dualform.mixers import GatedRNN, SideGatedRNN
 from dualform.training.config import FitConfig
+from dualform.training.optimiser import adamw
+from dualform.training.parameters import trainable
 
 Module = TypeVar("Module", bound=eqx.Module)
 
@@ -45,72 +47,30 @@ _UNITS: dict[type, dict[str, tuple[str | None, ...]]] = {
 class TrainState(eqx.Module):
     """All that a training run remembers between steps.
 
-    - model.  moments: Adam's, each a model with None where nothing is trained.
+    - model.  optimiser: the state of an optax transformation; Adam's moments are models with None where nothing is trained.
     - step: steps done.  key: of the data; step number s draws from `fold_in(key, s)`.
     """
 
     model: Any
-    moments: optax.ScaleByAdamState
+    optimiser: Any
     step: Int[Array, ""]
     key: Array
 
 
-def trainable(model: PyTree) -> PyTree:
-    """True where a leaf is trained: every real array. What is given is a `Constant`, which is none."""
-    return jtu.tree_map(eqx.is_inexact_array, model)
-
-
-def decayed(model: PyTree) -> PyTree:
-    """True where weight decay acts: on the fields that the class they belong to names in `weight_decayed`.
-
-    Of a class that names none, and of arrays that belong to no class, on matrices: all with two axes or more.
-    """
-
-    def acts(path: Sequence[Any], leaf: Any) -> bool:
-        if not eqx.is_inexact_array(leaf):
-            return False
-        owner, name = _owner(model, path)
-        named = getattr(owner, "weight_decayed", None)
-        return leaf.ndim >= 2 if named is None else name in named
-
-    return jtu.tree_map_with_path(acts, model)
-
-
-def _owner(tree: PyTree, path: Sequence[Any]) -> tuple[Any, str]:
-    """The innermost module on the way to a leaf, and the name of its field that the way goes through."""
-    owner, name = None, ""
-    at: Any = tree
-    for key in path:
-        if isinstance(at, eqx.Module):
-            owner, name = at, str(getattr(key, "name", ""))
-        place: Any = at  # a module is entered by name, anything else by number or key
-        at = getattr(at, key.name) if hasattr(key, "name") else place[key.idx if hasattr(key, "idx") else key.key]
-    return owner, name
-
-
-def name_of(path: Sequence[Any]) -> str:
-    """The field's name at the end of a tree path."""
-    return str(getattr(path[-1], "name", getattr(path[-1], "key", ""))) if path else ""
-
-
 def initial_state(
-    model: eqx.Module, config: FitConfig, *, trainable: Callable[[PyTree], PyTree] = trainable
+    model: eqx.Module,
+    config: FitConfig,
+    *,
+    optimiser: optax.GradientTransformation | None = None,
+    trainable: Callable[[PyTree], PyTree] = trainable,
 ) -> TrainState:
-    """The state before the first step. The arrays are copies, since training reuses the memory of its state."""
+    """The state before the first step. The arrays are copies, since training reuses the memory of its state.
+
+    **Arguments:** optimiser: as of `fit`.
+    """
     model = jtu.tree_map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, model)
-    moments = _no_moments(eqx.filter(model, trainable(model)))
-    return TrainState(model, moments, jnp.zeros((), jnp.int32), key_of(config.seed))
-
-
-def restarted(state: TrainState, model: eqx.Module, *, trainable: Callable[[PyTree], PyTree] = trainable) -> TrainState:
-    """The same place in training with another model, of any shapes, and Adam's moments at zero."""
-    return TrainState(model, _no_moments(eqx.filter(model, trainable(model))), state.step, state.key)
-
-
-def _no_moments(trained: PyTree) -> optax.ScaleByAdamState:
-    state = optax.scale_by_adam().init(trained)
-    assert isinstance(state, optax.ScaleByAdamState)
-    return state
+    begun = (adamw(config) if optimiser is None else optimiser).init(eqx.filter(model, trainable(model)))
+    return TrainState(model, begun, jnp.zeros((), jnp.int32), key_of(config.seed))
 
 
 def select_units(
@@ -131,9 +91,7 @@ def select_units(
     **Raises:** `InputError` where the network is of another kind, or an index is not that of a unit.
     """
     if isinstance(tree, TrainState):
-        pick = lambda network: select_units(network, hidden, readout)
-        moments = tree.moments._replace(mu=pick(tree.moments.mu), nu=pick(tree.moments.nu))
-        return eqx.tree_at(lambda state: (state.model, state.moments), tree, (pick(tree.model), moments))
+        return _of_networks(tree, lambda network: select_units(network, hidden, readout))
     kind = type(tree)
     require(kind in _UNITS, f"units of a {kind.__name__} cannot be selected; give a GatedRNN or a SideGatedRNN.")
     units, chosen = _UNITS[kind], {"hidden": hidden, "readout": readout}
@@ -171,9 +129,7 @@ def silence_units(
     **Arguments:** as `select_units`; decays stay as they are.
     """
     if isinstance(tree, TrainState):
-        quiet = lambda network: silence_units(network, hidden, readout)
-        moments = tree.moments._replace(mu=quiet(tree.moments.mu), nu=quiet(tree.moments.nu))
-        return eqx.tree_at(lambda state: (state.model, state.moments), tree, (quiet(tree.model), moments))
+        return _of_networks(tree, lambda network: silence_units(network, hidden, readout))
     units, chosen = _UNITS[type(tree)], {"hidden": hidden, "readout": readout}
     present = [name for name, axes in units.items() if len(axes) == 2 and getattr(tree, name) is not None]
 
@@ -187,6 +143,13 @@ def silence_units(
 
     where = lambda network: [getattr(network, name) for name in present]
     return eqx.tree_at(where, tree, [quieted(name, getattr(tree, name)) for name in present])
+
+
+def _of_networks(state: TrainState, change: Callable[[Any], Any]) -> Any:
+    """The state with its network changed, and every array of its optimiser that belongs to the network's."""
+    kind = type(state.model)
+    is_one = lambda node: isinstance(node, kind)
+    return jtu.tree_map(lambda node: change(node) if is_one(node) else node, state, is_leaf=is_one)
 
 
 def _check_index(index: np.ndarray, count: int, kind: str | None) -> None:

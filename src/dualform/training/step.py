@@ -1,4 +1,4 @@
-"""Training steps inside one compiled loop: data, loss, gradient, clipping, AdamW."""
+"""Training steps inside one compiled loop: data, loss, gradient, and the optimiser's move."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,8 +12,10 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from dualform.training.batches import mean_squared_error
-from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
-from dualform.training.state import TrainState, decayed, finite, name_of, trainable
+from dualform.training.config import FitConfig
+from dualform.training.optimiser import adamw
+from dualform.training.parameters import decayed, trainable
+from dualform.training.state import TrainState, finite
 
 
 class ChunkMetrics(NamedTuple):
@@ -29,40 +31,67 @@ class ChunkMetrics(NamedTuple):
 
 
 def make_chunk(
-    sample: Callable[[Array], tuple[Any, Any]],
+    sample: Callable[..., tuple[Any, Any]],
     config: FitConfig,
     *,
     loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
     scale: float | int = 1.0,
+    optimiser: optax.GradientTransformation | None = None,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
-) -> Callable[[TrainState], tuple[TrainState, ChunkMetrics]]:
+) -> Callable[..., tuple[TrainState, ChunkMetrics]]:
     """A compiled function that takes a state up to `config.chunk` steps further, and no further than `config.steps`.
 
-    **Arguments:** as `fit`.
+    **Arguments:** as `fit`; sample: (key, *batch) -> (x, y).
 
-    **Returns:** state -> (state, metrics). The state given is used up: its memory holds the one returned. It is compiled
-    once for each set of shapes.
+    **Returns:** (state, batches=()) -> (state, metrics). The state given is used up: its memory holds the one returned. Of the
+    arrays of `batches`, which have a leading axis of steps, each step is given its own. It is compiled once for each set of
+    shapes, and found again by the next one that is made of the same functions and config.
     """
-    step = make_step(sample, config, loss=loss, scale=scale, trainable=trainable, decayed=decayed)
+    parts = _Parts(config, sample, loss, scale, optimiser, trainable, decayed)
+    return lambda state, batches=(): _chunk((parts, batches), state)
 
-    @eqx.filter_jit(donate="all")
-    def chunk(state: TrainState) -> tuple[TrainState, ChunkMetrics]:
-        arrays, static = eqx.partition(state, eqx.is_array)
-        dtype = jax.eval_shape(lambda arrays: step(eqx.combine(arrays, static))[1], arrays).dtype
-        steps = jnp.clip(config.steps - state.step, 0, config.chunk).astype(jnp.int32)
 
-        def body(i, carried):
-            arrays, losses = carried
-            state, value = step(eqx.combine(arrays, static))
-            return eqx.filter(state, eqx.is_array), losses.at[i].set(value)
+class _Parts(eqx.Module):
+    """What a loop is compiled of; arrays in it (of a task's, in `sample`) are data, so that they are not compiled in."""
 
-        # The number of steps is data, so that a shorter last chunk needs no second compilation.
-        arrays, losses = jax.lax.fori_loop(0, steps, body, (arrays, jnp.full(config.chunk, jnp.nan, dtype)))
-        state = eqx.combine(arrays, static)
-        return state, ChunkMetrics(losses, steps, finite((state.model, state.moments)))
+    config: FitConfig = eqx.field(static=True)
+    sample: Any
+    loss: Any
+    scale: Any
+    optimiser: Any
+    trainable: Any
+    decayed: Any
 
-    return chunk
+
+@eqx.filter_jit(donate="all-except-first")
+def _chunk(given: tuple[_Parts, Any], state: TrainState) -> tuple[TrainState, ChunkMetrics]:
+    parts, batches = given
+    config = parts.config
+    step = make_step(
+        parts.sample,
+        config,
+        loss=parts.loss,
+        scale=parts.scale,
+        optimiser=parts.optimiser,
+        trainable=parts.trainable,
+        decayed=parts.decayed,
+    )
+    batch = lambda i: jtu.tree_map(lambda leaf: leaf[i], batches)
+    arrays, static = eqx.partition(state, eqx.is_array)
+    first = jnp.zeros((), jnp.int32)
+    dtype = jax.eval_shape(lambda arrays: step(eqx.combine(arrays, static), *batch(first))[1], arrays).dtype
+    steps = jnp.clip(config.steps - state.step, 0, config.chunk).astype(jnp.int32)
+
+    def body(i, carried):
+        arrays, losses = carried
+        state, value = step(eqx.combine(arrays, static), *batch(i))
+        return eqx.filter(state, eqx.is_array), losses.at[i].set(value)
+
+    # The number of steps is data, so that a shorter last chunk needs no second compilation.
+    arrays, losses = jax.lax.fori_loop(0, steps, body, (arrays, jnp.full(config.chunk, jnp.nan, dtype)))
+    state = eqx.combine(arrays, static)
+    return state, ChunkMetrics(losses, steps, finite((state.model, state.optimiser)))
 
 
 def make_step(
@@ -70,56 +99,69 @@ def make_step(
     config: FitConfig,
     *,
     loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
-    scale: float | int = 1.0,
+    scale: float | int | Array = 1.0,
+    optimiser: optax.GradientTransformation | None = None,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
 ) -> Callable[..., tuple[TrainState, Array]]:
-    """One training step, not compiled: (state, *more, rate=None) -> (state, loss before the update).
+    """One training step, not compiled: (state, *batch, rate=None) -> (state, loss before the update).
 
-    **Arguments:** as `fit`; sample: (key, *more) -> (x, y).  rate: what the learning rate is multiplied by, 1 if not given.
+    **Arguments:** as `fit`; sample: (key, *batch) -> (x, y).  rate: what the weights' move is multiplied by, 1 if not given.
     """
+    optimiser = adamw(config, decayed) if optimiser is None else optimiser
 
-    def step(state: TrainState, *more: Any, rate: Array | None = None) -> tuple[TrainState, Array]:
-        x, y = sample(jr.fold_in(state.key, state.step), *more)
+    def step(state: TrainState, *batch: Any, rate: Array | None = None) -> tuple[TrainState, Array]:
+        key = jr.fold_in(state.key, state.step)
         weights, rest = eqx.partition(state.model, trainable(state.model))
-        value, gradient = jax.value_and_grad(lambda weights: loss(eqx.combine(weights, rest), x, y) / scale)(weights)
-        weights, moments = adamw(config, gradient, weights, state.moments, state.step, decayed(state.model), rate)
-        return TrainState(eqx.combine(weights, rest), moments, state.step + 1, state.key), value
+
+        def value_of(weights: PyTree, key: Array, *batch: Any) -> Array:
+            x, y = sample(key, *batch)
+            model = eqx.combine(_noisy(weights, config, jr.fold_in(key, _NOISE)), rest)
+            if config.precision == "bfloat16":
+                flags = decayed(model)
+                model, x = _narrow(model, flags), _narrow(x)
+            return loss(model, x, y) / scale
+
+        value, gradient = _accumulated(jax.value_and_grad(value_of), config.accumulate, weights, key, batch)
+        # optax mixes dtypes, also where the user asks JAX to refuse that
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            update, after = optimiser.update(gradient, state.optimiser, weights)
+            if rate is not None:
+                update = jtu.tree_map(lambda leaf: leaf * rate.astype(leaf.dtype), update)
+            weights = optax.apply_updates(weights, update)
+        after = jtu.tree_map(lambda new, old: new.astype(old.dtype), after, state.optimiser)
+        return TrainState(eqx.combine(weights, rest), after, state.step + 1, state.key), value
 
     return step
 
 
-def adamw(
-    config: FitConfig,
-    gradient: PyTree,
-    weights: PyTree,
-    moments: optax.ScaleByAdamState,
-    step: Int[Array, ""],
-    decayed: PyTree,
-    factor: Array | None = None,
-) -> tuple[PyTree, optax.ScaleByAdamState]:
-    """One update, that of optax's `adamw` after `clip_by_global_norm`, with both schedules read at `step`.
+_NOISE = 2**31 - 1  # apart from the numbers that a sampler folds into its key
 
-    `nu` moves at `config.decay_rate` times the learning rate.
 
-    **Arguments:** decayed: True where weight decay acts, one flag for each leaf of the model.  factor: of the learning rate.
+def _accumulated(
+    value_and_grad: Callable[..., tuple[Array, PyTree]], count: int, weights: PyTree, key: Array, batch: Any
+) -> tuple[Array, PyTree]:
+    """The mean of loss and gradient over `count` batches, each gone through by itself, in the memory of one."""
+    if count == 1:
+        return value_and_grad(weights, key, *batch)
+    one = lambda i: value_and_grad(weights, jr.fold_in(key, i), *jtu.tree_map(lambda leaf: leaf[i], batch))
+    shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
+    zeros = jtu.tree_map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    add = lambda i, total: jtu.tree_map(jnp.add, total, one(i))
+    return jtu.tree_map(lambda leaf: leaf / count, jax.lax.fori_loop(0, count, add, zeros))
 
-    **Returns:** the weights and the moments after it.
-    """
-    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jtu.tree_leaves(gradient)))
-    shrink = jnp.where(norm > config.clip, config.clip / norm, jnp.ones_like(norm))
-    gradient = jtu.tree_map(lambda g: g * shrink.astype(g.dtype), gradient)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also where the user asks JAX to refuse that
-        direction, after = optax.scale_by_adam(config.b1, config.b2, config.epsilon).update(gradient, moments)
-    assert isinstance(after, optax.ScaleByAdamState)
-    rate, decay = learning_rate_at(config, step), weight_decay_at(config, step)
-    rate = rate if factor is None else rate * factor.astype(rate.dtype)
 
-    def move(path, weight, direction, decayed):
-        if weight is None:
-            return None
-        pull = decay.astype(weight.dtype) * weight if decayed else jnp.zeros((), weight.dtype)
-        own = rate * config.decay_rate if name_of(path) == "nu" else rate
-        return weight - own.astype(weight.dtype) * (direction + pull)
+def _noisy(weights: PyTree, config: FitConfig, key: Array) -> PyTree:
+    """The weights, each with Gaussian noise of the config's deviation added."""
+    if config.weight_noise == 0:
+        return weights
+    leaves, structure = jtu.tree_flatten(weights)
+    draw = lambda leaf, key: leaf + config.weight_noise * jr.normal(key, leaf.shape, leaf.dtype)
+    return structure.unflatten([draw(leaf, k) for leaf, k in zip(leaves, jr.split(key, len(leaves)), strict=True)])
 
-    return jtu.tree_map_with_path(move, weights, direction, decayed, is_leaf=lambda leaf: leaf is None), after
+
+def _narrow(tree: PyTree, flags: PyTree = True) -> PyTree:
+    """Real arrays in bfloat16, where the flags say so."""
+    cast = lambda leaf: leaf.astype(jnp.bfloat16) if eqx.is_inexact_array(leaf) else leaf
+    chosen, rest = eqx.partition(tree, flags)
+    return eqx.combine(jtu.tree_map(cast, chosen), rest)
