@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -73,7 +74,7 @@ def fit_ensemble(
     **Raises:** `InputError` where counts or shapes differ.
     """
     begin, count = time.monotonic(), len(models)
-    state, data = members_of(models, seeds, tasks, scales, rates)
+    state, data = members_of(models, config, seeds, tasks, scales, rates)
     chunk = make_ensemble_chunk(sample, config, loss=loss, members=members)
     done, steps, losses = 0, [], []
     while done < config.steps:
@@ -95,6 +96,7 @@ def fit_ensemble(
 
 def members_of(
     models: Sequence[Any],
+    config: FitConfig,
     seeds: Sequence[int],
     tasks: Sequence[Any] | None = None,
     scales: Sequence[float] | None = None,
@@ -111,7 +113,9 @@ def members_of(
     rates = [1.0] * count if rates is None else list(rates)
     for name, given in (("seeds", seeds), ("tasks", tasks), ("scales", scales), ("rates", rates)):
         require(len(given) == count, f"{len(given)} {name} for {count} networks; give one each.")
-    state = _stacked([initial_state(model, FitConfig(seed=seed)) for model, seed in zip(models, seeds, strict=True)])
+    state = _stacked(
+        [initial_state(model, replace(config, seed=seed)) for model, seed in zip(models, seeds, strict=True)]
+    )
     number = lambda value: jnp.asarray(value, _real(state.model))
     return state, _stacked([(t, number(s), number(r)) for t, s, r in zip(tasks, scales, rates, strict=True)])
 
