@@ -25,8 +25,8 @@ def our_side(seeds: int, units: int, steps: int, members: Members):
     """`steps` steps of every seed, each with a teacher and data of its own."""
     tasks = [TeacherStudent(Teacher.gaussian(WIDTH, key=jr.key(seed))) for seed in range(seeds)]
     students = [GatedRNN.make(WIDTH, key=jr.key(seed), n=units, m=units, dtype=jnp.float32) for seed in range(seeds)]
-    state, data = members_of(students, config, range(seeds), tasks)
     config = FitConfig(steps=10**6)
+    state, data = members_of(students, config, range(seeds), tasks)
     chunk = make_ensemble_chunk(lambda key, task: task.sample(key), config, members=members)
     holder = [state]
 

@@ -1,6 +1,7 @@
 """Training steps inside one compiled loop: data, loss, gradient, and the optimiser's move."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -48,7 +49,8 @@ def make_chunk(
     arrays of `batches`, which have a leading axis of steps, each step is given its own. It is compiled once for each set of
     shapes, and found again by the next one that is made of the same functions and config.
     """
-    parts = _Parts(config, sample, loss, scale, optimiser, trainable, decayed)
+    # The seed is in the state: a loop that was compiled serves every seed.
+    parts = _Parts(replace(config, seed=0), sample, loss, scale, optimiser, trainable, decayed)
     return lambda state, batches=(): _chunk((parts, batches), state)
 
 

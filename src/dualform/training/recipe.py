@@ -1,0 +1,286 @@
+"""A whole training by what it is told: a task, a model, how it is fitted; what `dualform train` runs and sweeps repeat."""
+
+import dataclasses
+import os
+import time
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import tomli_w
+from jaxtyping import Array
+
+from dualform import tasks
+from dualform.arrays import count_parameters
+from dualform.checkpoints import save_weights
+from dualform.checkpoints.tokens import ByteTokens, CharacterTokens, notes
+from dualform.counts import key_of, seed_of
+from dualform.errors import FileError, InputError, require
+from dualform.models.architecture import Architecture
+from dualform.reading import guarded, reason, text_of_file
+from dualform.tasks import AbstractTask
+from dualform.tasks.scores import Scores
+from dualform.tensor_file import write_atomically
+from dualform.training.config import FitConfig
+from dualform.training.fitting import Progress, fit
+from dualform.training.run import Run
+
+WEIGHTS, RECIPE = "model.safetensors", "run.toml"
+
+
+class Measured(NamedTuple):
+    """How far a training is, and how fast.
+
+    - progress: as of `fit`.  tokens_per_second: read in training since this session began, evaluation included.
+    """
+
+    progress: Progress
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a training is told.
+
+    - task: a name of `tasks.known()`, or a file of one's own.  data: the path of its files, for a task that reads any.
+    - settings: of the task, such as {"time": 128}.  model: its sizes.  fit: steps, rates and the rest; what is held out is
+      looked at after each `chunk`.
+    - seed: of the fresh weights and of the data that are drawn; `fit.seed` is not said apart.
+
+    **Raises:** `InputError` where `fit.seed` is said.
+    """
+
+    task: str
+    data: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: Architecture = field(default_factory=Architecture)
+    fit: FitConfig = field(default_factory=FitConfig)
+    seed: int = 0
+
+    def __post_init__(self):
+        require(self.fit.seed == 0, f"fit.seed is {self.fit.seed}; say seed for the whole training instead.")
+        seed_of(self.seed)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any], where: str = "the config") -> "Recipe":
+        """The recipe of nested mappings, as TOML and JSON have them; what is not told is as by default.
+
+        **Raises:** `InputError` for a key that is none, or a value of another type, naming both.
+        """
+        return _made(cls, told, where, "")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Recipe":
+        """The recipe of a file of TOML, such as the run.toml that every run writes.
+
+        **Raises:** `FileError` where it is not to be read; `InputError` as of `of`.
+        """
+        return cls.of(read_toml(path), repr(os.fspath(path)))
+
+    def told(self) -> dict[str, Any]:
+        """As nested mappings, of what JSON and TOML can hold."""
+        told = _plain(self)
+        del told["fit"]["seed"]
+        return told
+
+    def toml(self) -> str:
+        """As a file of TOML, which `read` gives back."""
+        return tomli_w.dumps(self.told())
+
+    def open_task(self) -> AbstractTask:
+        """The task, with its data.
+
+        **Raises:** as of the task's `open`.
+        """
+        return tasks.named(self.task).open(self.data, **self.settings)
+
+    def make_model(self, task: AbstractTask, dtype: Any = None) -> Any:
+        """A fresh model that reads what the task gives."""
+        return model_for(self.model, task, key=jr.fold_in(key_of(self.seed), _WEIGHTS), dtype=dtype)
+
+    def train(
+        self, folder: str | os.PathLike[str], on_progress: Callable[[Measured], None] | None = None
+    ) -> dict[str, Any]:
+        """Train in a run's folder, or go on there, and measure the best model on the tests.
+
+        The folder gets run.toml, metrics.jsonl, checkpoints/, best/, model.safetensors (the best model, which `checkpoints.load`
+        takes) and result.json.
+
+        **Returns:** what result.json holds: status, parameters, steps, best_step, seconds, tokens_per_second, validation and
+        test (each split's scores by name). Where it was interrupted nothing is measured, and only status and steps are there.
+
+        **Raises:** as `fit`, `Run.create` and the task's `open`.
+        """
+        run = Run.create(folder, self.told())
+        with run.alone():
+            write_atomically(run.path / RECIPE, self.toml().encode())
+            return self._trained(run, on_progress)
+
+    def _trained(self, run: Run, on_progress: Callable[[Measured], None] | None) -> dict[str, Any]:
+        task = self.open_task()
+        model, validation = self.make_model(task), list(task.held_out("validation"))
+        per_step, clock = self._tokens(task), _Speed()
+
+        def on_chunk(progress: Progress) -> None:
+            if on_progress is not None:
+                on_progress(Measured(progress, clock.rate(progress.step * per_step)))
+
+        fitted = fit(
+            model,
+            task.sample,
+            dataclasses.replace(self.fit, seed=self.seed),
+            loss=task.loss,
+            evaluate=lambda model: measure(task, model, validation),
+            on_chunk=on_chunk,
+            run=run,
+        )
+        told = {"status": fitted.status, "steps": fitted.steps}
+        if fitted.status == "interrupted":
+            return told
+        best = fitted.best
+        save_weights(run.path / WEIGHTS, best, _notes(task))
+        result = told | {
+            "parameters": count_parameters(best),
+            "best_step": fitted.best_step,
+            "seconds": fitted.seconds,
+            "tokens_per_second": fitted.steps * per_step / max(fitted.seconds, 1e-9),
+            "train_loss": fitted.history[-1]["loss"] if fitted.history else None,
+            "validation": measure(task, best, validation),
+            "test": {split: measure(task, best, task.held_out(split)) for split in task.splits[1:]},
+        }
+        run.write_json("result.json", result)
+        return run.read_json("result.json")
+
+    def _tokens(self, task: AbstractTask) -> int:
+        x, _ = jax.eval_shape(task.sample, jr.key(0))
+        return x.shape[0] * x.shape[1] * self.fit.accumulate
+
+
+_WEIGHTS = 2**31 - 3  # apart from the keys of the data, which are folded from the same one by the step
+
+
+def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`Recipe.of(config).train(folder / "run")`, for `sweep`; interrupted, it is not done."""
+    result = Recipe.of(config).train(folder / "run")
+    if result["status"] == "interrupted":
+        raise KeyboardInterrupt
+    return result
+
+
+def model_for(architecture: Architecture, task: AbstractTask, *, key: Array, dtype: Any = None) -> Any:
+    """A fresh model of these sizes that reads what a task gives, and gives what it asks for."""
+    if task.vocabulary is not None:
+        return architecture.language_model(task.vocabulary, key=key, dtype=dtype)
+    return architecture.sequence_model(task.d_in, task.d_out, key=key, pool=task.pool, dtype=dtype)
+
+
+def measure(task: AbstractTask, model: Any, batches: Iterable[tuple[Array, Array]]) -> dict[str, float]:
+    """The scores of a model over batches, each sequence, frame or token as much as any other.
+
+    **Returns:** by name; "loss" is one of them.
+    """
+    totals: dict[str, tuple[float, float]] = {}
+    for x, y in batches:
+        for name, score in _scores(task, model, jnp.asarray(x), jnp.asarray(y)).items():
+            total, over = totals.get(name, (0.0, 0.0))
+            totals[name] = (total + float(score.total), over + float(score.over))
+    return {name: total / over if over else 0.0 for name, (total, over) in totals.items()}
+
+
+@eqx.filter_jit
+def _scores(task: AbstractTask, model: Any, x: Array, y: Array) -> Scores:
+    return task.scores(model, x, y)
+
+
+class _Speed:
+    """Tokens a second since the first chunk was there, so that compiling is not counted."""
+
+    def __init__(self):
+        self.first: tuple[float, int] | None = None
+
+    def rate(self, tokens: int) -> float:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, tokens)
+        seconds = now - self.first[0]
+        return (tokens - self.first[1]) / seconds if seconds > 0 else float("nan")
+
+
+def _notes(task: AbstractTask) -> dict[str, str]:
+    """What the file of weights says of its tokens, of a task that reads text."""
+    if not isinstance(task, tasks.Text):
+        return {}
+    return notes(CharacterTokens(task.characters) if task.characters else ByteTokens())
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file of TOML says.
+
+    **Raises:** `FileError` where it is not there, or no TOML.
+    """
+    refusal = lambda error: FileError(f"{os.fspath(path)!r} is no TOML ({reason(error)}). Mend that line.")
+    text = text_of_file(path, "a config")
+    with guarded(refusal):
+        return tomllib.loads(text)
+
+
+def _made(kind: Any, told: Mapping[str, Any], where: str, prefix: str) -> Any:
+    """A dataclass of what is told, nested ones too."""
+    hints, fields = typing.get_type_hints(kind), {each.name: each for each in dataclasses.fields(kind)}
+    for name in told:
+        require(
+            name in fields, f"{where} has a key {prefix + name!r}, which is none; there are {_listed(fields, prefix)}."
+        )
+    needed = [name for name, each in fields.items() if each.default is each.default_factory is dataclasses.MISSING]
+    for name in needed:
+        require(name in told, f"{where} does not say its {prefix}{name}.")
+    return kind(**{name: _value(hints[name], value, where, prefix + name) for name, value in told.items()})
+
+
+def _value(hint: Any, value: Any, where: str, name: str) -> Any:
+    """A value of a field's type: whole numbers are real ones too, and lists are tuples."""
+    if dataclasses.is_dataclass(hint):
+        require(isinstance(value, Mapping), f"{where} says {name} = {value!r}; it must be a table.")
+        return _made(hint, value, where, f"{name}.")
+    origin = typing.get_origin(hint)
+    if origin is types.UnionType:  # str | None: what is not told is None
+        (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
+        return _value(hint, value, where, name)
+    if origin is tuple:
+        one = typing.get_args(hint)[0]
+        require(isinstance(value, list | tuple), f"{where} says {name} = {value!r}; it must be a list.")
+        return tuple(_value(one, each, where, name) for each in value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        require(isinstance(value, Mapping), f"{where} says {name} = {value!r}; it must be a table.")
+        return dict(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint is float and value in ("inf", "-inf", "nan"):  # as JSON keeps them
+        return float(value)
+    if type(value) is not hint:
+        raise InputError(f"{where} says {name} = {value!r}; it must be {_KINDS.get(hint, hint.__name__)}.")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
+
+
+def _listed(fields: Mapping[str, Any], prefix: str) -> str:
+    return ", ".join(prefix + name for name in fields)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {name: each for name, each in fields.items() if each is not None}
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
