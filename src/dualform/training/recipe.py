@@ -109,7 +109,7 @@ class Recipe:
     def train(
         self, folder: str | os.PathLike[str], on_progress: Callable[[Measured], None] | None = None
     ) -> dict[str, Any]:
-        """Train in a run's folder, or go on there, and measure the best model on the tests.
+        """Train in a run's folder, or go on there, and measure the best model on the tests; a finished run is read back.
 
         The folder gets run.toml, metrics.jsonl, checkpoints/, best/, model.safetensors (the best model, which `checkpoints.load`
         takes) and result.json.
@@ -121,6 +121,9 @@ class Recipe:
         """
         run = Run.create(folder, self.told())
         with run.alone():
+            found = run.read_json("result.json")
+            if found is not None:
+                return found
             write_atomically(run.path / RECIPE, self.toml().encode())
             return self._trained(run, on_progress)
 
