@@ -2,6 +2,7 @@
 
 from dualform.tasks.adding import Adding
 from dualform.tasks.arithmetic import BracketedArithmetic, ModularArithmetic
+from dualform.tasks.carried import get
 from dualform.tasks.chomsky import (
     BucketSort,
     CycleNavigation,
@@ -13,6 +14,8 @@ from dualform.tasks.chomsky import (
     StackManipulation,
 )
 from dualform.tasks.copying import Copy
+from dualform.tasks.forecast import Forecast
+from dualform.tasks.images import Digits, FashionMNIST
 from dualform.tasks.in_context import (
     InContextRegression,
     gd_attention,
@@ -22,11 +25,14 @@ from dualform.tasks.in_context import (
     steps_loss,
 )
 from dualform.tasks.induction import Induction
+from dualform.tasks.mnist1d import MNIST1D
 from dualform.tasks.multi_query_recall import MultiQueryRecall
+from dualform.tasks.music import Music
 from dualform.tasks.recall import AssociativeRecall, recall_accuracy, recall_loss
 from dualform.tasks.registration import known, named, register
 from dualform.tasks.regression import RegressionInContext
 from dualform.tasks.selective_copy import SelectiveCopy
+from dualform.tasks.series import Series
 from dualform.tasks.state_tracking import StateTracking
 from dualform.tasks.strings import Strings
 from dualform.tasks.task import AbstractTask, DrawnTask, StoredTask
@@ -43,19 +49,25 @@ __all__ = [
     "BucketSort",
     "Copy",
     "CycleNavigation",
+    "Digits",
     "DrawnTask",
     "EvenPairs",
+    "FashionMNIST",
+    "Forecast",
     "InContextRegression",
     "Induction",
+    "MNIST1D",
     "Majority",
     "MissingDuplicate",
     "ModularArithmetic",
     "MultiQueryRecall",
+    "Music",
     "Parity",
     "RecallSample",
     "RegressionInContext",
     "ReverseString",
     "SelectiveCopy",
+    "Series",
     "StackManipulation",
     "StateTracking",
     "StoredTask",
@@ -65,6 +77,7 @@ __all__ = [
     "Text",
     "TokenRecall",
     "gd_attention",
+    "get",
     "gradient_descent",
     "known",
     "last_output",

@@ -222,6 +222,9 @@ class StoredTask(AbstractTask):
     A batch of training is drawn from its part, with replacement; what is held out is read whole, in its order, its last batch
     shorter where it does not come out even.
 
+    Rows may be kept smaller than they are read, in whole numbers of 8 bits or as the place of a window: `as_read` is what a model
+    gets of them.
+
     **Raises:** `InputError` where a part is empty, or its inputs and targets are not as many.
     """
 
@@ -242,14 +245,18 @@ class StoredTask(AbstractTask):
     def sample(self, key: Array) -> Batch:
         """Rows of the training part, each as likely as any other."""
         rows = jr.randint(key, (self.batch,), 0, len(self.train[0]))
-        return self.train[0][rows], self.train[1][rows]
+        return self.as_read(self.train[0][rows], self.train[1][rows])
 
     def held_out(self, split: str) -> Iterator[Batch]:
         """All rows of the part."""
         self.check_split(split)
         x, y = getattr(self, split)
         for begin in range(0, len(x), self.batch):
-            yield x[begin : begin + self.batch], y[begin : begin + self.batch]
+            yield self.as_read(x[begin : begin + self.batch], y[begin : begin + self.batch])
+
+    def as_read(self, x: Array, y: Array) -> Batch:
+        """Inputs and targets of rows, by default the rows themselves."""
+        return x, y
 
 
 def checked_settings(task: type[AbstractTask], settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""Forecasting: the next hours of a series, from those before them."""
+
+import csv
+import datetime
+import io
+import os
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dualform.errors import FileError, InputError, require
+from dualform.reading import reading, shown, text_of_file
+from dualform.tasks.registration import register
+from dualform.tasks.scores import of_numbers
+from dualform.tasks.task import Batch, StoredTask, checked_settings, setting
+
+DATE = "date"
+"""The name of the column of times, of which marks are made where there is one."""
+
+
+@register("forecast")
+class Forecast(StoredTask):
+    """`horizon` values of a series, from the `past` values before them, as one output behind the last of these.
+
+    The first 60% of the rows are for training, the next 20% for validation, the last 20% for the test; values are brought to
+    mean 0 and variance 1 of the training part. A window of a held-out part has all of its targets there, and may have its past
+    in the part before. Where a column is called "date", four marks stand beside each value: the hour, the day of the week, of
+    the month and of the year, each from -0.5 to 0.5.
+
+    - series: values, and marks.  A row of a part is where its window begins.
+
+    **Source:** Jia et al. 2024 (arXiv 2409.17703), TPGN: ETTh1, column OT, past 168, horizon 168, 336 and 720, every window of
+    the held-out parts. Zhou et al. 2021 (arXiv 2012.07436) split it after 12 and 16 months instead.
+    """
+
+    series: Float[Array, "row width"] = eqx.field(kw_only=True)
+    past: int = setting(default=168)
+    horizon: int = setting(default=168)
+    judge = staticmethod(of_numbers)
+    source = "Zhou et al. 2021 (arXiv 2012.07436)"
+    data = "ETTh1.csv of github.com/zhouhaoyi/ETDataset, or any table with a line of names"
+    licence = "that of the file; of ETTh1 CC BY-ND 4.0"
+    pool = "last"
+
+    @classmethod
+    def open(cls, data: Any = None, *, column: str = "", stride: int = 1, **settings: Any) -> "Forecast":
+        """A column of a table.
+
+        **Arguments:** data: the path of a file of comma-separated values whose first line has the names; column: of the series,
+        the last one where none is given; stride: rows between windows that are held out.
+
+        **Raises:** `InputError` for another setting or column, or a series that is too short; `FileError` where the file cannot
+        be read, or a value is no number.
+        """
+        settings = checked_settings(cls, settings)
+        if data is None:
+            raise InputError(f"this task reads a table; give one by --data: {cls.data}.")
+        past, horizon = (settings.get(name, 168) for name in ("past", "horizon"))
+        for name, value in (("past", past), ("horizon", horizon), ("stride", stride)):
+            require(value >= 1, f"{name} is {value}; it must be at least 1.")
+        values, marks = columns_of(data, column)
+        rows, train, test = len(values), int(0.6 * len(values)), int(0.2 * len(values))
+        bounds = {"train": (0, train), "validation": (train - past, rows - test), "test": (rows - test - past, rows)}
+        parts = {}
+        for name, (begin, end) in bounds.items():
+            count = end - max(begin, 0) - past - horizon + 1
+            require(
+                count >= 1 and begin >= 0,
+                f"the series has {rows:,} rows, and {past} of a past with {horizon} behind them do not fit into its part {name}. "
+                "Give a longer one, or a shorter past and horizon.",
+            )
+            places = jnp.asarray(np.arange(begin, begin + count, 1 if name == "train" else stride), jnp.int32)
+            parts[name] = (places, places)
+        spread = values[:train].std()
+        require(
+            bool(spread > 0), "the series is the same number in all of its training part; there is nothing to learn."
+        )
+        values = (values - values[:train].mean()) / spread
+        series = jnp.asarray(np.concatenate([values[:, None], marks], axis=1), jnp.float32)
+        return cls(**parts, series=series, **settings)
+
+    @property
+    def d_in(self) -> int:
+        """The value, and marks where there are any."""
+        return self.series.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """The values of the horizon."""
+        return self.horizon
+
+    def as_read(self, x: Array, y: Array) -> Batch:
+        """Pasts, (batch, past, d_in), and the values behind them, (batch, horizon)."""
+        cut = lambda array, length: jax.vmap(lambda at: jax.lax.dynamic_slice_in_dim(array, at, length))
+        return cut(self.series, self.past)(x), cut(self.series[:, 0], self.horizon)(y + self.past)
+
+
+def columns_of(
+    data: str | os.PathLike[str], column: str = ""
+) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, "row mark"]]:
+    """A column of a table as numbers, the last where none is named, and the marks of its times; no marks where it has none.
+
+    **Raises:** `FileError` where the table cannot be read, or a value is no finite number; `InputError` where there is no such
+    column.
+    """
+    where = repr(os.fspath(data))
+    text = text_of_file(data, "a table")
+    with reading(where, "table of comma-separated values"):
+        lines = [line for line in csv.reader(io.StringIO(text)) if line]
+    if len(lines) < 2:
+        raise FileError(f"{where} is no table: it needs a line of names, and lines of values behind it.")
+    names, rows = [name.strip() for name in lines[0]], lines[1:]
+    column = column or names[-1]
+    require(column in names, f"{where} has no column {shown(column)!r}; it has {shown(', '.join(names), 200)}.")
+    place = names.index(column)
+    dates = next((i for i, name in enumerate(names) if name.lower() == DATE and i != place), None)
+    values, marks = np.empty(len(rows)), np.empty((len(rows), 0 if dates is None else 4))
+    for i, row in enumerate(rows):
+        if len(row) != len(names):
+            raise FileError(
+                f"line {i + 2} of {where} has {len(row)} values, and the line of names {len(names)}. Is the file truncated?"
+            )
+        values[i] = _number(row[place], f"column {shown(column)} of line {i + 2} of {where}")
+        if dates is not None:
+            marks[i] = marks_of(row[dates], f"line {i + 2} of {where}")
+    return values, marks
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise FileError(f"{where} is {shown(text)!r}, which is no finite number. Mend it, or leave the line out.")
+    return value
+
+
+def marks_of(time: str, where: str) -> tuple[float, float, float, float]:
+    """Hour, day of the week, of the month and of the year, each from -0.5 to 0.5, of a time as ISO 8601 writes it.
+
+    **Raises:** `FileError` where it is none.
+    """
+    try:
+        at = datetime.datetime.fromisoformat(time.strip())
+    except ValueError:
+        raise FileError(f"the date in {where} is {shown(time)!r}; it must be like 2016-07-01 00:00:00.") from None
+    day = at.timetuple().tm_yday
+    return at.hour / 23 - 0.5, at.weekday() / 6 - 0.5, (at.day - 1) / 30 - 0.5, (day - 1) / 365 - 0.5
