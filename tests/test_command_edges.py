@@ -59,6 +59,8 @@ BASES: dict[str, dict[str, str]] = {
     "perplexity": {**MODEL, "file": "text [1]", "length": "8", "passages": "2"},
     "reproduce": {"paper": "gated-rnn", "results": "table1", "backend": "here", "out": "results [1]"},
     "serve": {"path": "nowhere", "browser": "no"},
+    "tasks": {},
+    "train": {"task": "adding", "mixer": "min_gru", "width": "4", "steps": "2", "batch": "2", "out": "run [1]"},
     "view": {"run": "nowhere", "browser": "no"},
 }
 """The least that each command takes."""
@@ -81,6 +83,7 @@ BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("perplexity", "states"): {"policy": "tova"},
     ("reproduce", "data"): {"paper": "tpgn", "results": None},
     ("reproduce", "workers"): {"backend": "processes"},
+    ("train", "data"): {"task": "text"},
 }
 """What stands beside an option so that it is read; None takes something of the base away."""
 
@@ -165,6 +168,7 @@ JOBS = (
     "dualform.generation.stream",
     "dualform.commands.sessions.opened",
     "dualform.reports.attend.model_form",
+    "dualform.training.recipe.fit",
 )
 """Where the work of a command begins, when all that can be told before is told."""
 

@@ -10,6 +10,8 @@ from dualform.commands.models import Models
 from dualform.commands.perplexity import Perplexity
 from dualform.commands.reproduce import Reproduce
 from dualform.commands.serve import Serve
+from dualform.commands.tasks import Tasks
+from dualform.commands.train import Train
 from dualform.commands.view import View
 
 __all__ = [
@@ -23,5 +25,7 @@ __all__ = [
     "Perplexity",
     "Reproduce",
     "Serve",
+    "Tasks",
+    "Train",
     "View",
 ]

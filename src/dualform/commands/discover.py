@@ -29,7 +29,7 @@ class Discover(Options):
     ] = "default"
     n: Annotated[int | None, option("N", "Hidden units to begin with.", "the preset's")] = None
     m: Annotated[int | None, option("N", "Pre-readout units to begin with.", "the preset's")] = None
-    steps: Annotated[int | None, option("N", "First-order training steps.", "the preset's")] = None
+    steps: Annotated[int | None, option("N", "Training steps. Of first order.", "the preset's")] = None
     d: Annotated[int | None, flags.width("the preset's")] = None
     rank: Annotated[int | None, flags.RANK] = None
     seed: Annotated[int, flags.seed("With --seeds the first.")] = 0

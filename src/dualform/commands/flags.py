@@ -51,6 +51,16 @@ def length(more: str) -> object:
     return option("N", f"Tokens of each text. {more}")
 
 
+def batch(more: str, default: str | None = None) -> object:
+    """How much goes through a model in one call."""
+    return option("N", f"Sequences at once. {more}", default)
+
+
+def data(more: str) -> object:
+    """Data that are no part of dualform."""
+    return option("PATH", f"Where the data are. {more}")
+
+
 def out(more: str, default: str | None = None) -> object:
     """Where a result goes."""
     return option("PATH", f"Where the result is written. {more}".strip(), default)
@@ -75,6 +85,12 @@ def seed(more: str = "", default: str | None = None) -> object:
 def states(default: str, several: bool = False) -> object:
     """The bound on a memory."""
     return option(_several("N", several), "How many keys and values each layer keeps; full keeps all.", default)
+
+
+def task(default: str | None = None, more: str = "") -> object:
+    """What a model is trained on."""
+    said = "A task by its name, or a file of one's own, such as my_task.py."
+    return option("[TASK]", f"{said} {more}".strip(), default)
 
 
 def teacher(default: str | None = None) -> object:

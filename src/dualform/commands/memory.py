@@ -50,7 +50,7 @@ class Memory(Options):
     examples: Annotated[int, option("N", "Contexts of a task.")] = 8
     batch: Annotated[
         int,
-        option("N", "How many contexts go through the model together; only speed and memory depend on it."),
+        flags.batch("Here contexts; only speed and memory depend on it."),
     ] = 8
     seed: Annotated[int, flags.seed()] = 0
     file: Annotated[Path | None, flags.file("Its sentences fill the contexts; else those of Python's own help do.")] = (

@@ -64,10 +64,8 @@ class Reproduce(Options):
     ] = None
     data: Annotated[
         Path | None,
-        option(
-            "FOLDER",
-            "Where the data are that results read and that are not part of dualform; what is missing is said, with where it "
-            "is from.",
+        flags.data(
+            "The folder of those that results read, and that are not part of dualform; what is missing is said."
         ),
     ] = None
     RULES: ClassVar = (

@@ -26,6 +26,7 @@ from dualform.counts import key_of, seed_of
 from dualform.errors import FileError, InputError, require
 from dualform.models.architecture import Architecture
 from dualform.reading import guarded, reason, text_of_file
+from dualform.room import check_fits
 from dualform.tasks import AbstractTask
 from dualform.tasks.scores import Scores
 from dualform.tensor_file import write_atomically
@@ -103,7 +104,20 @@ class Recipe:
         return tasks.named(self.task).open(self.data, **self.settings)
 
     def make_model(self, task: AbstractTask, dtype: Any = None) -> Any:
-        """A fresh model that reads what the task gives."""
+        """A fresh model that reads what the task gives.
+
+        **Raises:** `InputError` where it, and what training needs beside it, cannot fit into memory.
+        """
+        one_each = dataclasses.replace(self.model, layers=min(len(self.model.mixers), self.model.layers))
+        some = eqx.filter_eval_shape(lambda key: model_for(one_each, task, key=key, dtype=dtype), jr.key(0))
+        numbers = count_parameters(some) * self.model.layers // one_each.layers
+        check_fits(
+            16 * numbers,
+            f"a model of about {numbers:,} weights, in training,",
+            "Give a smaller width, or fewer layers.",
+        )
+        tokens, width = self._tokens(task) // self.fit.accumulate, max(self.model.width, task.vocabulary or 1)
+        check_fits(4 * tokens * width, f"one layer's outputs for a batch of {tokens:,} tokens", "Give a smaller batch.")
         return model_for(self.model, task, key=jr.fold_in(key_of(self.seed), _WEIGHTS), dtype=dtype)
 
     def train(
@@ -119,18 +133,20 @@ class Recipe:
 
         **Raises:** as `fit`, `Run.create` and the task's `open`.
         """
+        task = self.open_task()
+        model = self.make_model(task)
         run = Run.create(folder, self.told())
         with run.alone():
             found = run.read_json("result.json")
             if found is not None:
                 return found
             write_atomically(run.path / RECIPE, self.toml().encode())
-            return self._trained(run, on_progress)
+            return self._trained(task, model, run, on_progress)
 
-    def _trained(self, run: Run, on_progress: Callable[[Measured], None] | None) -> dict[str, Any]:
-        task = self.open_task()
-        model, validation = self.make_model(task), list(task.held_out("validation"))
-        per_step, clock = self._tokens(task), _Speed()
+    def _trained(
+        self, task: AbstractTask, model: Any, run: Run, on_progress: Callable[[Measured], None] | None
+    ) -> dict[str, Any]:
+        validation, per_step, clock = list(task.held_out("validation")), self._tokens(task), _Speed()
 
         def on_chunk(progress: Progress) -> None:
             if on_progress is not None:

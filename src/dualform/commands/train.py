@@ -1,0 +1,148 @@
+"""`dualform train`: train a model on a task, in a folder that repeats it."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional
+
+from dualform.commands import flags
+from dualform.commands.flags import option
+from dualform.commands.options import Options
+from dualform.errors import InputError, require
+
+
+@dataclass(frozen=True)
+class Train(Options):
+    """Train a model of any mixers on a task, and measure it on sequences that training never saw.
+
+    The same command goes on where it was stopped, and ends with the same numbers. The folder's run.toml says all that the
+    training was told, and repeats it: `dualform train --config run.toml`. The weights are model.safetensors, which every other
+    command takes: `dualform attend FOLDER`.
+    """
+
+    task: Annotated[
+        Positional[str | None],
+        flags.task("that of the config"),
+    ] = None
+    config: Annotated[
+        Path | None, option("FILE", "A run.toml to begin with; what is said beside it goes before what it says.")
+    ] = None
+    mixer: Annotated[
+        tuple[str, ...],
+        option("NAME [NAME ...]", "Mixers of `dualform mixers`; with several, blocks take them in turn.", "gla"),
+    ] = ()
+    width: Annotated[int | None, option("N", "Width of the model.", "64")] = None
+    blocks: Annotated[int | None, option("N", "Residual blocks of the model.", "2")] = None
+    steps: Annotated[int | None, option("N", "Training steps.", "1000")] = None
+    batch: Annotated[int | None, flags.batch("In training, those of a step.", "the task's")] = None
+    rate: Annotated[float | None, option("X", "The learning rate, after a tenth of the steps.", "0.003")] = None
+    precision: Annotated[
+        Literal["full", "bfloat16"] | None,
+        option(None, "In what matrices and inputs are computed; the weights that are trained stay in float32.", "full"),
+    ] = None
+    set: Annotated[
+        tuple[str, ...],
+        option(
+            "KEY=VALUE [KEY=VALUE ...]",
+            "Any other key of run.toml, such as settings.time=128 (of the task), model.options.heads=4 (of the mixers), "
+            "model.mlp=none or fit.patience=5.",
+        ),
+    ] = ()
+    seed: Annotated[int | None, flags.seed("With --seeds the first.", default="0")] = None
+    seeds: Annotated[int | None, option("N", "How many seeds, one run each.", "1")] = None
+    data: Annotated[
+        Path | None, flags.data("A task that reads files says in `dualform tasks NAME` which, and where they are from.")
+    ] = None
+    out: Annotated[
+        Path | None, flags.out("The run's folder; with several seeds, one in it for each.", "runs/TASK-MIXER-SEED")
+    ] = None
+
+    def __call__(self) -> int:
+        """Run it, and return the exit code."""
+        from dualform.reports.terminal import Terminal
+        from dualform.reports.terminal import train as prints
+        from dualform.tensor_file import check_writable
+        from dualform.training.recipe import Recipe
+
+        self.check_options()
+        where = "the command" if self.config is None else repr(str(self.config))
+        told = self._told()
+        first = told.get("seed", 0) if self.seed is None else self.seed
+        seeds = 1 if self.seeds is None else self.seeds
+        require(seeds >= 1, f"--seeds {seeds}: at least one seed is needed.")
+        recipes = [Recipe.of(told | {"seed": seed}, where) for seed in range(first, first + seeds)]
+        terminal, results = Terminal(), []
+        for recipe in recipes:
+            folder = self._folder(recipe, seeds)
+            check_writable(folder, folder=True)
+            with prints.progress(terminal, recipe, folder) as progress:
+                result = recipe.train(folder, progress)
+            if result["status"] == "interrupted":
+                raise KeyboardInterrupt
+            prints.result(terminal, recipe, result, folder)
+            results.append(result)
+        if len(results) > 1:
+            prints.seeds(terminal, [recipe.seed for recipe in recipes], results)
+        return 0
+
+    def _told(self) -> dict[str, Any]:
+        """What the recipe is made of: the config, then the options, then the keys."""
+        from dualform.training.recipe import read_toml
+
+        if self.config is None:
+            steps = 1000 if self.steps is None else self.steps
+            told: dict[str, Any] = {"fit": fitting(steps)}
+        else:
+            told = read_toml(self.config)
+        options = {
+            "task": self.task,
+            "data": None if self.data is None else str(self.data),
+            "model.mixers": list(self.mixer) or None,
+            "model.width": self.width,
+            "model.layers": self.blocks,
+            "settings.batch": self.batch,
+            "fit.learning_rate": self.rate,
+            "fit.precision": self.precision,
+        }
+        if self.config is not None and self.steps is not None:
+            options |= {f"fit.{name}": value for name, value in fitting(self.steps).items() if name != "learning_rate"}
+        given = [(key, value) for key, value in options.items() if value is not None]
+        for key, value in [*given, *map(key_and_value, self.set)]:
+            put(told, key, value)
+        return told
+
+    def _folder(self, recipe: Any, seeds: int) -> Path:
+        if self.out is None:
+            name = Path(recipe.task.partition(":")[0]).stem
+            return Path("runs") / f"{name}-{'-'.join(recipe.model.mixers)}-{recipe.seed}"
+        return self.out / f"seed-{recipe.seed}" if seeds > 1 else self.out
+
+
+def fitting(steps: int) -> dict[str, Any]:
+    """How so many steps are taken: a tenth of them to reach the rate; what is held out is looked at twenty times or more."""
+    return {"steps": steps, "warmup": steps // 10, "chunk": min(max(1, steps // 20), 1000), "learning_rate": 3e-3}
+
+
+def key_and_value(text: str) -> tuple[str, Any]:
+    """The parts of KEY=VALUE; a value is as in TOML, or a word without quotes.
+
+    **Raises:** `InputError` where there is no = in it.
+    """
+    key, equals, value = text.partition("=")
+    require(bool(equals) and bool(key), f"--set {text}: give KEY=VALUE, such as settings.time=128.")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def put(told: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of nested tables."""
+    *path, last = key.split(".")
+    for name in path:
+        told = told.setdefault(name, {})
+        if not isinstance(told, dict):
+            raise InputError(f"--set {key}: {name} is no table in the config.")
+    told[last] = value
