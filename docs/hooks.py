@@ -14,7 +14,7 @@ import equinox as eqx
 import jax.random as jr
 
 import dualform
-from dualform import commands
+from dualform import commands, tasks
 from dualform.checkpoints import gguf_model
 from dualform.checkpoints.layouts import LAYOUTS
 from dualform.checkpoints.layouts.config import Key
@@ -30,6 +30,8 @@ from dualform.reports.figures import svg
 from dualform.reports.page import Table
 from dualform.reports.paper_figures import figures_of
 from dualform.reports.reproduction_page import made_with, numbers_table, read_record, unknowns_table
+from dualform.tasks.carried import CARRIED
+from dualform.tasks.task import settings_of
 
 WIDTH = 8
 """The width at which the table of mixers counts."""
@@ -55,6 +57,8 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         "<!-- mixers -->": mixers_table,
         "<!-- held -->": held_table,
         "<!-- models -->": models_table,
+        "<!-- tasks -->": tasks_table,
+        "<!-- data sets -->": data_sets_table,
         "<!-- names -->": public_names,
         "<!-- config keys -->": config_keys,
         "<!-- options -->": options_table,
@@ -131,6 +135,37 @@ def models_table() -> str:
         # Shapes alone: nothing is allocated.
         own = eqx.filter_eval_shape(lambda make=entry.make: make(key=jr.key(0))).parameters()
         rows.append(f"| `{name}` | {entry.published:,} | {own:,} | {entry.source} |")
+    return "\n".join(rows)
+
+
+def tasks_table() -> str:
+    """One row for each registered task: what it is, what it can be told, and where it and its data are from."""
+    rows = ["| name | what it is | settings | from | data |", "|---|---|---|---|---|"]
+    for name, task in tasks.known().items():
+        what = " ".join((inspect.getdoc(task) or "").split("\n\n")[0].split())
+        told = ", ".join(f"`{setting}` {_plain(value)}" for setting, value in settings_of(task).items())
+        data = (
+            "drawn"
+            if issubclass(task, tasks.DrawnTask)
+            else "made by its equations"
+            if task.data is None
+            else task.data
+        )
+        licence = f" (licence: {task.licence})" if task.licence else ""
+        rows.append(f"| `{name}` | {what} | {told} | {task.source} | {data}{licence} |")
+    return "\n".join(rows)
+
+
+def _plain(value: Any) -> str:
+    return {"": "none", (): "none"}.get(value, str(value))
+
+
+def data_sets_table() -> str:
+    """One row for each data set that a package carries."""
+    rows = ["| name | what it is | kB | licence | package |", "|---|---|---:|---|---|"]
+    for name, entry in CARRIED.items():
+        size = sum(member.bytes for member in entry.members) / 1000
+        rows.append(f"| `{name}` | {entry.what} | {size:,.0f} | {entry.licence} | {entry.package} {entry.version} |")
     return "\n".join(rows)
 
 

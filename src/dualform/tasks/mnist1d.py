@@ -33,10 +33,10 @@ LEAST, MOST, LENGTH, SEED = 36, 60, 40, 42
 
 @register("mnist1d")
 class MNIST1D(StoredTask):
-    """4,000 sequences of 40 numbers, 500 of them for validation, and 1,000 for the test: which of ten digits each is.
+    """Which of ten digits a line of 40 numbers is, stretched, moved, sheared and in noise.
 
-    They are the published ones, made anew from their equations with the published seed; the last 500 of its training part are for
-    validation.
+    The published sequences, made anew from their equations with the published seed: 4,000 for training, the last 500 of which
+    are for validation here, and 1,000 for the test.
 
     **Source:** Greydanus and Kobak 2020 (arXiv 2011.14439), as the package mnist1d 0.0.2 makes them.
     """

