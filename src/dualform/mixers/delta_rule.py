@@ -26,19 +26,21 @@ class DeltaRule(AbstractNormedHeads):
 
     For each head: q, k, v = silu(conv(W x)), with causal convolutions over four tokens, channel by channel; then q and k are
     scaled to length 1, and q by 1 / sqrt(d_k); b = sigma(w_b . x). Plain: a = 1 and no gate. Gated: a = exp(-exp(a_log)
-    softplus(w_a . x + a_bias)), gate = swish(W_g x).
+    softplus(w_a . x + a_bias)), gate = swish(W_g x). Negative: b = 2 sigma(w_b . x), so that what a key holds can change its
+    sign: the eigenvalues of I - b k k^T lie in [-1, 1], and not in [0, 1].
 
     The dual form freezes the norm's scale and the sigmoid in silu(c) = c sigma(c); what it keeps is exact, while the map of
     gated linear attention (decays and keys, without what later keys erase) is not that of this mixer.
 
     **Arguments:** w_q, w_k (head, d_k, d); w_v (head, d_v, d); c_q, c_k (width, head * d_k), c_v (width, head * d_v), kernels;
     w_b (head, d); norm (d_v,); w_o (d_out, head * d_v). Together, or none of them: w_a (head, d), a_log, a_bias (head,). And
-    w_g (head, d_v, d), optional; epsilon: of the norm.
+    w_g (head, d_v, d), optional; epsilon: of the norm; negative: whether b reaches 2.
 
     **Raises:** `InputError` where the shapes do not fit.
 
     **Source:** Yang et al. 2024 (arXiv 2406.06484), plain; 2025 (arXiv 2412.06464), gated. Oracle: fla's
-    `DeltaNet` on `delta_rule_recurrence`, and `GatedDeltaNet` on `naive_recurrent_gated_delta_rule`.
+    `DeltaNet` on `delta_rule_recurrence`, and `GatedDeltaNet` on `naive_recurrent_gated_delta_rule`. Negative: Grazzi et al.
+    2024 (arXiv 2411.12537).
     """
 
     _: KW_ONLY
@@ -55,6 +57,7 @@ class DeltaRule(AbstractNormedHeads):
     a_log: Float[Array, " head"] | None = eqx.field(default=None, converter=optional_array)
     a_bias: Float[Array, " head"] | None = eqx.field(default=None, converter=optional_array)
     w_g: Float[Array, "head d_v d"] | None = eqx.field(default=None, converter=optional_array)
+    negative: bool = eqx.field(default=False, static=True)
     weight_decayed = ("w_q", "w_k", "w_v", "c_q", "c_k", "c_v", "w_b", "w_o", "w_a", "w_g")
 
     def __check_init__(self):
@@ -63,7 +66,15 @@ class DeltaRule(AbstractNormedHeads):
 
     @classmethod
     def make(
-        cls, d: int, *, key: Array, heads: int = 2, width: int = 4, gated: bool = False, dtype=None
+        cls,
+        d: int,
+        *,
+        key: Array,
+        heads: int = 2,
+        width: int = 4,
+        gated: bool = False,
+        negative: bool = False,
+        dtype=None,
     ) -> "DeltaRule":
         """Weights of variance 1 / fan-in; gated: exp(a_log) uniform in [1, 16], steps log-uniform in [1e-3, 0.1]."""
         d_h, dtype, keys = split_width(d, heads), dtype or float, jr.split(key, 12)
@@ -86,6 +97,7 @@ class DeltaRule(AbstractNormedHeads):
             norm=jnp.ones(d_h, dtype),
             w_o=fan_in(keys[7], d, d, dtype=dtype),
             w_g=heads_of(keys[11]) if gated else None,
+            negative=negative,
             **decay,
         )
 
@@ -103,7 +115,7 @@ class DeltaRule(AbstractNormedHeads):
         (q, tail_q), (k, tail_k) = convolved(self.w_q, self.c_q, tail_q), convolved(self.w_k, self.c_k, tail_k)
         unit = lambda a: a * rms_factor(a, 1e-6 / d_k) * d_k**-0.5
         q, k = unit(jax.nn.silu(q)) * d_k**-0.5, unit(jax.nn.silu(k))
-        b = jax.nn.sigmoid(project(x, self.w_b).astype(wide))
+        b = jax.nn.sigmoid(project(x, self.w_b).astype(wide)) * (2 if self.negative else 1)
         memory = Delta(q, k, b, remembered, segments, decay=self.decay(x, wide))
 
         values, convolution = Written(IntoHeads(self.w_v), x), Convolution(self.c_v, tail_v, segments, len(x))
