@@ -19,6 +19,7 @@ from dualform.arrays import Activations, State, count_parameters
 from dualform.compiled import compiled
 from dualform.errors import InputError, require
 from dualform.finite import put_back, set_aside, spoiled, token_by_token
+from dualform.growing import alike, shorter
 from dualform.maps import LINEAR, Called, CausalMap, Frozen, joint, masked, present
 from dualform.maps.frozen import Kind
 from dualform.segments import Segments
@@ -38,7 +39,8 @@ class Layer(eqx.Module):
     output and of those behind it in its document, a carried state of all of its document; what comes before, later
     documents and their gradients are as if that document were not there.
 
-    The state after a call has the structure, the shapes and the dtypes of `init_state()`, whatever those of x.
+    The state after a call has the structure, the shapes and the dtypes of the state before it, whatever those of x: those of
+    `init_state()`, or, of a cache, of fewer places (`dualform.growing`).
     """
 
     causal: ClassVar[bool] = True
@@ -153,7 +155,7 @@ class Layer(eqx.Module):
             frozen = self.at(x, state, segments)
         else:
             found = spoiled(x, state, start, mask)
-            frozen = self.at(*set_aside(x, state, self.init_state(), found), segments)
+            frozen = self.at(*set_aside(x, state, shorter(self.init_state(), state), found), segments)
             y, after = put_back(frozen.y, frozen.state, state, found)
             frozen = frozen._replace(y=y, state=after)
         y, after = frozen.y, frozen.state
@@ -231,12 +233,14 @@ class Layer(eqx.Module):
     def checked_state(self, state: Any) -> State:
         """The state of a call, checked.
 
-        **Raises:** `InputError` unless it has the structure and the shapes of `init_state()`.
+        **Raises:** `InputError` unless it has the structure and the shapes of `init_state()`, or fewer places.
         """
         initial = jax.eval_shape(self.init_state)
+        fits = alike(state, initial)
+        if fits:
+            initial = jax.eval_shape(lambda: shorter(self.init_state(), state))
         shapes = lambda tree: jax.tree_util.tree_map(jnp.shape, tree)
         expected = jax.tree_util.tree_map(lambda leaf: leaf.shape, initial)
-        fits = jax.tree_util.tree_structure(state) == jax.tree_util.tree_structure(initial)
         told = [
             text if len(text) <= MOST_TOLD else f"{text[:MOST_TOLD]}..." for text in map(str, (shapes(state), expected))
         ]

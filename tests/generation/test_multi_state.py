@@ -280,3 +280,14 @@ def test_bad_bounds(unchecked, case):
     make, message = BAD[case]
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["full", "window", "window+2", "tova"])
+def test_where_no_token_is_all_stays(name):
+    """A call whose every token is absent leaves the state as it is, to the bit: no key changes its place."""
+    mixer, size = of(name, 32 if name == "full" else STATES), 9
+    for read in (3, TIME):
+        _, state = mixer(X[:read])
+        y, after = mixer(X[:size], state, mask=jnp.zeros(size, bool))
+        laws.check_same_bits(after, state, f"after {read} tokens")
+        assert not y.any()

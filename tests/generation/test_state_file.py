@@ -166,7 +166,7 @@ BAD_FILES = {
         lambda path: write_tensors(path, {"w": np.eye(2)}),
         "is no state: dualform did not write it as one. Give a file that save made of a session",
     ),
-    "later": (NOTE("version", "2"), "is of version 2 of the format; this dualform reads 1. Update dualform"),
+    "later": (NOTE("version", "3"), "is of version 3 of the format; this dualform reads 2. Update dualform"),
     "no version": (NOTE("version", ""), "is of version unknown of the format; .* Read the tokens anew"),
     "nan": (lambda path: rewritten(path, put(KEYS, (0, 0, 0), np.nan)), r"state\[0\].keys in '.*' holds NaN"),
     "no fingerprint": (
@@ -250,7 +250,7 @@ def test_the_format_is_told(tmp_path):
     arrays, metadata = read_tensors(tmp_path / "state")
     own = fingerprint(one.model)
     assert metadata == own._asdict() | {
-        **{"format": "dualform-state", "version": "1", "chunk": "16"},
+        **{"format": "dualform-state", "version": "2", "chunk": "16"},
         "digest": metadata["digest"],
     }
     assert {name.split("[")[0] for name in arrays} == {"tokens", "calls", "logits", "state"}

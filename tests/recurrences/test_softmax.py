@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dualform.errors import InputError
-from dualform.recurrences.attention import attend
+from dualform.recurrences.attention import attend, attend_one
 from dualform.recurrences.softmax import LOWEST, join, softmax_scan
 from tests.laws.laws import EXACT, check_close, check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
@@ -145,6 +145,20 @@ def test_blocks_give_the_whole_map(block, span):
     )
 
 
+@pytest.mark.parametrize("count", [0, 1, 6, 9])
+def test_one_query_gives_its_row_of_the_whole_map(count):
+    """Over the first sources alone, with grouped heads; over none it is 0."""
+    keys = jr.split(jr.key(1), 3)
+    q, k, v = normal(keys[0], (1, 4, 2)), normal(keys[1], (9, 2, 2)), normal(keys[2], (9, 2, 3))
+    first, last = jnp.zeros(1, jnp.int32), jnp.full(1, count - 1, jnp.int32)
+    first_heads = lambda a: jnp.moveaxis(a, 0, 1)
+    fast_gives_naive(
+        lambda q, k, v: attend_one(q[0], first_heads(k), first_heads(v), jnp.arange(9) < count, scale=0.5)[None],
+        lambda q, k, v: dense(q, k, v, first, last, 0.5),
+        (q, k, v),
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -166,6 +180,10 @@ def test_blocks_give_the_whole_map(block, span):
         ),
         (
             lambda: attend(jnp.zeros((5, 2, 2)), jnp.zeros((4, 2, 2)), jnp.zeros((4, 2, 2)), ZERO, ZERO, span=5),
+            "do not fit together",
+        ),
+        (
+            lambda: attend_one(jnp.zeros((3, 2)), jnp.zeros((2, 5, 2)), jnp.zeros((2, 5, 2)), jnp.ones(5, bool)),
             "do not fit together",
         ),
     ],

@@ -4,6 +4,7 @@ from dualform.generation.bounding import bounded, read_prompt
 from dualform.generation.calls import text_keys
 from dualform.generation.decoding import for_decoding
 from dualform.generation.fingerprints import Fingerprint, fingerprint
+from dualform.generation.growth import state_for
 from dualform.generation.kinds import token_kinds
 from dualform.generation.multi_state import MultiState, MultiStateAttention
 from dualform.generation.pieces import written
@@ -45,6 +46,7 @@ __all__ = [
     "read_prompt",
     "register",
     "save_state",
+    "state_for",
     "stream",
     "survivors",
     "text_keys",

@@ -49,14 +49,6 @@ def text_keys(key: Array | None, texts: int | None) -> Array | None:
     return jnp.stack([key, *(jr.fold_in(key, np.uint32(2**32 - text)) for text in range(1, texts))])
 
 
-def first_state(model: Any, texts: int | None) -> State:
-    """The state of a text of which nothing was read; of several, each array with an axis of texts before its own."""
-    state = model.init_state()
-    if texts is None:
-        return state
-    return jax.tree_util.tree_map(lambda a: jnp.broadcast_to(a[None], (texts, *jnp.shape(a))), state)
-
-
 def first_logits(model: LanguageModel, texts: int) -> Float[Array, "text vocabulary"]:
     """Zeros, for texts of which nothing was read."""
     token = jax.ShapeDtypeStruct((1, model.embedding.shape[1]), model.embedding.dtype)

@@ -222,7 +222,8 @@ class MultiStateAttention(AbstractMixer):
         o = jax.lax.map(one, (q, places, document, rows), batch_size=min(128, len(q)))
         priority = jnp.where((held < sinks) & (held >= 0), jnp.iinfo(jnp.int32).max, held)
         priority = jnp.where(of == document[-1], priority, jnp.full_like(priority, -1))
-        _, kept = jax.lax.top_k(priority, self.states)
+        # In the order in which they came: where no token is there, all stay where they are.
+        kept = jnp.sort(jax.lax.top_k(priority, self.states)[1])
         left = jnp.where(priority[kept] < 0, jnp.full_like(kept, -1), held[kept])
         after = MultiState(
             keys[:, kept],

@@ -8,7 +8,7 @@ from jax.core import Tracer
 from dualform.errors import require
 from dualform.generation.decoding import JoinedAttention
 from dualform.generation.multi_state import MultiState, MultiStateAttention
-from dualform.mixers import SoftmaxAttention
+from dualform.mixers.cache import Cache
 
 
 def places_of(model: Any) -> int | None:
@@ -37,13 +37,12 @@ def check_places(model: Any, tokens: int, follow: int = 0, *, before: int = 0, w
     )
 
 
-def read_before(model: Any, state: Any) -> int:
-    """How many tokens a state of the model has read, by the places that its layers count; 0 where none does, or under jit."""
-    if state is None:
-        return 0
-    parts = jtu.tree_leaves(state, is_leaf=lambda part: isinstance(part, MultiState))
-    places = [part.place for part in parts if isinstance(part, MultiState)]
-    blocks = zip(getattr(model, "blocks", ()), state, strict=False)
-    places += [part[1] for block, part in blocks if isinstance(block.mixer, SoftmaxAttention)]
+def read_before(state: Any) -> int:
+    """How many tokens a state has read, by the places that attention counts; 0 where none does, or under jit."""
+    of_cache = lambda part: isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], Cache)
+    parts = jtu.tree_leaves(state, is_leaf=lambda part: isinstance(part, MultiState) or of_cache(part))
+    places = [part.place for part in parts if isinstance(part, MultiState)] + [
+        part[1] for part in parts if of_cache(part)
+    ]
     known = [int(place) for place in places if not isinstance(place, Tracer) and place.ndim == 0]
     return max(known, default=0)

@@ -14,8 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 from dualform.arrays import State
 from dualform.counts import count_of, whole_numbers
 from dualform.errors import FileError, require
-from dualform.generation.calls import CHUNK, called, chosen, first_logits, first_state, text_keys, token_ids
+from dualform.generation.calls import CHUNK, called, chosen, first_logits, text_keys, token_ids
 from dualform.generation.fingerprints import fingerprint
+from dualform.generation.growth import bounds_of, first_state, grown, has_room
 from dualform.generation.history import History, Mark, bytes_of
 from dualform.generation.places import check_places
 from dualform.generation.room import check_room
@@ -86,7 +87,8 @@ class Session:
     ):
         history = count_of("history", history, 0, "give a number of bytes, 0 for none")
         self.texts = None if texts is None else count_of("texts", texts, 1, "give at least 1, or None for one alone")
-        check_room(model, self.texts or 1)
+        self._bounds = bounds_of(model)
+        check_room(model, self.texts or 1, 1)
         self.model, self.chunk = model, count_of("chunk", chunk, 1, "read at least 1 token in a call")
         self._history, self._lock = History(history), threading.RLock()
         self._tokens: list[list[int]] = [[] for _ in range(self.texts or 1)]
@@ -171,6 +173,7 @@ class Session:
         for before, more in zip(self._tokens, ids, strict=True):
             self._check(len(before), len(more), "the text")
         longest = max(map(len, ids))
+        self._check_growth(max(len(before) + len(more) for before, more in zip(self._tokens, ids, strict=True)))
         for begin in range(0, longest, self.chunk):
             self._call([each[begin : begin + self.chunk] for each in ids])
         if longest > 1 and len(self) > self._history.last:
@@ -376,9 +379,7 @@ class Session:
 
     def _call_on(self, ids: Int[Array | np.ndarray, "*text time"], counts: Int[np.ndarray, " text"]) -> None:
         """One compiled call on so many tokens of each text, and a mark where there was none for long."""
-        state = self._found()
-        if self._shared:
-            state = jax.tree_util.tree_map(jnp.copy, state)
+        state = self._to_be_given(counts)
         # The call takes the state's memory; were it broken off, the state would be read again from the history.
         self._state = None
         before = None
@@ -393,6 +394,21 @@ class Session:
         self._state = state
         if len(self) - self._history.last >= self.chunk:
             self._mark()
+
+    def _to_be_given(self, counts: Int[np.ndarray, " text"]) -> State:
+        """The state, with places for so many more tokens of each text, whose memory nothing else holds."""
+        state, tokens = self._found(), int((self._lengths() + counts).max())
+        self._check_growth(tokens)
+        roomy = grown(state, self._bounds, self._first.place + tokens, self._first.place + len(self))
+        if self._shared:
+            roomy = jax.tree_util.tree_map(lambda a, held: jnp.copy(a) if a is held else a, roomy, state)
+        return roomy
+
+    def _check_growth(self, tokens: int) -> None:
+        """Raise `InputError` where the state has to grow for so many tokens of each text, and there is no memory for it."""
+        tokens += self._first.place
+        if self._state is not None and not has_room(self._state, self._bounds, tokens):
+            check_room(self.model, len(self._tokens), tokens)
 
     def _mark(self) -> None:
         mark = Mark(self._lengths(), len(self._calls), self._found(), self._logits)
@@ -411,7 +427,7 @@ class Session:
         tokens, calls = self._tokens, self._calls
         begin, done, state, logits = self._history.back_to(place) or self._first._replace(place=0 * place)
         self._tokens, self._calls = [each[:at] for each, at in zip(tokens, begin, strict=True)], calls[:done]
-        self._state = first_state(self.model, self.texts) if state is None else state
+        self._state = first_state(self.model, self.texts, 1) if state is None else state
         self._logits, self._shared = logits, True
         for counts in calls[done:]:
             end = np.minimum(begin + counts, place)

@@ -13,12 +13,14 @@ import numpy as np
 
 from dualform.arrays import State
 from dualform.errors import FileError, require
-from dualform.generation.calls import first_state
 from dualform.generation.fingerprints import Fingerprint, fingerprint
+from dualform.generation.growth import bounds_of, first_state
+from dualform.growing import alike, shorter
 from dualform.reading import whole
 from dualform.tensor_file import read_tensors, write_tensors
 
-FORMAT, VERSION = "dualform-state", 1
+FORMAT, VERSION = "dualform-state", 2
+"""Version 1 had the tokens of a cache at its end, and is read where there is none."""
 
 
 def save_state(
@@ -40,7 +42,7 @@ def save_state(
     **Raises:** `InputError` where the state is not of the module, or holds NaN; `FileError` where the file cannot be written.
     """
     named = _named(state)
-    expected = _named(jax.eval_shape(lambda: first_state(module, texts)))
+    expected = _named(_expected(module, texts, state))
     shapes = lambda leaves: {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in leaves.items()}
     require(
         shapes(named) == shapes(expected),
@@ -80,7 +82,7 @@ def read_state(
             f"{where} is no state: dualform did not write it as one. Give a file that save made of a session."
         )
     version = metadata.get("version", "")
-    if version != str(VERSION):
+    if version not in ("1", str(VERSION)):
         later = (whole(version) or 0) > VERSION
         raise FileError(
             f"{where} is of version {version or 'unknown'} of the format; this dualform reads {VERSION}. "
@@ -97,15 +99,24 @@ def read_state(
     except KeyError as error:
         raise FileError(f"{where} does not say which model it is of: it lacks {error}. Copy it again.") from None
     own.check(found, f"the state in {where}")
+    if version == "1" and bounds_of(module):
+        raise FileError(
+            f"{where} is of version 1 of the format, in which caches were laid out otherwise. Read the tokens anew."
+        )
     texts = whole(metadata.get("texts"))
     initial = jax.eval_shape(lambda: first_state(module, texts))
-    leaves = {}
-    for name, leaf in _named(initial).items():
-        array = arrays.pop(name, None)
-        if array is None or (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
+    held = {name: arrays.pop(name, np.zeros(0)) for name in _named(initial)}
+    state = jtu.tree_structure(initial).unflatten(held.values())
+    for name, leaf in _named(_expected(module, texts, state)).items():
+        if (held[name].shape, held[name].dtype) != (leaf.shape, leaf.dtype):
             raise FileError(f"{name} in {where} is not what this model has. The file is damaged; copy it again.")
-        leaves[name] = jnp.asarray(array)
-    return jtu.tree_structure(initial).unflatten(leaves.values()), arrays, metadata, texts
+    return jtu.tree_map(jnp.asarray, state), arrays, metadata, texts
+
+
+def _expected(module: Any, texts: int | None, state: State) -> State:
+    """Shapes and dtypes of the module's states with as many places as this one."""
+    initial = jax.eval_shape(lambda: first_state(module, texts))
+    return jax.eval_shape(lambda: shorter(first_state(module, texts), state)) if alike(state, initial) else initial
 
 
 def _named(state: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dualform.errors import require
 from dualform.generation.bounding import read_prompt
 from dualform.generation.calls import CHUNK, token_ids
 from dualform.generation.places import check_places, read_before
+from dualform.generation.room import check_room
 from dualform.generation.sampling import settings_of
 from dualform.generation.session import Session
 from dualform.generation.snapshot import Written
@@ -38,7 +39,7 @@ def generate(
     tokens than the model's context or than the policy "full" has places, sampling that makes no sense, and under `jax.jit`.
     """
     length = count_of("length", length, 1, "give a whole number of tokens, at least 1")
-    before = read_before(model, state)
+    before = read_before(state)
     [prompt] = _checked(model, [prompt], length, before, sampling)
     session = Session(model, history=0) if state is None else Session.after(model, before, state)
     session.read(prompt)
@@ -107,6 +108,8 @@ def _checked(
         check_places(model, len(ids), length, before=before, what=what)
         found.append(ids)
     settings_of(model.vocabulary, **sampling)
+    if length and not before:
+        check_room(model, len(found), max(map(len, found)) + length)
     return found
 
 

@@ -6,19 +6,19 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dualform.arrays import State, accumulator
 from dualform.errors import require
 from dualform.maps import AttentionMap, Frozen, Linear, Memory, Written
 from dualform.maps.memory import each_token
-from dualform.mixers.cache import Cache, extend, init_cache
+from dualform.mixers.cache import Cache, appended, extend, init_cache
 from dualform.mixers.declared import array, optional_array
 from dualform.mixers.heads import IntoHeads, into_heads, split_width
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.registration import register
 from dualform.mixers.rotary import goes_on, positions, rotate
-from dualform.recurrences.attention import attend
+from dualform.recurrences.attention import attend, attend_one
 from dualform.segments import Segments
 
 
@@ -114,10 +114,20 @@ class SoftmaxAttention(AbstractMixer):
         """How many tokens a step sees at most, itself among them: those of the window, or else of the context."""
         return next(count for count in (self.window, self.context) if count is not None)
 
+    def context_of(self, cache: Cache) -> int | None:
+        """How many tokens of a document are read with this cache, if they go on from a state: its places, where they are fewer.
+
+        None: no end.
+        """
+        return min(cache.places, self.context or self.bound) if cache.places < self.bound else self.context
+
     def init_state(self):
-        """An empty cache, of keys and values for one token less than the bound, and the next token's place in its document."""
+        """An empty cache, with places for as many tokens as the bound, and the next token's place in its document.
+
+        A state may have fewer places: it is one of a context of as many tokens.
+        """
         (kv_heads, d_k, d_v), wide = self.dims("kv_head d_k d_v"), accumulator(self.w_k.dtype)
-        return init_cache(self.bound - 1, kv_heads, d_k, d_v, wide), jnp.zeros((), jnp.int32)
+        return init_cache(self.bound, kv_heads, d_k, d_v, wide), jnp.zeros((), jnp.int32)
 
     def at(self, x, state, segments):
         """q and k are turned and compared; the softmax of their products reads the values of the cache and of these tokens."""
@@ -125,10 +135,11 @@ class SoftmaxAttention(AbstractMixer):
         places, following = positions(len(x), place, **segments.flags)
         turn = lambda a: rotate(a, places, self.base, width=self.rotary) if self.rotary else a
         q, k = into_heads(x, self.w_q, self.b_q), into_heads(x, self.w_k, self.b_k)
-        if self.context is not None:
-            lost = (place >= self.context) & goes_on(len(x), segments.start)
+        context = self.context_of(cache)
+        if context is not None:
+            lost = (place >= context) & goes_on(len(x), segments.start)
             q = jnp.where(lost[:, None, None], jnp.full_like(q, jnp.nan), q)
-        memory = Attend(turn(q) * self.dim("d_k") ** -0.5, turn(k), cache, segments, self.window)
+        memory = Attend(turn(q) * self.dim("d_k") ** -0.5, turn(k), cache, place, following, segments, self.window)
         write, read = Written(IntoHeads(self.w_v, self.b_v), x), Linear(self.w_o, self.b_o)
         o, cache = memory.run(write.own)
         return Frozen(read(o), (cache, following), AttentionMap(read, memory, write))
@@ -137,12 +148,15 @@ class SoftmaxAttention(AbstractMixer):
 class Attend(Memory):
     """o_t = sum_s softmax_s(q_t . k_s) v_s over a cache and the tokens behind it, for each head.
 
-    **Arguments:** q (time, head, d_k), k (time, kv_head, d_k), turned and scaled; window: see `SoftmaxAttention`.
+    **Arguments:** q (time, head, d_k), k (time, kv_head, d_k), turned and scaled; place, following: of the first token and of the
+    next one after all, in their documents; window: see `SoftmaxAttention`.
     """
 
     q: Float[Array, "time head d_k"]
     k: Float[Array, "time kv_head d_k"]
     cache: Cache
+    place: Int[Array, ""]
+    following: Int[Array, ""]
     segments: Segments
     window: int | None = eqx.field(static=True)
 
@@ -161,9 +175,12 @@ class Attend(Memory):
         return jnp.repeat(v, self.q.shape[1] // v.shape[1], axis=1)
 
     def _read(self, v, cache):
-        sources = extend(cache, self.k, v, **self.segments.flags)
-        first = sources.begins if self.window is None else sources.first
+        if len(v) == 1 and self.segments.start is None:
+            cache, filled = appended(cache, self.place, self.k, v, self.segments.mask)
+            return attend_one(self.q[0], cache.keys, cache.values, filled)[None], cache
+        sources = extend(cache, self.place, self.following, self.k, v, **self.segments.flags)
         span = len(sources.keys) if self.window is None else self.window
+        first = jnp.maximum(sources.begins, sources.last - (span - 1))
         moved = sources.moved
         pack, unpack = (lambda a: a, lambda a: a) if moved is None else (moved.pack, moved.unpack)
         o = attend(pack(self.q), sources.keys, sources.values, first, sources.last, span=span)

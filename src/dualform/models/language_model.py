@@ -16,6 +16,7 @@ from dualform.described import HOW
 from dualform.errors import InputError, require
 from dualform.layer import Layer, flag_of, is_causal
 from dualform.mixers import HGRN, HGRN2, HGRNComplex, SoftmaxAttention
+from dualform.mixers.cache import Cache
 from dualform.mixers.declared import optional_array
 from dualform.mixers.hgrn import hgrn_lower_bounds
 from dualform.models.block import check_blocks
@@ -235,18 +236,32 @@ def check_context(model: LanguageModel, read: int) -> None:
 
 
 def check_state_context(model: LanguageModel, state: Any, start: Any, mask: Any) -> None:
-    """As `check_context`, for what goes on from a state, unless a document begins at once; seen where values are known."""
-    limit = context_of(model)
+    """As `check_context`, for what goes on from a state, unless a document begins at once; seen where values are known.
+
+    A state of fewer places than the model's context is the end of it, too.
+    """
     given = (state, start, mask)
-    if limit is None or state is None or any(isinstance(each, Tracer) for each in jax.tree_util.tree_leaves(given)):
+    if not isinstance(state, tuple) or any(isinstance(each, Tracer) for each in jax.tree_util.tree_leaves(given)):
         return
+    parts = [
+        (mixer.context_of(part[0]), part)
+        for mixer, part in zip(map(core_of, model.blocks), state, strict=False)
+        if isinstance(mixer, SoftmaxAttention) and isinstance(part, tuple) and isinstance(part[0], Cache)
+    ]
+    bounded = [(limit, part) for limit, part in parts if limit is not None]
     there = np.atleast_1d(True if mask is None else mask)
     anew = np.atleast_1d(False if start is None else start)
-    if not there.any() or np.broadcast_to(anew, np.broadcast_shapes(anew.shape, there.shape))[np.argmax(there)]:
+    if not bounded or not there.any():
         return
-    attends = zip(map(core_of, model.blocks), state, strict=True)
-    places = [int(each[1]) for mixer, each in attends if isinstance(mixer, SoftmaxAttention)]
-    check_context(model, max(places) + 1)
+    if np.broadcast_to(anew, np.broadcast_shapes(anew.shape, there.shape))[np.argmax(there)]:
+        return
+    check_context(model, max(int(place) for _, (_, place) in bounded) + 1)
+    for limit, (cache, place) in bounded:
+        require(
+            int(place) < limit,
+            f"this state has places for {cache.places:,} tokens, and goes on from no more; {int(place):,} were read. Give it "
+            f"more before they are taken: generation.state_for(model, {2 * cache.places:,}, state).",
+        )
 
 
 def _check_bounds(blocks: tuple[Layer, ...], bounds: Array | None) -> None:

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dualform.arrays import accumulator
 from dualform.compiled import compiled
@@ -81,3 +81,35 @@ def attend(
 
     y = jax.lax.map(one, (q, first, last, jnp.arange(len(q), dtype=jnp.int32), silent))
     return y.reshape(time + padding, heads, -1)[:time]
+
+
+def attend_one(
+    query: Float[Array, "head d_k"],
+    keys: Float[Array, "kv_head source d_k"],
+    values: Float[Array, "kv_head source d_v"],
+    seen: Bool[Array, " source"],
+    *,
+    scale: float = 1.0,
+) -> Float[Array, "head d_v"]:
+    """y = softmax(scale q . k_s) v_s over the sources that are seen: `attend` of one query, each source read once.
+
+    **Arguments:** query: (head, d_k); keys, values: (kv_head, source, d), finite where not seen; kv_head divides head.
+
+    **Returns:** y (head, d_v), in float32 or wider; 0 where none is seen. What is not finite goes where arithmetic takes it.
+
+    **Raises:** `InputError` where the shapes do not fit.
+    """
+    require(
+        len(query) % len(keys) == 0 and keys.shape[2] == query.shape[1] and values.shape[:2] == keys.shape[:2],
+        f"query {query.shape}, keys {keys.shape}, values {values.shape} do not fit together.",
+    )
+    wide = accumulator(query.dtype, keys.dtype, values.dtype)
+    q, k, v = query.reshape(len(keys), -1, query.shape[1]).astype(wide), keys.astype(wide), values.astype(wide)
+    # Keys come first: a product of many rows and few columns is done several times sooner than its transpose.
+    scores = jnp.einsum("gsk,grk->gsr", k, q).swapaxes(1, 2) * scale
+    scores = jnp.where(seen[None, None], scores, jnp.full_like(scores, -1e30))
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+    weights = jnp.where(seen[None, None], weights, jnp.zeros_like(weights))
+    total = weights.sum(-1, keepdims=True)
+    y = jnp.einsum("grs,gsv->grv", weights, v) / jnp.where(total == 0, jnp.ones_like(total), total)
+    return y.reshape(len(query), -1)
