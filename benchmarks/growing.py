@@ -110,7 +110,7 @@ def report(sides: dict[str, Side], reads: list[int], rounds: int) -> list[str]:
     """The tables: bytes of states, and times of steps."""
     names = list(sides)
     lines = [f"| tokens read | {' | '.join(f'{name}, MB' for name in names)} |", f"|---|{'---|' * len(names)}"]
-    for read in (0, 100, *reads):
+    for read in sorted({0, 100, *reads}):
         found = [side.ask("bytes", read=read) / 1e6 for side in sides.values()]
         lines.append(f"| {read:,} | {' | '.join(f'{each:.1f}' for each in found)} |")
     told = ["**A session's state.** Keys, values and counts, by how many tokens were read.", "\n".join(lines)]

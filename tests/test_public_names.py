@@ -52,7 +52,7 @@ NAMES = {
         *("MultiState", "MultiStateAttention", "Policy", "Seen", "bounded", "choose_token", "generate", "policies"),
         *("policy", "read_prompt", "register", "Perplexity", "passages_of", "perplexity", "stream", "written"),
         *("KindKept", "Survivors", "by_kind", "survivors", "token_kinds"),
-        *("Written", "for_decoding", "generate_batch", "text_keys"),
+        *("Written", "for_decoding", "generate_batch", "state_for", "text_keys"),
         *("Fingerprint", "fingerprint", "PrefixStore", "Session", "Snapshot", "load_state", "save_state"),
     },
     "training": {

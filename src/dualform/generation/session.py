@@ -61,12 +61,14 @@ class Session:
     Of several texts, which go through the model together, each is what it is alone, but for rounding; states and logits have an
     axis of texts, and what is of one text is a list of such.
 
-    **Arguments:** model: any language model; a transformer with no bound on its cache is best given as `bounded(model, "full",
-    states)`; texts: how many; None for one, without that axis; chunk: how many tokens are read in one call, best a power of 2;
-    history: how many bytes of earlier states are kept, from which `rollback` reads again.
+    A cache without a bound of its own grows with the texts: it has a place for each token that was read, rounded up to a power of
+    2 and at least 256, and at most those of its context or window.
+
+    **Arguments:** model: any language model; texts: how many; None for one, without that axis; chunk: how many tokens are read in
+    one call, best a power of 2; history: how many bytes of earlier states are kept, from which `rollback` reads again.
 
     **Raises:** `InputError` for a chunk or a number of texts that is no whole number of at least 1, a history that is none of at
-    least 0, and where the states do not fit into memory.
+    least 0, and where the states do not fit into memory; so does what reads, before anything is read, where they have to grow.
 
         >>> import jax
         >>> from dualform import generation, models
