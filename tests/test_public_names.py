@@ -72,6 +72,7 @@ NAMES = {
             "select_units",
             "silence_units",
             "sweep",
+            "to_tensorboard",
             "trainable",
             "write_atomically",
             "Checkpoints",

@@ -1,6 +1,7 @@
 """The commands of the command line, one file each: their arguments, and what they do with the package."""
 
 from dualform.commands.attend import Attend
+from dualform.commands.compare import Compare
 from dualform.commands.construct import Construct
 from dualform.commands.discover import Discover
 from dualform.commands.generate import Generate
@@ -10,12 +11,14 @@ from dualform.commands.models import Models
 from dualform.commands.perplexity import Perplexity
 from dualform.commands.reproduce import Reproduce
 from dualform.commands.serve import Serve
+from dualform.commands.sweep import Sweep
 from dualform.commands.tasks import Tasks
 from dualform.commands.train import Train
 from dualform.commands.view import View
 
 __all__ = [
     "Attend",
+    "Compare",
     "Construct",
     "Discover",
     "Generate",
@@ -25,6 +28,7 @@ __all__ = [
     "Perplexity",
     "Reproduce",
     "Serve",
+    "Sweep",
     "Tasks",
     "Train",
     "View",

@@ -6,6 +6,8 @@ it. Where a command takes several values of an option, they stand side by side: 
 
 from tyro.conf import arg
 
+from dualform.commands.options import Read
+
 
 def _default(value: str) -> str:
     words = {"None": "", "": "", "True": "on", "False": "off"}.get(value, value)
@@ -37,6 +39,16 @@ REROTATE = option(None, "Count positions anew among the kept states.")
 TEACHER = "An embedded head's name, such as default; gaussian; or a safetensors file with w_v, w_k, w_q and, if any, w_o, inputs."
 
 RANK = option("N", "Rank of a Gaussian teacher's W_V.", "full")
+
+WORKERS = option("N", "Runs at once.", "2")
+
+BACKEND = option(
+    None, "Processes of this machine, tasks on a Ray cluster (pip install 'dualform[ray]'), or one after the other."
+)
+
+READ_WORKERS = Read(
+    ("workers",), lambda given: given.backend != "here", "of a --backend with several; here is one at a time."
+)
 
 BROWSER = option(None, "Open it in the browser, too; else only its address is printed.")
 

@@ -47,14 +47,8 @@ class Reproduce(Options):
         Path | None,
         flags.out("Runs and reports, each paper's in a folder of its name.", "runs/reproduce-PRESET"),
     ] = None
-    workers: Annotated[int | None, option("N", "Runs at once.", "2")] = None
-    backend: Annotated[
-        Literal["processes", "ray", "here"],
-        option(
-            None,
-            "Processes of this machine, tasks on a Ray cluster (pip install 'dualform[ray]'), or one after the other.",
-        ),
-    ] = "processes"
+    workers: Annotated[int | None, flags.WORKERS] = None
+    backend: Annotated[Literal["processes", "ray", "here"], flags.BACKEND] = "processes"
     store: Annotated[
         Path | None,
         option(
@@ -74,9 +68,7 @@ class Reproduce(Options):
             lambda given: given.paper is not None,
             "of a result that is made; name a paper, or all.",
         ),
-        Read(
-            ("workers",), lambda given: given.backend != "here", "of a --backend with several; here is one at a time."
-        ),
+        flags.READ_WORKERS,
     )
 
     def __call__(self) -> int:

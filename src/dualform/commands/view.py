@@ -24,10 +24,13 @@ class View(Options):
 
         from dualform.reports.discovery_page import write_discovery_page
         from dualform.reports.reproduction_page import write_reproduction_page
+        from dualform.reports.training_page import write_training_page
         from dualform.training import Run
 
         page = self.run / "report.html"
-        if not page.exists():
+        if (self.run / "run.toml").is_file() and _older(page, self.run / "metrics.jsonl", self.run / "result.json"):
+            page = write_training_page(self.run)
+        elif not page.exists():
             result = Run(self.run).read_json("result.json")
             reproduced = isinstance(result, dict) and "numbers" in result
             page = (write_reproduction_page if reproduced else write_discovery_page)(self.run)
@@ -35,3 +38,10 @@ class View(Options):
         if self.browser:
             webbrowser.open(page.resolve().as_uri())
         return 0
+
+
+def _older(page: Path, *files: Path) -> bool:
+    """Whether the page is not there, or of before one of the files was written: a training has gone on since."""
+    if not page.exists():
+        return True
+    return any(file.exists() and file.stat().st_mtime > page.stat().st_mtime for file in files)

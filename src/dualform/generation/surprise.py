@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.special import stdtrit
 
 from dualform.counts import count_of
 from dualform.errors import require
 from dualform.generation.places import check_places
+from dualform.intervals import mean_interval
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
 from dualform.models.token_ids import array_of
@@ -38,27 +38,15 @@ class Perplexity(NamedTuple):
     def of(cls, losses: Float[np.ndarray, " passage"]) -> "Perplexity":
         """From the losses: their mean, and the interval in which it is known.
 
-        mean -+ t s / sqrt(n), with s the spread of the n losses and t the quantile .975 of Student's t of n - 1 degrees of
-        freedom: 12.7 for two passages, 2.13 for 16.
-
-        **Source:** Student 1908 (Biometrika 6, 1-25).
+        See `dualform.intervals.mean_interval`.
         """
-        mean, low, high = _interval(losses)
+        mean, low, high = mean_interval(losses)
         return cls(_exp(mean), _exp(low), _exp(high), losses)
 
     @property
     def nats(self) -> tuple[float, float, float]:
         """The logarithms of value, low and high: nats a token, also where they themselves are beyond all numbers."""
-        return _interval(self.losses)
-
-
-def _interval(losses: Float[np.ndarray, " passage"]) -> tuple[float, float, float]:
-    """The mean loss, and the interval in which it is known."""
-    mean, count = float(losses.mean()), len(losses)
-    if count == 1:
-        return mean, -math.inf, math.inf
-    half = float(stdtrit(count - 1, 0.975)) * float(losses.std(ddof=1)) / math.sqrt(count)
-    return mean, mean - half, mean + half
+        return mean_interval(self.losses)
 
 
 def _exp(exponent: float) -> float:

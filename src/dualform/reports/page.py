@@ -28,14 +28,23 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """A line that opens to show code."""
+
+    title: str
+    code: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it, in this order: paragraphs, a table, pictures, code."""
+    """A heading and what stands under it, in this order: paragraphs, a table, pictures, code, and what is folded."""
 
     title: str
     paragraphs: Sequence[str] = ()
     table: Table | None = None
     figures: Sequence[Picture] = field(default_factory=tuple)
     code: str = ""
+    folded: Sequence[Folded] = ()
 
 
 def picture(figure: Figure, caption: str) -> Picture:

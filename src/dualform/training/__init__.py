@@ -6,6 +6,7 @@ from dualform.training.batches import batched, mean_squared_error
 from dualform.training.checkpoints import Checkpoints
 from dualform.training.config import FitConfig
 from dualform.training.ensemble import FittedEnsemble, fit_ensemble
+from dualform.training.event_files import to_tensorboard
 from dualform.training.fitting import Fitted, Progress, fit, resume
 from dualform.training.optimiser import adamw
 from dualform.training.parameters import decayed, trainable
@@ -43,6 +44,7 @@ __all__ = [
     "select_units",
     "silence_units",
     "sweep",
+    "to_tensorboard",
     "trainable",
     "write_atomically",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import rich.console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +29,15 @@ class Terminal(rich.console.Console):
         whole = lambda text: printable(text, len(text))
         safe = (whole(part) if isinstance(part, str) else (whole(part[0]), part[1]) for part in parts)
         self.print(Text.assemble(*safe), soft_wrap=True)
+
+    def whole(self, table: Table) -> None:
+        """A table as wide as it is: a terminal that is not so wide breaks its lines, and nothing is cut away."""
+        before = self.width
+        self.width = max(before, Measurement.get(self, self.options.update(width=100_000), table).maximum)
+        try:
+            self.print(table)
+        finally:
+            self.width = before
 
     def paths(self, paths: Iterable[Path]) -> None:
         """The files, one on a line."""
