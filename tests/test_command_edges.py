@@ -21,6 +21,7 @@ from dualform.cli import main
 from dualform.commands.options import flag as flag_of
 from dualform.errors import DualformError
 from tests.tiers import tiers
+from tests.training.written_runs import write_run
 
 TEXTS = (
     "",
@@ -45,11 +46,18 @@ PATHS = ("", ".", "nowhere", "folder", "empty", "latin", "text [1]", "empty/x", 
 PATHS += ("a" * 3000,)
 PATHS += ("/dev/full", "/dev/zero", "/proc/self/mem") if sys.platform == "linux" else ()
 EDGES = {int: INTEGERS, float: FLOATS, str: TEXTS, Path: PATHS}
+RECIPE = """
+task = "adding"
+settings = {time = 4, batch = 2, held = 2}
+model = {mixers = ["min_gru"], width = 2, layers = 1, mlp = "none"}
+fit = {steps = 2, chunk = 1, warmup = 1}
+"""
 PRECIOUS = "years of work"
 MODEL = {"model": "model [1].safetensors"}
 GAUSSIAN = {"teacher": "gaussian", "d": "2", "n": "3", "m": "3", "steps": "2"}
 BASES: dict[str, dict[str, str]] = {
     "attend": {**MODEL, "text": "abc", "out": "precious.html"},
+    "compare": {"runs": "trained [1]", "out": "precious.html"},
     "construct": {"out": "precious.html"},
     "discover": {**GAUSSIAN, "out": "run [1]"},
     "generate": {**MODEL, "prompt": "abc", "length": "2"},
@@ -59,6 +67,7 @@ BASES: dict[str, dict[str, str]] = {
     "perplexity": {**MODEL, "file": "text [1]", "length": "8", "passages": "2"},
     "reproduce": {"paper": "gated-rnn", "results": "table1", "backend": "here", "out": "results [1]"},
     "serve": {"path": "nowhere", "browser": "no"},
+    "sweep": {"file": "sweep [1].toml", "backend": "here", "out": "swept [1]"},
     "tasks": {},
     "train": {"task": "adding", "mixer": "min_gru", "width": "4", "steps": "2", "batch": "2", "out": "run [1]"},
     "view": {"run": "nowhere", "browser": "no"},
@@ -83,6 +92,7 @@ BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("perplexity", "states"): {"policy": "tova"},
     ("reproduce", "data"): {"paper": "tpgn", "results": None},
     ("reproduce", "workers"): {"backend": "processes"},
+    ("sweep", "workers"): {"backend": "processes"},
     ("train", "data"): {"task": "text"},
 }
 """What stands beside an option so that it is read; None takes something of the base away."""
@@ -164,6 +174,7 @@ JOBS = (
     "dualform.experiments.memory.remember",
     "dualform.experiments.reproduction.reproduce",
     "dualform.generation.generate_batch",
+    "dualform.training.sweeps.sweep",
     "dualform.generation.surprise",
     "dualform.generation.stream",
     "dualform.commands.sessions.opened",
@@ -195,6 +206,8 @@ def place(tmp_path, model, monkeypatch, unchecked) -> Iterator[Path]:
     for name, content in (("text [1]", b"abc def ghi\n" * 9), ("empty", b""), ("latin", b"caf\xe9")):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "sweep [1].toml").write_text(f"{RECIPE}[sweep]\nseed = [0, 1]\n")
+    write_run(tmp_path / "trained [1]")
     with jax.enable_x64(False):
         yield tmp_path
 

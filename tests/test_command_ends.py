@@ -205,6 +205,8 @@ UNREAD = {
     ("reproduce", "--out", "x"): "--out is of a result that is made; name a paper, or all",
     ("reproduce", "table1", "--backend", "here", "--workers", "2"): "--workers is of a --backend with several",
     ("reproduce", "table1", "--workers", "0"): "--workers 0: at least one is needed",
+    ("sweep", "s.toml", "--backend", "here", "--workers", "2"): "--workers is of a --backend with several",
+    ("sweep", "s.toml", "--workers", "0"): "--workers 0: at least one is needed",
 }
 
 

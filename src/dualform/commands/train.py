@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from dualform.commands import flags
 from dualform.commands.flags import option
 from dualform.commands.options import Options
-from dualform.errors import InputError, require
+from dualform.errors import require
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Train(Options):
 
     def _told(self) -> dict[str, Any]:
         """What the recipe is made of: the config, then the options, then the keys."""
-        from dualform.training.recipe import read_toml
+        from dualform.training.recipe import put, read_toml
 
         if self.config is None:
             steps = 1000 if self.steps is None else self.steps
@@ -110,7 +110,7 @@ class Train(Options):
             options |= {f"fit.{name}": value for name, value in fitting(self.steps).items() if name != "learning_rate"}
         given = [(key, value) for key, value in options.items() if value is not None]
         for key, value in [*given, *map(key_and_value, self.set)]:
-            put(told, key, value)
+            put(told, key, value, f"--set {key}")
         return told
 
     def _folder(self, recipe: Any, seeds: int) -> Path:
@@ -136,13 +136,3 @@ def key_and_value(text: str) -> tuple[str, Any]:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
-
-
-def put(told: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key of nested tables."""
-    *path, last = key.split(".")
-    for name in path:
-        told = told.setdefault(name, {})
-        if not isinstance(told, dict):
-            raise InputError(f"--set {key}: {name} is no table in the config.")
-    told[last] = value

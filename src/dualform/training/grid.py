@@ -13,7 +13,7 @@ import equinox as eqx
 
 from dualform.described import digest
 from dualform.errors import InputError, require
-from dualform.training.recipe import Recipe, read_toml
+from dualform.training.recipe import Recipe, put, read_toml
 from dualform.training.sweeps import Job
 
 FUNCTION = "dualform.training.recipe:job"
@@ -51,7 +51,7 @@ def jobs_of(told: Mapping[str, Any], where: str = "the sweep") -> list[Job]:
     for values in itertools.product(*lists.values()):
         point = copy.deepcopy(rest)
         for key, value in zip(lists, values, strict=True):
-            _put(point, key, value, where)
+            put(point, key, value, f"{where} says sweep {key}")
         said = [f"{names[key]}={_word(value)}" for key, value in zip(lists, values, strict=True) if key in names]
         recipe, name = Recipe.of(point, where), _short("--".join(said) or "run", 200, str(said))
         _check(recipe, name, opened)
@@ -82,8 +82,8 @@ def _lists(sweep: Any, where: str) -> dict[str, list[Any]]:
         require(key not in lists, f"{where} has sweep {key} twice; leave one out.")
         require(isinstance(values, list | tuple), f"{what}; it must be a list of what is tried.")
         require(len(values) > 0, f"{what}; there must be at least one value in it.")
-        twice = [value for i, value in enumerate(values) if any(_same(value, other) for other in values[:i])]
-        require(not twice, f"{what}; {twice[:1]} is in it twice.")
+        for i, value in enumerate(values):
+            require(not any(_same(value, other) for other in values[:i]), f"{what}; {value!r} is in it twice.")
         lists[key] = list(values)
     return lists
 
@@ -101,18 +101,10 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
-def _put(told: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set a dotted key of nested tables."""
-    *path, last = key.split(".")
-    for name in path:
-        told = told.setdefault(name, {})
-        require(isinstance(told, dict), f"{where} says sweep {key}, but {name} is no table in it.")
-    told[last] = value
-
-
 def _word(value: Any) -> str:
     """A value as a part of a folder's name; where characters had to go, or are many, with a digest that tells it apart."""
     plain = "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    plain = plain.replace("e+", "e") if isinstance(value, float) else plain
     word = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)
     return _short(word, 60, plain) if word == plain else f"{word[:60]}-{digest(plain)[:6]}"
 

@@ -251,6 +251,18 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         return tomllib.loads(text)
 
 
+def put(told: dict[str, Any], key: str, value: Any, said: str) -> None:
+    """Set a dotted key of nested tables, such as "fit.steps"; those that are not there are made.
+
+    **Raises:** `InputError` where a part of the key is no table; `said` is how its message begins.
+    """
+    *path, last = key.split(".")
+    for name in path:
+        told = told.setdefault(name, {})
+        require(isinstance(told, dict), f"{said}: {name} is no table in the config.")
+    told[last] = value
+
+
 def _made(kind: Any, told: Mapping[str, Any], where: str, prefix: str) -> Any:
     """A dataclass of what is told, nested ones too."""
     hints, fields = typing.get_type_hints(kind), {each.name: each for each in dataclasses.fields(kind)}
