@@ -82,7 +82,8 @@ def test_a_real_sweep(tmp_path, capsys, monkeypatch):
     found = {each.recipe.fit.learning_rate: each for each in outcomes_in([tmp_path / "out"])}
     with jax.enable_x64(False):
         alone = found[0.01].recipe.train(tmp_path / "alone")
-    assert found[0.01].result is not None and found[0.01].result.test == alone["test"] and found[1e30].result is None
+    result = found[0.01].result
+    assert result is not None and result.test == alone["test"] and found[1e30].result is None
 
 
 def test_a_sweep_that_is_not_understood_costs_nothing(tmp_path, capsys, monkeypatch):

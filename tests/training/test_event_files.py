@@ -2,16 +2,19 @@
 
 import importlib
 import struct
+from typing import Any
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
 from dualform.errors import FileError, InputError
 from dualform.training import Run, to_tensorboard
 from tests.training.written_runs import write_run
 
 
-def events(path) -> list[Event]:
+Event: Any = importlib.import_module("tensorboardX.proto.event_pb2").Event  # made at run time
+
+
+def events(path) -> list[Any]:
     """The records of an event file: a length, its checksum, as many bytes, their checksum."""
     data, found = path.read_bytes(), []
     while data:
