@@ -10,7 +10,6 @@ from dualform.errors import FileError, InputError
 from dualform.training import Run, to_tensorboard
 from tests.training.written_runs import write_run
 
-
 Event: Any = importlib.import_module("tensorboardX.proto.event_pb2").Event  # made at run time
 
 
