@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.xla import share_contexts, xla_flags
+from tests.xla import share_contexts, share_draws, xla_flags
 
 # Most programs of the suite are compiled to run a few times on a few numbers: compiled as they are written, and by the plainer
 # of XLA's two emitters, they are there in a fifth of the time. Set before jax is imported; what is set already stays.
@@ -40,9 +40,10 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_include_full_tracebacks_in_locations", False)
 jax.config.update("jax_traceback_in_locations_limit", 0)
 share_contexts()
+share_draws()
 
 # Collecting and tracing make many objects, nearly all of which go without a collector of garbage.
-gc.set_threshold(50_000, 20, 100)
+gc.set_threshold(200_000, 20, 100)
 
 # No deadline: the first example of a shape compiles. In CI the examples are the same on every run.
 hypothesis.settings.register_profile("local", deadline=None, max_examples=8, print_blob=True)

@@ -199,11 +199,13 @@ def test_numbers_out_of_range(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_mixers(capsys):
-    """`mixers` lists the registry."""
+def test_mixers(capsys, monkeypatch):
+    """`mixers` lists what is registered, and nothing else."""
+    some = {name: registry()[name] for name in ("gated_rnn", "linear_attention")}
+    monkeypatch.setattr("dualform.mixers.registry", lambda: some)
     assert main(["mixers"]) == 0
     shown = capsys.readouterr().out
-    assert "gated_rnn" in shown and "linear_attention" in shown
+    assert "gated_rnn" in shown and "linear_attention" in shown and "rwkv4" not in shown
 
 
 @pytest.mark.slow

@@ -251,11 +251,36 @@ def ended(arguments: list[str], capsys) -> tuple[int, str]:
     return code, said.err
 
 
-@pytest.mark.parametrize("option", WITH_EDGES, ids=lambda option: f"{option.command}-{option.name}")
-def test_an_option_at_its_edges_gets_a_sentence(option, place, no_jobs, capsys):
+PARTS = 3
+
+
+def parted() -> Iterator[Any]:
+    """Each option with each third of its edges, of which every run has one: another from option to option of a kind."""
+    count: dict[tuple[str, ...], int] = {}
+    for option in WITH_EDGES:
+        place = count[option.edges] = count.get(option.edges, -1) + 1
+        parts = [edges for part in range(PARTS) if (edges := option.edges[part::PARTS])]
+        for part, edges in enumerate(parts):
+            marks = () if part == place % len(parts) else pytest.mark.slow
+            yield pytest.param(option, edges, marks=marks, id=f"{option.command}-{option.name}-{part}")
+
+
+PARTED = list(parted())
+
+
+@pytest.mark.parametrize(("option", "edges"), PARTED)
+def test_an_option_at_its_edges_gets_a_sentence(option, edges, place, no_jobs, capsys):
     """Whatever an option is given, the command ends with 0, 1 or 2 before its work begins, or it can begin."""
-    for value in option.edges:
+    for value in edges:
         ended(at(option, value), capsys)
+
+
+def test_every_edge_is_in_every_run():
+    """Of each kind, every edge is asked of some option without the thorough tier; and every option is asked."""
+    quick: list[Any] = [each.values for each in PARTED if not each.marks]
+    assert [option for option, _ in quick] == WITH_EDGES
+    for kind in EDGES.values():
+        assert {edge for option, edges in quick for edge in edges if option.edges == kind} == set(kind)
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ RECURRENCES: dict[str, Callable[[int], Any]] = {
 
 
 def _short(name: str) -> bool:
-    return not any(form in name for form in ("associative", "parallel", "fused", "blocks", "map"))
+    return not any(form in name for form in ("associative", "parallel", "fused", "blocks", "map", "delta, chunked"))
 
 
 @pytest.mark.parametrize("name", tiers(RECURRENCES, *filter(_short, RECURRENCES)))

@@ -221,7 +221,13 @@ def found(adversary: Adversary) -> Discovery:
 
 AGAIN = (
     *("decays of 1 - 1e-7", "queries that linger, on one token", "tokens of +-1", "units at 0.5 that cancel"),
-    *("query times query, drowned by long sequences", "noise of 1e-7", "W_K of rank 2", "random decays on one token"),
+    *(
+        "query times query, drowned by long sequences",
+        "noise of 1e-7",
+        "W_K of rank 2",
+        "W_Q of rank 2",
+        "random decays on one token",
+    ),
 )
 """Siblings of others, for the thorough tier."""
 

@@ -13,9 +13,10 @@ from dualform.generation import Survivors, bounded, by_kind, survivors, token_ki
 from dualform.generation.multi_state import DENSE
 from tests.generation.test_multi_state import MODEL, STATES, TIME, TOKENS, X, history, of
 from tests.laws import laws
+from tests.tiers import tiers
 
 
-@pytest.mark.parametrize("name", ["tova", "h2o", "window+2"])
+@pytest.mark.parametrize("name", tiers(["tova", "h2o", "window+2"], "tova", "h2o"))
 def test_survivors_are_the_positions_of_the_steps(name):
     """After every token, in every layer and head, what is kept is what the state of a step of the whole model holds."""
     small = bounded(MODEL, name, STATES)

@@ -27,7 +27,14 @@ def test_gradients_pass_through_the_state(name):
     laws.gradients_pass_through_the_state(laws.alone(asked), split=split)
 
 
-@pytest.mark.parametrize("name", registry())
+SIBLINGS = (
+    *("lru_out", "lru_in_out", "lru_in_skip", "hgrn_complex", "min_gru_log", "min_lstm_log", "griffin_recurrent"),
+    *("lstm_chung", "gru_chung", "tanh_rnn", "multi_query_attention", "local_attention", "rwkv4_channel", "retnet"),
+)
+"""Mixers that run on the recurrence of a sibling: over many tokens for the thorough tier."""
+
+
+@pytest.mark.parametrize("name", laws.registered(*(name for name in registry() if name not in SIBLINGS)))
 def test_steps_give_the_parallel_form_of_a_long_sequence(name):
     """The step loop, itself a scan, gives the parallel form over 150 tokens and 150 more; so do flags that say nothing."""
     mixer, x = laws.make(name), laws.sequence(0, laws.LONG)

@@ -55,8 +55,10 @@ def no_step_moves_a_constant(module: Any) -> None:
     config, before = FitConfig(steps=2, warmup=0, learning_rate=0.1, weight_decay=0.5), _given(module)
     with jax.numpy_dtype_promotion("standard"):
         optimiser = optax.adamw(0.1, weight_decay=0.5)
-        moved_by_optax = optimiser.update(gradient, optimiser.init(shown), shown)[0]
-        moved_by_us = adamw(config).update(gradient, initial_state(module, config).optimiser, shown)[0]
+        by_optax = jax.jit(lambda gradient, shown: optimiser.update(gradient, optimiser.init(shown), shown)[0])
+        moved_by_optax = by_optax(gradient, shown)
+        moments = initial_state(module, config).optimiser
+        moved_by_us = jax.jit(adamw(config).update)(gradient, moments, shown)[0]
     for after in (eqx.apply_updates(module, moved_by_optax), eqx.apply_updates(module, moved_by_us)):
         found = _given(after)
         for name, constant in before.items():

@@ -12,6 +12,7 @@ from dualform.errors import InputError
 from dualform.maps import Outer
 from dualform.mixers import GLA, GSA, HGRN2
 from tests.laws import laws
+from tests.tiers import tiers
 
 X = laws.sequence(0, laws.TIME)
 START, MASK = np.array([0, 0, 1, 0, 1, 0], bool), np.array([1, 1, 0, 1, 1, 1], bool)
@@ -26,7 +27,7 @@ def weighted(name: str) -> Any:
     return dataclasses.replace(KINDS[name](True), norm=1 + jr.uniform(jr.key(1), (2, 2)))
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", tiers(KINDS, "hgrn2"))
 def test_contributions_sum_to_the_output(name):
     """From a state, past starts and absent tokens; that calls go on from a state, an imported model is held to."""
     mixer = weighted(name)

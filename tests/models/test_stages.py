@@ -14,6 +14,7 @@ from dualform.models import Block, LanguageModel, Stack, rwkv4
 from dualform.models.stages import Affine, Pool
 from tests.laws import laws
 from tests.models.families import TIME, D, language_model, sequence_model, shaken, tokens
+from tests.tiers import tiers
 
 START, MASK = jnp.array([0, 0, 1, 0, 1, 0], bool), jnp.array([1, 1, 0, 1, 1, 1], bool)
 X = jr.normal(jr.key(1), (TIME, 3))
@@ -42,7 +43,7 @@ LANGUAGE = {
 NAMES = {"language model": "block 1, norm, head", "RWKV-4": "embedding_norm, block 1, block 2, norm, head"}
 
 
-@pytest.mark.parametrize("name", LANGUAGE)
+@pytest.mark.parametrize("name", tiers(LANGUAGE, "language model"))
 def test_the_stages_of_a_language_model_are_the_model(name):
     """From the embedded tokens to the logits, with a start, an absent token and a carried state."""
     model: Any = LANGUAGE[name]()
@@ -53,7 +54,7 @@ def test_the_stages_of_a_language_model_are_the_model(name):
     laws.check_close(chained(model, model.embed(x, MASK), state, START, MASK), expected, laws.EXACT, name)
 
 
-@pytest.mark.parametrize("pool", ["none", "mean", "last"])
+@pytest.mark.parametrize("pool", tiers(["none", "mean", "last"], "none", "mean"))
 def test_the_stages_of_a_sequence_model_are_the_model(pool):
     """At each token the chain gives what the model gives for the tokens up to it."""
     model: Any = sequence_model("gru", pool=pool)

@@ -14,6 +14,7 @@ from tests.laws import laws
 from tests.laws.laws import check_same_bits
 from tests.recurrences.law import fast_gives_naive, normal
 from tests.recurrences.test_diagonal import ALL_THERE, FLAGS, NO_START, TIME, flags_of
+from tests.tiers import tiers
 
 N = 3
 
@@ -122,7 +123,7 @@ def _steps(held):
     return own, given
 
 
-@pytest.mark.parametrize("flagged", [False, True], ids=["no flags", "flags"])
+@pytest.mark.parametrize("flagged", tiers([False, True], True), ids=["no flags", "flags"])
 def test_weights_that_are_handed_in_change_nothing(flagged):
     """Outputs, gradients, their batch, forward derivatives and second ones are those of a step that holds its matrices."""
     weights = tuple(laws.sequence(seed, 3, 3) for seed in (1, 2))

@@ -24,7 +24,9 @@ def given(name: str) -> Any:
     return numbers(name, TIME, lambda shape, part: jnp.asarray(random.uniform(0.1, 0.9, shape)))
 
 
-QUICK = [name for name in RECURRENCES if not name.endswith(("naive", "parallel"))]
+AGAIN = ("outer columns chunked", "outer head chunked")
+"""Siblings of the outer product with a decay of rows, for the thorough tier."""
+QUICK = [name for name in RECURRENCES if not name.endswith(("naive", "parallel")) and name not in AGAIN]
 
 
 @pytest.mark.parametrize("name", tiers(RECURRENCES, *QUICK))

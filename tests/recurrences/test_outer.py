@@ -60,9 +60,7 @@ def test_any_chunk_gives_the_loop(kind, chunk):
     fast_gives_naive(lambda *a: named(kind, *a, chunk=chunk), lambda *a: loop(kind, *a), arguments(kind), FLAGS[:1])
 
 
-@pytest.mark.parametrize(
-    ("kind", "time"), tiers(product(DECAYS, [64, 150]), ("rows", 64), ("none", 150), ("columns", 150))
-)
+@pytest.mark.parametrize(("kind", "time"), tiers(product(DECAYS, [64, 150]), ("rows", 64), ("none", 150)))
 def test_long_sequences_give_naive(kind, time):
     """Lengths of a chunk and far past it give the specification, with documents that begin anywhere."""
     random = np.random.default_rng(time)
@@ -180,9 +178,7 @@ def test_moderate_decays_are_divided_by(kind):
     fast_gives_naive(lambda *a: named(kind, *a), slow, (*given, 0.5 + 0.5 * decay), flags)
 
 
-@pytest.mark.parametrize(
-    ("kind", "low"), tiers([("head", 0.42), ("rows", 0.42), ("columns", 0.62)], ("rows", 0.42), ("columns", 0.62))
-)
+@pytest.mark.parametrize(("kind", "low"), tiers([("head", 0.42), ("rows", 0.42), ("columns", 0.62)], ("rows", 0.42)))
 def test_thresholds_follow_the_dtype(kind, low):
     """In float32, too, decays at and beside what is divided by give naive's gradients, in one chunk and in several."""
     given = tuple(a.astype(jnp.float32) for a in arguments(kind, 129)[:-1])

@@ -129,7 +129,7 @@ def test_the_shares_of_the_state(loaded):
     assert mean[0] == strongest[0] == "summary"
 
 
-@pytest.mark.parametrize("method", tiers([m for m in METHODS if m != "exact"], "rollout", "occlusion"))
+@pytest.mark.parametrize("method", tiers([m for m in METHODS if m != "exact"], "occlusion"))
 def test_other_methods_are_approximations(loaded, method):
     """No other method is called exact: it says what it is, and how near it comes to the exact contributions."""
     view = attend(loaded, TEXT, Question(method=method, place=4))

@@ -175,7 +175,10 @@ def test_other_seed_other_data():
 BATCHED = ["gated_rnn", "side_gated_rnn", "linear_attention", "dense_gated_rnn"]
 
 
-@pytest.mark.parametrize(("name", "d"), tiers(product(BATCHED, [2, 10]), *zip(BATCHED, [2, 10, 2, 2], strict=True)))
+AS_LOOPS = [("gated_rnn", 10), ("linear_attention", 2), ("dense_gated_rnn", 2)]
+
+
+@pytest.mark.parametrize(("name", "d"), tiers(product(BATCHED, [2, 10]), *AS_LOOPS))
 def test_batched_is_vmap(name, d, getkey):
     """The batched form gives vmap's outputs and gradients, narrow tokens or wide."""
     mixer, x, y = (
