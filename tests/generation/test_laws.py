@@ -42,7 +42,7 @@ def test_laws(name):
     laws.absent_tokens_leave_no_gradient(mixer, x, state, jnp.asarray(GAPS))
 
 
-@pytest.mark.parametrize("name", ["tova", "window+1"])
+@pytest.mark.parametrize("name", tiers(["tova", "window+1"], "tova"))
 def test_extremes_and_disk(name, tmp_path):
     """Scores of thousands give no NaN, in outputs, state and gradients; a state survives the disk to the bit."""
     mixer = bounded_by(name)

@@ -10,6 +10,7 @@ from dualform.arrays import count_parameters
 from dualform.experiments.wave import adding
 from dualform.experiments.wave.adding import READ, error, job, networks, sample, solved_at, squared_error
 from dualform.training import Progress
+from tests.tiers import tiers
 
 SMALL = {"network": "tanh", "seed": 0, "time": 6, "units": 5, "channels": 2, "batch": 8, "steps": 2 * READ}
 
@@ -31,7 +32,7 @@ def test_the_mean_has_an_error_of_a_sixth():
     assert squared_error(one, x, y) == pytest.approx(np.mean((1 - np.asarray(y)) ** 2))
 
 
-@pytest.mark.parametrize(("units", "channels"), [(100, 27), (100, 6), (5, 2)])
+@pytest.mark.parametrize(("units", "channels"), tiers([(100, 27), (100, 6), (5, 2)], (100, 27), (5, 2)))
 def test_both_have_as_many_weights(units, channels):
     """The tanh RNN's are the wave RNN's, to half of what one unit more would bring."""
     wave, tanh = (count_parameters(network) for network in networks(units, channels, jr.key(0)).values())
