@@ -20,6 +20,7 @@ from dualform.experiments.tpgn import series as tpgn
 from dualform.mixers import GLA
 from dualform.models import Block, SequenceModel
 from dualform.tasks import carried, images, mnist1d, music, scores
+from dualform.tasks.events import of_events
 from dualform.tasks.series import read
 
 
@@ -67,6 +68,16 @@ def write_fashion(folder: Path) -> Path:
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images_of))
         (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
     return folder
+
+
+def write_events(folder: Path, sequences: int = 10) -> Path:
+    rng = np.random.default_rng(0)
+    lines = ["sequence,time,type"]
+    for i in range(sequences):
+        times = np.cumsum(rng.exponential(2, 3 + i % 4))
+        lines += [f"s{i},{time},{'ab'[(i + j) % 2]}" for j, time in enumerate(times)]
+    (folder / "events.csv").write_text("\n".join(lines) + "\n")
+    return folder / "events.csv"
 
 
 HEADER = "# words\n@problemName Toy\n@timeStamps false\n@classLabel true a b\n@data\n"
@@ -212,6 +223,51 @@ def test_a_series_that_is_filled_up_is_the_series_alone(tmp_path):
     assert np.isfinite(slope) and slope != 0
 
 
+def test_events(tmp_path):
+    """Each event's targets are the log of the gap to the next one, in training's mean gaps, and the next one's kind."""
+    path = write_events(tmp_path)
+    task = tasks.Events.open(path)
+    table = np.genfromtxt(path, delimiter=",", skip_header=1, dtype=None, encoding="utf-8")
+    own = lambda i: ([row[1] for row in table if row[0] == f"s{i}"], [row[2] for row in table if row[0] == f"s{i}"])
+    unit = np.concatenate([np.diff(own(i)[0]) for i in range(6)]).mean()
+    assert task.kinds == ("a", "b") and (task.d_in, task.d_out) == (3, 4)
+    for split, begin in (("validation", 6), ("test", 8)):
+        x, y = whole(task, split)
+        assert len(x) == 2
+        for i in (0, 1):
+            times, kinds = own(begin + i)
+            n, gaps, numbers = (
+                len(times) - 1,
+                np.log(np.diff(times) / unit),
+                np.array(["ab".index(kind) for kind in kinds]),
+            )
+            assert np.abs(x[i, 1:n, 0] - gaps[:-1]).max() < 1e-6 and x[i, 0, 0] == 0
+            assert (x[i, :n, 1:] == np.eye(2)[numbers[:-1]]).all() and (x[i, n:] == 0).all()
+            assert (
+                np.abs(y[i, :n, 0] - gaps).max() < 1e-6
+                and (y[i, :n, 1] == numbers[1:]).all()
+                and (y[i, n:, 1] == -1).all()
+            )
+
+
+def test_scores_of_events():
+    """By hand: one event of the kind that has 3/4, after a gap of 2 whose logarithm is normal around 0 with deviation 1."""
+    spread = np.log(np.exp(1 - 1e-3) - 1)
+    outputs = jnp.array([[[np.log(3.0), 0.0, 0.0, spread], [0.0, 9.0, 9.0, 9.0]]])
+    targets = jnp.array([[[np.log(2.0), 0.0], [0.0, -1.0]]])
+    found = {name: float(score.mean) for name, score in of_events(outputs, targets).items()}
+    gap = np.log(2) + np.log(2 * np.pi) / 2 + np.log(2) ** 2 / 2
+    assert found == pytest.approx(
+        {"loss": gap - np.log(0.75), "gap": gap, "kind": -np.log(0.75), "accuracy": 1}, rel=1e-12
+    )
+    gaps = np.exp(np.linspace(-12, 12, 20001))  # and the density of the gap integrates to 1
+    many = jnp.stack([jnp.log(jnp.asarray(gaps)), jnp.zeros(len(gaps))], axis=1)[:, None, None]
+    density = jax.vmap(lambda target: jnp.exp(-of_events(outputs[:, :1], target)["gap"].total))(many)
+    assert np.trapezoid(np.asarray(density), gaps) == pytest.approx(1, abs=1e-6)
+    with pytest.raises(InputError, match="there must be as many events"):
+        of_events(outputs[:, :1], targets)
+
+
 def test_mnist1d():
     """The published sequences: the package's own first, 1001st and last rows, and its digits, to rounding."""
     x, y = mnist1d.published()
@@ -239,6 +295,7 @@ PUBLISHED: dict[int, list[float]] = {
 OPENED = {
     "music": (tasks.Music, write_music),
     "forecast": (tasks.Forecast, lambda folder: write_table(folder, 2000)),
+    "events": (tasks.Events, write_events),
     "digits": (tasks.Digits, write_digits),
     "series": (tasks.Series, write_series),
     "fashion-mnist": (tasks.FashionMNIST, lambda folder: write_fashion(folder) / "train-images-idx3-ubyte.gz"),
@@ -262,7 +319,7 @@ def test_a_file_that_is_cut_or_another_gets_a_sentence(name, tmp_path):
             except (FileError, InputError) as error:
                 refused += 1
                 assert str(error).endswith((".", "?")) and "\n" not in str(error)
-    assert refused == 12 or (name == "forecast" and refused >= 9)
+    assert refused == 12 or (name in ("forecast", "events") and refused >= 9)
     path.unlink()
     with pytest.raises(FileError, match="there is no file"):
         kind.open(given)
@@ -322,13 +379,28 @@ def of_other_digits(path: Path) -> Path:
             tasks.Forecast,
             lambda at: changed(write_table(at), "2016-07-01 03:00:00", "yesterday"),
             {"past": 4, "horizon": 3},
-            "the date in line 5 of .* is 'yesterday'; it must be like",
+            "the date in row 4 of .* is 'yesterday'; it must be like",
         ),
         (
             tasks.Forecast,
             lambda at: changed(write_table(at), "2016-07-01 00:00:00,", "2016-07-01 00:00:00,1,"),
             {"past": 4, "horizon": 3},
-            "line 2 of .* has 4 values, and the line of names 3",
+            "row 1 of .* has 4 values, and the line of names 3",
+        ),
+        (tasks.Events, lambda at: None, {}, "give them by --data: a table with the columns sequence, time and type"),
+        (tasks.Events, write_table, {}, "has no column 'time'; it has date, HUFL, OT"),
+        (tasks.Events, lambda at: write_events(at, 2), {}, "has 2 sequences of two events or more; there must be 3"),
+        (
+            tasks.Events,
+            lambda at: changed(write_events(at), "s0,", "s1,"),
+            {},
+            "row 4 of .* is earlier than the event before",
+        ),
+        (
+            tasks.Events,
+            lambda at: changed(write_events(at), "s9,", "s9,1.0,c\ns9,"),
+            {},
+            "of the type 'c' are in .*, but not",
         ),
         (tasks.Digits, lambda at: of_other_digits(write_digits(at)), {}, "a table of 20 lines of 785 numbers"),
         (tasks.FashionMNIST, lambda at: None, {}, "this task reads a folder of pictures; give it by --data"),
@@ -384,12 +456,12 @@ def test_bad_data(kind, make, settings, said, tmp_path):
 
 
 def test_numbers_that_are_none(tmp_path):
-    """NaN and words in a column are refused with their line; a series that never changes, too."""
+    """NaN and words in a column are refused with their row; a series that never changes, too."""
     for value in ("nan", "inf", "", "word"):
         lines = [f"{i}" for i in range(60)]
         lines[30] = value or '""'
         (tmp_path / "one.csv").write_text("OT\n" + "\n".join(lines))
-        with pytest.raises(FileError, match=f"column OT of line 32 of .* is '{value}', which is no finite number"):
+        with pytest.raises(FileError, match=f"column OT of row 31 of .* is '{value}', which is no finite number"):
             tasks.Forecast.open(tmp_path / "one.csv", past=2, horizon=2)
     (tmp_path / "one.csv").write_text("OT\n" + "1\n" * 60)
     with pytest.raises(InputError, match="the same number in all of its training part"):

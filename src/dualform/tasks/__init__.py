@@ -14,6 +14,7 @@ from dualform.tasks.chomsky import (
     StackManipulation,
 )
 from dualform.tasks.copying import Copy
+from dualform.tasks.events import Events
 from dualform.tasks.forecast import Forecast
 from dualform.tasks.images import Digits, FashionMNIST
 from dualform.tasks.in_context import (
@@ -52,6 +53,7 @@ __all__ = [
     "Digits",
     "DrawnTask",
     "EvenPairs",
+    "Events",
     "FashionMNIST",
     "Forecast",
     "InContextRegression",

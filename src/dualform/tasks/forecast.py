@@ -1,9 +1,6 @@
 """Forecasting: the next hours of a series, from those before them."""
 
-import csv
 import datetime
-import io
-import os
 from typing import Any
 
 import equinox as eqx
@@ -13,9 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.errors import FileError, InputError, require
-from dualform.reading import reading, shown, text_of_file
+from dualform.reading import shown
 from dualform.tasks.registration import register
 from dualform.tasks.scores import of_numbers
+from dualform.tasks.table import Table, read_table
 from dualform.tasks.task import Batch, StoredTask, checked_settings, setting, settings_of
 
 DATE = "date"
@@ -65,7 +63,7 @@ class Forecast(StoredTask):
         past, horizon, stride = (told[name] for name in ("past", "horizon", "stride"))
         for name in ("past", "horizon", "stride"):
             require(told[name] >= 1, f"{name} is {told[name]}; it must be at least 1.")
-        values, marks = columns_of(data, told["column"])
+        values, marks = columns_of(read_table(data), told["column"])
         rows, train, test = len(values), int(0.6 * len(values)), int(0.2 * len(values))
         bounds = {"train": (0, train), "validation": (train - past, rows - test), "test": (rows - test - past, rows)}
         parts = {}
@@ -102,45 +100,17 @@ class Forecast(StoredTask):
         return cut(self.series, self.past)(x), cut(self.series[:, 0], self.horizon)(y + self.past)
 
 
-def columns_of(
-    data: str | os.PathLike[str], column: str = ""
-) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, "row mark"]]:
-    """A column of a table as numbers, the last where none is named, and the marks of its times; no marks where it has none.
+def columns_of(table: Table, column: str = "") -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, "row mark"]]:
+    """A column as numbers, the last where none is named, and the marks of its times; no marks where it has none.
 
-    **Raises:** `FileError` where the table cannot be read, or a value is no finite number; `InputError` where there is no such
-    column.
+    **Raises:** `FileError` where a value is no finite number, or a time none; `InputError` where there is no such column.
     """
-    where = repr(os.fspath(data))
-    text = text_of_file(data, "a table")
-    with reading(where, "table of comma-separated values"):
-        lines = [line for line in csv.reader(io.StringIO(text)) if line]
-    if len(lines) < 2:
-        raise FileError(f"{where} is no table: it needs a line of names, and lines of values behind it.")
-    names, rows = [name.strip() for name in lines[0]], lines[1:]
-    column = column or names[-1]
-    require(column in names, f"{where} has no column {shown(column)!r}; it has {shown(', '.join(names), 200)}.")
-    place = names.index(column)
-    dates = next((i for i, name in enumerate(names) if name.lower() == DATE and i != place), None)
-    values, marks = np.empty(len(rows)), np.empty((len(rows), 0 if dates is None else 4))
-    for i, row in enumerate(rows):
-        if len(row) != len(names):
-            raise FileError(
-                f"line {i + 2} of {where} has {len(row)} values, and the line of names {len(names)}. Is the file truncated?"
-            )
-        values[i] = _number(row[place], f"column {shown(column)} of line {i + 2} of {where}")
-        if dates is not None:
-            marks[i] = marks_of(row[dates], f"line {i + 2} of {where}")
-    return values, marks
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise FileError(f"{where} is {shown(text)!r}, which is no finite number. Mend it, or leave the line out.")
-    return value
+    column = column or table.names[-1]
+    values = table.numbers(column)
+    dates = next((name for name in table.names if name.lower() == DATE and name != column), None)
+    times = [] if dates is None else table.texts(dates)
+    marks = [marks_of(time, f"row {i + 1} of {table.where}") for i, time in enumerate(times)]
+    return values, np.array(marks) if marks else np.empty((len(values), 0))
 
 
 def marks_of(time: str, where: str) -> tuple[float, float, float, float]:
