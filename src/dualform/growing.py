@@ -32,18 +32,18 @@ def grows(part: Any) -> bool:
     return hasattr(type(part), "of_places")
 
 
-def places_of_parts(state: State) -> tuple[int, ...]:
-    """How many places each part that may grow has, in order."""
+def places_of_parts(state: Any) -> tuple[int, ...]:
+    """How many places each part of a state, or of its shapes, that may grow has, in order."""
     return tuple(part.places for part in jax.tree_util.tree_leaves(state, is_leaf=grows) if grows(part))
 
 
-def alike(state: Any, initial: State) -> bool:
-    """Whether a state has the structure of the initial one, and arrays of its ranks."""
+def alike(state: Any, initial: Any) -> bool:
+    """Whether a state has the structure of the initial one, or of its shapes, and arrays of its ranks."""
     structure, ranks = jax.tree_util.tree_structure, lambda tree: [*map(jnp.ndim, jax.tree_util.tree_leaves(tree))]
     return structure(state) == structure(initial) and ranks(state) == ranks(initial)
 
 
-def shorter(initial: State, state: State) -> State:
+def shorter(initial: State, state: Any) -> State:
     """The initial state with as many places as `state` has, where these are fewer.
 
     **Arguments:** initial: as of `init_state()`; state: of the same structure, and its arrays of the same rank.

@@ -113,7 +113,7 @@ def read_state(
     return jtu.tree_map(jnp.asarray, state), arrays, metadata, texts
 
 
-def _expected(module: Any, texts: int | None, state: State) -> State:
+def _expected(module: Any, texts: int | None, state: Any) -> Any:
     """Shapes and dtypes of the module's states with as many places as this one."""
     initial = jax.eval_shape(lambda: first_state(module, texts))
     return jax.eval_shape(lambda: shorter(first_state(module, texts), state)) if alike(state, initial) else initial
