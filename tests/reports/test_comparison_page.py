@@ -147,6 +147,7 @@ def test_curves_are_drawn_as_they_are(three):
     figure = curves(drawn, best_step=30)
     train, loss, accuracy = figure.axes
     assert (train.get_yscale(), loss.get_yscale(), accuracy.get_yscale()) == ("log", "log", "linear")
+    assert [axes.get_title() for axes in figure.axes] == ["training loss", "held out: loss", "held out: accuracy"]
     assert list(np.asarray(train.lines[0].get_ydata())) == [2.0, 1.0, 0.75, 0.625] and len(train.lines) == 3
     assert list(np.asarray(loss.lines[-1].get_xdata())) == [30, 30] and len(accuracy.lines) == 3
     assert svg(figure) == svg(curves(drawn, best_step=30))

@@ -51,6 +51,15 @@ def test_nothing_in_it_is_markup(tmp_path):
     assert "<script" not in made and "<img" not in made and "&lt;script&gt;" in made
 
 
+def test_what_can_be_done_with_it(tmp_path):
+    """The commands that repeat it and compare it; of text that is done, those that write and look at it."""
+    run = write_run(tmp_path / "a run", done=False)
+    made = write_training_page(run).read_text()
+    assert f"dualform train --config &#39;{run}&#39;/run.toml --out OTHER" in made and "dualform generate" not in made
+    text = write_run(tmp_path / "text", task="text", data="text.txt", settings={})
+    assert f"dualform generate --model {text} --prompt TEXT" in write_training_page(text).read_text()
+
+
 def test_a_folder_of_no_training_is_said(tmp_path):
     """And nothing is written there."""
     with pytest.raises(FileError, match="has no run.toml: it is no training's folder"):

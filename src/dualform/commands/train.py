@@ -19,7 +19,7 @@ class Train(Options):
 
     The same command goes on where it was stopped, and ends with the same numbers. The folder's run.toml says all that the
     training was told, and repeats it: `dualform train --config run.toml`. The weights are model.safetensors, which every other
-    command takes: `dualform attend FOLDER`.
+    command takes: `dualform attend --model FOLDER`.
     """
 
     task: Annotated[

@@ -13,6 +13,8 @@ from dualform.training.outcome import Line, Outcome
 MOST = 16
 """Groups in one picture; more could not be told apart."""
 
+MANY_TIMES = 3
+
 
 def curves(groups: Mapping[str, Sequence[Outcome]], best_step: int | None = None) -> Figure:
     """The training loss, then each score on what is held out, against steps.
@@ -23,28 +25,38 @@ def curves(groups: Mapping[str, Sequence[Outcome]], best_step: int | None = None
     best_step: at which a mark is drawn.
     """
     lines = [line for outcomes in groups.values() for outcome in outcomes for line in outcome.lines]
-    names = list(dict.fromkeys(name for line in lines for name in line.held_out))
-    figure = Figure(figsize=(4.2 * (1 + len(names)), 3.4), layout="constrained")
-    panels = figure.subplots(1, 1 + len(names), squeeze=False)[0]
-    for axes, name in zip(panels, ["", *names], strict=True):
-        lowest = np.inf
-        for (label, outcomes), look in zip(groups.items(), looks(), strict=False):
-            steps, low, middle, high = over_seeds([outcome.lines for outcome in outcomes], name)
-            if not len(steps):
-                continue
-            axes.plot(steps, middle, label=plain(label), lw=1.2, marker=".", ms=3, **look)
-            if (high > low).any():
-                axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, lw=0)
-            lowest = min(lowest, float(low.min()))
-        if name in ("", "loss") and 0 < lowest < np.inf:
-            axes.set_yscale("log")
+    scores = dict.fromkeys(name for line in lines for name in line.held_out)
+    names = ["", *sorted(scores, key=lambda name: name != "loss")]
+    columns = 2 if len(names) == 4 else min(len(names), 3)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(10 if columns > 1 else 5, 2.9 * rows + 0.3), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        _panel(axes, groups, name)
         if best_step is not None and name == "loss":
             axes.axvline(best_step, color=INK, lw=0.8, ls=":")
-        style(axes, f"held out: {plain(name)}" if name else "training loss", "step")
-    handles, labels = panels[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower left", ncols=2, fontsize=7, frameon=False)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    legend = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if len(legend) > 1:
+        figure.legend(legend.values(), legend, loc="outside lower left", ncols=2, fontsize=7, frameon=False)
     return figure
+
+
+def _panel(axes, groups: Mapping[str, Sequence[Outcome]], name: str) -> None:
+    """One score; the losses on a logarithmic axis where the most is many times the least."""
+    values = []
+    for (label, outcomes), look in zip(groups.items(), looks(), strict=False):
+        steps, low, middle, high = over_seeds([outcome.lines for outcome in outcomes], name)
+        if not len(steps):
+            continue
+        axes.plot(steps, middle, label=plain(label), lw=1.2, marker=".", ms=3, **look)
+        if (high > low).any():
+            axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, lw=0)
+        values += [low.min(), high.max()]
+    if name in ("", "loss") and values and 0 < MANY_TIMES * min(values) < max(values):
+        axes.set_yscale("log")
+    style(axes, f"held out: {plain(name)}" if name else "training loss", "step")
 
 
 def over_seeds(seeds: Sequence[Sequence[Line]], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

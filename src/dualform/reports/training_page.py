@@ -1,6 +1,7 @@
 """The report of one training: its scores, its curves, and the recipe that repeats it."""
 
 import os
+import shlex
 from pathlib import Path
 
 from dualform.reports.page import Section, Table, picture, render
@@ -33,6 +34,7 @@ def training_page(outcome: Outcome) -> str:
         sections.append(Section("Curves", figures=[drawn]))
     said = "This file repeats the training; what the command did not say is in it, too."
     sections.append(Section("Recipe: run.toml", [said], code=recipe.toml()))
+    sections.append(Section("What can be done with it", code="\n".join(_commands(outcome))))
     model = f"{' '.join(recipe.model.mixers)}, width {recipe.model.width}, {recipe.model.layers} layers"
     return render(
         title=f"{recipe.task}: {model}",
@@ -41,6 +43,15 @@ def training_page(outcome: Outcome) -> str:
         reasons=[] if result is None else _reasons(outcome, result),
         sections=sections,
     )
+
+
+def _commands(outcome: Outcome) -> list[str]:
+    """The training again, beside others; of text, what it writes and what it attends to."""
+    folder = shlex.quote(str(outcome.folder))
+    lines = [f"dualform train --config {folder}/run.toml --out OTHER", f"dualform compare {folder} OTHER"]
+    if outcome.recipe.task == "text" and outcome.result is not None:
+        lines += [f"dualform generate --model {folder} --prompt TEXT", f"dualform attend --model {folder} --text TEXT"]
+    return lines
 
 
 def _reasons(outcome: Outcome, result: Result) -> list[str]:
