@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dualform.errors import InputError, require
 from dualform.experiments.gated_rnn.paper import GATED_RNN
 from dualform.experiments.implicit_attention.paper import IMPLICIT_ATTENTION
+from dualform.experiments.minimal.paper import MINIMAL
+from dualform.experiments.mqar.paper import MQAR
 from dualform.experiments.reproduction import Paper
+from dualform.experiments.state_tracking.paper import STATE_TRACKING
 from dualform.experiments.tova.paper import TOVA
 from dualform.experiments.tpgn.paper import TPGN
 from dualform.experiments.wave.paper import WAVE
 
-PAPERS: dict[str, Paper] = {paper.name: paper for paper in (GATED_RNN, TPGN, WAVE, TOVA, IMPLICIT_ATTENTION)}
+_LISTED = (GATED_RNN, TPGN, WAVE, TOVA, IMPLICIT_ATTENTION, MINIMAL, MQAR, STATE_TRACKING)
+PAPERS: dict[str, Paper] = {paper.name: paper for paper in _LISTED}
 """By name, in the order in which they are listed."""
 
 ALL = "all"
