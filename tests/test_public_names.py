@@ -43,7 +43,7 @@ NAMES = {
     },
     "models": {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
-        *("LanguageModel", "SequenceModel", "Preset", "preset", "published"),
+        *("LanguageModel", "Recurrent", "SequenceModel", "Preset", "preset", "published"),
         *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
         *("min_rnn", "retnet", "rwkv4", "llama", "with_context", "with_depth", "aaren", "aaren_of", "with_aaren"),
     },

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from dualform import checkpoints, tasks
+from dualform import checkpoints, dual_form, mixers, models, tasks
 from dualform.errors import FileError, InputError
 from dualform.models.architecture import Architecture
 from dualform.training.recipe import Recipe, measure, model_for
@@ -115,6 +115,28 @@ def test_models_fit_their_tasks():
     assert jax.eval_shape(lambda x: vectors(x)[0], jnp.zeros((9, 2))).shape == (1,)
     with pytest.raises(InputError, match="heads"):
         model_for(Architecture(("gla",), 8, 1, options={"heads": 3}), tasks.Adding(), key=jr.key(0))
+
+
+def test_a_plain_model_is_its_mixers_and_a_readout():
+    """The inputs go into the first mixer; its steps, its certificate and its weights from a file are as any model's."""
+    sizes = Architecture(("gru_chung", "tanh_rnn"), 3, 2, options={"n": 5}, plain=True)
+    model = sizes.sequence_model(3, 4, key=jr.key(0))
+    x = jr.normal(jr.key(1), (7, 3))
+    hidden = model.layers[1](model.layers[0](x)[0])[0]
+    np.testing.assert_allclose(model(x)[0], hidden @ model.w.T + model.b[None], rtol=1e-12)
+    state = model.init_state()
+    for t in range(7):
+        y, state = model.step(x[t], state)
+    np.testing.assert_allclose(y, model(x)[0][-1], rtol=1e-10)
+    assert dual_form(model, x).residual < 1e-12 and [name for name, _ in model.stages()][-1] == "readout"
+    with pytest.raises(InputError, match="a plain model reads vectors"):
+        sizes.language_model(5, key=jr.key(0))
+    with pytest.raises(InputError, match="this task asks for one of a sequence"):
+        sizes.sequence_model(3, 4, key=jr.key(0), pool="last")
+    with pytest.raises(InputError, match="w has shape \\(4, 6\\); it must be \\(d_out, 5\\)"):
+        models.Recurrent(model.layers, jnp.zeros((4, 6)))
+    with pytest.raises(InputError, match="layer 2 takes tokens of width 5; what is below it gives 3"):
+        models.Recurrent((mixers.TanhRNN.make(3, key=jr.key(0)), model.layers[1]), model.w)
 
 
 def test_text_is_read_with_its_characters(tmp_path):

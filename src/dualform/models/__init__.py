@@ -13,6 +13,7 @@ from dualform.models.minimal_models import min_rnn
 from dualform.models.mlp import MLP, GatedMLP
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.presets import Preset, preset, published
+from dualform.models.recurrent import Recurrent
 from dualform.models.rwkv4_models import rwkv4
 from dualform.models.sequence_model import SequenceModel
 from dualform.models.stack import Stack
@@ -44,6 +45,7 @@ __all__ = [
     "LanguageModel",
     "LayerNorm",
     "RMSNorm",
+    "Recurrent",
     "SequenceModel",
     "Stack",
     "TPGN",

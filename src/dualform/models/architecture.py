@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.random as jr
@@ -13,6 +13,7 @@ from dualform.mixers import AbstractMixer
 from dualform.mixers.registration import registry
 from dualform.models.block import MLPS, NORMS, Block
 from dualform.models.language_model import LanguageModel
+from dualform.models.recurrent import Recurrent
 from dualform.models.sequence_model import SequenceModel
 
 
@@ -26,6 +27,9 @@ class Architecture:
       front of each mixer and MLP, and behind the last block.
     - options: of the mixers' `make`, such as {"heads": 4}; each is given to every mixer that has it.
     - tied: whether a language model reads out by its embedding.
+    - plain: whether the mixers read the inputs themselves, one above the other, and an affine map reads them, with no embedding,
+      norm, residual or MLP (`models.Recurrent`). The width is then that of the input, and units are the mixers' option
+      {"n": 46}. Of a task of vectors with an output for each token.
 
     **Raises:** `InputError` for a number below 1, a name that is none, or an option that no mixer has.
     """
@@ -37,6 +41,7 @@ class Architecture:
     norm: str = "rms"
     options: Mapping[str, Any] = field(default_factory=dict)
     tied: bool = False
+    plain: bool = False
 
     def __post_init__(self):
         for name in ("width", "layers"):
@@ -59,6 +64,14 @@ class Architecture:
         """
         return tuple(self._block(i, key, dtype) for i, key in enumerate(jr.split(key, self.layers)))
 
+    def _recurrent(self, d_in: int, d_out: int, keys: Array, pool: str, dtype: Any) -> Recurrent:
+        require(pool == "none", "a plain model gives an output for each token; this task asks for one of a sequence.")
+        layers, width = [], d_in
+        for i, key in enumerate(jr.split(keys[0], self.layers)):
+            layers.append(replace(self, width=width)._mixer(i, key, dtype))
+            width = layers[-1].d_out
+        return Recurrent.make(tuple(layers), d_out, key=keys[1], dtype=dtype)
+
     def _block(self, i: int, key: Array, dtype: Any) -> Block:
         keys, mlp, norm = jr.split(key), *(None if name == "none" else name for name in (self.mlp, self.norm))
         return Block.make(self._mixer(i, keys[0], dtype), key=keys[1], mlp=mlp, norm=norm, dtype=dtype)
@@ -75,6 +88,7 @@ class Architecture:
 
     def language_model(self, vocabulary: int, *, key: Array, dtype: Any = None) -> LanguageModel:
         """Tokens by number in, and logits of so many out."""
+        require(not self.plain, "a plain model reads vectors; leave plain out for a task of tokens.")
         keys = jr.split(key)
         return LanguageModel.make(
             self.blocks(keys[0], dtype), vocabulary, key=keys[1], norm=self._last(dtype), tied=self.tied, dtype=dtype
@@ -82,9 +96,11 @@ class Architecture:
 
     def sequence_model(
         self, d_in: int, d_out: int, *, key: Array, pool: str = "none", dtype: Any = None
-    ) -> SequenceModel:
+    ) -> SequenceModel | Recurrent:
         """Vectors in and out; pool: as of `SequenceModel`."""
         keys = jr.split(key)
+        if self.plain:
+            return self._recurrent(d_in, d_out, keys, pool, dtype)
         blocks = self.blocks(keys[0], dtype)
         return SequenceModel.make(blocks, d_in, d_out, key=keys[1], norm=self._last(dtype), pool=pool, dtype=dtype)
 
