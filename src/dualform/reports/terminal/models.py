@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualform.checkpoints.catalogue import Known
+from dualform.packaged import Pinned
 from dualform.reports.terminal import Terminal, bare_table
 
 
@@ -19,10 +20,11 @@ def models(terminal: Terminal, known: Sequence[tuple[Known, bool]], folder: Path
     terminal.unbroken(f"The cache is {folder}. To bring a model there: dualform models get NAME")
 
 
-def getting(terminal: Terminal, model: Known) -> None:
+def getting(terminal: Terminal, wanted: Pinned) -> None:
     """What is brought, from where, and under which licence."""
-    size = sum(member.bytes for member in model.members) / 1e6
+    size = sum(member.bytes for member in wanted.members) / 1e6
+    detail = f" ({wanted.architecture})" if isinstance(wanted, Known) else ""
     terminal.print(
-        f"{model.name}: {model.what} ({model.architecture}); {size:.1f} MB of weights under {model.licence}, from the "
-        f"package {model.package}=={model.version}"
+        f"{wanted.name}: {wanted.what}{detail}; {size:.1f} MB, licence {wanted.licence}, from the package "
+        f"{wanted.package}=={wanted.version}"
     )
