@@ -18,8 +18,8 @@ class Train(Options):
     """Train a model of any mixers on a task, and measure it on sequences that training never saw.
 
     The same command goes on where it was stopped, and ends with the same numbers. The folder's run.toml says all that the
-    training was told, and repeats it: `dualform train --config run.toml`. The weights are model.safetensors, which every other
-    command takes: `dualform attend --model FOLDER`.
+    training was told, and repeats it: `dualform train --config run.toml`. The weights are model.safetensors: every
+    other command takes the folder as its model.
     """
 
     task: Annotated[
