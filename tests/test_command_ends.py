@@ -201,6 +201,7 @@ UNREAD = {
     ("memory", "--mode", "requests", "--history", "own"): "--history is of --mode turns; by requests there is none",
     ("memory", "--tasks", "kv", "--file", "x"): "--file is of tasks with sentences in them: variable-tracking, needle",
     ("models", "--archive", "x"): "--archive is of dualform models get NAME",
+    ("tasks", "--archive", "x"): "--archive is of dualform tasks get NAME",
     ("perplexity", "--file", "x", "--rerotate"): "--rerotate is of a policy that drops some; full keeps all",
     ("reproduce", "--out", "x"): "--out is of a result that is made; name a paper, or all",
     ("reproduce", "table1", "--backend", "here", "--workers", "2"): "--workers is of a --backend with several",

@@ -107,7 +107,7 @@ def test_state_tracking(elements):
         seen |= set(x)
     assert len(seen) == (24 if elements == "all" else 6) and task.vocabulary == 24
     assert task.chance == (1 / 24 if elements == "all" else 1 / 12)
-    assert set(GROUPS) == {"s3", "s4", "s5", "a4", "a5", "a4xz5", "z60"}
+    assert set(GROUPS) == {"z2", "z5", "z60", "s3", "s4", "s5", "a4", "a5", "a4xz5"}
 
 
 def test_regression_in_context():
@@ -134,7 +134,7 @@ def test_regression_in_context():
         (lambda: tasks.MultiQueryRecall(time=63), "time is 63; it must be even"),
         (lambda: tasks.MultiQueryRecall(time=14), "time is 14; 4 pairs and their queries need 16"),
         (lambda: tasks.MultiQueryRecall(size=9), "size is 9; 4 pairs need a vocabulary of 10 at the least"),
-        (lambda: tasks.StateTracking(group="s6"), "there is no group 's6'; there are s3, s4"),
+        (lambda: tasks.StateTracking(group="s6"), "there is no group 's6'; there are z2, z5, z60, s3"),
         (lambda: tasks.StateTracking(elements="some"), "elements is 'some'; it must be 'all' of the group, or 'swaps'"),
         (lambda: tasks.StateTracking(group="a5", elements="swaps"), "no element of a5 exchanges two things"),
         (lambda: tasks.RegressionInContext(noise=-1.0), "noise is -1.0; a standard deviation cannot be negative"),

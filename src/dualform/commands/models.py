@@ -47,7 +47,7 @@ class Models(Options):
         require(self.archive is None or len(models) == 1, "--archive is one model's; name that one.")
         code = 0
         for model in models:
-            prints.getting(terminal, model)
+            terminal.print(model.told)
             try:
                 terminal.paths(get(model.name, self.archive))
             except DualformError as error:  # of several, those that can be had are brought

@@ -46,7 +46,6 @@ class Tasks(Options):
 
     def _get(self) -> int:
         from dualform.reports.terminal import Terminal
-        from dualform.reports.terminal import models as prints
         from dualform.tasks.carried import CARRIED, carried, get
 
         require(len(self.names) > 0, f"dualform tasks get: which data? There are {', '.join(CARRIED)}, and all.")
@@ -54,7 +53,7 @@ class Tasks(Options):
         require(self.archive is None or len(chosen) == 1, "--archive is of one data set; name that one.")
         terminal, code = Terminal(), 0
         for each in chosen:
-            prints.getting(terminal, each)
+            terminal.print(each.told)
             try:
                 terminal.paths([get(each.name, self.archive)])
             except DualformError as error:  # of several, those that can be had are brought

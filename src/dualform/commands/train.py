@@ -63,6 +63,7 @@ class Train(Options):
         """Run it, and return the exit code."""
         from dualform.reports.terminal import Terminal
         from dualform.reports.terminal import train as prints
+        from dualform.reports.training_page import write_training_page
         from dualform.tensor_file import check_writable
         from dualform.training.recipe import Recipe
 
@@ -81,7 +82,7 @@ class Train(Options):
                 result = recipe.train(folder, progress)
             if result["status"] == "interrupted":
                 raise KeyboardInterrupt
-            prints.result(terminal, recipe, result, folder)
+            prints.result(terminal, result, folder, write_training_page(folder))
             results.append(result)
         if len(results) > 1:
             prints.seeds(terminal, [recipe.seed for recipe in recipes], results)

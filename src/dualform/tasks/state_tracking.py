@@ -14,8 +14,8 @@ from dualform.tasks.registration import register
 from dualform.tasks.scores import of_tokens
 from dualform.tasks.task import DrawnTask, setting
 
-GROUPS = ("s3", "s4", "s5", "a4", "a5", "a4xz5", "z60")
-"""Permutations of 3, 4 and 5 things, the even ones of 4 and 5, and sums modulo 60; a4xz5 is of pairs."""
+GROUPS = ("z2", "z5", "z60", "s3", "s4", "s5", "a4", "a5", "a4xz5")
+"""Sums modulo 2 (parity), 5 and 60; permutations of 3, 4 and 5 things, the even ones of 4 and 5; a4xz5 is of pairs."""
 
 Permutation = tuple[int, ...]
 

@@ -1,4 +1,4 @@
-"""Parity of strings longer than training's: eigenvalues from 0 to 1 against -1 to 1, beside an LSTM and a transformer."""
+"""Parity beyond training's length: eigenvalues from 0 to 1 against -1 to 1, beside an LSTM and a transformer."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -21,21 +21,22 @@ MODELS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "lstm": ("lstm", {}),
 }
 GRIDS: dict[str, dict[str, Any]] = {
-    "quick": {"models": ("delta_rule", "delta_rule_negative"), "width": 32, "steps": 800, "seeds": 1},
-    "full": {"models": tuple(MODELS), "width": 64, "steps": 4000, "seeds": 3},
+    "quick": {"models": ("delta_rule", "delta_rule_negative"), "width": 32, "steps": 2000, "seeds": 1},
+    "full": {"models": tuple(MODELS), "width": 32, "steps": 4000, "seeds": 3},
 }
-LENGTHS = (64, 128, 256)
-SOLVED, CHANCE = 0.9, 0.1
+TIME, LENGTHS = 40, (64, 128, 256)
+RATES = (3e-3, 1e-2, 3e-2)
+SOLVED, UNSOLVED = 0.9, 0.5
 
 
 def recipe(model: str, width: int, steps: int) -> Recipe:
-    """Two blocks with MLPs, trained on strings of 3 to 40 bits."""
+    """One block with an MLP, trained on strings of 40 bits, asked for the parity at each bit."""
     name, options = MODELS[model]
     return Recipe(
-        task="parity",
-        settings={"time": 40, "shortest": 3, "batch": 64, "held": 1024, "lengths": LENGTHS},
-        model=Architecture((name,), width, 2, "swiglu", "rms", options),
-        fit=FitConfig(steps=steps, chunk=steps // 10, warmup=steps // 10, weight_decay=0.01),
+        task="state-tracking",
+        settings={"group": "z2", "time": TIME, "batch": 32, "held": 1024, "lengths": LENGTHS},
+        model=Architecture((name,), width, 1, "swiglu", "rms", options),
+        fit=FitConfig(steps=steps, chunk=steps // 10, warmup=steps // 10, weight_decay=0.1),
     )
 
 
@@ -47,12 +48,13 @@ def scaled(each: Trained) -> list[float]:
 def _run(workshop: Workshop, preset: str) -> Findings:
     grid = GRIDS[preset]
     recipes = {name: recipe(name, grid["width"], grid["steps"]) for name in grid["models"]}
-    found, failed = trained(workshop, "parity", recipes, grid["seeds"])
+    found, failed = trained(workshop, "parity", recipes, grid["seeds"], RATES)
     rows = table(found, "accuracy", [f"length {length}" for length in LENGTHS])
     why = (
-        f"Two blocks of width {grid['width']}, {grid['steps']} batches of 64, strings of 3 to 40 bits; tests at {LENGTHS[0]}, "
-        f"{LENGTHS[1]} and {LENGTHS[2]} bits, their mean. The paper has width 128, 20,000 batches of 256, lengths of 40 to 256 "
-        "and the best of three runs."
+        f"One block of width {grid['width']}, {grid['steps']} batches of 32 strings of {TIME} bits, asked for the parity at each bit; "
+        f"tests at {LENGTHS[0]}, {LENGTHS[1]} and {LENGTHS[2]} bits, their mean, over all bits, the first {TIME} too. The paper asks "
+        "for the parity at the end alone, of strings of 3 to 40 bits, tests at 40 to 256, and has two blocks of width 128, 20,000 "
+        "batches of 256 and the best of three runs: what is claimed is which of the two solves it."
     )
     return Findings(_numbers(found), {"rows": rows}, grid["seeds"], why, failed)
 
@@ -61,13 +63,13 @@ def _numbers(found: Mapping[str, Trained]) -> list[Number]:
     numbers = []
     for name, each in found.items():
         paper, scores, what = PAPER.get(name), scaled(each), f"{name.replace('_', ' ')}: scaled accuracy"
-        said = f"{len(scores)} seeds, mean {mean(scores):.3f}, learning rate {each.rate:g}"
+        at = ", ".join(f"{mean(each.scores('accuracy', [f'length {length}'])):.3f} at {length}" for length in LENGTHS)
+        said = f"{len(scores)} seeds, mean {mean(scores):.3f}; accuracy {at}; learning rate {each.rate:g}"
         if name == "delta_rule_negative":
-            numbers.append(at_least(f"{what}, the best seed", paper, max(scores), SOLVED, f"solved; {said}"))
-        elif paper is not None:
-            numbers.append(
-                at_most(f"{what}, the best seed", paper, max(scores), CHANCE, f"chance; {said}", alike=False)
-            )
+            numbers.append(at_least(f"{what}, the worst seed", paper, min(scores), SOLVED, f"solved; {said}"))
+        elif name == "delta_rule":
+            rule = f"not solved, though it knows the first bits; {said}"
+            numbers.append(at_most(f"{what}, the best seed", paper, max(scores), UNSOLVED, rule, alike=False))
         else:
             numbers.append(ours_alone(f"{what}, the mean", mean(scores), said))
     return numbers
@@ -76,11 +78,15 @@ def _numbers(found: Mapping[str, Trained]) -> list[Number]:
 UNKNOWNS: Sequence[tuple[str, str]] = (
     (
         "learning rate",
-        "of 1e-3 to 1e-2 and beyond, the best on validation data, of training's lengths, of a seed of its own",
+        "of 3e-3 to 3e-2 and beyond, the best on validation data, of training's length, of a seed of its own",
+    ),
+    (
+        "what is asked for",
+        "the parity at each bit, which is learnt sooner than that of the whole string; so are both twins asked",
     ),
     ("sizes and steps", "cut for two cores"),
     ("the transformer's positions", "rotary"),
     ("Mamba", "its twin with eigenvalues from -1 to 1 is not built here"),
 )
 
-PARITY = Experiment("Parity beyond training's lengths, eigenvalues in [0, 1] and [-1, 1]", UNKNOWNS, _run)
+PARITY = Experiment("Parity beyond training's length, eigenvalues in [0, 1] and [-1, 1]", UNKNOWNS, _run)

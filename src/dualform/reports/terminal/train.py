@@ -35,7 +35,7 @@ def progress(terminal: Terminal, recipe: Recipe, folder: Path) -> Iterator[Calla
         yield show
 
 
-def result(terminal: Terminal, recipe: Recipe, found: Mapping[str, Any], folder: Path) -> None:
+def result(terminal: Terminal, found: Mapping[str, Any], folder: Path, page: Path) -> None:
     """The scores of the best model, on each split in a row, and what the training took."""
     rows = {"validation": found["validation"]} | found["test"]
     table = bare_table()
@@ -52,6 +52,7 @@ def result(terminal: Terminal, recipe: Recipe, found: Mapping[str, Any], folder:
         f"{found['tokens_per_second']:,.0f} tokens a second, evaluation and compilation included{ended}. The weights are those "
         f"of step {found['best_step']:,}, the best by validation loss."
     )
+    terminal.unbroken(f"report: {page}   (dualform view {folder})")
     terminal.unbroken(f"run again: dualform train --config {folder / 'run.toml'} --out OTHER")
 
 
