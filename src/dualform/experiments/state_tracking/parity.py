@@ -52,9 +52,9 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     rows = table(found, "accuracy", [f"length {length}" for length in LENGTHS])
     why = (
         f"One block of width {grid['width']}, {grid['steps']} batches of 32 strings of {TIME} bits, asked for the parity at each "
-        f"bit; tests at {LENGTHS[0]}, {LENGTHS[1]} and {LENGTHS[2]} bits, their mean, over all bits, the first {TIME} too. The "
-        "paper asks for the parity at the end alone, of strings of 3 to 40 bits, tests at 40 to 256, and has two blocks of width 128, "
-        "20,000 batches of 256 and the best of three runs: what is claimed is which of the two solves it."
+        f"bit; tests at {', '.join(map(str, LENGTHS))} bits, their mean, over all bits, the first {TIME} too. "
+        "The paper asks for the parity at the end alone, of strings of 3 to 40 bits, tests at 40 to 256, and has two blocks "
+        "of width 128, 20,000 batches of 256 and the best of three runs: what is claimed is which of the two solves it."
     )
     return Findings(_numbers(found), {"rows": rows}, grid["seeds"], why, failed)
 
