@@ -96,6 +96,9 @@ BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("tasks", "archive"): {"task": "get", "names": "digits"},
     ("tasks", "names"): {"task": "get"},
     ("train", "data"): {"task": "text"},
+    ("train", "coordinator"): {"hosts": "2", "host": "2"},
+    ("train", "host"): {"hosts": "2", "coordinator": "x"},
+    ("train", "hosts"): {"host": "0", "coordinator": "x"},
 }
 """What stands beside an option so that it is read; None takes something of the base away."""
 

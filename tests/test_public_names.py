@@ -65,6 +65,7 @@ NAMES = {
             "fit",
             "fit_ensemble",
             "initial_state",
+            "joined",
             "make_chunk",
         ),
         *("levenberg_marquardt", "mean_squared_error", "resume", "run_job"),

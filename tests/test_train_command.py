@@ -54,6 +54,17 @@ def test_what_is_said_goes_before_the_config(tmp_path, capsys):
         (["nothing"], "there is no task 'nothing'"),
         (["text"], "this task reads a file of text; give one by --data"),
         ([], "the command does not say its task"),
+        (
+            ["selective-copy", "--host", "0", "--coordinator", "a:1"],
+            "--host and --coordinator are of several hosts; give --hosts",
+        ),
+        (
+            ["selective-copy", "--hosts", "2", "--coordinator", "a:1"],
+            "this is host None of 2; give its number, from 0 to 1",
+        ),
+        (["selective-copy", "--hosts", "2", "--host", "1"], "the coordinator is None; give the address of host 0"),
+        (["selective-copy", "--devices", "99"], "devices is 99, and there are 1. Give no more than there are"),
+        (["selective-copy", "--devices", "0"], "devices is 0; give a whole number of at least 1"),
         (["selective-copy", "--seeds", "0"], "--seeds 0: at least one seed is needed"),
         (["selective-copy", "--width", "7", "--set", "model.options.heads=2"], "heads"),
     ],

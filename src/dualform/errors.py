@@ -38,6 +38,10 @@ class DivergedError(DualformError, ArithmeticError):
     """A training run whose loss is no longer finite; the message names the step and the last good checkpoint."""
 
 
+class LostError(DualformError, RuntimeError):
+    """Another host of a training on several has ended, or cannot be reached; the command line exits with 1."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:

@@ -8,7 +8,7 @@ import tempfile
 import traceback
 
 from dualform.commands.streams import reader_has_gone
-from dualform.errors import DivergedError, DualformError, printable
+from dualform.errors import DivergedError, DualformError, LostError, printable
 from dualform.reading import shown
 
 INTERRUPTED = 130
@@ -30,7 +30,7 @@ def ended(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return say("interrupted.", INTERRUPTED)
     if isinstance(error, DualformError):
-        return say(error, 1 if isinstance(error, DivergedError) else 2)
+        return say(error, 1 if isinstance(error, DivergedError | LostError) else 2)
     # A file that was named cannot be used, as a FileError says; all else is a job that failed.
     return say(printable(_sentence(error)), 2 if isinstance(error, OSError) and error.filename is not None else 1)
 

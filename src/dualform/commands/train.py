@@ -3,13 +3,13 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional
 
 from dualform.commands import flags
 from dualform.commands.flags import option
-from dualform.commands.options import Options
+from dualform.commands.options import Options, Read
 from dualform.errors import require
 
 
@@ -55,19 +55,59 @@ class Train(Options):
     data: Annotated[
         Path | None, flags.data("A task that reads files says in `dualform tasks NAME` which, and where they are from.")
     ] = None
+    devices: Annotated[
+        int | None,
+        option(
+            "N",
+            "Devices of each host that share every batch; on a CPU so many are simulated.",
+            "one; with --hosts all that it has",
+        ),
+    ] = None
+    hosts: Annotated[
+        int | None, option("N", "Machines that train together; the command is started on each of them.", "1")
+    ] = None
+    host: Annotated[int | None, option("N", "The number of this machine, from 0; the first one keeps the folder.")] = (
+        None
+    )
+    coordinator: Annotated[
+        str | None, option("ADDRESS", "HOST:PORT of host 0, with a port that is free there, such as 10.0.0.1:1234.")
+    ] = None
     out: Annotated[
         Path | None, flags.out("The run's folder; with several seeds, one in it for each.", "runs/TASK-MIXER-SEED")
     ] = None
 
+    RULES: ClassVar[tuple[Read, ...]] = (
+        Read(("host", "coordinator"), lambda command: command.hosts is not None, "of several hosts; give --hosts."),
+    )
+
     def __call__(self) -> int:
         """Run it, and return the exit code."""
+        from dualform.training.devices import simulated
+        from dualform.training.hosts import check_hosts, joined
+
+        self.check_options()
+        if self.devices is not None:
+            simulated(self.devices)
+        if self.hosts is None:
+            return self._run()
+        check_hosts(self.coordinator, self.hosts, self.host)
+        with joined(self.coordinator or "", self.hosts, self.host or 0):
+            return self._run()
+
+    def _devices(self) -> list[Any] | None:
+        """The devices that share each batch; None for the one that JAX takes by itself."""
+        from dualform.training.devices import of_each_process
+
+        return None if self.devices is None and self.hosts is None else of_each_process(self.devices)
+
+    def _run(self) -> int:
         from dualform.reports.terminal import Terminal
         from dualform.reports.terminal import train as prints
         from dualform.reports.training_page import write_training_page
         from dualform.tensor_file import check_writable
         from dualform.training.recipe import Recipe
 
-        self.check_options()
+        devices = self._devices()
         where = "the command" if self.config is None else repr(str(self.config))
         told = self._told()
         first = told.get("seed", 0) if self.seed is None else self.seed
@@ -77,11 +117,14 @@ class Train(Options):
         terminal, results = Terminal(), []
         for recipe in recipes:
             folder = self._folder(recipe, seeds)
-            check_writable(folder, folder=True)
+            if not self.host:
+                check_writable(folder, folder=True)
             with prints.progress(terminal, recipe, folder) as progress:
-                result = recipe.train(folder, progress)
+                result = recipe.train(folder, progress, devices=devices)
             if result["status"] == "interrupted":
                 raise KeyboardInterrupt
+            if self.host:  # the first one has the folder, and says what came of it
+                continue
             prints.result(terminal, result, folder, write_training_page(folder))
             results.append(result)
         if len(results) > 1:

@@ -8,6 +8,7 @@ from dualform.training.config import FitConfig
 from dualform.training.ensemble import FittedEnsemble, fit_ensemble
 from dualform.training.event_files import to_tensorboard
 from dualform.training.fitting import Fitted, Progress, fit, resume
+from dualform.training.hosts import joined
 from dualform.training.optimiser import adamw
 from dualform.training.parameters import decayed, trainable
 from dualform.training.run import Run
@@ -36,6 +37,7 @@ __all__ = [
     "fit",
     "fit_ensemble",
     "initial_state",
+    "joined",
     "levenberg_marquardt",
     "make_chunk",
     "mean_squared_error",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -140,10 +141,16 @@ class Checkpoints:
         if self._orbax is None:
             import orbax.checkpoint as ocp
 
+            # A checkpoint is this process's alone, also where it trains with others: they do not wait for each other here.
+            own = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(own, active_processes={own}, barrier_sync_key_prefix=f"of_{own}")
             self._orbax = ocp.Checkpointer(
                 ocp.CompositeCheckpointHandler(
-                    state=ocp.PyTreeCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
-                )
+                    state=ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+                    metadata=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+                    composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+                ),
+                multiprocessing_options=alone,
             )
         return self._orbax
 

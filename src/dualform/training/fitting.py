@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from dualform.counts import key_of
@@ -24,11 +25,13 @@ from dualform.interrupts import deferred_interrupt
 from dualform.training.batches import mean_squared_error
 from dualform.training.checkpoints import Checkpoint
 from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
+from dualform.training.devices import check_batch, here, mesh_of
 from dualform.training.optimiser import adamw
 from dualform.training.origin import check_origin, origin
 from dualform.training.parameters import decayed, trainable
+from dualform.training.processes import Processes
 from dualform.training.run import Run
-from dualform.training.state import TrainState, arrays_of, initial_state, state_from
+from dualform.training.state import TrainState, arrays_of, initial_state, placed, state_from
 from dualform.training.step import make_chunk
 from dualform.training.stream import Stream
 
@@ -97,6 +100,7 @@ def fit(
     run: Run | None = None,
     stage: str = "train",
     save_every: float | int = 3.0,
+    devices: Iterable[Any] | None = None,
 ) -> Fitted:
     """Train `model` on data that are made on the device inside the compiled loop, or come in batches from outside.
 
@@ -122,18 +126,29 @@ def fit(
     - on_chunk: told of progress after each chunk.
     - stage: names the checkpoints and metrics, where a run trains more than once.
     - save_every: seconds between checkpoints, at least; 0 for one after each chunk. One is always taken at the end.
+    - devices: that share the sequences of each batch (the first axis of every array of x and y), such as `jax.devices()`. The
+      weights are whole on each, the optimiser's arrays in parts; numbers are those of one device, to rounding, and a run goes
+      on with any others. Of several processes (see `joined`) all must call this alike, on the same data; the first alone uses
+      `run`, and evaluates.
 
     **Returns:** the model and how it went. Ctrl-C, and SIGTERM, end at the next chunk's end, with a checkpoint; a second one at
     once.
 
     **Raises:** `DivergedError` where the loss, a weight or a moment is no longer finite; `InputError` where the checkpoint
-    is of another model, data, loss or config (but for more steps, where it had reached its last); `FileError` where none is
-    whole, one cannot be written, or another process trains in the folder.
+    is of another model, data, loss or config (but for more steps, where it had reached its last), or where devices cannot
+    share a batch equally; `FileError` where none is whole, one cannot be written, or another process trains in the folder.
     """
-    with contextlib.nullcontext() if run is None else run.alone():
+    mesh = mesh_of(devices)
+    processes = Processes(mesh)
+    require(mesh is None or reshape is None, "reshape cuts arrays on one device; give no devices with it.")
+    run = run if processes.first else None
+    with contextlib.ExitStack() as stack:
+        processes.of_first(lambda: None if run is None else stack.enter_context(run.alone()))
         stream = None if callable(data) else Stream(data)
         sample = data if callable(data) else _given
         first = () if stream is None else stream.first
+        if mesh is not None:
+            check_batch(jax.eval_shape(sample, jr.key(0), *first), mesh)
         state = initial_state(
             model, config, optimiser=adamw(config, decayed) if optimiser is None else optimiser, trainable=trainable
         )
@@ -145,12 +160,13 @@ def fit(
             optimiser=optimiser,
             trainable=trainable,
             decayed=decayed,
+            mesh=mesh,
         )
         others = {"trainable": trainable, "decayed": decayed, "reshape": reshape}
         told = {} if optimiser is None else {"optimiser": optimiser}
         begun = partial(origin, sample=sample, loss=loss, scale=scale, batch=first, others=others | told)
         explain = partial(_explain, model, sample, loss, config, first)
-        hooks = _Hooks(chunk, begun, explain, evaluate, reshape, on_chunk, stream)
+        hooks = _Hooks(chunk, begun, explain, evaluate, reshape, on_chunk, stream, mesh, processes)
         return _fitted(state, config, hooks, run, stage, save_every)
 
 
@@ -167,6 +183,7 @@ class _Hooks(NamedTuple):
     - chunk: the compiled loop.  begun: state -> what training is of.  explain: step -> None, or raises what is wrong with the
       step's data.
     - evaluate, reshape, on_chunk: as of `fit`.  stream: the batches that come from outside, if any.
+    - mesh: of the devices that were given.  processes: those that they belong to.
     """
 
     chunk: Callable[..., Any]
@@ -176,21 +193,23 @@ class _Hooks(NamedTuple):
     reshape: Callable[[TrainState], TrainState] | None
     on_chunk: Callable[[Progress], None] | None
     stream: Stream | None
+    mesh: Mesh | None
+    processes: Processes
 
 
 def _fitted(
     state: TrainState, config: FitConfig, hooks: _Hooks, run: Run | None, stage: str, save_every: float | int
 ) -> Fitted:
     """As `fit`, from its state before the first step."""
-    seconds, history, of, fresh = 0.0, [], {}, state
-    if run is not None:
-        of = hooks.begun(state)
-        state, seconds, history, position = _continued(run, state, config, stage, of)
-        if hooks.stream is not None:
-            hooks.stream.go_to(int(state.step) * config.accumulate, position)
+    mesh, processes, fresh = hooks.mesh, hooks.processes, state
+    state, of, seconds, history, position = _begun(fresh, config, hooks, run, stage)
+    if hooks.stream is not None:
+        hooks.stream.go_to(int(state.step) * config.accumulate, position)
     best = _Best(history, fresh.model, run, stage)
-    keeper = _Keeper(run, stage, config, of, save_every, hooks.stream, best, saved=int(state.step) if run else 0)
+    saved = int(state.step) if of is not None else 0
+    keeper = _Keeper(run, stage, config, of, save_every, hooks.stream, best, saved)
     clock = _Clock(seconds, int(state.step), config.steps)
+    state = placed(state, mesh)
     status: Status = "done"
     with deferred_interrupt() as interrupted:
         while (step := int(state.step)) < config.steps:
@@ -198,24 +217,74 @@ def _fitted(
                 status = "stopped"
                 break
             state, losses = _one_chunk(state, config, hooks, keeper)
+            model = here(state.model, mesh)
             record = _record(config, stage, step + len(losses), losses)
             if hooks.evaluate is not None:
-                record["held_out"] = _measured(hooks.evaluate, state.model, record["step"])
+                record["held_out"] = processes.of_first(partial(_measured, hooks.evaluate, model, record["step"]))
             history.append(record)
             keeper.note(record)
-            best.note(record, state.model)
+            best.note(record, model)
             try:
                 if hooks.on_chunk is not None:
-                    hooks.on_chunk(clock.progress(state, record))
+                    hooks.on_chunk(clock.progress(model, record))
             except KeyboardInterrupt:
                 interrupted.set()
-            if interrupted.is_set() and int(state.step) < config.steps:
+            stop, due = processes.any(interrupted.is_set(), keeper.is_due())
+            if stop and int(state.step) < config.steps:
                 status = "interrupted"
                 break
-            keeper.save_when_due(state, clock.seconds())
+            if due:
+                keeper.save(state, clock.seconds())
         keeper.save(state, clock.seconds())
-    model, best_step = best.model(state)
-    return Fitted(state.model, history, status, int(state.step), clock.seconds(), model, best_step)
+    model, step = here(state.model, mesh), int(state.step)
+    kept, best_step = _best_of(best, model, step, processes)
+    return Fitted(model, history, status, step, clock.seconds(), kept, best_step)
+
+
+class _Begun(NamedTuple):
+    """What there is to go on from.
+
+    - of: what training is of; known to the first process alone, and None in all without a run's folder.
+    """
+
+    state: TrainState
+    of: dict[str, Any] | None
+    seconds: float
+    history: list[dict[str, Any]]
+    position: Any
+
+
+def _begun(fresh: TrainState, config: FitConfig, hooks: _Hooks, run: Run | None, stage: str) -> _Begun:
+    """What the first process finds in its folder, in all of them."""
+
+    def begin() -> _Begun:
+        if run is None:
+            return _Begun(fresh, None, 0.0, [], None)
+        of = hooks.begun(fresh)
+        state, seconds, history, position = _continued(run, fresh, config, stage, of)
+        return _Begun(state, of, seconds, history, position)
+
+    def told() -> list[Any]:
+        state, *others = begin()
+        return [arrays_of(state), *others]
+
+    if not hooks.processes.several:
+        return begin()
+    arrays, *others = hooks.processes.of_first(told)
+    return _Begun(state_from(arrays, fresh), *others)
+
+
+def _best_of(best: "_Best", last: Any, step: int, processes: Processes) -> tuple[Any, int]:
+    """The best model and its step, those of the first process in all of them."""
+
+    def told() -> list[Any]:
+        model, at = best.model(last, step)
+        return [arrays_of(best.state(model)), at]
+
+    if not processes.several:
+        return best.model(last, step)
+    arrays, at = processes.of_first(told)
+    return state_from(arrays, best.state(best.like)).model, at
 
 
 def _one_chunk(state: TrainState, config: FitConfig, hooks: _Hooks, keeper: "_Keeper") -> tuple[TrainState, np.ndarray]:
@@ -227,9 +296,14 @@ def _one_chunk(state: TrainState, config: FitConfig, hooks: _Hooks, keeper: "_Ke
         batches = _filled(hooks.stream.take(count, config.accumulate), config.chunk)
     state, metrics = hooks.chunk(state, batches)
     losses = np.asarray(metrics.loss)[: int(metrics.steps)]
-    if not (np.isfinite(losses).all() and bool(metrics.finite)):
-        hooks.explain(step + int(np.argmin(np.isfinite(losses))))
-    _check_finite(losses, bool(metrics.finite), step, keeper, config)
+    finite = bool(metrics.finite)
+    if not (np.isfinite(losses).all() and finite):
+
+        def fail():
+            hooks.explain(step + int(np.argmin(np.isfinite(losses))))
+            _check_finite(losses, finite, step, keeper, config)
+
+        hooks.processes.of_first(fail)
     return state if hooks.reshape is None else hooks.reshape(state), losses
 
 
@@ -274,27 +348,28 @@ class _Best:
     def save(self) -> None:
         """Write it, if it is not written yet; to be done before the checkpoint of a later step."""
         if self.checkpoints is not None and self.step != self.saved:
-            self.checkpoints.save(self.step, arrays_of(self._state(self.kept)), {"loss": self.loss})
+            self.checkpoints.save(self.step, arrays_of(self.state(self.kept)), {"loss": self.loss})
             self.saved = self.step
 
     def chunks_since(self, history: list[dict[str, Any]]) -> int:
         """How many chunks there were since the best one."""
         return sum(record["step"] > self.step for record in history)
 
-    def model(self, last: TrainState) -> tuple[Any, int]:
+    def model(self, last: Any, step: int) -> tuple[Any, int]:
         """The best model and its step; the last one where nothing was measured, or its checkpoint is not to be had."""
-        if self.step in (0, int(last.step)):
-            return last.model, int(last.step)
+        if self.step in (0, step):
+            return last, step
         if self.kept is not None or self.checkpoints is None:
             return self.kept, self.step
         try:
             arrays = self.checkpoints.restore(self.step).arrays
-            return state_from(arrays, self._state(self.like)).model, self.step
+            return state_from(arrays, self.state(self.like)).model, self.step
         except FileError as error:
             _LOG.warning("%s The last model stands for the best one.", error)
-            return last.model, int(last.step)
+            return last, step
 
-    def _state(self, model: Any) -> TrainState:
+    def state(self, model: Any) -> TrainState:
+        """A model as it is saved."""
         return TrainState(model, (), jnp.zeros((), jnp.int32), jr.key(0))
 
 
@@ -379,7 +454,7 @@ class _Keeper:
         run: Run | None,
         stage: str,
         config: FitConfig,
-        of: dict[str, Any],
+        of: dict[str, Any] | None,
         every: float | int,
         stream: Stream | None,
         best: _Best,
@@ -394,17 +469,21 @@ class _Keeper:
         if self.run is not None:
             self.run.append_metrics(record)
 
-    def save_when_due(self, state: TrainState, seconds: float) -> None:
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
         # A large model's checkpoint may take long: at most a twentieth of the time goes to saving.
         pause = max(self.every, 20 * self.took) if self.every > 0 else 0.0
-        if time.monotonic() - self.at >= pause:
-            self.save(state, seconds)
+        return self.run is not None and time.monotonic() - self.at >= pause
 
     def save(self, state: TrainState, seconds: float) -> None:
+        """Take a checkpoint, if there is none of this step; of several processes the first writes it, from parts of all."""
         step = int(state.step)
-        if self.run is None or self.checkpoints is None or step == self.saved:
+        if self.of is None or step == self.saved:
             return
-        begin = time.monotonic()
+        begin, arrays = time.monotonic(), arrays_of(state)
+        self.saved = step
+        if self.run is None or self.checkpoints is None:
+            return
         self.run.sync_metrics()
         self.best.save()
         config = {name: _plain_number(value) for name, value in dataclasses.asdict(self.config).items()}
@@ -416,8 +495,8 @@ class _Keeper:
             "of": self.of,
             **({} if self.stream is None else {"position": self.stream.position()}),
         }
-        self.checkpoints.save(step, arrays_of(state), metadata)
-        self.saved, self.at = step, time.monotonic()
+        self.checkpoints.save(step, arrays, metadata)
+        self.at = time.monotonic()
         self.took = self.at - begin
 
     def last(self) -> str:
@@ -439,11 +518,11 @@ class _Clock:
     def seconds(self) -> float:
         return self.before + time.monotonic() - self.begin
 
-    def progress(self, state: TrainState, record: dict[str, Any]) -> Progress:
+    def progress(self, model: Any, record: dict[str, Any]) -> Progress:
         step = record["step"]
         pace = (time.monotonic() - self.begin) / max(step - self.step, 1)
         left = pace * (self.steps - step)
-        return Progress(step, self.steps, record["loss"], self.seconds(), left, state.model, record.get("held_out", {}))
+        return Progress(step, self.steps, record["loss"], self.seconds(), left, model, record.get("held_out", {}))
 
 
 def _record(config: FitConfig, stage: str, step: int, losses: np.ndarray) -> dict[str, Any]:

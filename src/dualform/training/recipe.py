@@ -1,5 +1,6 @@
 """A whole training by what it is told: a task, a model, how it is fitted; what `dualform train` runs and sweeps repeat."""
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -31,7 +32,9 @@ from dualform.tasks import AbstractTask
 from dualform.tasks.scores import Scores
 from dualform.tensor_file import write_atomically
 from dualform.training.config import FitConfig
-from dualform.training.fitting import Progress, fit
+from dualform.training.devices import check_batch, mesh_of
+from dualform.training.fitting import Fitted, Progress, fit
+from dualform.training.processes import Processes
 from dualform.training.run import Run
 
 WEIGHTS, RECIPE = "model.safetensors", "run.toml"
@@ -121,12 +124,18 @@ class Recipe:
         return model_for(self.model, task, key=jr.fold_in(key_of(self.seed), _WEIGHTS), dtype=dtype)
 
     def train(
-        self, folder: str | os.PathLike[str], on_progress: Callable[[Measured], None] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        on_progress: Callable[[Measured], None] | None = None,
+        *,
+        devices: Iterable[Any] | None = None,
     ) -> dict[str, Any]:
         """Train in a run's folder, or go on there, and measure the best model on the tests; a finished run is read back.
 
         The folder gets run.toml, metrics.jsonl, checkpoints/, best/, model.safetensors (the best model, which `checkpoints.load`
         takes) and result.json.
+
+        **Arguments:** devices: as of `fit`; of several processes the first alone uses the folder.
 
         **Returns:** what result.json holds: status, parameters, steps, best_step, seconds, tokens_per_second, validation and
         test (each split's scores by name). Where it was interrupted nothing is measured, and only status and steps are there.
@@ -135,16 +144,31 @@ class Recipe:
         """
         task = self.open_task()
         model = self.make_model(task)
-        run = Run.create(folder, self.told())
-        with run.alone():
-            found = run.read_json("result.json")
-            if found is not None:
+        devices = None if devices is None else list(devices)
+        mesh = mesh_of(devices)
+        check_batch(jax.eval_shape(task.sample, jr.key(0)), mesh)
+        processes = Processes(mesh)
+        with contextlib.ExitStack() as stack:
+
+            def begin() -> dict[str, Any] | None:
+                run = Run.create(folder, self.told())
+                stack.enter_context(run.alone())
+                found = run.read_json("result.json")
+                if found is None:
+                    write_atomically(run.path / RECIPE, self.toml().encode())
                 return found
-            write_atomically(run.path / RECIPE, self.toml().encode())
-            return self._trained(task, model, run, on_progress)
+
+            found = processes.of_first(begin)
+            return self._trained(task, model, Run(folder), on_progress, devices, processes) if found is None else found
 
     def _trained(
-        self, task: AbstractTask, model: Any, run: Run, on_progress: Callable[[Measured], None] | None
+        self,
+        task: AbstractTask,
+        model: Any,
+        run: Run,
+        on_progress: Callable[[Measured], None] | None,
+        devices: Iterable[Any] | None,
+        processes: Processes,
     ) -> dict[str, Any]:
         validation, per_step, clock = list(task.held_out("validation")), self._tokens(task), _Speed()
 
@@ -160,17 +184,24 @@ class Recipe:
             evaluate=lambda model: measure(task, model, validation),
             on_chunk=on_chunk,
             run=run,
+            devices=devices,
         )
         told = {"status": fitted.status, "steps": fitted.steps}
         if fitted.status == "interrupted":
             return told
+        return processes.of_first(lambda: self._finished(task, fitted, run, told, validation))
+
+    def _finished(
+        self, task: AbstractTask, fitted: Fitted, run: Run, told: dict[str, Any], validation: Any
+    ) -> dict[str, Any]:
+        """What came of it, measured and written."""
         best = fitted.best
         save_weights(run.path / WEIGHTS, best, _notes(task))
         result = told | {
             "parameters": count_parameters(best),
             "best_step": fitted.best_step,
             "seconds": fitted.seconds,
-            "tokens_per_second": fitted.steps * per_step / max(fitted.seconds, 1e-9),
+            "tokens_per_second": fitted.steps * self._tokens(task) / max(fitted.seconds, 1e-9),
             "train_loss": fitted.history[-1]["loss"] if fitted.history else None,
             "validation": measure(task, best, validation),
             "test": {split: measure(task, best, task.held_out(split)) for split in task.splits[1:]},

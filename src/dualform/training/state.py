@@ -1,6 +1,7 @@
 """The state of a training run, and how units are taken out of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,12 +12,15 @@ import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from dualform.counts import key_of
 from dualform.errors import require
 from dualform.mixers import GatedRNN, SideGatedRNN
 from dualform.training.config import FitConfig
+from dualform.training.devices import place_parts, place_whole
 from dualform.training.optimiser import adamw
 from dualform.training.parameters import trainable
 
@@ -71,6 +75,12 @@ def initial_state(
     model = jtu.tree_map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, model)
     begun = (adamw(config) if optimiser is None else optimiser).init(eqx.filter(model, trainable(model)))
     return TrainState(model, begun, jnp.zeros((), jnp.int32), key_of(config.seed))
+
+
+def placed(state: TrainState, mesh: Mesh | None) -> TrainState:
+    """A state of this process, the same in every one, on devices: whole on each, the optimiser's arrays in parts."""
+    whole = place_whole(replace(state, optimiser=None), mesh)
+    return replace(whole, optimiser=place_parts(state.optimiser, mesh))
 
 
 def select_units(
@@ -161,10 +171,19 @@ def _check_index(index: np.ndarray, count: int, kind: str | None) -> None:
 
 
 def arrays_of(state: TrainState) -> dict[str, np.ndarray]:
-    """Every array of the state by its path, on the host: what a checkpoint holds."""
+    """Every array of the state by its path, whole and on the host: what a checkpoint holds.
+
+    Where several processes have parts of it, all of them must ask.
+    """
     plain = eqx.tree_at(lambda state: state.key, state, jr.key_data(state.key))
     leaves = jtu.tree_leaves_with_path(eqx.filter(plain, eqx.is_array))
-    return {jtu.keystr(path).lstrip("."): np.asarray(leaf) for path, leaf in leaves}
+    return {jtu.keystr(path).lstrip("."): _on_host(leaf) for path, leaf in leaves}
+
+
+def _on_host(leaf: Array) -> np.ndarray:
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
 
 
 def state_from(arrays: dict[str, np.ndarray], like: TrainState) -> TrainState:

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from dualform.training.batches import mean_squared_error
 from dualform.training.config import FitConfig
+from dualform.training.devices import place_batches, place_whole, split, split_batch, whole
 from dualform.training.optimiser import adamw
 from dualform.training.parameters import decayed, trainable
 from dualform.training.state import TrainState, finite
@@ -40,24 +42,28 @@ def make_chunk(
     optimiser: optax.GradientTransformation | None = None,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
+    mesh: Mesh | None = None,
 ) -> Callable[..., tuple[TrainState, ChunkMetrics]]:
     """A compiled function that takes a state up to `config.chunk` steps further, and no further than `config.steps`.
 
-    **Arguments:** as `fit`; sample: (key, *batch) -> (x, y).
+    **Arguments:** as `fit`; sample: (key, *batch) -> (x, y); mesh: of the devices that share each batch, on which the state is
+    placed (`dualform.training.state.placed`).
 
     **Returns:** (state, batches=()) -> (state, metrics). The state given is used up: its memory holds the one returned. Of the
     arrays of `batches`, which have a leading axis of steps, each step is given its own. It is compiled once for each set of
     shapes, and found again by the next one that is made of the same functions and config.
     """
     # The seed is in the state: a loop that was compiled serves every seed.
-    parts = _Parts(replace(config, seed=0), sample, loss, scale, optimiser, trainable, decayed)
-    return lambda state, batches=(): _chunk((parts, batches), state)
+    parts = _Parts(replace(config, seed=0), mesh, sample, loss, scale, optimiser, trainable, decayed)
+    parts, before = place_whole(parts, mesh), 1 if config.accumulate == 1 else 2
+    return lambda state, batches=(): _chunk((parts, place_batches(batches, mesh, before)), state)
 
 
 class _Parts(eqx.Module):
     """What a loop is compiled of; arrays in it (of a task's, in `sample`) are data, so that they are not compiled in."""
 
     config: FitConfig = eqx.field(static=True)
+    mesh: Mesh | None = eqx.field(static=True)
     sample: Any
     loss: Any
     scale: Any
@@ -78,6 +84,7 @@ def _chunk(given: tuple[_Parts, Any], state: TrainState) -> tuple[TrainState, Ch
         optimiser=parts.optimiser,
         trainable=parts.trainable,
         decayed=parts.decayed,
+        mesh=parts.mesh,
     )
     batch = lambda i: jtu.tree_map(lambda leaf: leaf[i], batches)
     arrays, static = eqx.partition(state, eqx.is_array)
@@ -92,8 +99,8 @@ def _chunk(given: tuple[_Parts, Any], state: TrainState) -> tuple[TrainState, Ch
 
     # The number of steps is data, so that a shorter last chunk needs no second compilation.
     arrays, losses = jax.lax.fori_loop(0, steps, body, (arrays, jnp.full(config.chunk, jnp.nan, dtype)))
-    state = eqx.combine(arrays, static)
-    return state, ChunkMetrics(losses, steps, finite((state.model, state.optimiser)))
+    state = _kept(eqx.combine(arrays, static), parts.mesh)
+    return state, whole(ChunkMetrics(losses, steps, finite((state.model, state.optimiser))), parts.mesh)
 
 
 def make_step(
@@ -105,10 +112,11 @@ def make_step(
     optimiser: optax.GradientTransformation | None = None,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
+    mesh: Mesh | None = None,
 ) -> Callable[..., tuple[TrainState, Array]]:
     """One training step, not compiled: (state, *batch, rate=None) -> (state, loss before the update).
 
-    **Arguments:** as `fit`; sample: (key, *batch) -> (x, y).  rate: what the weights' move is multiplied by, 1 if not given.
+    **Arguments:** as `make_chunk`.  rate: what the weights' move is multiplied by, 1 if not given.
     """
     optimiser = adamw(config, decayed) if optimiser is None else optimiser
 
@@ -117,7 +125,7 @@ def make_step(
         weights, rest = eqx.partition(state.model, trainable(state.model))
 
         def value_of(weights: PyTree, key: Array, *batch: Any) -> Array:
-            x, y = sample(key, *batch)
+            x, y = split_batch(sample(key, *batch), mesh)
             model = eqx.combine(_noisy(weights, config, jr.fold_in(key, _NOISE)), rest)
             if config.precision == "bfloat16":
                 flags = decayed(model)
@@ -132,9 +140,14 @@ def make_step(
                 update = jtu.tree_map(lambda leaf: leaf * rate.astype(leaf.dtype), update)
             weights = optax.apply_updates(weights, update)
         after = jtu.tree_map(lambda new, old: new.astype(old.dtype), after, state.optimiser)
-        return TrainState(eqx.combine(weights, rest), after, state.step + 1, state.key), value
+        return _kept(TrainState(eqx.combine(weights, rest), after, state.step + 1, state.key), mesh), value
 
     return step
+
+
+def _kept(state: TrainState, mesh: Mesh | None) -> TrainState:
+    """The state as it stays on the devices of a mesh: see `placed`."""
+    return replace(whole(replace(state, optimiser=None), mesh), optimiser=split(state.optimiser, mesh))
 
 
 _NOISE = 2**31 - 1  # apart from the numbers that a sampler folds into its key
