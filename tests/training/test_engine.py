@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from dualform.errors import InputError
-from dualform.training import FitConfig, Run, fit
+from dualform.training import FitConfig, Run, fit, fit_ensemble
 from dualform.training.stream import Stream
 
 CONFIG = FitConfig(
@@ -259,3 +259,35 @@ def test_settings_are_checked(settings, said):
     """Each with its value."""
     with pytest.raises(InputError, match=said):
         FitConfig(**settings)
+
+
+def test_patience_needs_something_that_is_held_out():
+    """Else it would end a training that nobody looks at."""
+    with pytest.raises(InputError, match="patience is 2, and there is no evaluate"):
+        fit(line(), draw, replace(CONFIG, patience=2), loss=error)
+    with pytest.raises(InputError, match="leave patience at 0"):
+        fit_ensemble([line()], lambda key, task: draw(key), replace(CONFIG, patience=2), seeds=[0], loss=error)
+
+
+def test_numbers_of_numpy_are_data():
+    """A scale, or an array in a task, may be NumPy's; the loss is divided by it."""
+
+    class Task(eqx.Module):
+        offset: Any
+
+        def sample(self, key):
+            x, y = draw(key)
+            return x, y + self.offset
+
+    config = replace(CONFIG, steps=1, chunk=1)
+    losses = [
+        fit(line(), Task(offset).sample, config, loss=error, scale=scale).history[0]["loss"]
+        for offset, scale in ((np.zeros(()), np.float64(2)), (jnp.zeros(()), 2.0))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
+def test_the_history_tells_the_schedules_of_the_optimiser_that_is_used():
+    """Those of the config, where it is its own; of another, nothing."""
+    own, other = (fit(line(), draw, CONFIG, loss=error, optimiser=each).history[0] for each in (None, optax.sgd(0.1)))
+    assert own["learning_rate"] == 0.05 and not {"learning_rate", "weight_decay"} & set(other)

@@ -73,6 +73,7 @@ def fit_ensemble(
 
     **Raises:** `InputError` where counts or shapes differ.
     """
+    require(config.patience == 0, "an ensemble looks at nothing that is held out; leave patience at 0.")
     begin, count = time.monotonic(), len(models)
     state, data = members_of(models, config, seeds, tasks, scales, rates)
     chunk = make_ensemble_chunk(sample, config, loss=loss, members=members)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -54,9 +55,15 @@ def make_chunk(
     shapes, and found again by the next one that is made of the same functions and config.
     """
     # The seed is in the state: a loop that was compiled serves every seed.
-    parts = _Parts(replace(config, seed=0), mesh, sample, loss, scale, optimiser, trainable, decayed)
-    parts, before = place_whole(parts, mesh), 1 if config.accumulate == 1 else 2
+    given = (sample, loss, scale, optimiser, trainable, decayed)
+    parts = place_whole(_Parts(replace(config, seed=0), mesh, *jtu.tree_map(_as_data, given)), mesh)
+    before = 1 if config.accumulate == 1 else 2
     return lambda state, batches=(): _chunk((parts, place_batches(batches, mesh, before)), state)
+
+
+def _as_data(leaf: Any) -> Any:
+    """Arrays of NumPy, of a task's or a scale, as those of JAX, which the loop takes as data."""
+    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
 
 
 class _Parts(eqx.Module):
