@@ -60,8 +60,8 @@ class Progress(NamedTuple):
 class Fitted(NamedTuple):
     """A trained model.
 
-    - history: one record for each chunk, as in metrics.jsonl: stage, step, loss, learning_rate, weight_decay, and held_out where
-      there is something that evaluates.
+    - history: one record for each chunk, as in metrics.jsonl: stage, step, loss; learning_rate and weight_decay, where the
+      optimiser is the config's; held_out, where there is something that evaluates.
     - status: "done"; "stopped" where `patience` ended it; "interrupted" where Ctrl-C or SIGTERM did.
     - steps: done.  seconds: of training, earlier sessions included.
     - best: the model with the least held-out loss of all chunks, the last one where nothing evaluates.  best_step: when.
@@ -138,6 +138,10 @@ def fit(
     is of another model, data, loss or config (but for more steps, where it had reached its last), or where devices cannot
     share a batch equally; `FileError` where none is whole, one cannot be written, or another process trains in the folder.
     """
+    require(
+        config.patience == 0 or evaluate is not None,
+        f"patience is {config.patience}, and there is no evaluate that looks at what is held out; give one, or patience 0.",
+    )
     mesh = mesh_of(devices)
     processes = Processes(mesh)
     require(mesh is None or reshape is None, "reshape cuts arrays on one device; give no devices with it.")
@@ -166,7 +170,7 @@ def fit(
         told = {} if optimiser is None else {"optimiser": optimiser}
         begun = partial(origin, sample=sample, loss=loss, scale=scale, batch=first, others=others | told)
         explain = partial(_explain, model, sample, loss, config, first)
-        hooks = _Hooks(chunk, begun, explain, evaluate, reshape, on_chunk, stream, mesh, processes)
+        hooks = _Hooks(chunk, begun, explain, evaluate, reshape, on_chunk, stream, mesh, processes, optimiser is None)
         return _fitted(state, config, hooks, run, stage, save_every)
 
 
@@ -184,6 +188,7 @@ class _Hooks(NamedTuple):
       step's data.
     - evaluate, reshape, on_chunk: as of `fit`.  stream: the batches that come from outside, if any.
     - mesh: of the devices that were given.  processes: those that they belong to.
+    - scheduled: whether the optimiser is the config's, with its schedules.
     """
 
     chunk: Callable[..., Any]
@@ -195,6 +200,7 @@ class _Hooks(NamedTuple):
     stream: Stream | None
     mesh: Mesh | None
     processes: Processes
+    scheduled: bool
 
 
 def _fitted(
@@ -218,7 +224,7 @@ def _fitted(
                 break
             state, losses = _one_chunk(state, config, hooks, keeper)
             model = here(state.model, mesh)
-            record = _record(config, stage, step + len(losses), losses)
+            record = _record(config if hooks.scheduled else None, stage, step + len(losses), losses)
             if hooks.evaluate is not None:
                 record["held_out"] = processes.of_first(partial(_measured, hooks.evaluate, model, record["step"]))
             history.append(record)
@@ -525,15 +531,14 @@ class _Clock:
         return Progress(step, self.steps, record["loss"], self.seconds(), left, model, record.get("held_out", {}))
 
 
-def _record(config: FitConfig, stage: str, step: int, losses: np.ndarray) -> dict[str, Any]:
+def _record(config: FitConfig | None, stage: str, step: int, losses: np.ndarray) -> dict[str, Any]:
+    """What is told of a chunk; of the config's optimiser, its schedules too."""
+    record = {"stage": stage, "step": step, "loss": float(np.mean(losses.astype(np.float64)))}
+    if config is None:
+        return record
     last = jnp.asarray(max(step - 1, 0), jnp.int32)
-    return {
-        "stage": stage,
-        "step": step,
-        "loss": float(np.mean(losses.astype(np.float64))),
-        "learning_rate": float(learning_rate_at(config, last)),
-        "weight_decay": float(weight_decay_at(config, last)),
-    }
+    rates = {"learning_rate": learning_rate_at, "weight_decay": weight_decay_at}
+    return record | {name: float(at(config, last)) for name, at in rates.items()}
 
 
 def _explain(
