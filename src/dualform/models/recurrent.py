@@ -12,6 +12,7 @@ from dualform.mixers import AbstractMixer
 from dualform.mixers.declared import optional_array
 from dualform.models.affine import check_affine
 from dualform.models.model import AbstractModel, Stages
+from dualform.models.stack import width_above
 from dualform.models.stages import Affine
 
 
@@ -32,13 +33,7 @@ class Recurrent(AbstractModel):
 
     def __check_init__(self):
         require(len(self.layers) >= 1, "a recurrent network needs at least one layer.")
-        width = self.layers[0].d_in
-        for i, layer in enumerate(self.layers):
-            require(
-                layer.d_in == width,
-                f"layer {i + 1} takes tokens of width {layer.d_in}; what is below it gives {width}.",
-            )
-            width = layer.d_out
+        width = width_above(self.layers, self.layers[0].d_in)
         require(
             self.w.ndim == 2 and self.w.shape[1] == width,
             f"w has shape {self.w.shape}; it must be (d_out, {width}), as the last layer gives.",

@@ -38,13 +38,7 @@ class Stack(AbstractModel):
             self.embedding.ndim == 2 and self.embedding.shape[1] >= 2,
             f"embedding has shape {self.embedding.shape}; it must be (d_1, d_in + 1): a 1 is appended to the token.",
         )
-        width = len(self.embedding)
-        for i, layer in enumerate(self.layers):
-            require(
-                layer.d_in == width,
-                f"layer {i + 1} takes tokens of width {layer.d_in}; what is below it gives {width}.",
-            )
-            width = layer.d_out
+        width = width_above(self.layers, len(self.embedding))
         require(
             self.readout.ndim == 2 and self.readout.shape[1] == width + 1,
             f"readout has shape {self.readout.shape}; it must be (d_out, {width + 1}): a 1 is appended to what it reads.",
@@ -73,6 +67,20 @@ class Stack(AbstractModel):
         """The chain from the tokens to the outputs, (time, d_in) -> (time, d_out): each stage with its name."""
         layers = tuple((f"layer {i + 1}", layer) for i, layer in enumerate(self.layers))
         return (("embed", WithOne(self.embedding)), *layers, ("readout", WithOne(self.readout)))
+
+
+def width_above(layers: tuple[AbstractMixer, ...], width: int) -> int:
+    """What the last of some layers gives, one above the other.
+
+    **Raises:** `InputError` where one does not take what is below it; the first, `width`.
+    """
+    for i, layer in enumerate(layers):
+        require(
+            layer.d_in == width,
+            f"layer {i + 1} takes tokens of width {layer.d_in}; what is below it gives {width}.",
+        )
+        width = layer.d_out
+    return width
 
 
 class WithOne(AbstractTokenwise):
