@@ -35,10 +35,10 @@ def state_for(model: Any, tokens: SupportsIndex, state: State | None = None) -> 
 
         >>> import jax
         >>> from dualform import generation, models
-        >>> model = models.llama(key=jax.random.key(0), vocabulary=5, d=8, layers=1, heads=2, hidden=8, context=4096)
+        >>> model = models.llama(key=jax.random.key(0), vocabulary=5, d=8, layers=1, heads=2, kv_heads=2, hidden=8, context=4096)
         >>> logits, state = model(jax.numpy.arange(5), generation.state_for(model, 70))
-        >>> state[0][0].keys.shape, generation.state_for(model, 129, state)[0][0].keys.shape
-        ((128, 2, 4), (256, 2, 4))
+        >>> state[0][0].keys.shape, generation.state_for(model, 300, state)[0][0].keys.shape
+        ((2, 256, 4), (2, 512, 4))
     """
     tokens = count_of("tokens", tokens, 1, "give room for at least 1 token")
     if state is None:
