@@ -7,8 +7,9 @@ from dualform.training.checkpoints import Checkpoints
 from dualform.training.config import FitConfig
 from dualform.training.ensemble import FittedEnsemble, fit_ensemble
 from dualform.training.event_files import to_tensorboard
-from dualform.training.fitting import Fitted, Progress, fit, resume
+from dualform.training.fitting import Fitted, Progress, fit
 from dualform.training.hosts import joined
+from dualform.training.keeping import resume
 from dualform.training.optimiser import adamw
 from dualform.training.parameters import decayed, trainable
 from dualform.training.run import Run
