@@ -9,6 +9,7 @@ from dualform import tasks
 from dualform.cli import main
 from dualform.commands.train import key_and_value
 from dualform.errors import InputError
+from dualform.tasks import registration
 
 SMALL = [
     *("selective-copy", "--mixer", "min_gru", "--width", "8", "--blocks", "1", "--steps", "4", "--batch", "4"),
@@ -75,6 +76,30 @@ def test_mistakes_leave_no_folder(arguments, said, tmp_path, monkeypatch, capsys
     assert main(["train", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("runs/*/*"))
+
+
+@pytest.mark.parametrize(("said", "missing"), [("", "d_in"), ("d_in = 2", "d_out")])
+def test_a_task_that_does_not_say_what_its_inputs_are(said, missing, tmp_path, monkeypatch, capsys):
+    """Neither tokens nor vectors, or vectors whose answer has no width: it is told what to give, and no folder is made."""
+    monkeypatch.setattr(registration, "_TASKS", {})
+    code = """
+import jax.numpy as jnp
+import jax.random as jr
+from dualform.tasks import DrawnTask, register, scores
+
+
+@register("wordless")
+class Wordless(DrawnTask):
+    judge = staticmethod(scores.of_numbers)
+
+    def sequence(self, key):
+        x = jr.normal(key, (self.time, 2), jnp.float32)
+        return x, x
+"""
+    (tmp_path / "mine.py").write_text(code.replace("judge", f"{said}\n    judge"))
+    assert main(["train", str(tmp_path / "mine.py"), "--out", str(tmp_path / "run")]) == 2
+    assert f"Wordless says neither its vocabulary nor its {missing}. Where its inputs" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_values_are_read_as_toml_or_as_words():

@@ -53,12 +53,12 @@ class AbstractTask(eqx.Module):
     @property
     def d_in(self) -> int:
         """Width of an input that is a vector."""
-        raise NotImplementedError(f"a {type(self).__name__} must say its vocabulary, or its d_in and d_out.")
+        raise _silent(self, "d_in")
 
     @property
     def d_out(self) -> int:
         """Width of an output, where inputs are vectors."""
-        raise NotImplementedError(f"a {type(self).__name__} must say its vocabulary, or its d_in and d_out.")
+        raise _silent(self, "d_out")
 
     @classmethod
     def open(cls: type[T], data: Any = None, **settings: Any) -> T:
@@ -99,6 +99,14 @@ class AbstractTask(eqx.Module):
     def check_split(self, split: str) -> None:
         """Raise `InputError` where there is no such split."""
         require(split in self.splits, f"there is no split {split!r}; there are {', '.join(self.splits)}.")
+
+
+def _silent(task: AbstractTask, width: str) -> InputError:
+    """The error of a task that does not say what its inputs are."""
+    return InputError(
+        f"{type(task).__name__} says neither its vocabulary nor its {width}. Where its inputs are tokens by number, give the "
+        "class `vocabulary = N`; where they are vectors, `d_in = N` and `d_out = N`."
+    )
 
 
 TRAIN, VALIDATION, TEST, ANY = 0, 1, 2, 3
