@@ -6,7 +6,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter1d
 
 from dualform.errors import require
 from dualform.tasks.registration import register
@@ -89,6 +88,8 @@ def published() -> tuple[Float[np.ndarray, "5000 40"], Int[np.ndarray, " 5000"]]
 
 def _changed(shape: Float[np.ndarray, " point"], draw: np.random.RandomState) -> Float[np.ndarray, " 40"]:
     """A shape with zeros behind it, stretched to 72 places, made larger or smaller, turned round, in noise, and sheared."""
+    from scipy.ndimage import gaussian_filter1d  # slow to import, and wanted by this task alone
+
     zeros = LEAST + int(draw.rand() * (MOST - LEAST + 1))
     x = _stretched(np.concatenate([shape + 1e-8, np.zeros(zeros)]), len(shape) + MOST)
     x = x * (1 + 0.4 * (draw.rand() - 0.5))

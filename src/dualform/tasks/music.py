@@ -6,7 +6,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.io
 from jaxtyping import Array, Int8
 
 from dualform.errors import FileError, InputError, require
@@ -81,6 +80,8 @@ def pieces_of(data: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
 
     **Raises:** `FileError` where the file cannot be read, has no such parts, or a piece is something else.
     """
+    import scipy.io  # slow to import, and wanted by this task alone
+
     path, where = existing_file(Path(data), "a file of piano rolls")
     with reading(where, "file of MATLAB's"):
         found = scipy.io.loadmat(path)
