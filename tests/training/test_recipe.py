@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ from dualform.errors import FileError, InputError
 from dualform.models.architecture import Architecture
 from dualform.training.recipe import Recipe, measure, model_for
 from dualform.training.run import Run
+from tests.laws.laws import registered
+from tests.tiers import tiers
 
 SMALL = {
     "task": "selective-copy",
@@ -90,6 +93,20 @@ def test_training_leaves_all_that_is_needed(tmp_path):
     assert other["test"] != result["test"]
     with pytest.raises(InputError, match="was made with seed = 3, and now it is 4"):
         dataclasses.replace(recipe, seed=4).train(tmp_path / "run")
+
+
+@pytest.mark.parametrize("precision", tiers(["full", "bfloat16"], "bfloat16"))
+@pytest.mark.parametrize("name", registered("gla", "pgn"))
+def test_every_registered_mixer_is_trained(name, precision, tmp_path):
+    """Two steps end with finite losses, also where matrices are rounded and biases, rates and norms are as wide as before."""
+    told = SMALL | {
+        "model": SMALL["model"] | {"mixers": [name]},
+        "fit": {"steps": 2, "chunk": 2, "warmup": 0, "precision": precision},
+    }
+    result = Recipe.of(told).train(tmp_path / "run")
+    assert (result["status"], result["steps"]) == ("done", 2)
+    losses = (result["train_loss"], result["validation"]["loss"], result["test"]["test"]["loss"])
+    assert all(math.isfinite(loss) for loss in losses), losses
 
 
 def test_measuring_weighs_what_is_counted():

@@ -78,7 +78,8 @@ class PGN(AbstractMixer):
         before, after = window.run(wide)
         history = Linear(self.w_h.reshape(self.d_out, -1), self.b_h)
         h = history(before)
-        both = jnp.concatenate([wide, h], axis=1)
+        common = accumulator(wide.dtype, h.dtype)  # a bias may be wider than tokens and matrices
+        both = jnp.concatenate([wide.astype(common), h.astype(common)], axis=1)
         gate, c = jax.nn.sigmoid(affine(both, self.w_g, self.b_g)), affine(both, self.w_t, self.b_t)
         past = history @ window
         candidate = Linear(self.w_t, self.b_t) @ Beside(Identity(), past)
