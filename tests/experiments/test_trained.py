@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dualform.experiments.chung import music
 from dualform.experiments.minimal import selective_copy
 from dualform.experiments.mqar import recall
 from dualform.experiments.papers import PAPERS
@@ -76,7 +77,7 @@ def test_the_worst_seed_decides():
     each = trained(Pretended(), "s", RECIPE, 3)[0]["model"]
     assert worst("m", each, "accuracy", 0.9, "why").outcome == "met"
     assert worst("m", each, "accuracy", 0.905, "why").outcome == "differs"
-    assert "mean is 0.910" in worst("m", each, "accuracy", 0.9, "why").rule
+    assert "why; 3 seeds, mean 0.910" in worst("m", each, "accuracy", 0.9, "why").rule
     assert above("m", each, each, "accuracy", "why").outcome == "differs"
     higher = each._replace(results=[{**r, "test": {"test": {"accuracy": 0.95}}} for r in each.results])
     assert above("m", higher, each, "accuracy", "why").outcome == "met"
@@ -92,6 +93,8 @@ def test_a_result_is_judged_by_what_its_trainings_gave(experiment, paper, name, 
     record = reproduce(PAPERS[paper], name, "quick", Pretended(folder=tmp_path))
     assert record["verdict"] == "differs" and record["data"]["rows"]
     assert all(0 <= number["ours"] <= 1 for number in record["numbers"])
+    assert all(number["paper"] is None for number in record["numbers"])  # of a cut setting, it is said and not compared
+    assert all(f"{value:.3f}" in record["why"] for value in getattr(experiment, "PAPER", {}).values())
     assert {row["model"] for row in record["data"]["rows"]} == set(
         experiment.GRIDS["quick"].get("models", experiment.GRIDS["quick"].get("mixers"))
     )
@@ -102,6 +105,16 @@ def test_a_result_is_judged_by_what_its_trainings_gave(experiment, paper, name, 
             if key in experiment.GRIDS["full"]
         ]
         assert experiment.recipe(each, *sizes).open_task().splits[0] == "validation"
+
+
+def test_a_paper_is_compared_with_trainings_as_long_as_its_own():
+    """In few steps the chorales are ours alone; in as many as it takes, a mean of 0.5 is better than the paper's."""
+    each = trained(Pretended(), "s", RECIPE, 1)[0]["model"]
+    each = each._replace(results=[{**r, "test": {"test": {"loss": 0.5, "piece": 0.6}}} for r in each.results])
+    for whole, outcome, paper in ((False, "ours alone", None), (True, "better", 8.54)):
+        loss, parameters = music._numbers({"gru": each}, whole)
+        assert (loss.ours, loss.outcome, loss.paper) == (0.5, outcome, paper) and "of 1 seed, from" in loss.rule
+        assert parameters.outcome == "ours alone"
 
 
 def test_parity_is_scaled_from_chance_to_perfect():

@@ -122,13 +122,16 @@ def table(found: Mapping[str, Trained], name: str, splits: Sequence[str] = ("tes
     ]
 
 
-def worst(
-    what: str, each: Trained, name: str, least: float, why: str, *, paper: float | None = None, splits=("test",)
-) -> Number:
+def counted(scores: Sequence[float]) -> str:
+    """How many seeds there are, in words: "1 seed", "5 seeds"."""
+    return f"{len(scores)} seed{'' if len(scores) == 1 else 's'}"
+
+
+def worst(what: str, each: Trained, name: str, least: float, why: str, *, splits=("test",)) -> Number:
     """The worst seed's score, which should be at least so much; the mean is said beside it."""
     scores = each.scores(name, splits)
-    said = f"{why}; {len(scores)} seeds, their mean is {mean(scores):.3f}{_at_rate(each)}"
-    return at_least(f"{what}: {name}, the worst seed", paper, min(scores), least, said)
+    said = f"{why}; {counted(scores)}, mean {mean(scores):.3f}{_at_rate(each)}"
+    return at_least(f"{what}: {name}, the worst seed", None, min(scores), least, said)
 
 
 def above(what: str, better: Trained, other: Trained, name: str, why: str, *, splits=("test",)) -> Number:
@@ -141,7 +144,7 @@ def above(what: str, better: Trained, other: Trained, name: str, why: str, *, sp
 def alone(what: str, each: Trained, name: str, *, splits=("test",)) -> Number:
     """A model's mean, that decides nothing."""
     scores = each.scores(name, splits)
-    why = f"mean of {len(scores)} seeds, the worst {min(scores):.3f}, the best {max(scores):.3f}{_at_rate(each)}"
+    why = f"mean of {counted(scores)}, the worst {min(scores):.3f}, the best {max(scores):.3f}{_at_rate(each)}"
     return ours_alone(f"{what}: {name}", mean(scores), why)
 
 

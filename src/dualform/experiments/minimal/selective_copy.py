@@ -9,10 +9,12 @@ from dualform.models.architecture import Architecture
 from dualform.training.config import FitConfig
 from dualform.training.recipe import Recipe
 
-PAPER = {"min_gru-3": 0.995, "min_lstm-3": 0.960}
-"""Accuracies of three layers at a length of 4,096, as reported."""
+PAPER = {"min_gru": 0.995, "min_lstm": 0.960}
+"""Accuracies of three layers at a length of 4,096, as reported; said, and not compared with those of shorter sequences."""
 
-LEAST = {"min_gru-3": 0.99, "min_lstm-3": 0.96}
+SOLVED = 0.96
+"""The accuracy that is a solution: the paper calls 0.960 one."""
+
 MODELS: dict[str, tuple[str, int]] = {
     **{f"min_gru-{layers}": ("min_gru", layers) for layers in (3, 2, 1)},
     **{f"min_lstm-{layers}": ("min_lstm", layers) for layers in (3, 2, 1)},
@@ -47,21 +49,23 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     found, failed = trained(workshop, "selective-copy", recipes, grid["seeds"], RATES)
     why = (
         f"{grid['tokens']} tokens of 14 symbols among {grid['time']} places, {grid['steps']} batches of {BATCH}, width {WIDTH}. "
-        "The paper has 4,096 places, and up to 400,000 steps."
+        f"The paper has 4,096 places and up to 400,000 steps, and reports {PAPER['min_gru']:.3f} of three layers of minGRU and "
+        f"{PAPER['min_lstm']:.3f} of minLSTM. That is no measure of shorter sequences: judged is what it claims, that three "
+        "layers solve it and one does not do as well."
     )
     return Findings(_numbers(found), {"rows": table(found, "accuracy")}, grid["seeds"], why, failed)
 
 
 def _numbers(found: Mapping[str, Trained]) -> list[Number]:
-    numbers = [
-        worst(name, found[name], "accuracy", least, "as the paper has it", paper=PAPER[name])
-        for name, least in LEAST.items()
-        if name in found
-    ]
+    deep = {f"{mixer}-3": f"{mixer}-1" for mixer in PAPER}
+    numbers = [worst(name, found[name], "accuracy", SOLVED, "solved") for name in deep if name in found]
     claim = "one layer cannot choose by what it has read, since its gates see the token alone"
-    if {"min_gru-3", "min_gru-1"} <= found.keys():
-        numbers.append(above("minGRU, 3 layers above 1", found["min_gru-3"], found["min_gru-1"], "accuracy", claim))
-    return [*numbers, *(alone(name, each, "accuracy") for name, each in found.items() if name not in LEAST)]
+    numbers += [
+        above(f"{three} above {one}", found[three], found[one], "accuracy", claim)
+        for three, one in deep.items()
+        if {three, one} <= found.keys()
+    ]
+    return [*numbers, *(alone(name, each, "accuracy") for name, each in found.items() if name not in deep)]
 
 
 UNKNOWNS: Sequence[tuple[str, str]] = (

@@ -47,8 +47,8 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     found, failed = trained(workshop, "recall", recipes, grid["seeds"])
     why = (
         f"{TIME} tokens, {PAIRS} pairs, a vocabulary of {SIZE}, width {grid['width']}, {grid['steps']} batches of {BATCH} fresh "
-        "sequences. The paper has a vocabulary of 8,192, 100,000 sequences seen 64 times, and plots; only what it claims of "
-        "order is compared."
+        "sequences. The paper has a vocabulary of 8,192, 100,000 sequences seen 64 times, and plots. Judged is what papers "
+        "claim: which mixers recall every pair, and which of two recalls more. So few steps can miss it."
     )
     return Findings(_numbers(found), {"rows": table(found, "accuracy")}, grid["seeds"], why, failed)
 
