@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from dualform.errors import InputError
-from dualform.training import FitConfig, Run, fit, fit_ensemble
+from dualform.training import FitConfig, Run, fit, fit_ensemble, resume
 from dualform.training.stream import Stream
 from tests.test_compilations import compilations
 
@@ -136,6 +136,37 @@ def test_a_run_goes_on_at_the_batch_where_it_was(tmp_path, data):
     same(second.model, whole.model)
     with pytest.raises(InputError, match="the data that sample draws has other inputs"):
         fit(line(), BATCHES[2:], CONFIG, loss=error, run=run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("endless", [True, False])
+def test_a_pipeline_of_grain_is_put_where_it_was(tmp_path, endless):
+    """Shuffled rows in noise of their own, batched and read ahead: killed between checkpoints and gone on with, to the bit."""
+    import grain
+
+    rows = [(x, y) for batch in BATCHES for x, y in zip(*batch, strict=True)]
+    noisy = lambda row, noise: (row[0] + 0.1 * noise.standard_normal(2), row[1])
+
+    def pipeline():
+        drawn = grain.MapDataset.source(rows).seed(3).shuffle()
+        return (drawn.repeat() if endless else drawn).random_map(noisy).batch(8).to_iter_dataset()
+
+    class Killed(Exception):
+        pass
+
+    def killed(progress):
+        if progress.step == 10:
+            raise Killed
+
+    whole = fit(line(), pipeline(), CONFIG, loss=error)
+    run = Run.create(tmp_path / "run", CONFIG)
+    with pytest.raises(Killed):
+        fit(line(), pipeline(), CONFIG, loss=error, run=run, on_chunk=killed, save_every=0)
+    found = resume(run, line(), CONFIG)
+    assert found is not None and (int(found.state.step), found.position is None) == (5, False)
+    again = fit(line(), pipeline(), CONFIG, loss=error, run=run)
+    assert again.history == whole.history
+    same(again.model, whole.model)
 
 
 @pytest.mark.parametrize(
