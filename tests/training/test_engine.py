@@ -181,7 +181,7 @@ def test_a_pipeline_of_grain_is_put_where_it_was(tmp_path, endless):
         (iter(BATCHES), "the data ended after 4 batches, and cannot be begun again"),
     ],
 )
-def test_batches_that_cannot_be_trained_on_are_said(data, said):
+def test_batches_that_cannot_be_trained_on_are_said(data, said, unchecked):
     """None, no pair, another shape, an iterator that ends."""
     with pytest.raises(InputError, match=said):
         fit(line(), data, CONFIG, loss=error)
