@@ -250,7 +250,7 @@ def test_events(tmp_path):
             )
 
 
-def test_scores_of_events():
+def test_scores_of_events(unchecked):
     """By hand: one event of the kind that has 3/4, after a gap of 2 whose logarithm is normal around 0 with deviation 1."""
     spread = np.log(np.exp(1 - 1e-3) - 1)
     outputs = jnp.array([[[np.log(3.0), 0.0, 0.0, spread], [0.0, 9.0, 9.0, 9.0]]])

@@ -187,7 +187,7 @@ class {kind}(DrawnTask):
         registration.named("none")
 
 
-def test_names_of_tasks_are_theirs_alone():
+def test_names_of_tasks_are_theirs_alone(unchecked):
     """Another class cannot take one, and a class that is no task has none."""
     with pytest.raises(InputError, match="there is a task 'adding' already"):
         registration.register("adding")(Bits)
@@ -197,7 +197,7 @@ def test_names_of_tasks_are_theirs_alone():
         registration.register("number")(int)  # pyright: ignore
 
 
-def test_scores_of_tokens_are_those_of_the_targets_that_are_there():
+def test_scores_of_tokens_are_those_of_the_targets_that_are_there(unchecked):
     """By hand: two sequences, three targets, of which two are right."""
     logits = jnp.log(jnp.array([[[0.5, 0.5], [0.25, 0.75]], [[0.9, 0.1], [0.2, 0.8]]]))
     targets = jnp.array([[-1, 1], [1, 1]])

@@ -112,7 +112,7 @@ class Events(StoredTask):
         )
         longest = max(len(some) for _, some in sequences) - 1
 
-        def part(some: list[tuple[Float[np.ndarray, " event"], list[str]]]) -> tuple[Array, Array]:
+        def part(some: list[tuple[Float[np.ndarray, " _"], list[str]]]) -> tuple[Array, Array]:
             x = np.zeros((len(some), longest, 1 + len(kinds)), np.float32)
             y = np.full((len(some), longest, 2), (0, NO_TARGET), np.float32)
             for i, (times, names) in enumerate(some):
@@ -136,7 +136,7 @@ class Events(StoredTask):
         return len(self.kinds) + 2
 
 
-def _sequences(table: Table) -> list[tuple[Float[np.ndarray, " event"], list[str]]]:
+def _sequences(table: Table) -> list[tuple[Float[np.ndarray, " _"], list[str]]]:
     """Times and kinds of each sequence of two events or more, in the order in which they begin in the table."""
     name, time, kind = COLUMNS
     times, kinds, rows = table.numbers(time), table.texts(kind), {}
