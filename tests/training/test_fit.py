@@ -351,7 +351,7 @@ def test_select_units_mistakes(pick, message):
         ({"b2": 1.0}, r"b2 is 1.0; it must lie in \[0, 1\)"),
     ],
 )
-def test_config_mistakes(changed, message):
+def test_config_mistakes(changed, message, unchecked):
     """A value out of its range is named."""
     with pytest.raises(InputError, match=message):
         FitConfig(**changed)

@@ -548,7 +548,7 @@ def test_sigterm_is_as_an_interrupt(small, tmp_path):
     assert fit(student, sample, config, run=run).history == fitted.history
 
 
-def test_numbers_of_numpy_are_kept_as_numbers(small, tmp_path):
+def test_numbers_of_numpy_are_kept_as_numbers(small, tmp_path, unchecked):
     """A config of NumPy's numbers is the same config, and its checkpoints can be written."""
     student, _, config, _, fitted = small
     numbers: dict[str, Any] = {"steps": np.int64(12), "chunk": np.int32(3), "warmup": np.uint8(2), "seed": np.int64(0)}
