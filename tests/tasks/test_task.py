@@ -144,7 +144,7 @@ def test_text_is_cut_into_parts_that_share_nothing(tmp_path):
     x, y = task.sample(jr.key(0))
     assert (np.asarray(x)[:, 1:] == np.asarray(y)[:, :-1]).all()
     starts = tasks.Text.open(tmp_path / "text.txt", time=16, batch=4, unit="bytes")
-    assert starts.vocabulary == 256 and int(starts.text[0]) == 97
+    assert starts.vocabulary == 256 and int(starts.train[0]) == 97
     with pytest.raises(InputError, match="the part validation of this text is 100 tokens; a window of 128"):
         tasks.Text.open(tmp_path / "text.txt", time=128)
     with pytest.raises(InputError, match="give one by --data"):

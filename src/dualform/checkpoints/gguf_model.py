@@ -8,8 +8,8 @@ import numpy as np
 
 from dualform.checkpoints.files.checks import Arrays, Metadata, library
 from dualform.checkpoints.layouts.config import COUNT, EPSILON, POSITIVE, Config, Form, fixed, ignored, read
-from dualform.checkpoints.published_tokens import check_merges
 from dualform.errors import FileError
+from dualform.published_tokens import check_merges
 from dualform.reading import guarded, reason, whole
 
 ARCHITECTURES = {"llama": True, "qwen2": False}

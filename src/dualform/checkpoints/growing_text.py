@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from dualform.checkpoints.tokens import PublishedTokens, Tokens, text_of
-from dualform.models.token_ids import UNKNOWN
+from dualform.token_ids import UNKNOWN
 
 MOST_OPEN = 8
 """Tokens of which the text is decoded anew with the next one, beyond which earlier ones are closed."""

@@ -28,12 +28,13 @@ from dualform.checkpoints.rwkv4_file import MAGIC, read_rwkv4
 from dualform.checkpoints.tokens import ByteTokens, PublishedTokens, Tokens, checked_ids, from_notes, shown
 from dualform.checkpoints.weights import restored
 from dualform.errors import FileError, InputError, require
+from dualform.published_tokens import TOKENIZER
 from dualform.reading import reading
 from dualform.reading import shown as printed
 from dualform.tensor_file import StoredArray, is_safetensors, open_tensors
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TOKENIZER, GENERATION, END = "tokenizer.json", "generation_config.json", "eos_token_id"
+GENERATION, END = "generation_config.json", "eos_token_id"
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from dualform.checkpoints.published_tokens import PublishedTokens
 from dualform.errors import FileError, require
-from dualform.models.token_ids import UNKNOWN, checked_ids, checked_text
+from dualform.published_tokens import PublishedTokens
+from dualform.token_ids import UNKNOWN, checked_ids, checked_text
 
 __all__ = [
     "UNKNOWN",

@@ -91,8 +91,8 @@ class Generate(Options):
         from dualform.generation import stream, written
         from dualform.generation.room import check_room
         from dualform.interrupts import deferred_interrupt
-        from dualform.models.token_ids import checked_text
         from dualform.tensor_file import check_writable
+        from dualform.token_ids import checked_text
 
         self.check_options()
         require(self.length >= 1, f"--length {self.length}: give at least 1 token.")

@@ -55,6 +55,10 @@ class Train(Options):
     data: Annotated[
         Path | None, flags.data("A task that reads files says in `dualform tasks NAME` which, and where they are from.")
     ] = None
+    tokenizer: Annotated[
+        Path | None,
+        option("FILE", "The tokenizer.json by which text is read; the folder keeps it.", "each character is a token"),
+    ] = None
     devices: Annotated[
         int | None,
         option(
@@ -143,6 +147,7 @@ class Train(Options):
         options = {
             "task": self.task,
             "data": None if self.data is None else str(self.data),
+            "settings.tokenizer": None if self.tokenizer is None else str(self.tokenizer),
             "model.mixers": list(self.mixer) or None,
             "model.width": self.width,
             "model.layers": self.blocks,

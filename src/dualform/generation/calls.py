@@ -16,7 +16,7 @@ from dualform.errors import require
 from dualform.generation.sampling import Settings, choose_token
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
-from dualform.models.token_ids import array_of
+from dualform.token_ids import array_of
 
 CHUNK = 256
 """Tokens that are read in one call, unless told otherwise."""

@@ -7,7 +7,7 @@ from dualform.checkpoints.growing_text import GrowingText
 from dualform.checkpoints.tokens import Tokens
 from dualform.counts import count_of, whole_numbers
 from dualform.errors import require
-from dualform.models.token_ids import checked_text
+from dualform.token_ids import checked_text
 
 
 def written(

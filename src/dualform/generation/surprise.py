@@ -16,7 +16,7 @@ from dualform.generation.places import check_places
 from dualform.intervals import mean_interval
 from dualform.models import LanguageModel
 from dualform.models.language_model import checked_tokens
-from dualform.models.token_ids import array_of
+from dualform.token_ids import array_of
 
 BLOCK = 128
 

@@ -25,7 +25,7 @@ from dualform.models.depth import AbstractDeep, Depth
 from dualform.models.model import Stages
 from dualform.models.norm import LayerNorm, RMSNorm
 from dualform.models.stages import Readout
-from dualform.models.token_ids import array_of
+from dualform.token_ids import array_of
 
 
 class LanguageModel(AbstractDeep):

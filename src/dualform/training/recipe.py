@@ -26,6 +26,7 @@ from dualform.checkpoints.tokens import ByteTokens, CharacterTokens, notes
 from dualform.counts import key_of, seed_of
 from dualform.errors import FileError, InputError, require
 from dualform.models.architecture import Architecture
+from dualform.published_tokens import TOKENIZER
 from dualform.reading import guarded, reason, text_of_file
 from dualform.room import check_fits
 from dualform.tasks import AbstractTask
@@ -133,7 +134,7 @@ class Recipe:
         """Train in a run's folder, or go on there, and measure the best model on the tests; a finished run is read back.
 
         The folder gets run.toml, metrics.jsonl, checkpoints/, best/, model.safetensors (the best model, which `checkpoints.load`
-        takes) and result.json.
+        takes), tokenizer.json where text was read by one, and result.json.
 
         **Arguments:** devices: as of `fit`; of several processes the first alone uses the folder.
 
@@ -196,6 +197,8 @@ class Recipe:
     ) -> dict[str, Any]:
         """What came of it, measured and written."""
         best = fitted.best
+        if isinstance(task, tasks.Text) and task.tokenizer_json:
+            write_atomically(run.path / TOKENIZER, task.tokenizer_json.encode())
         save_weights(run.path / WEIGHTS, best, _notes(task))
         result = told | {
             "parameters": count_parameters(best),
@@ -265,8 +268,8 @@ class _Speed:
 
 
 def _notes(task: AbstractTask) -> dict[str, str]:
-    """What the file of weights says of its tokens, of a task that reads text."""
-    if not isinstance(task, tasks.Text):
+    """What the file of weights says of its tokens, of a task that reads text; a tokenizer is a file beside it."""
+    if not isinstance(task, tasks.Text) or task.tokenizer_json:
         return {}
     return notes(CharacterTokens(task.characters) if task.characters else ByteTokens())
 

@@ -13,8 +13,11 @@ import numpy as np
 from jaxtyping import Int
 
 from dualform.errors import InputError
-from dualform.models.token_ids import UNKNOWN, checked_ids, checked_text
 from dualform.reading import guarded, reading, reason, text_of_file
+from dualform.token_ids import UNKNOWN, checked_ids, checked_text
+
+TOKENIZER = "tokenizer.json"
+"""What the file of a tokenizer is called."""
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 """A token that stands for a byte where the vocabulary has no character for it."""
@@ -61,6 +64,10 @@ class PublishedTokens:
             _check_template(said.get("post_processor") or {})
             made = cls(library.Tokenizer.from_str(text))
             return made
+
+    def bare(self) -> str:
+        """The text of its tokenizer.json, by which nothing stands around a text."""
+        return json.dumps(json.loads(self._tokenizer.to_str()) | {"post_processor": None}, ensure_ascii=False)
 
     @property
     def size(self) -> int:
@@ -118,6 +125,16 @@ class PublishedTokens:
         anchor, before = self._anchor
         both = self._text([anchor, *ids])
         return both[len(before) :] if both.startswith(before) else self._text(ids)
+
+    def bytes_of(self, i: int) -> int:
+        """How many bytes of a text in UTF-8 one token stands for, behind another; those of a part of a character, too."""
+        text = self.text_within([i])
+        if UNKNOWN not in text:
+            return len(text.encode())
+        name = self._tokenizer.id_to_token(i) or ""
+        return (
+            1 if self._has_bytes and _BYTE.fullmatch(name) else len(name)
+        )  # at the level of bytes, a character for each
 
     def _behind(self, i: int) -> str:
         """What one token says behind another; a space that the decoder puts between words, and the token has not, is left out."""
