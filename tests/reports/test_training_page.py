@@ -1,5 +1,7 @@
 """The report of one training: what its folder says, before it is done, too."""
 
+import json
+
 import pytest
 
 from dualform.errors import FileError
@@ -65,3 +67,28 @@ def test_a_folder_of_no_training_is_said(tmp_path):
     with pytest.raises(FileError, match="has no run.toml: it is no training's folder"):
         write_training_page(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_it_writes(tmp_path):
+    """The prompt, and both texts behind it, with how they were drawn; no control character and no markup of theirs."""
+    run = write_run(tmp_path / "run", task="text", data="text.txt", settings={})
+    texts = {"prompt": f"To be\x1b {HOSTILE}", "sampled": "or, " * 60, "greedy": "not\n\nto be"}
+    numbers = {"seed": 7, "temperature": 0.8, "given": 32, "length": 200}
+    (run / "samples.json").write_text(json.dumps(texts | numbers))
+    made = write_training_page(run).read_text()
+    said = "Behind the first 32 tokens of the test&#39;s text, 200 of its own: drawn at temperature 0.8 with seed 7"
+    assert said in made and "[prompt]\nTo be\ufffd &lt;script" in made and "<script" not in made
+    assert "[likeliest]\nnot\n\nto be" in made and max(map(len, made.split("[drawn]")[1].split("\n")[1:3])) == 100
+
+
+def test_what_it_answers(tmp_path):
+    """A sequence in rows of 24 tokens, an answer below each that is asked for; a file of something else is said."""
+    run = write_run(tmp_path / "run")
+    told = {"time": 130, "read": [*range(25), 3], "asked": [-1] * 24 + [10, 4], "answered": [5] * 24 + [10, 3]}
+    (run / "samples.json").write_text(json.dumps(told))
+    made = write_training_page(run).read_text()
+    assert "the last 26 of its 130 tokens: 1 of 2 answers are right." in made
+    assert "read     24  3\nasked    10  4\nanswered 10  3" in made and f"asked    {' '.join([' .'] * 24)}\n" in made
+    (run / "samples.json").write_text(json.dumps(told | {"asked": [1]}))
+    with pytest.raises(FileError, match="samples.json' is not what a training writes .*Delete it"):
+        write_training_page(run)

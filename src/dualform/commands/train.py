@@ -110,6 +110,7 @@ class Train(Options):
         from dualform.reports.training_page import write_training_page
         from dualform.tensor_file import check_writable
         from dualform.training.recipe import Recipe
+        from dualform.training.samples import write_samples
 
         devices = self._devices()
         where = "the command" if self.config is None else repr(str(self.config))
@@ -129,6 +130,7 @@ class Train(Options):
                 raise KeyboardInterrupt
             if self.host:  # the first one has the folder, and says what came of it
                 continue
+            write_samples(folder)
             prints.result(terminal, result, folder, write_training_page(folder))
             results.append(result)
         if len(results) > 1:

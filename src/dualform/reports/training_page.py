@@ -2,12 +2,15 @@
 
 import os
 import shlex
+import textwrap
 from pathlib import Path
 
 from dualform.reports.page import Section, Table, picture, render
 from dualform.reports.training_figures import curves
 from dualform.tensor_file import write_atomically
+from dualform.token_ids import UNKNOWN
 from dualform.training.outcome import Outcome, Result
+from dualform.training.samples import Answers, Texts, read_samples
 
 
 def write_training_page(folder: str | os.PathLike[str]) -> Path:
@@ -32,6 +35,9 @@ def training_page(outcome: Outcome) -> str:
         best = None if result is None else result.best_step
         drawn = picture(curves({"": [outcome]}, best), caption)
         sections.append(Section("Curves", figures=[drawn]))
+    samples = read_samples(outcome.folder)
+    if samples is not None:
+        sections.append(_written(samples) if isinstance(samples, Texts) else _answered(samples))
     said = "This file repeats the training; what the command did not say is in it, too."
     sections.append(Section("Recipe: run.toml", [said], code=recipe.toml()))
     sections.append(Section("What can be done with it", code="\n".join(_commands(outcome))))
@@ -43,6 +49,44 @@ def training_page(outcome: Outcome) -> str:
         reasons=[] if result is None else _reasons(outcome, result),
         sections=sections,
     )
+
+
+def _written(texts: Texts) -> Section:
+    """A prompt, and what the model writes behind it, drawn and by the likeliest tokens."""
+    said = (
+        f"Behind the first {texts.given} tokens of the test's text, {texts.length} of its own: drawn at temperature "
+        f"{texts.temperature:g} with seed {texts.seed}, and the likeliest one each time."
+    )
+    parts = {"prompt": texts.prompt, "drawn": texts.sampled, "likeliest": texts.greedy}
+    return Section(
+        "What it writes", [said], code="\n\n".join(f"[{name}]\n{_lines(text)}" for name, text in parts.items())
+    )
+
+
+def _lines(text: str) -> str:
+    """A text in lines that fit on the page; what cannot be shown is a replacement character."""
+    text = "".join(c if c.isprintable() or c == "\n" else UNKNOWN for c in text)
+    return "\n".join("\n".join(textwrap.wrap(line, 100, drop_whitespace=False) or [""]) for line in text.split("\n"))
+
+
+def _answered(answers: Answers) -> Section:
+    """The first sequence of the test in rows of 24 tokens: what is read, what is asked for there, and the answer."""
+    places = [i for i, asked in enumerate(answers.asked) if asked >= 0]
+    right = sum(answers.asked[i] == answers.answered[i] for i in places)
+    kept = len(answers.read)
+    part = "" if kept == answers.time else f", the last {kept} of its {answers.time:,} tokens"
+    said = f"The first sequence of the test{part}: {right} of {len(places)} answers are right. A dot is where nothing is asked."
+    wide = max(len(str(token)) for row in (answers.read, answers.asked, answers.answered) for token in row)
+    shown = {"read": answers.read, "asked": answers.asked, "answered": answers.answered}
+    blocks = []
+    for begin in range(0, kept, 24):
+        rows = []
+        for name, row in shown.items():
+            stretch = range(begin, min(begin + 24, kept))
+            cells = (f"{row[i] if name == 'read' or answers.asked[i] >= 0 else '.':>{wide}}" for i in stretch)
+            rows.append(f"{name:9}{' '.join(cells)}")
+        blocks.append("\n".join(rows))
+    return Section("One sequence that it answers", [said], code="\n\n".join(blocks))
 
 
 def _commands(outcome: Outcome) -> list[str]:
