@@ -553,7 +553,7 @@ def test_numbers_of_numpy_are_kept_as_numbers(small, tmp_path, unchecked):
     student, _, config, _, fitted = small
     numbers: dict[str, Any] = {"steps": np.int64(12), "chunk": np.int32(3), "warmup": np.uint8(2), "seed": np.int64(0)}
     same = FitConfig(**numbers, learning_rate=np.float64(1e-2))
-    assert same == config and all(type(value) in (int, float, str) for value in dataclasses.asdict(same).values())
+    assert same == config and all(type(value) in (int, float, str, bool) for value in dataclasses.asdict(same).values())
     assert fit(student, sample, same, run=Run.create(tmp_path / "new", same)).history == fitted.history
     with pytest.raises(InputError, match="clip is nan"):
         FitConfig(clip=np.float32("nan"))  # pyright: ignore[reportArgumentType] - refused

@@ -42,6 +42,9 @@ class Train(Options):
         Literal["full", "bfloat16"] | None,
         option(None, "In what matrices and inputs are computed; the weights that are trained stay in float32.", "full"),
     ] = None
+    rematerialise: Annotated[
+        bool, option(None, "Compute each block anew for the gradient: less memory, more time.")
+    ] = False
     set: Annotated[
         tuple[str, ...],
         option(
@@ -156,6 +159,7 @@ class Train(Options):
             "settings.batch": self.batch,
             "fit.learning_rate": self.rate,
             "fit.precision": self.precision,
+            "fit.rematerialised": self.rematerialise or None,
         }
         if self.config is not None and self.steps is not None:
             options |= {f"fit.{name}": value for name, value in fitting(self.steps).items() if name != "learning_rate"}

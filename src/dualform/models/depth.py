@@ -43,7 +43,10 @@ def with_depth(model: M, *, scanned: bool = False, rematerialised: bool = False)
     **Raises:** `InputError` for a model without blocks of this kind.
     """
     fields = [field.name for field in dataclasses.fields(model)] if dataclasses.is_dataclass(model) else []
-    require("depth" in fields, f"a {type(model).__name__} has no blocks that can be run in another way.")
+    require(
+        "depth" in fields,
+        f"a {type(model).__name__} has no blocks that can be run in another way; a LanguageModel or SequenceModel has.",
+    )
     return dataclasses.replace(model, depth=Depth(scanned, rematerialised))
 
 

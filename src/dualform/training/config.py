@@ -1,7 +1,8 @@
 """What a training run is told, and the schedules that follow from it."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,14 @@ from dualform.counts import counted
 from dualform.errors import InputError, require
 
 PRECISIONS = ("full", "bfloat16")
+LATER = {"later": True}
+"""The metadata of a field that earlier versions had not."""
+
+
+def told_of(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name; one that came later is left out at its default, so that older runs are gone on with."""
+    said = lambda each: "later" not in each.metadata or getattr(config, each.name) != each.default
+    return {each.name: getattr(config, each.name) for each in fields(config) if said(each)}
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class FitConfig:
     - precision: "full", in the dtype of the weights; "bfloat16": the loss sees the matrices (what weight decay acts on) and the
       inputs rounded to bfloat16, while the weights that are trained, and Adam's moments, stay as they are.
     - weight_noise: the standard deviation of what is added to each weight, anew in each step, where the loss sees it.
+    - rematerialised: whether the gradient keeps what goes into each block alone, and computes the block anew: less memory, about
+      a third more time. Equal blocks are then one loop. Of a model that `models.with_depth` takes.
     - patience: chunks without a better loss on what is held out, after which training ends; 0 for never. See `fit`'s `evaluate`.
     - seed: of the data.
 
@@ -56,25 +67,29 @@ class FitConfig:
     accumulate: int = 1
     precision: str = "full"
     weight_noise: float = 0.0
+    rematerialised: bool = field(default=False, metadata=LATER)
     patience: int = 0
     seed: int = 0
 
     def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             # JSON, and the settings of a program, have numbers of Python.
             if isinstance(value, np.generic | jax.Array) and value.ndim == 0:
-                object.__setattr__(self, field.name, value.item())
+                object.__setattr__(self, each.name, value.item())
         for name, least in (("steps", 0), ("chunk", 1), ("warmup", 0), ("accumulate", 1), ("patience", 0)):
             value = getattr(self, name)
             whole = counted(value) is not None and value >= least
             require(whole, f"{name} is {value}; it must be at least {least}, and a whole number.")
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value, kind = getattr(self, each.name), type(each.default)
+            if kind is bool:
+                require(isinstance(value, bool), f"{each.name} is {value!r}; it must be True or False.")
+                continue
             real = isinstance(value, int | float) and not isinstance(value, bool)
-            require(real or field.name in ("seed", "precision"), f"{field.name} is {value!r}; it must be a number.")
-            if isinstance(value, float) and not (math.isfinite(value) or (field.name == "clip" and value > 0)):
-                raise InputError(f"{field.name} is {value}; it must be a number.")
+            require(real or each.name in ("seed", "precision"), f"{each.name} is {value!r}; it must be a number.")
+            if isinstance(value, float) and not (math.isfinite(value) or (each.name == "clip" and value > 0)):
+                raise InputError(f"{each.name} is {value}; it must be a number.")
         rates = (
             "learning_rate",
             "final_learning_rate",

@@ -14,7 +14,7 @@ import numpy as np
 
 from dualform.errors import FileError, InputError
 from dualform.training.checkpoints import Checkpoint
-from dualform.training.config import FitConfig
+from dualform.training.config import FitConfig, told_of
 from dualform.training.origin import check_origin
 from dualform.training.run import Run
 from dualform.training.state import TrainState, arrays_of, initial_state, state_from
@@ -64,7 +64,7 @@ def resume(
         return None
     extended = _extended(checkpoint, config)
     for name, value in dataclasses.asdict(config).items():
-        before = checkpoint.metadata["config"].get(name)
+        before = {**_LATER, **checkpoint.metadata["config"]}.get(name)
         if before != _plain_number(value) and not (extended and name == "steps"):
             raise InputError(
                 f"the checkpoint of step {checkpoint.step} in {str(run.path)!r} was made with {name} = {before}, and now it "
@@ -81,6 +81,9 @@ def resume(
     like = initial_state(model, config) if like is None else like
     metadata = checkpoint.metadata
     return Resumed(state_from(checkpoint.arrays, like), float(metadata["seconds"]), metadata.get("position"))
+
+
+_LATER = {each.name: each.default for each in dataclasses.fields(FitConfig) if "later" in each.metadata}
 
 
 def _extended(checkpoint: Checkpoint, config: FitConfig) -> bool:
@@ -197,7 +200,7 @@ class Keeper:
             return
         self.run.sync_metrics()
         self.best.save()
-        config = {name: _plain_number(value) for name, value in dataclasses.asdict(self.config).items()}
+        config = {name: _plain_number(value) for name, value in told_of(self.config).items()}
         metadata = {
             "stage": self.stage,
             "config": config,

@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +33,12 @@ from dualform.room import check_fits
 from dualform.tasks import AbstractTask
 from dualform.tasks.scores import Scores
 from dualform.tensor_file import write_atomically
-from dualform.training.config import FitConfig
+from dualform.training.config import FitConfig, told_of
 from dualform.training.devices import check_batch, mesh_of
 from dualform.training.fitting import Fitted, Progress, fit
 from dualform.training.processes import Processes
 from dualform.training.run import Run
+from dualform.training.seen import as_run
 
 WEIGHTS, RECIPE = "model.safetensors", "run.toml"
 
@@ -110,10 +112,12 @@ class Recipe:
     def make_model(self, task: AbstractTask, dtype: Any = None) -> Any:
         """A fresh model that reads what the task gives.
 
-        **Raises:** `InputError` where it, and what training needs beside it, cannot fit into memory.
+        **Raises:** `InputError` where it, and what training needs beside it, cannot fit into memory, or where it cannot be run
+        as `fit` says.
         """
         one_each = dataclasses.replace(self.model, layers=min(len(self.model.mixers), self.model.layers))
         some = eqx.filter_eval_shape(lambda key: model_for(one_each, task, key=key, dtype=dtype), jr.key(0))
+        eqx.filter_eval_shape(partial(as_run, config=self.fit), some)
         numbers = count_parameters(some) * self.model.layers // one_each.layers
         check_fits(
             16 * numbers,
@@ -344,7 +348,7 @@ def _listed(fields: Mapping[str, Any], prefix: str) -> str:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        fields = {name: _plain(each) for name, each in told_of(value).items()}
         return {name: each for name, each in fields.items() if each is not None}
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}

@@ -21,6 +21,7 @@ from dualform.errors import FileError, InputError
 from dualform.reading import guarded, json_of_file, reason
 from dualform.tensor_file import unwritable, write_atomically
 from dualform.training.checkpoints import Checkpoints
+from dualform.training.config import told_of
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("dualform", "jax", "jaxlib", "equinox", "optax", "numpy")
@@ -218,7 +219,7 @@ def versions() -> dict[str, str]:
 def _plain(value: Any) -> Any:
     """`value` as JSON can hold it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: _plain(each) for name, each in told_of(value).items()}
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -19,6 +19,7 @@ from dualform.training.config import FitConfig
 from dualform.training.devices import place_batches, place_whole, split, split_batch, whole
 from dualform.training.optimiser import adamw
 from dualform.training.parameters import decayed, trainable
+from dualform.training.seen import seen
 from dualform.training.state import TrainState, finite
 
 
@@ -133,11 +134,8 @@ def make_step(
 
         def value_of(weights: PyTree, key: Array, *batch: Any) -> Array:
             x, y = split_batch(sample(key, *batch), mesh)
-            model = eqx.combine(_noisy(weights, config, jr.fold_in(key, _NOISE)), rest)
-            if config.precision == "bfloat16":
-                flags = decayed(model)
-                model, x = _narrow(model, flags), _narrow(x)
-            return loss(model, x, y) / scale
+            model, cast = seen(weights, rest, config, key, decayed)
+            return loss(model, cast(x), y) / scale
 
         value, gradient = _accumulated(jax.value_and_grad(value_of), config.accumulate, weights, key, batch)
         # optax mixes dtypes, also where the user asks JAX to refuse that
@@ -157,9 +155,6 @@ def _kept(state: TrainState, mesh: Mesh | None) -> TrainState:
     return replace(whole(replace(state, optimiser=None), mesh), optimiser=split(state.optimiser, mesh))
 
 
-_NOISE = 2**31 - 1  # apart from the numbers that a sampler folds into its key
-
-
 def _accumulated(
     value_and_grad: Callable[..., tuple[Array, PyTree]], count: int, weights: PyTree, key: Array, batch: Any
 ) -> tuple[Array, PyTree]:
@@ -171,19 +166,3 @@ def _accumulated(
     zeros = jtu.tree_map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     add = lambda i, total: jtu.tree_map(jnp.add, total, one(i))
     return jtu.tree_map(lambda leaf: leaf / count, jax.lax.fori_loop(0, count, add, zeros))
-
-
-def _noisy(weights: PyTree, config: FitConfig, key: Array) -> PyTree:
-    """The weights, each with Gaussian noise of the config's deviation added."""
-    if config.weight_noise == 0:
-        return weights
-    leaves, structure = jtu.tree_flatten(weights)
-    draw = lambda leaf, key: leaf + config.weight_noise * jr.normal(key, leaf.shape, leaf.dtype)
-    return structure.unflatten([draw(leaf, k) for leaf, k in zip(leaves, jr.split(key, len(leaves)), strict=True)])
-
-
-def _narrow(tree: PyTree, flags: PyTree = True) -> PyTree:
-    """Real arrays in bfloat16, where the flags say so."""
-    cast = lambda leaf: leaf.astype(jnp.bfloat16) if eqx.is_inexact_array(leaf) else leaf
-    chosen, rest = eqx.partition(tree, flags)
-    return eqx.combine(jtu.tree_map(cast, chosen), rest)
