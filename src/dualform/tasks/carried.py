@@ -28,7 +28,7 @@ _DIGITS = Carried(
             "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
         ),
     ),
-    licence="CC BY-SA 3.0 (MNIST)",
+    licence="CC BY-SA 3.0, as Keras says of MNIST; its authors' page says nothing",
     what="5,000 digits of MNIST, 500 of each",
 )
 
@@ -56,7 +56,7 @@ _SERIES = (
         "JapaneseVowels",
         (487_971, "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd"),
         (649_132, "b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462"),
-        "CC BY 4.0 (UCI)",
+        "CC BY 4.0, as UCI says of its data sets",
         "640 utterances of 9 speakers, 12 numbers a frame, 7 to 29 frames",
     ),
     _of_aeon(

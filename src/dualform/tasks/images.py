@@ -68,7 +68,7 @@ class Digits(Images):
 
     source = "LeCun et al. 1998, as sequences Le et al. 2015 (arXiv 1504.00941)"
     data = "dualform tasks get digits"
-    licence = "CC BY-SA 3.0"
+    licence = "CC BY-SA 3.0, as Keras says of MNIST; its authors' page says nothing"
 
     @classmethod
     def open(cls, data: Any = None, **settings: Any) -> "Digits":

@@ -39,7 +39,7 @@ class Series(StoredTask):
     judge = staticmethod(of_labels)
     source = "Bagnall et al. 2018 (arXiv 1811.00075)"
     data = f"dualform tasks get {DEFAULT}, or files NAME{TRAIN} and NAME{TEST} of timeseriesclassification.com"
-    licence = "that of the files; of JapaneseVowels CC BY 4.0"
+    licence = "that of the files; of JapaneseVowels CC BY 4.0, as UCI says of its data sets"
     pool = "last"
 
     @classmethod
