@@ -10,7 +10,7 @@ import pytest
 from dualform.generation import policy
 from dualform.generation.multi_state import MultiStateAttention
 from dualform.mixers import SoftmaxAttention
-from tests.laws import laws
+from tests.laws import laws, programs
 from tests.tiers import tiers
 
 TIME, STATES = 6, 3
@@ -40,6 +40,17 @@ def test_laws(name):
         mixer, jnp.stack([x, laws.sequence(1, TIME)]), jnp.stack([START, ~START]), jnp.stack([GAPS, ~GAPS])
     )
     laws.absent_tokens_leave_no_gradient(mixer, x, state, jnp.asarray(GAPS))
+
+
+@pytest.mark.parametrize("name", tiers(["window", "window+1", "window+2"], "window+1"))
+def test_a_window_leaves_its_states_in_the_steps_own_places(name):
+    """All at once or token by token, also after another text, with starts and absent tokens: the same states, place by place."""
+    random = np.random.default_rng(0)
+    draw = lambda odds: random.random((32, TIME)) < odds
+    x = np.stack([laws.sequence(row, TIME) for row in range(32)])
+    asked = programs.cases([bounded_by(name)] * 32, x, None, draw(0.2), draw(0.8))
+    before = programs.cases([bounded_by(name)] * 32, x[::-1], None, draw(0.2), draw(0.6))
+    laws.steps_give_the_parallel_form(asked._replace(state=programs.ask(programs.call, before)[1]), None, random.integers(1, TIME, 32))
 
 
 @pytest.mark.parametrize("name", tiers(["tova", "window+1"], "tova"))

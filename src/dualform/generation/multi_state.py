@@ -220,14 +220,14 @@ class MultiStateAttention(AbstractMixer):
 
         rows = jnp.arange(len(q), dtype=jnp.int32)
         o = jax.lax.map(one, (q, places, document, rows), batch_size=min(128, len(q)))
-        priority = jnp.where((held < sinks) & (held >= 0), jnp.iinfo(jnp.int32).max, held)
-        priority = jnp.where(of == document[-1], priority, jnp.full_like(priority, -1))
-        # In the order in which they came: where no token is there, all stay where they are.
-        kept = jnp.sort(jax.lax.top_k(priority, self.states)[1])
-        left = jnp.where(priority[kept] < 0, jnp.full_like(kept, -1), held[kept])
+        last = document == document[-1]
+        before = jnp.where(document[-1] > 0, jnp.full_like(state.positions[0], -1), state.positions[0])
+        row = _taken_by(before, places, mask & last, sinks)
+        own = jnp.where(row < 0, jnp.arange(self.states, dtype=jnp.int32), self.states + row)
+        left = jnp.where(row < 0, before, places[row])
         after = MultiState(
-            keys[:, kept],
-            values[:, kept],
+            keys[:, own],
+            values[:, own],
             jnp.broadcast_to(left[None], state.positions.shape),
             jnp.zeros_like(state.scores),
             following,
@@ -284,6 +284,24 @@ class Kept(Memory):
 
     def _decisions(self):
         return self.mixer.decisions(self.heads, self.state, **self.segments.flags)
+
+
+def _taken_by(
+    held: Int[Array, " states"], places: Int[Array, " time"], present: Bool[Array, " time"], sinks: int
+) -> Int[Array, " states"]:
+    """The token that is in each place in the end, -1 where it is the one that was there: what the steps do, at once.
+
+    A token takes an empty place, then that of the oldest but the first `sinks`: the places are taken in turn, in one order.
+    """
+    states, count = len(held), jnp.sum(present, dtype=jnp.int32)
+    fixed = (held >= 0) & (held < sinks)
+    order = jnp.argsort(jnp.where(fixed, jnp.iinfo(jnp.int32).max, held), stable=True)
+    turn = jnp.argsort(order).astype(jnp.int32)  # of each place
+    firsts = jnp.sum(present & (places < sinks), dtype=jnp.int32)  # they take the first turns, and stay
+    cycle = jnp.maximum(states - jnp.sum(fixed, dtype=jnp.int32) - firsts, 1)
+    token = jnp.where(turn < firsts, turn, turn + (count - 1 - turn) // cycle * cycle)
+    rows = jnp.argsort(~present, stable=True).astype(jnp.int32)
+    return jnp.where(~fixed & (turn < count), rows[jnp.clip(token, 0, len(rows) - 1)], -1).astype(jnp.int32)
 
 
 def _forgotten(state: MultiState) -> MultiState:
