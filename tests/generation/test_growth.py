@@ -56,7 +56,7 @@ ATTENTION = {
 }
 
 
-@pytest.mark.parametrize("case", ATTENTION)
+@pytest.mark.parametrize("case", tiers(ATTENTION, "a window within a context"))
 def test_any_number_of_places_is_the_same_attention(case):
     """Up to as many tokens as there are places, calls and steps with absent tokens among them are the whole pass."""
     mixer, x = SoftmaxAttention.make(4, key=jr.key(0), **ATTENTION[case]), laws.sequence(0, 12)
@@ -125,25 +125,18 @@ def test_a_call_sees_all_that_it_is_given():
     assert np.isnan(mixer.step(x[0], state)[0]).all()
 
 
-def test_places_at_each_count():
+PLACES = {1: 4, 2: 4, 4: 4, 5: 8, 8: 8, 9: 16, 63: 64, 64: 64, 65: 70, 69: 70, 70: 70}
+"""Places by how many tokens were read."""
+
+
+@pytest.mark.parametrize("few", tiers([True, False], True))
+def test_places_at_each_count(few):
     """A session has as many places as tokens, rounded up to a power of 2, and all of its bound in the end; behind it, none."""
     one = Session(llama(), history=0, chunk=CHUNK)
     assert places(one) == 4
-    for count, size in (
-        (1, 4),
-        (2, 4),
-        (4, 4),
-        (5, 8),
-        (8, 8),
-        (9, 16),
-        (63, 64),
-        (64, 64),
-        (65, 70),
-        (69, 70),
-        (70, 70),
-    ):
+    for count in (4, 5, 65, 70) if few else PLACES:
         one.read(LONG[len(one) : count])
-        assert places(one) == size, count
+        assert places(one) == PLACES[count], count
         laws.check_close(one.logits, expected()[count - 1], laws.EXACT, f"{count} tokens")
     with pytest.raises(InputError, match="in a context of 70 tokens .*, and 71 are to be read"):
         one.read(LONG[70:])
@@ -191,6 +184,7 @@ def test_a_way_back_is_to_the_state_that_was():
         check_same(each, before)
 
 
+@pytest.mark.slow
 def test_texts_of_different_lengths_grow_together():
     """Each of several is what it is alone; the longest says how many places all have."""
     pieces, more = [LONG[:3], LONG[5:22], LONG[30:31]], [LONG[3:9], LONG[22:24], LONG[31:60]]
