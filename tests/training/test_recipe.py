@@ -17,7 +17,6 @@ from dualform.models.architecture import Architecture
 from dualform.training.recipe import Recipe, measure, model_for
 from dualform.training.run import Run
 from tests.laws.laws import registered
-from tests.tiers import tiers
 
 SMALL = {
     "task": "selective-copy",
@@ -95,13 +94,12 @@ def test_training_leaves_all_that_is_needed(tmp_path):
         dataclasses.replace(recipe, seed=4).train(tmp_path / "run")
 
 
-@pytest.mark.parametrize("precision", tiers(["full", "bfloat16"], "bfloat16"))
 @pytest.mark.parametrize("name", registered("gla", "pgn"))
-def test_every_registered_mixer_is_trained(name, precision, tmp_path):
+def test_every_registered_mixer_is_trained(name, tmp_path):
     """Two steps end with finite losses, also where matrices are rounded and biases, rates and norms are as wide as before."""
     told = SMALL | {
         "model": SMALL["model"] | {"mixers": [name]},
-        "fit": {"steps": 2, "chunk": 2, "warmup": 0, "precision": precision},
+        "fit": {"steps": 2, "chunk": 2, "warmup": 0, "precision": "bfloat16"},
     }
     result = Recipe.of(told).train(tmp_path / "run")
     assert (result["status"], result["steps"]) == ("done", 2)
