@@ -1,0 +1,81 @@
+"""Values and gradients in a user's dtype against float64, of every recurrence and every mixer, at the lengths around a chunk.
+
+    python -m benchmarks.precision [--kinds recurrence mixer] [--asked float32:1,63,64,65,257 bfloat16:65] [--write FILE.md]
+
+A case holds where every output and every gradient (of weights, tokens and first state, at 0.01, 1 and 10 times fresh weights) is
+finite, as near to float64 on naive recurrences as a stated number of roundings allows, and independent of its neighbours in the
+batch: `tests/precision`, with XLA's optimiser on and 64 bits off, as users have them.
+"""
+
+import argparse
+
+from tests.precision.measure import INSIDE, ROUNDINGS
+from tests.precision.measured import wrong_in
+from tests.recurrences.every import RECURRENCES
+
+from benchmarks.alternate import keep, write
+from dualform.mixers import registry
+
+KINDS = {"recurrence": list(RECURRENCES), "mixer": list(registry())}
+REFUSED = "InputError: "
+
+
+def wrong(kind: str, name: str, dtype: str, time: int) -> list[str]:
+    """What is wrong with one case: the law's lines, or the last line of the error that ended it."""
+    try:
+        return wrong_in(dtype, time, [f"{kind}:{name}"])[f"{kind}:{name}"]
+    except AssertionError as error:
+        return [str(error).strip().splitlines()[-1]]
+
+
+def word(lines: list[str]) -> str:
+    """A cell: whether the case holds, is refused with a sentence, or of how many parts something is wrong."""
+    if not lines:
+        return "holds"
+    return "refused" if REFUSED in lines[0] else f"**{len(lines)}**"
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument(
+        "--asked", nargs="+", default=["float32:1,63,64,65,257", "bfloat16:65"], help="dtypes, each with its lengths"
+    )
+    parser.add_argument("--write", default=None)
+    options = parser.parse_args()
+    columns = [
+        (dtype, int(time))
+        for each in options.asked
+        for dtype, _, times in [each.partition(":")]
+        for time in times.split(",")
+    ]
+    paragraphs = [
+        (__doc__ or "").split("\n\n")[2].replace("\n", " "),
+        f"An error may be {ROUNDINGS['float32']:g} roundings in float32 and {ROUNDINGS['bfloat16']:g} in bfloat16 (delta rules: "
+        f"{INSIDE:g} times as many), or as many times what float64 itself moves where its inputs are rounded once more. A number "
+        "counts the outputs and gradients of which something is wrong; below the table is the first of each.",
+    ]
+    found, below = [], []
+    for kind in options.kinds:
+        lines = [
+            "| " + " | ".join([kind, *(f"{dtype}, {time}" for dtype, time in columns)]) + " |",
+            "|---" * (len(columns) + 1) + "|",
+        ]
+        for name in KINDS[kind]:
+            each = {column: wrong(kind, name, *column) for column in columns}
+            lines.append("| " + " | ".join([name, *map(word, each.values())]) + " |")
+            print(lines[-1], flush=True)
+            found += [
+                {"kind": kind, "name": name, "dtype": d, "time": t, "wrong": all_of} for (d, t), all_of in each.items()
+            ]
+            below += [f"- {name}, {d}, {t} tokens: {all_of[0]}" for (d, t), all_of in each.items() if all_of]
+        paragraphs.append("\n".join(lines))
+    paragraphs.append("\n".join(below) if below else "Nothing is wrong.")
+    command = f"python -m benchmarks.precision --kinds {' '.join(options.kinds)} --asked {' '.join(options.asked)}"
+    print(write(options.write, "Precision", command, paragraphs))
+    keep(options.write, {"cases": found})
+
+
+if __name__ == "__main__":
+    main()
