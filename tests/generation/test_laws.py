@@ -50,7 +50,8 @@ def test_a_window_leaves_its_states_in_the_steps_own_places(name):
     x = np.stack([laws.sequence(row, TIME) for row in range(32)])
     asked = programs.cases([bounded_by(name)] * 32, x, None, draw(0.2), draw(0.8))
     before = programs.cases([bounded_by(name)] * 32, x[::-1], None, draw(0.2), draw(0.6))
-    laws.steps_give_the_parallel_form(asked._replace(state=programs.ask(programs.call, before)[1]), None, random.integers(1, TIME, 32))
+    asked = asked._replace(state=programs.ask(programs.call, before)[1])
+    laws.steps_give_the_parallel_form(asked, None, random.integers(1, TIME, 32))
 
 
 @pytest.mark.parametrize("name", tiers(["tova", "window+1"], "tova"))

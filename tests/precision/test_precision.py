@@ -16,21 +16,14 @@ OTHERS = ("outer none chunked", "outer rows parallel", "delta parallel", "comple
 OTHERS += ("wkv associative", "softmax_scan associative", "convolution", "dense", "cell", "attend")
 NARROW = tuple(name for name in OTHERS if "complex" not in name)  # there are no complex numbers of bfloat16
 SEVERAL = ("lru", "gla", "hgrn2", "mamba")
-VANISH = ("lru_in_out",)
-"""Of 10 times fresh weights its gates are shut but for 1e-74, which float32 does not hold."""
 MIXERS = {
-    "float32": tuple(name for name in registry() if name not in VANISH),
+    "float32": tuple(registry()),
     "bfloat16": (*SEVERAL, "min_gru", "rwkv4_channel", "lstm", "gru", "gru_chung", "tanh_rnn", "dense_gated_rnn"),
 }
 
-CANCELS = {1: ("cell",), 63: ("wkv associative",), 64: ("cell",)}
-"""Not asked at these lengths: of states 30 times as large as others, a gradient that is what is left of parts 1e4 times its size
-and more (1 - tanh^2 where tanh is 1, and the largest exponent, which cancels), so that the specification is as far off."""
-
-ELSEWHERE = [
-    ("float32", time, tuple(name for name in FAST + OTHERS if name not in (*CANCELS.get(time, ()), "wkv naive")))
-    for time in (1, 63, 64, 257)
-]
+ELSEWHERE = (1, 63, 64, 257)
+"""More lengths around a chunk's end. Every recurrence is asked at each, every mixer at one in turn: the forms are the same, and
+`python -m benchmarks.precision` asks all of them everywhere."""
 
 
 def holds(dtype: str, time: int, cases: list[str]) -> None:
@@ -50,7 +43,9 @@ def test_decays_of_a_half_in_float32():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dtype", "time", "names"), [("float32", 65, FAST + OTHERS), ("bfloat16", 65, FAST + NARROW)] + ELSEWHERE
+    ("dtype", "time", "names"),
+    [("float32", 65, FAST + OTHERS), ("bfloat16", 65, FAST + NARROW)]
+    + [("float32", time, FAST + OTHERS) for time in ELSEWHERE],
 )
 def test_recurrences(dtype, time, names):
     """The written gradients, the chunked and the parallel forms, on both sides of a chunk's end."""
@@ -62,6 +57,13 @@ def test_recurrences(dtype, time, names):
 def test_mixers(dtype):
     """Gradients of weights, tokens and the first state, at 0.01, 1 and 10 times fresh weights, over 65 tokens."""
     holds(dtype, 65, [f"mixer:{name}" for name in MIXERS[dtype]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("time", ELSEWHERE)
+def test_mixers_at_other_lengths(time):
+    """The same in float32, each mixer at one of the other lengths."""
+    holds("float32", time, [f"mixer:{name}" for name in MIXERS["float32"][ELSEWHERE.index(time) :: len(ELSEWHERE)]])
 
 
 @pytest.mark.slow
