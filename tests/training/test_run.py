@@ -25,7 +25,7 @@ class Config:
 
 
 def test_config_holds_everything(tmp_path):
-    """config.json has every field, nested ones too, the seed, and the versions of what computes; not what is off and came later."""
+    """config.json has every field, nested ones too, the seed and the versions; not what is off and came later."""
     Run.create(tmp_path / "run", Config(), seed=7)
     found = json.loads((tmp_path / "run" / "config.json").read_text())
     assert found["seed"] == 7 and found["config"]["width"] == 4
