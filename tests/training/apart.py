@@ -20,7 +20,9 @@ import numpy as np
 
 from dualform.commands.exit import ended
 from dualform.errors import DualformError
-from dualform.training import FitConfig, Run, fit, make_chunk
+from dualform.mixers import TanhRNN
+from dualform.models import Recurrent
+from dualform.training import FitConfig, Run, fit, make_chunk, mean_squared_error
 from dualform.training.devices import mesh_of, of_each_process
 from dualform.training.hosts import joined
 from dualform.training.state import arrays_of, initial_state, placed
@@ -32,7 +34,7 @@ class Told:
 
     - simulated: devices of its CPU.  devices: how many train, None for jax's own way.
     - hosts, host, coordinator: as of `joined`, where there is a coordinator.
-    - accumulate, rate: of the config.  stream: whether batches come from outside.
+    - accumulate, rate, dropout: of the config; with dropout, of a recurrent network.  stream: whether batches come from outside.
     - folder: of the run.  at, what: after this step, what happens: "stop" (as Ctrl-C), "kill", "mistake", "terminate".
     """
 
@@ -43,6 +45,7 @@ class Told:
     coordinator: str | None = None
     accumulate: int = 1
     rate: float = 0.02
+    dropout: float = 0.0
     stream: bool = False
     folder: str | None = None
     at: int = -1
@@ -61,6 +64,10 @@ class Net(eqx.Module):
 def net() -> Net:
     w, v = jr.normal(jr.key(1), (16, 3)), jr.normal(jr.key(2), (3, 16))
     return Net(w / 2, jnp.zeros(16), v / 4)
+
+
+def recurrent() -> Recurrent:
+    return Recurrent.make((TanhRNN.make(3, key=jr.key(1), n=16),), 3, key=jr.key(2))
 
 
 def draw(key):
@@ -83,7 +90,7 @@ def batches() -> Any:
 
 def train(told: Told) -> dict[str, Any]:
     config = FitConfig(
-        steps=40, chunk=10, warmup=5, learning_rate=told.rate, accumulate=told.accumulate, patience=0, seed=3
+        steps=40, chunk=10, warmup=5, learning_rate=told.rate, accumulate=told.accumulate, dropout=told.dropout, seed=3
     )
     devices = None if told.devices is None else of_each_process(told.devices)
 
@@ -100,11 +107,11 @@ def train(told: Told) -> dict[str, Any]:
     if told.folder is not None:
         run = Run.create(told.folder, {"rate": 1}) if told.host == 0 else Run(Path(told.folder) / "none")
     fitted = fit(
-        net(),
+        recurrent() if told.dropout else net(),
         batches() if told.stream else draw,
         config,
-        loss=loss,
-        evaluate=lambda model: {"loss": abs(float(jnp.sum(model.v)) + 1.85)},
+        loss=(lambda model, x, y: mean_squared_error(model, x[:, None], y[:, None])) if told.dropout else loss,
+        evaluate=lambda model: {"loss": abs(float(jnp.sum(model.w if told.dropout else model.v)) + 1.85)},
         on_chunk=on_chunk,
         run=run,
         save_every=0,
@@ -149,7 +156,8 @@ def main() -> int:
             if told.what == "all":  # eight devices, at once: nothing is compiled in another process
                 every = [(n, a, s) for a in (1, 2) for n in (None, 8) for s in (False, True)]
                 found = [train(dataclasses.replace(told, devices=n, accumulate=a, stream=s)) for n, a, s in every]
-                print(json.dumps({"found": found, "layout": layout(8)}))
+                dropped = [train(dataclasses.replace(told, devices=n, dropout=0.5)) for n in (None, 8)]
+                print(json.dumps({"found": found, "dropped": dropped, "layout": layout(8)}))
             else:
                 print(json.dumps(train(told)), flush=True)
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""The model as a loss sees it: blocks computed anew for the gradient."""
+"""The model as a loss sees it: with dropout, and blocks computed anew for the gradient."""
 
 import functools
 from dataclasses import replace
@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from dualform.errors import InputError
 from dualform.models.architecture import Architecture
 from dualform.models.depth import Depth
-from dualform.training import FitConfig, initial_state
+from dualform.training import FitConfig, Fitted, Run, fit, initial_state
 from dualform.training.recipe import Recipe
 from dualform.training.seen import as_run
 from dualform.training.step import make_step
@@ -66,8 +67,8 @@ def test_blocks_computed_anew_train_the_same_model_in_less_memory():
 def test_how_blocks_are_run_is_said_by_the_config():
     """Where it says nothing the model is the same object; where it does, the blocks are one loop, each computed anew."""
     _, model = task_and_model()
-    assert as_run(model, FitConfig()) is model
-    assert as_run(model, FitConfig(rematerialised=True)).depth == Depth(True, True)
+    assert as_run(model, FitConfig(), jr.key(0)) is model
+    assert as_run(model, FitConfig(rematerialised=True), jr.key(0)).depth == Depth(True, True)
 
 
 def test_what_cannot_be_rematerialised_is_refused():
@@ -76,9 +77,59 @@ def test_what_cannot_be_rematerialised_is_refused():
     with pytest.raises(
         InputError, match="a Recurrent has no blocks that can be run in another way; a LanguageModel or"
     ):
-        as_run(plain, FitConfig(rematerialised=True))
+        as_run(plain, FitConfig(rematerialised=True), jr.key(0))
+    with pytest.raises(InputError, match="dropout is 1.0; it must be at least 0, and below 1"):
+        FitConfig(dropout=1.0)
     with pytest.raises(InputError, match="rematerialised is 1; it must be True or False"):
         FitConfig(rematerialised=1)  # pyright: ignore[reportArgumentType]
+
+
+def plain() -> Any:
+    return Architecture(("tanh_rnn",), plain=True, layers=1, options={"n": 8}).sequence_model(2, 1, key=jr.key(0))
+
+
+def error(model, x, y):
+    return jnp.mean(jnp.square(jax.vmap(lambda x: model(x)[0])(x) - y))
+
+
+def draw(key):
+    x = jr.normal(key, (4, 3, 2))
+    return x, x[:, :, :1]
+
+
+def dropped(run: Run | None = None, at: int = -1) -> Fitted:
+    """A training with dropout, stopped at a step if there is one."""
+
+    def on_chunk(progress):
+        if progress.step == at:
+            raise KeyboardInterrupt
+
+    config = FitConfig(steps=6, chunk=2, warmup=0, dropout=0.5)
+    held = draw(jr.key(1))
+    evaluate = lambda model: {"loss": float(error(model, *held))}
+    return fit(plain(), draw, config, loss=error, evaluate=evaluate, on_chunk=on_chunk, run=run, save_every=0)
+
+
+@pytest.mark.slow
+def test_dropout_is_gone_on_with_to_the_bit(tmp_path):
+    """Stopped and gone on with, losses and weights are the same to the bit; what is held out, and kept, is read without any."""
+    whole = dropped()
+    assert dropped(Run.create(tmp_path / "run", {}), at=4).status == "interrupted"
+    again = dropped(Run.create(tmp_path / "run", {}))
+    assert again.history == whole.history
+    for one, other in zip(jax.tree.leaves(again.model), jax.tree.leaves(whole.model), strict=True):
+        np.testing.assert_array_equal(one, other)
+    x, y = draw(jr.key(1))
+    assert whole.history[-1]["held_out"]["loss"] == float(error(whole.model, x, y))
+
+
+def test_dropout_is_of_the_steps_alone():
+    """With a rate of 0 the weights stay, and losses are those of other numbers left out, anew in each step; saved is none."""
+    x, y = draw(jr.key(1))
+    still = FitConfig(steps=2, chunk=1, warmup=0, learning_rate=0.0, final_learning_rate=0.0, dropout=0.5)
+    fitted = fit(plain(), lambda key: (x, y), still, loss=error)
+    assert len({*(record["loss"] for record in fitted.history), float(error(plain(), x, y))}) == 3
+    assert jax.tree.structure(fitted.model) == jax.tree.structure(plain())
 
 
 def test_a_setting_that_came_later_is_told_where_it_is_used():

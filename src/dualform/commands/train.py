@@ -42,6 +42,10 @@ class Train(Options):
         Literal["full", "bfloat16"] | None,
         option(None, "In what matrices and inputs are computed; the weights that are trained stay in float32.", "full"),
     ] = None
+    dropout: Annotated[
+        float | None,
+        option("X", "The share of numbers that a step sets to 0, behind the embedding and in residual branches.", "0"),
+    ] = None
     rematerialise: Annotated[
         bool, option(None, "Compute each block anew for the gradient: less memory, more time.")
     ] = False
@@ -159,6 +163,7 @@ class Train(Options):
             "settings.batch": self.batch,
             "fit.learning_rate": self.rate,
             "fit.precision": self.precision,
+            "fit.dropout": self.dropout,
             "fit.rematerialised": self.rematerialise or None,
         }
         if self.config is not None and self.steps is not None:

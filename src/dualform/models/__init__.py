@@ -4,6 +4,7 @@ from dualform.models.aaren_models import aaren, aaren_of, with_aaren
 from dualform.models.bidirectional import Bidirectional
 from dualform.models.block import Block
 from dualform.models.depth import with_depth
+from dualform.models.dropout import with_dropout
 from dualform.models.griffin_models import griffin
 from dualform.models.language_model import LanguageModel
 from dualform.models.linear_models import delta_net, gated_delta_net, gla, gsa, hgrn, hgrn2, retnet
@@ -52,4 +53,5 @@ __all__ = [
     "with_aaren",
     "with_context",
     "with_depth",
+    "with_dropout",
 ]

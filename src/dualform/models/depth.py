@@ -23,8 +23,9 @@ M = TypeVar("M", bound=eqx.Module)
 class Depth(NamedTuple):
     """How a model's blocks are run.
 
-    - scanned: equal blocks as one loop over their weights, laid one upon another in each call. A program for many blocks is
-      then hardly larger than one for two, and compiles sooner. A single token costs twice the memory traffic of its weights.
+    - scanned: equal blocks as one loop over their weights, laid one upon another in each call; the first may be of another kind.
+      A program for many blocks is then hardly larger than one for two, and compiles sooner. A single token costs twice the memory
+      traffic of its weights.
     - rematerialised: a gradient keeps what goes into each block alone, and computes the block anew.
     """
 
@@ -55,9 +56,13 @@ def through(
 ) -> tuple[Float[Array, "time d"], State]:
     """One block after the other, each with its own state."""
     run: Any = _run if not depth.rematerialised else eqx.filter_checkpoint(_run)
-    period = _period(blocks, x, state, segments) if depth.scanned else 0
-    whole = len(blocks) // period * period if period else 0
+    first, period = _period(blocks, x, state, segments) if depth.scanned else (len(blocks), 0)
     after: list[State] = []
+    for block, before in zip(blocks[:first], state[:first], strict=True):
+        x, now = run(block, x, before, segments)
+        after.append(now)
+    blocks, state = blocks[first:], state[first:]
+    whole = len(blocks) // period * period if period else 0
     if whole > period:
         stacked = [_stacked([(blocks[i], state[i]) for i in range(place, whole, period)]) for place in range(period)]
         arrays, static = eqx.partition(stacked, eqx.is_array)
@@ -71,7 +76,7 @@ def through(
 
         x, left = jax.lax.scan(one, x, arrays)
         of = lambda turn, place: jtu.tree_map(lambda a: a[turn], left[place])
-        after = [of(turn, place) for turn in range(whole // period) for place in range(period)]
+        after += [of(turn, place) for turn in range(whole // period) for place in range(period)]
     else:
         whole = 0
     for block, before in zip(blocks[whole:], state[whole:], strict=True):
@@ -132,17 +137,23 @@ def _stacked(alike: list[Any]) -> Any:
     return eqx.combine(jtu.tree_map(lambda *each: jnp.stack(each), *arrays), static[0])
 
 
-def _period(blocks: Sequence[Any], x, state: Sequence[State], segments: Segments) -> int:
-    """After how many blocks they repeat, of the shortest; 0 where they do not, or change the dtype of what passes."""
+def _period(blocks: Sequence[Any], x, state: Sequence[State], segments: Segments) -> tuple[int, int]:
+    """How many blocks stand before those that repeat, none or one, and after how many these do, of the shortest.
+
+    All of them and 0 where they do not repeat, or change the dtype of what passes.
+    """
     kinds = [_kind((block, before)) for block, before in zip(blocks, state, strict=True)]
-    for period in range(1, len(blocks) // 2 + 1):
-        whole = len(blocks) // period * period
-        if all(kinds[i] == kinds[i % period] for i in range(whole)):
-            passed = x
-            for block, before in zip(blocks[:period], state, strict=False):
-                passed, _ = eqx.filter_eval_shape(_run, block, passed, before, segments)
-            return period if (passed.shape, passed.dtype) == (x.shape, x.dtype) else 0
-    return 0
+    for first in (0, 1):
+        own = kinds[first:]
+        for period in range(1, len(own) // 2 + 1):
+            whole = len(own) // period * period
+            if all(own[i] == own[i % period] for i in range(whole)):
+                passed = x
+                for block, before in list(zip(blocks, state, strict=True))[: first + period]:
+                    passed, _ = eqx.filter_eval_shape(_run, block, passed, before, segments)
+                same = (passed.shape, passed.dtype) == (x.shape, x.dtype)
+                return (first, period) if same else (len(blocks), 0)
+    return len(blocks), 0
 
 
 def _kind(tree: Any) -> Any:

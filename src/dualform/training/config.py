@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.counts import counted
 from dualform.errors import InputError, require
+from dualform.models.dropout import check_rate
 
 PRECISIONS = ("full", "bfloat16")
 LATER = {"later": True}
@@ -43,6 +44,8 @@ class FitConfig:
     - precision: "full", in the dtype of the weights; "bfloat16": the loss sees the matrices (what weight decay acts on) and the
       inputs rounded to bfloat16, while the weights that are trained, and Adam's moments, stay as they are.
     - weight_noise: the standard deviation of what is added to each weight, anew in each step, where the loss sees it.
+    - dropout: the share of numbers that a step sets to 0, of what the first block reads and residual branches add, or recurrent
+      layers give: see `models.with_dropout`. What is evaluated, kept and saved has none.
     - rematerialised: whether the gradient keeps what goes into each block alone, and computes the block anew: less memory, about
       a third more time. Equal blocks are then one loop. Of a model that `models.with_depth` takes.
     - patience: chunks without a better loss on what is held out, after which training ends; 0 for never. See `fit`'s `evaluate`.
@@ -67,6 +70,7 @@ class FitConfig:
     accumulate: int = 1
     precision: str = "full"
     weight_noise: float = 0.0
+    dropout: float = field(default=0.0, metadata=LATER)
     rematerialised: bool = field(default=False, metadata=LATER)
     patience: int = 0
     seed: int = 0
@@ -100,6 +104,7 @@ class FitConfig:
         )
         for name in rates:
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it cannot be negative.")
+        check_rate(self.dropout)
         require(
             self.precision in PRECISIONS,
             f"there is no precision {self.precision!r}; there are {', '.join(PRECISIONS)}.",

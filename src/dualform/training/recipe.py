@@ -117,7 +117,7 @@ class Recipe:
         """
         one_each = dataclasses.replace(self.model, layers=min(len(self.model.mixers), self.model.layers))
         some = eqx.filter_eval_shape(lambda key: model_for(one_each, task, key=key, dtype=dtype), jr.key(0))
-        eqx.filter_eval_shape(partial(as_run, config=self.fit), some)
+        eqx.filter_eval_shape(partial(as_run, config=self.fit), some, key=jr.key(0))
         numbers = count_parameters(some) * self.model.layers // one_each.layers
         check_fits(
             16 * numbers,

@@ -1,4 +1,4 @@
-"""The model as the loss of one training step sees it: with noise on its weights, in another precision, run in another way."""
+"""The model as the loss of one training step sees it: with noise and dropout, in another precision, run in another way."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,10 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
 from dualform.models.depth import with_depth
+from dualform.models.dropout import with_dropout
 from dualform.training.config import FitConfig
 
-_NOISE = 2**31 - 1  # apart from the numbers that a sampler folds into its key
+_NOISE, _DROPOUT = 2**31 - 1, 2**31 - 2  # apart from the numbers that a sampler folds into its key
 
 
 def seen(
@@ -26,15 +27,17 @@ def seen(
     """
     model = eqx.combine(_noisy(weights, config, jr.fold_in(key, _NOISE)), rest)
     if config.precision == "bfloat16":
-        return as_run(_narrow(model, decayed(model)), config), _narrow
-    return as_run(model, config), lambda x: x
+        return as_run(_narrow(model, decayed(model)), config, key), _narrow
+    return as_run(model, config, key), lambda x: x
 
 
-def as_run(model: Any, config: FitConfig) -> Any:
-    """The model, its blocks run as the config says.
+def as_run(model: Any, config: FitConfig, key: Array) -> Any:
+    """The model with the config's dropout, its blocks run as it says.
 
-    **Raises:** `InputError` where it has no blocks that can be.
+    **Raises:** `InputError` where it has no places for dropout, or no blocks that can be run in another way.
     """
+    if config.dropout:
+        model = with_dropout(model, config.dropout, key=jr.fold_in(key, _DROPOUT))
     return with_depth(model, scanned=True, rematerialised=True) if config.rematerialised else model
 
 
