@@ -71,7 +71,7 @@ def test_how_blocks_are_run_is_said_by_the_config():
     assert as_run(model, FitConfig(rematerialised=True), jr.key(0)).depth == Depth(True, True)
 
 
-def test_what_cannot_be_rematerialised_is_refused():
+def test_what_cannot_be_rematerialised_is_refused(unchecked):
     """A plain recurrent network has no blocks; and the setting is a truth."""
     plain = Architecture(("tanh_rnn",), plain=True).sequence_model(2, 2, key=jr.key(0))
     with pytest.raises(
