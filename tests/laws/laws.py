@@ -5,6 +5,7 @@ registered mixer, hand-made variants, and the deliberately broken mixers that sh
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,18 @@ def some_state(mixer: AbstractMixer, seed: int) -> Any:
 
 @functools.cache
 def table(name: str) -> Cases:
-    """64 calls of the registered mixer `name` after another sequence: every mask of six tokens, each with another `start`.
+    """`table_of` the registered mixer `name`."""
+    return table_of([make(name, seed=seed) for seed in range(3)])
+
+
+def table_of(mixers: Sequence[AbstractMixer]) -> Cases:
+    """64 calls of three mixers of one kind after another sequence: every mask of six tokens, each with another `start`.
 
     Weights of three seeds, tokens of eight; also every `start` comes once.
     """
     x = np.stack([sequence(row % 8, TIME) for row in range(64)])
     bits = (np.arange(64)[:, None] >> np.arange(TIME)) % 2 == 1
-    asked = cases([make(name, seed=row % 3) for row in range(64)], x, None, bits[np.arange(64) * 37 % 64], bits)
+    asked = cases([mixers[row % 3] for row in range(64)], x, None, bits[np.arange(64) * 37 % 64], bits)
     left = ask(programs.call, alone(asked)._replace(x=np.roll(x, 1, axis=0)))[1]
     return asked._replace(state=left)
 

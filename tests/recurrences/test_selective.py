@@ -1,5 +1,8 @@
 """The selective state space against its specification and the loop on paper."""
 
+from functools import partial
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -28,37 +31,41 @@ def named(form, **options):
     return lambda *a: selective(*a[:6], **flags_of(*a[6:]), form=form, **options)
 
 
-def loop(x, delta, a, b, c, h, start=None, mask=None):
+def loop(x, delta, a, b, c, h, start=None, mask=None, negative=False):
     """The loop on paper."""
     rows = []
     for t in range(len(x)):
         there = True if mask is None else mask[t]
         begins = False if start is None else start[t]
-        past = jnp.where(begins, 0.0, jnp.exp(delta[t][:, None] * a) * h)
+        decay = jnp.exp(delta[t][:, None] * a)
+        past = jnp.where(begins, 0.0, (2 * decay - 1 if negative else decay) * h)
         h = jnp.where(there, past + (delta[t] * x[t])[:, None] * b[t][None], h)
         rows.append(jnp.where(there, h @ c[t], 0.0))
     return jnp.stack(rows), h
 
 
-@pytest.mark.parametrize("form", ["naive", "fused"])
-def test_forms_give_the_loop(form):
+@pytest.mark.parametrize(
+    ("form", "negative"), tiers(product(["naive", "fused"], [False, True]), ("naive", False), ("fused", True))
+)
+def test_forms_give_the_loop(form, negative):
     """Outputs, the state and the gradients of all six arguments are those of the loop, with flags and without."""
-    fast_gives_naive(named(form), loop, arguments(), ((), *FLAGS))
+    fast_gives_naive(named(form, negative=negative), partial(loop, negative=negative), arguments(), ((), *FLAGS))
 
 
-@pytest.mark.parametrize("time", tiers([1, 16, 17, 75], 1, 75))
-def test_long_sequences_give_naive(time):
+@pytest.mark.parametrize(("time", "negative"), tiers(product([1, 16, 17, 75], [False, True]), (1, False), (75, False)))
+def test_long_sequences_give_naive(time, negative):
     """Lengths below, at and past a chunk give the specification, with documents that begin anywhere."""
     random = np.random.default_rng(time)
     flags = [(jnp.asarray(random.random(time) < 0.1), jnp.asarray(random.random(time) < 0.9))]
-    fast_gives_naive(named("fused"), named("naive"), arguments(time), flags)
+    fast_gives_naive(named("fused", negative=negative), named("naive", negative=negative), arguments(time), flags)
 
 
-def test_extreme_steps():
-    """Steps of 0, and so large that everything is forgotten at once, give the specification and no NaN."""
+@pytest.mark.parametrize("negative", tiers([False, True], False))
+def test_extreme_steps(negative):
+    """Steps of 0, and so large that everything is forgotten at once, or turned, give the specification and no NaN."""
     x, delta, a, *rest = arguments(40)
     delta = jnp.where(jr.bernoulli(jr.key(3), 0.3, delta.shape), 1e6, jnp.where(delta < 0.5, 0.0, delta))
-    fast_gives_naive(named("fused"), named("naive"), (x, delta, a, *rest))
+    fast_gives_naive(named("fused", negative=negative), named("naive", negative=negative), (x, delta, a, *rest))
 
 
 @pytest.mark.parametrize("form", ["naive", "fused"])

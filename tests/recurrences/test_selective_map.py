@@ -9,6 +9,7 @@ import pytest
 from dualform.errors import InputError
 from dualform.recurrences.selective_map import naive, selective_map
 from tests.laws import laws
+from tests.tiers import tiers
 
 
 def arguments(time: int, d: int = 5, n: int = 3, taps: int = 3, heads: int = 2):
@@ -18,12 +19,17 @@ def arguments(time: int, d: int = 5, n: int = 3, taps: int = 3, heads: int = 2):
     return normal(keys[0], heads, time, d), normal(keys[1], taps, time, d), delta, a, *normal(keys[4], 2, time, n)
 
 
-@pytest.mark.parametrize(("time", "block"), [(1, 64), (11, 2)])
-def test_halving_gives_the_recurrence(time, block):
+@pytest.mark.parametrize(
+    ("time", "block", "negative"),
+    tiers(
+        [(1, 64, False), (11, 2, False), (1, 64, True), (11, 2, True)], (1, 64, False), (11, 2, False), (11, 2, True)
+    ),
+)
+def test_halving_gives_the_recurrence(time, block, negative):
     """Any length, channels that do not divide into blocks, taps that reach beyond the end: the naive loop's map."""
     given = arguments(time)
-    found = jax.jit(lambda *given: selective_map(*given, block=block))(*given)
-    laws.check_close(found, naive(*given), laws.EXACT, "the map")
+    found = jax.jit(lambda *given: selective_map(*given, block=block, negative=negative))(*given)
+    laws.check_close(found, naive(*given, negative=negative), laws.EXACT, "the map")
     assert not np.triu(np.asarray(found), 1).any()
 
 
@@ -45,6 +51,17 @@ def test_extreme_steps():
     delta = delta.at[3].set(1e4).at[5:8].set(0.0)
     found = selective_map(q, w, delta, a, b, c)
     assert np.isfinite(np.asarray(found)).all() and not np.asarray(found)[:, 3:, 0].any()
+
+
+@pytest.mark.slow
+def test_extreme_steps_with_negative_eigenvalues():
+    """Steps of 1e4 turn all that a state holds: from there on the map is that of steps of 0, with its sign changed."""
+    q, w, delta, a, b, c = arguments(11)
+    delta = delta.at[3:].set(0.0)
+    turned = selective_map(q, w[:1], delta.at[6].set(1e4), a, b, c, negative=True)
+    kept = selective_map(q, w[:1], delta, a, b, c, negative=True)
+    laws.check_close(turned[:, 6:, :3], -kept[:, 6:, :3], laws.EXACT, "what is turned")
+    laws.check_close(turned[:, :6], kept[:, :6], laws.EXACT, "what was read before")
 
 
 def test_bad_shapes(unchecked):

@@ -29,16 +29,20 @@ class Mamba(AbstractMixer):
     v, z = W_u x, W_z x; u = silu(conv(v) + bias), causal and depthwise; B, C = W_B u, W_C u; delta = softplus(W_2 W_1 u +
     b_delta), for each channel; A = -exp(a_log), n states for each channel.
 
+    Negative: (2 exp(delta_t A) - 1) * h_{t-1}, so that what a state holds can change its sign: what it is multiplied by lies in
+    [-1, 1], and not in [0, 1].
+
     The dual form freezes the convolution's silu, at sigma(conv(v) + bias), beside delta, B, C and silu(z); its values are v.
 
     **Arguments:** w_u, w_z (n_channels, d); kernel (width, n_channels), whose last row meets the token itself, and bias
     (n_channels,); w_b, w_c (n, n_channels); w_1 (rank, n_channels), w_2 (n_channels, rank), b_delta (n_channels,); a_log
-    (n_channels, n); skip: D, (n_channels,); w_o (d_out, n_channels).
+    (n_channels, n); skip: D, (n_channels,); w_o (d_out, n_channels). negative: whether transitions reach -1.
 
     **Raises:** `InputError` where the shapes do not fit.
 
     **Source:** Gu and Dao 2023 (arXiv 2312.00752), Alg. 2 and Fig. 3; the map is that of Ali et al. 2024 (arXiv 2403.01590)
-    with the convolution and the gate. Oracle: transformers' `MambaMixer` (float64).
+    with the convolution and the gate. Oracle: transformers' `MambaMixer` (float64). Negative: Grazzi et al. 2024 (arXiv
+    2411.12537), Table 2.
     """
 
     _: KW_ONLY
@@ -54,12 +58,22 @@ class Mamba(AbstractMixer):
     a_log: Float[Array, "n_channels n"] = eqx.field(converter=array)
     skip: Float[Array, " n_channels"] = eqx.field(converter=array)
     w_o: Float[Array, "d_out n_channels"] = eqx.field(converter=array)
+    negative: bool = eqx.field(default=False, static=True)
     linear_given_gates: ClassVar[bool] = False
     weight_decayed = ("w_u", "w_z", "kernel", "w_b", "w_c", "w_1", "w_2", "w_o")
 
     @classmethod
     def make(
-        cls, d: int, *, key: Array, expansion: int = 2, n: int = 16, width: int = 4, rank: int | None = None, dtype=None
+        cls,
+        d: int,
+        *,
+        key: Array,
+        expansion: int = 2,
+        n: int = 16,
+        width: int = 4,
+        rank: int | None = None,
+        negative: bool = False,
+        dtype=None,
     ) -> "Mamba":
         """As published: A = -(1, ..., n), D = 1, steps log-uniform in [1e-3, 0.1], rank d / 16 rounded up, uniform weights.
 
@@ -82,6 +96,7 @@ class Mamba(AbstractMixer):
             a_log=jnp.broadcast_to(jnp.log(jnp.arange(1, n + 1, dtype=float))[None], (channels, n)).astype(dtype),
             skip=jnp.ones(channels, dtype),
             w_o=uniform(keys[9], d, channels, fan=channels),
+            negative=negative,
         )
 
     def init_state(self):
@@ -101,7 +116,17 @@ class Mamba(AbstractMixer):
         a, gate = -jnp.exp(self.a_log.astype(before.dtype)), jax.nn.silu(project(x, self.w_z).astype(before.dtype))
         opened = jax.nn.sigmoid(before)  # times what is convolved, it is silu of it
         memory = Selective(
-            convolution, self.bias, opened, delta, a, project(u, self.w_b), project(u, self.w_c), self.skip, gate, h
+            convolution=convolution,
+            bias=self.bias,
+            opened=opened,
+            delta=delta,
+            a=a,
+            b=project(u, self.w_b),
+            c=project(u, self.w_c),
+            skip=self.skip,
+            gate=gate,
+            state=h,
+            negative=self.negative,
         )
         (o, h), read = memory.behind(before), Linear(self.w_o)
         return Frozen(read(o), (tail, h), MambaMap(read, memory, write))
@@ -113,6 +138,8 @@ class Mamba(AbstractMixer):
 
 class Selective(Memory):
     """(C_t . h_t + D * u_t) * gate_t with u = opened * (conv(v) + bias), h_t = exp(delta_t a) h_{t-1} + delta_t u_t B_t.
+
+    Negative: (2 exp(delta_t a) - 1) h_{t-1}.
 
     **Arguments:** bias, skip (n_channels,); opened, delta, gate (time, n_channels); a, state (n_channels, n); b, c (time, n).
     """
@@ -127,6 +154,7 @@ class Selective(Memory):
     skip: Float[Array, " n_channels"]
     gate: Float[Array, "time n_channels"]
     state: Float[Array, "n_channels n"]
+    negative: bool = eqx.field(default=False, static=True)
 
     def run(self, v: Float[Array, "time n_channels"]) -> tuple[Float[Array, "time n_channels"], State]:
         """What is read, and the last rows of v and h."""
@@ -137,7 +165,8 @@ class Selective(Memory):
     def behind(self, before: Float[Array, "time n_channels"]) -> tuple[Float[Array, "time n_channels"], State]:
         """The same of what is convolved already, and h."""
         u = self.opened * before
-        y, h = selective(u, self.delta, self.a, self.b, self.c, self.state, **self.convolution.segments.flags)
+        flags = self.convolution.segments.flags
+        y, h = selective(u, self.delta, self.a, self.b, self.c, self.state, negative=self.negative, **flags)
         return (y + self.skip.astype(y.dtype)[None] * u) * self.gate, h
 
     def weights(self) -> Float[Array, "n_channels time source"]:
@@ -176,7 +205,9 @@ class MambaMap(AttentionMap):
         ahead = jnp.pad(own.opened, ((0, width - 1), (0, 0)))
         kernel = kernel[::-1].astype(value.dtype)
         taps = [kernel[j][None] * value * ahead[j : j + time] for j in range(width)]
-        found = selective_map(q, jnp.stack(taps), own.delta, own.a.astype(value.dtype), own.b, own.c)
+        found = selective_map(
+            q, jnp.stack(taps), own.delta, own.a.astype(value.dtype), own.b, own.c, negative=own.negative
+        )
         places = jnp.arange(time)
         for j, tap in enumerate(taps):
             skipped = own.skip.astype(tap.dtype)[None] * jnp.roll(tap, j, axis=0)

@@ -3,7 +3,9 @@
 What lies between two halves of a stretch of tokens passes through the state in their middle: entries there are one product of
 what later tokens read of that state with what earlier ones leave in it. Halving the stretch until nothing is left gives all
 entries from matrix products alone: time^2 / 2 * d * n multiplications, and time * d * n * log2(time) exponentials, each of a sum
-of steps of one sign, so that nothing is divided and nothing overflows. Memory beside the map is time * n * `block`.
+of steps of one sign, so that nothing is divided and nothing overflows. Memory beside the map is time * n * `block`. With negative
+eigenvalues a sum of steps does not tell the product, which is multiplied out: as many exponentials, and about two multiplications
+more for each; nothing is divided there either. On a CPU it takes two to three times as long.
 """
 
 import jax
@@ -13,13 +15,14 @@ from jaxtyping import Array, Float
 from dualform.arrays import accumulator
 from dualform.compiled import compiled
 from dualform.errors import require
+from dualform.recurrences.selective_scan import transition
 
 BLOCK = 64
 """Channels worked on at once: their states for 512 tokens fit into a core's cache."""
 
 
 @compiled
-def naive(q, w, delta, a, b, c) -> Float[Array, "head time source"]:
+def naive(q, w, delta, a, b, c, negative=False) -> Float[Array, "head time source"]:
     """The specification: one channel map after the other, token by token of a written 1; arguments as of `selective_map`."""
     time, taps = len(delta), len(w)
     total = jnp.zeros((q.shape[0], time, time), q.dtype)
@@ -30,7 +33,7 @@ def naive(q, w, delta, a, b, c) -> Float[Array, "head time source"]:
 
         def step(h, inputs):
             x_t, delta_t, b_t, c_t = inputs
-            h = jnp.exp(delta_t[:, None] * a) * h + (delta_t * x_t)[:, None] * b_t[None]
+            h = transition(delta_t[:, None] * a, negative) * h + (delta_t * x_t)[:, None] * b_t[None]
             return h, h @ c_t
 
         _, y = jax.lax.scan(step, jnp.zeros_like(a), (drive, delta, b, c))
@@ -48,15 +51,16 @@ def selective_map(
     c: Float[Array, "time n"],
     *,
     block: int = BLOCK,
+    negative: bool = False,
 ) -> Float[Array, "head time source"]:
     """map[h, t, s] = sum_j sum_d q[h, t, d] * (C_t . P B_{s+j}) * delta_{s+j} * w[j, s, d], P the decay from s + j to t.
 
-    P = exp(A_d (delta_{s+j+1} + ... + delta_t)) for each state.
+    P = exp(A_d (delta_{s+j+1} + ... + delta_t)) for each state; negative: the product of 2 exp(A_d delta) - 1 over these tokens.
     It is what q reads at t of the recurrence of `selective.selective`, driven by token s alone, which puts w[j, s] into the
     input of time s + j: the taps of a short convolution; without one, a single tap.
 
     **Arguments:** q (head, time, d); w (tap, time, d); delta (time, d), at least 0; a (d, n), at most 0; b, c (time, n); block:
-    channels at once.
+    channels at once; negative: as of `selective`.
 
     **Returns:** (head, time, source), 0 where s > t.
 
@@ -85,7 +89,7 @@ def selective_map(
 
     def add(total, part):
         q, w, delta, a = part
-        return total + _of_channels(q, w, delta, a, b, c), None
+        return total + _of_channels(q, w, delta, a, b, c, negative), None
 
     # Taps that lie before the first token have columns of their own, cut off at the end.
     nothing = jnp.zeros((heads, whole, whole + taps - 1), wide)
@@ -93,7 +97,7 @@ def selective_map(
     return total[:, :time, taps - 1 : taps - 1 + time]
 
 
-def _of_channels(q, w, delta, a, b, c):
+def _of_channels(q, w, delta, a, b, c, negative):
     """The map of a block of channels: the diagonals, and every halving."""
     (heads, time, _), taps = q.shape, len(w)
     total = jnp.zeros((heads, time, time + taps - 1), q.dtype)
@@ -103,22 +107,20 @@ def _of_channels(q, w, delta, a, b, c):
         total = total.at[:, places, places + taps - 1 - j].add(jnp.where(places >= j, entries, jnp.zeros_like(entries)))
     half = time // 2
     while half >= 1:
-        total = _between_halves(total, half, q, w, delta, a, b, c)
+        total = _between_halves(total, half, q, w, delta, a, b, c, negative)
         half //= 2
     return total
 
 
-def _between_halves(total, half: int, q, w, delta, a, b, c):
+def _between_halves(total, half: int, q, w, delta, a, b, c, negative):
     """Entries of the later half of every stretch of 2 * half tokens with what came in during the earlier half."""
     (_, time, d), taps, n = q.shape, len(w), a.shape[1]
     count = time // (2 * half)
     pairs = lambda v, axis=0: jnp.reshape(v, (*v.shape[:axis], count, 2, half, *v.shape[axis + 1 :]))
     steps = pairs(delta)
-    after = jnp.cumsum(steps[:, 1], axis=1)  # from the middle to t, t included
-    left = jnp.flip(jnp.cumsum(jnp.flip(steps[:, 0], 1), axis=1), 1) - steps[:, 0]  # after s, up to the middle
-    decayed = lambda steps, by: jnp.exp(steps[..., None] * a[None, None]) * by[..., None, :]
-    reading = decayed(after, pairs(c)[:, 1])
-    writing = decayed(left, pairs(b)[:, 0]) * steps[:, 0, :, :, None]
+    after, left = _decays(steps[:, 1], steps[:, 0], a, negative)
+    reading = after * pairs(c)[:, 1][..., None, :]
+    writing = left * pairs(b)[:, 0][..., None, :] * steps[:, 0, :, :, None]
     reading = jnp.moveaxis(pairs(q, 1)[:, :, 1][..., None] * reading[None], 0, 1)  # count, head, half, d, n
     # Column s holds what the taps of token s leave: tap j comes in at s + j, and only what comes in here counts.
     early = jnp.pad(w, ((0, 0), (taps - 1, 0), (0, 0)))
@@ -137,3 +139,14 @@ def _between_halves(total, half: int, q, w, delta, a, b, c):
         places = (2 * jnp.arange(count) * half)[:, None, None] + jnp.arange(half + taps - 1)[None, None]
         total = total.at[:, rows, places].add(found)
     return total
+
+
+def _decays(late, early, a, negative):
+    """From the middle to each later token, that one included, and after each earlier one up to the middle; (..., half, d, n)."""
+    turned = jnp.flip(early, 1)
+    if not negative:
+        decayed = lambda steps: jnp.exp(steps[..., None] * a[None, None])
+        return decayed(jnp.cumsum(late, axis=1)), decayed(jnp.flip(jnp.cumsum(turned, axis=1), 1) - early)
+    each = lambda steps: transition(steps[..., None] * a[None, None], negative)
+    ahead = jnp.concatenate([jnp.zeros_like(turned[:, :1]), turned[:, :-1]], axis=1)  # a step of 0 keeps all
+    return jnp.cumprod(each(late), axis=1), jnp.flip(jnp.cumprod(each(ahead), axis=1), 1)
