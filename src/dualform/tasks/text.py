@@ -136,12 +136,13 @@ class Text(AbstractTask):
             yield _windows(part, jnp.asarray(first[begin : begin + self.batch]), self.time)
 
     def scores(self, model: Any, x: Array, y: Array) -> Scores:
-        """Of the tokens, and bits per byte where each is of so many bytes."""
+        """Of the tokens, and bits per byte where each is of so many bytes; of a text no window is ever foretold whole."""
         found = super().scores(model, x, y)
+        of_tokens = {name: found[name] for name in ("loss", "accuracy")}
         if self.bytes_of is None:
-            return found
+            return of_tokens
         nats = found["loss"].total
-        return {**found, "bits_per_byte": Score(nats / math.log(2), jnp.sum(self.bytes_of[y]).astype(nats.dtype))}
+        return {**of_tokens, "bits_per_byte": Score(nats / math.log(2), jnp.sum(self.bytes_of[y]).astype(nats.dtype))}
 
 
 def _parts(whole: Any) -> tuple[Any, Any, Any]:
