@@ -69,6 +69,7 @@ NAMES = {
     "training": {
         *(
             "NO_TARGET",
+            "Carried",
             "adamw",
             "batched",
             "cross_entropy",

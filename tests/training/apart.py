@@ -21,8 +21,10 @@ import numpy as np
 from dualform.commands.exit import ended
 from dualform.errors import DualformError
 from dualform.mixers import TanhRNN
-from dualform.models import Recurrent
-from dualform.training import FitConfig, Run, fit, make_chunk, mean_squared_error
+from dualform.models import LanguageModel, Recurrent
+from dualform.models.architecture import Architecture
+from dualform.tasks import Text
+from dualform.training import Carried, FitConfig, Run, fit, make_chunk, mean_squared_error
 from dualform.training.devices import mesh_of, of_each_process
 from dualform.training.hosts import joined
 from dualform.training.state import arrays_of, initial_state, placed
@@ -34,7 +36,8 @@ class Told:
 
     - simulated: devices of its CPU.  devices: how many train, None for jax's own way.
     - hosts, host, coordinator: as of `joined`, where there is a coordinator.
-    - accumulate, rate, dropout: of the config; with dropout, of a recurrent network.  stream: whether batches come from outside.
+    - accumulate, rate, dropout: of the config; with dropout, of a recurrent network.
+    - carried: whether text is read on.  stream: whether batches come from outside.
     - folder: of the run.  at, what: after this step, what happens: "stop" (as Ctrl-C), "kill", "mistake", "terminate".
     """
 
@@ -46,6 +49,7 @@ class Told:
     accumulate: int = 1
     rate: float = 0.02
     dropout: float = 0.0
+    carried: bool = False
     stream: bool = False
     folder: str | None = None
     at: int = -1
@@ -68,6 +72,16 @@ def net() -> Net:
 
 def recurrent() -> Recurrent:
     return Recurrent.make((TanhRNN.make(3, key=jr.key(1), n=16),), 3, key=jr.key(2))
+
+
+def language_model() -> LanguageModel:
+    return Architecture(("tanh_rnn",), 4, 1, "none").language_model(3, key=jr.key(1))
+
+
+def text() -> Carried:
+    parts = jr.randint(jr.key(0), (3, 100), 0, 3).astype(jnp.int32)
+    told = {"bytes_of": None, "count": 3, "characters": "abc", "tokenizer_json": "", "time": 4, "batch": 8}
+    return Carried(Text(*parts, **told))
 
 
 def draw(key):
@@ -107,11 +121,11 @@ def train(told: Told) -> dict[str, Any]:
     if told.folder is not None:
         run = Run.create(told.folder, {"rate": 1}) if told.host == 0 else Run(Path(told.folder) / "none")
     fitted = fit(
-        recurrent() if told.dropout else net(),
-        batches() if told.stream else draw,
+        language_model() if told.carried else recurrent() if told.dropout else net(),
+        text() if told.carried else batches() if told.stream else draw,
         config,
         loss=(lambda model, x, y: mean_squared_error(model, x[:, None], y[:, None])) if told.dropout else loss,
-        evaluate=lambda model: {"loss": abs(float(jnp.sum(model.w if told.dropout else model.v)) + 1.85)},
+        evaluate=lambda model: {"loss": abs(float(jnp.sum(jax.tree.leaves(model)[-1])) + 1.85)},
         on_chunk=on_chunk,
         run=run,
         save_every=0,
@@ -156,8 +170,9 @@ def main() -> int:
             if told.what == "all":  # eight devices, at once: nothing is compiled in another process
                 every = [(n, a, s) for a in (1, 2) for n in (None, 8) for s in (False, True)]
                 found = [train(dataclasses.replace(told, devices=n, accumulate=a, stream=s)) for n, a, s in every]
-                dropped = [train(dataclasses.replace(told, devices=n, dropout=0.5)) for n in (None, 8)]
-                print(json.dumps({"found": found, "dropped": dropped, "layout": layout(8)}))
+                others = [train(dataclasses.replace(told, devices=n, dropout=0.5)) for n in (None, 8)]
+                others += [train(dataclasses.replace(told, devices=n, carried=True)) for n in (None, 8)]
+                print(json.dumps({"found": found, "others": others, "layout": layout(8)}))
             else:
                 print(json.dumps(train(told)), flush=True)
     except BaseException as error:

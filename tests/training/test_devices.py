@@ -175,14 +175,15 @@ def alone() -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_eight_devices_give_the_curve_of_one():
-    """Data that are drawn and given, one batch a step and two, with dropout: to 1e-10; each device has its share, and no more."""
+    """Data drawn and given, one batch a step and two, dropout, carried states: to 1e-10; each device has its share."""
     code, found, said = ended(start(simulated=8, what="all"))
     assert (code, said) == (0, "")
     runs, layout = found["found"], found["layout"]
     for one, eight in ((0, 2), (1, 3), (4, 6), (5, 7)):
         near(runs[eight], runs[one])
     assert runs[0]["losses"] != runs[4]["losses"] != runs[5]["losses"]
-    near(found["dropped"][1], found["dropped"][0])
+    for one, eight in ((0, 1), (2, 3)):
+        near(found["others"][eight], found["others"][one])
     assert any("data" in each for each in runs[2]["inputs"])
     assert layout["model"] == [[[16, 3]] * 2, [[16]] * 2, [[3, 16]] * 2]
     halves = [[[16, 3], [2, 3]], [[16], [2]], [[3, 16], [3, 2]]]

@@ -46,6 +46,10 @@ class Train(Options):
         float | None,
         option("X", "The share of numbers that a step sets to 0, behind the embedding and in residual branches.", "0"),
     ] = None
+    carry: Annotated[
+        bool,
+        option(None, "Read text on from step to step, from the states that the last step left; gradients end there."),
+    ] = False
     rematerialise: Annotated[
         bool, option(None, "Compute each block anew for the gradient: less memory, more time.")
     ] = False
@@ -163,6 +167,7 @@ class Train(Options):
             "settings.batch": self.batch,
             "fit.learning_rate": self.rate,
             "fit.precision": self.precision,
+            "carried": self.carry or None,
             "fit.dropout": self.dropout,
             "fit.rematerialised": self.rematerialise or None,
         }

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from dualform.errors import InputError, require
 from dualform.tasks.scores import Judge, Scores
@@ -90,7 +90,33 @@ class AbstractTask(eqx.Module):
 
     def scores(self, model: Any, x: Array, y: Array) -> Scores:
         """Of a model on one batch: a call for each sequence, from the initial state."""
-        return type(self).judge(jax.vmap(lambda x: model(x)[0])(x), y)
+        return self.judged(jax.vmap(lambda x: model(x)[0])(x), y)
+
+    def judged(self, outputs: Array, y: Array) -> Scores:
+        """Of what a model gave for a batch."""
+        return type(self).judge(outputs, y)
+
+    def piece(self, number: Int[Array, ""]) -> tuple[Batch, Bool[Array, " sequence"]]:
+        """The batch of this number, whose sequences go on where those of the batch before it ended, and which begin anew.
+
+        For truncated backpropagation through time (`training.Carried`).
+
+        **Raises:** `InputError` where sequences are independent, as they are of most tasks.
+        """
+        raise self._independent()
+
+    def held_out_pieces(self, split: str) -> Iterator[Batch]:
+        """All of a split as one sequence, in pieces one behind the other, (time, ...) each.
+
+        **Raises:** `InputError` where sequences are independent.
+        """
+        raise self._independent()
+
+    def _independent(self) -> InputError:
+        return InputError(
+            f"the sequences of {type(self).__name__} are independent of one another, and no state is carried from one to the "
+            "next. Train without carried states, or on a task that goes on, such as text."
+        )
 
     def loss(self, model: Any, x: Array, y: Array) -> Float[Array, ""]:
         """The mean of what is to be small; a loss for `fit`."""

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Integer
+from jaxtyping import Array, Bool, Int, Integer
 
 from dualform.errors import InputError, require
 from dualform.published_tokens import PublishedTokens
@@ -135,9 +135,35 @@ class Text(AbstractTask):
         for begin in range(0, len(first), self.batch):
             yield _windows(part, jnp.asarray(first[begin : begin + self.batch]), self.time)
 
-    def scores(self, model: Any, x: Array, y: Array) -> Scores:
+    def piece(self, number: Int[Array, ""]) -> tuple[Batch, Bool[Array, " sequence"]]:
+        """The training part in `batch` streams side by side, each read `time` tokens further; all begin anew at their ends.
+
+        What is left at a stream's end, less than a piece, is not read.
+
+        **Raises:** `InputError` where a stream is shorter than a piece.
+        """
+        stream = (len(self.train) - 1) // self.batch
+        pieces = stream // self.time
+        require(
+            pieces >= 1,
+            f"the part train of this text is {len(self.train):,} tokens, {stream:,} for each of {self.batch} streams; a piece is "
+            f"{self.time} tokens. Give a smaller batch, or a longer text.",
+        )
+        place = number % pieces
+        batch = _windows(self.train, jnp.arange(self.batch, dtype=place.dtype) * stream + place * self.time, self.time)
+        return batch, jnp.full(self.batch, place == 0)
+
+    def held_out_pieces(self, split: str) -> Iterator[Batch]:
+        """The part as it is read, a batch's tokens at a time; the last piece is what is left."""
+        self.check_split(split)
+        part, size = getattr(self, split).astype(jnp.int32), self.batch * self.time
+        for begin in range(0, len(part) - 1, size):
+            whole = part[begin : begin + size + 1]
+            yield whole[:-1], whole[1:]
+
+    def judged(self, outputs: Array, y: Array) -> Scores:
         """Of the tokens, and bits per byte where each is of so many bytes; of a text no window is ever foretold whole."""
-        found = super().scores(model, x, y)
+        found = super().judged(outputs, y)
         of_tokens = {name: found[name] for name in ("loss", "accuracy")}
         if self.bytes_of is None:
             return of_tokens

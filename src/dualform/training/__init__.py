@@ -3,6 +3,7 @@
 from dualform.tasks.scores import NO_TARGET, cross_entropy
 from dualform.tensor_file import write_atomically
 from dualform.training.batches import batched, mean_squared_error
+from dualform.training.carried import Carried
 from dualform.training.checkpoints import Checkpoints
 from dualform.training.config import FitConfig
 from dualform.training.ensemble import FittedEnsemble, fit_ensemble
@@ -20,6 +21,7 @@ from dualform.training.sweeps import Job, Row, run_job, sweep
 
 __all__ = [
     "NO_TARGET",
+    "Carried",
     "Checkpoints",
     "FitConfig",
     "Fitted",

@@ -21,6 +21,7 @@ from dualform.counts import key_of
 from dualform.errors import DivergedError, InputError, require
 from dualform.interrupts import deferred_interrupt
 from dualform.training.batches import mean_squared_error
+from dualform.training.carried import Carried
 from dualform.training.config import FitConfig, learning_rate_at, weight_decay_at
 from dualform.training.devices import check_batch, here, mesh_of
 from dualform.training.keeping import Best, Keeper, continued
@@ -76,7 +77,7 @@ class Fitted(NamedTuple):
 
 def fit(
     model: Any,
-    data: Callable[[Array], tuple[Any, Any]] | Iterable[tuple[Any, Any]],
+    data: Callable[[Array], tuple[Any, Any]] | Iterable[tuple[Any, Any]] | Carried,
     config: FitConfig,
     *,
     loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
@@ -101,9 +102,10 @@ def fit(
 
     **Arguments:**
 
-    - data: key -> (x, y), pure, which is compiled; or an iterable of batches (x, y) of arrays of one shape, which is gone through
-      again and again. A run goes on at the batch where it was: an iterator with `get_state` and `set_state` (as grain's) is put
-      there, any other is passed over up to there, and must give the same batches in the same order again.
+    - data: key -> (x, y), pure, which is compiled; a `Carried`, which has a loss of its own, where sequences go on from step to
+      step; or an iterable of batches (x, y) of arrays of one shape, which is gone through again and again. A run goes on at the
+      batch where it was: an iterator with `get_state` and `set_state` (as grain's) is put there, any other is passed over up to
+      there, and must give the same batches in the same order again.
     - loss: (model, x, y) -> a scalar; divided by `scale`, for which the target's power is a good choice.
     - optimiser: any optax transformation; that of `config`, `adamw(config)`, if not given. Of the config, `learning_rate` to
       `epsilon` are then not read.
@@ -135,26 +137,31 @@ def fit(
     mesh = mesh_of(devices)
     processes = Processes(mesh)
     require(mesh is None or reshape is None, "reshape cuts arrays on one device; give no devices with it.")
+    carried = data if isinstance(data, Carried) else None
+    require(carried is None or reshape is None, "reshape cuts the model's units, and not the states that are carried.")
     run = run if processes.first else None
     with contextlib.ExitStack() as stack:
         processes.of_first(lambda: None if run is None else stack.enter_context(run.alone()))
-        stream = None if callable(data) else Stream(data)
-        sample = data if callable(data) else _given
+        if isinstance(data, Carried):
+            stream, sample, loss = None, data.drawn, data.alone
+        else:
+            stream = None if callable(data) else Stream(data)
+            sample = data if callable(data) else _given
         first = () if stream is None else stream.first
         if mesh is not None:
             check_batch(jax.eval_shape(sample, jr.key(0), *first), mesh)
-        state = initial_state(
-            model, config, optimiser=adamw(config, decayed) if optimiser is None else optimiser, trainable=trainable
-        )
+        moved = adamw(config, decayed) if optimiser is None else optimiser
+        state = initial_state(model, config, optimiser=moved, trainable=trainable, carried=carried)
         chunk = make_chunk(
-            sample,
+            sample if carried is None else carried.sample,
             config,
-            loss=loss,
+            loss=loss if carried is None else carried.loss,
             scale=scale,
             optimiser=optimiser,
             trainable=trainable,
             decayed=decayed,
             mesh=mesh,
+            carries=carried is not None,
         )
         others = {"trainable": trainable, "decayed": decayed, "reshape": reshape}
         told = {} if optimiser is None else {"optimiser": optimiser}

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import tomli_w
 from jaxtyping import Array
@@ -31,11 +30,12 @@ from dualform.published_tokens import TOKENIZER
 from dualform.reading import guarded, reason, text_of_file
 from dualform.room import check_fits
 from dualform.tasks import AbstractTask
-from dualform.tasks.scores import Scores
 from dualform.tensor_file import write_atomically
-from dualform.training.config import FitConfig, told_of
+from dualform.training.carried import Carried
+from dualform.training.config import LATER, FitConfig, told_of
 from dualform.training.devices import check_batch, mesh_of
 from dualform.training.fitting import Fitted, Progress, fit
+from dualform.training.measuring import measure, measure_carried
 from dualform.training.processes import Processes
 from dualform.training.run import Run
 from dualform.training.seen import as_run
@@ -61,6 +61,7 @@ class Recipe:
     - settings: of the task, such as {"time": 128}.  model: its sizes.  fit: steps, rates and the rest; what is held out is
       looked at after each `chunk`.
     - seed: of the fresh weights and of the data that are drawn; `fit.seed` is not said apart.
+    - carried: whether sequences go on from step to step with their states (`training.Carried`); what is held out is one, then.
 
     **Raises:** `InputError` where `fit.seed` is said.
     """
@@ -71,6 +72,7 @@ class Recipe:
     model: Architecture = field(default_factory=Architecture)
     fit: FitConfig = field(default_factory=FitConfig)
     seed: int = 0
+    carried: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self):
         require(self.fit.seed == 0, f"fit.seed is {self.fit.seed}; say seed for the whole training instead.")
@@ -118,6 +120,8 @@ class Recipe:
         one_each = dataclasses.replace(self.model, layers=min(len(self.model.mixers), self.model.layers))
         some = eqx.filter_eval_shape(lambda key: model_for(one_each, task, key=key, dtype=dtype), jr.key(0))
         eqx.filter_eval_shape(partial(as_run, config=self.fit), some, key=jr.key(0))
+        if self.carried:
+            eqx.filter_eval_shape(Carried(task).begin, some)
         numbers = count_parameters(some) * self.model.layers // one_each.layers
         check_fits(
             16 * numbers,
@@ -175,7 +179,7 @@ class Recipe:
         devices: Iterable[Any] | None,
         processes: Processes,
     ) -> dict[str, Any]:
-        validation, per_step, clock = list(task.held_out("validation")), self._tokens(task), _Speed()
+        held_out, per_step, clock = self._held_out(task), self._tokens(task), _Speed()
 
         def on_chunk(progress: Progress) -> None:
             if on_progress is not None:
@@ -183,10 +187,10 @@ class Recipe:
 
         fitted = fit(
             model,
-            task.sample,
+            Carried(task) if self.carried else task.sample,
             dataclasses.replace(self.fit, seed=self.seed),
             loss=task.loss,
-            evaluate=lambda model: measure(task, model, validation),
+            evaluate=lambda model: held_out(model, "validation"),
             on_chunk=on_chunk,
             run=run,
             devices=devices,
@@ -194,10 +198,10 @@ class Recipe:
         told = {"status": fitted.status, "steps": fitted.steps}
         if fitted.status == "interrupted":
             return told
-        return processes.of_first(lambda: self._finished(task, fitted, run, told, validation))
+        return processes.of_first(lambda: self._finished(task, fitted, run, told, held_out))
 
     def _finished(
-        self, task: AbstractTask, fitted: Fitted, run: Run, told: dict[str, Any], validation: Any
+        self, task: AbstractTask, fitted: Fitted, run: Run, told: dict[str, Any], held_out: Callable[..., Any]
     ) -> dict[str, Any]:
         """What came of it, measured and written."""
         best = fitted.best
@@ -210,11 +214,17 @@ class Recipe:
             "seconds": fitted.seconds,
             "tokens_per_second": fitted.steps * self._tokens(task) / max(fitted.seconds, 1e-9),
             "train_loss": fitted.history[-1]["loss"] if fitted.history else None,
-            "validation": measure(task, best, validation),
-            "test": {split: measure(task, best, task.held_out(split)) for split in task.splits[1:]},
+            "validation": held_out(best, "validation"),
+            "test": {split: held_out(best, split) for split in task.splits[1:]},
         }
         run.write_json("result.json", result)
         return run.read_json("result.json")
+
+    def _held_out(self, task: AbstractTask) -> Callable[[Any, str], dict[str, float]]:
+        """(model, split) -> scores; the batches of validation are made once."""
+        scores, batches = (measure_carried, task.held_out_pieces) if self.carried else (measure, task.held_out)
+        validation = list(batches("validation"))
+        return lambda model, split: scores(task, model, validation if split == "validation" else batches(split))
 
     def _tokens(self, task: AbstractTask) -> int:
         x, _ = jax.eval_shape(task.sample, jr.key(0))
@@ -237,24 +247,6 @@ def model_for(architecture: Architecture, task: AbstractTask, *, key: Array, dty
     if task.vocabulary is not None:
         return architecture.language_model(task.vocabulary, key=key, dtype=dtype)
     return architecture.sequence_model(task.d_in, task.d_out, key=key, pool=task.pool, dtype=dtype)
-
-
-def measure(task: AbstractTask, model: Any, batches: Iterable[tuple[Array, Array]]) -> dict[str, float]:
-    """The scores of a model over batches, each sequence, frame or token as much as any other.
-
-    **Returns:** by name; "loss" is one of them.
-    """
-    totals: dict[str, tuple[float, float]] = {}
-    for x, y in batches:
-        for name, score in _scores(task, model, jnp.asarray(x), jnp.asarray(y)).items():
-            total, over = totals.get(name, (0.0, 0.0))
-            totals[name] = (total + float(score.total), over + float(score.over))
-    return {name: total / over if over else 0.0 for name, (total, over) in totals.items()}
-
-
-@eqx.filter_jit
-def _scores(task: AbstractTask, model: Any, x: Array, y: Array) -> Scores:
-    return task.scores(model, x, y)
 
 
 class _Speed:

@@ -19,8 +19,9 @@ from jaxtyping import Array, Int, PyTree
 from dualform.counts import key_of
 from dualform.errors import require
 from dualform.mixers import GatedRNN, SideGatedRNN
+from dualform.training.carried import Carried
 from dualform.training.config import FitConfig
-from dualform.training.devices import place_parts, place_whole
+from dualform.training.devices import place_batches, place_parts, place_whole
 from dualform.training.optimiser import adamw
 from dualform.training.parameters import trainable
 
@@ -53,12 +54,14 @@ class TrainState(eqx.Module):
 
     - model.  optimiser: the state of an optax transformation; Adam's moments are models with None where nothing is trained.
     - step: steps done.  key: of the data; step number s draws from `fold_in(key, s)`.
+    - carried: what a batch's sequences go on from, (sequence, ...), where they do (`dualform.training.carried`).
     """
 
     model: Any
     optimiser: Any
     step: Int[Array, ""]
     key: Array
+    carried: Any = ()
 
 
 def initial_state(
@@ -67,20 +70,26 @@ def initial_state(
     *,
     optimiser: optax.GradientTransformation | None = None,
     trainable: Callable[[PyTree], PyTree] = trainable,
+    carried: Carried | None = None,
 ) -> TrainState:
     """The state before the first step. The arrays are copies, since training reuses the memory of its state.
 
-    **Arguments:** optimiser: as of `fit`.
+    **Arguments:** optimiser: as of `fit`.  carried: its data, where states are.
     """
     model = jtu.tree_map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, model)
     begun = (adamw(config) if optimiser is None else optimiser).init(eqx.filter(model, trainable(model)))
-    return TrainState(model, begun, jnp.zeros((), jnp.int32), key_of(config.seed))
+    states = () if carried is None else carried.begin(model)
+    return TrainState(model, begun, jnp.zeros((), jnp.int32), key_of(config.seed), states)
 
 
 def placed(state: TrainState, mesh: Mesh | None) -> TrainState:
-    """A state of this process, the same in every one, on devices: whole on each, the optimiser's arrays in parts."""
-    whole = place_whole(replace(state, optimiser=None), mesh)
-    return replace(whole, optimiser=place_parts(state.optimiser, mesh))
+    """A state of this process, the same in every one, on devices: whole on each, the optimiser's arrays in parts.
+
+    What is carried is shared by its sequences.
+    """
+    whole = place_whole(replace(state, optimiser=None, carried=None), mesh)
+    carried = place_batches(state.carried, mesh, 0)
+    return replace(whole, optimiser=place_parts(state.optimiser, mesh), carried=carried)
 
 
 def select_units(

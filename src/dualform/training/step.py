@@ -39,17 +39,19 @@ def make_chunk(
     sample: Callable[..., tuple[Any, Any]],
     config: FitConfig,
     *,
-    loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
+    loss: Callable[..., Any] = mean_squared_error,
     scale: float | int = 1.0,
     optimiser: optax.GradientTransformation | None = None,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
     mesh: Mesh | None = None,
+    carries: bool = False,
 ) -> Callable[..., tuple[TrainState, ChunkMetrics]]:
     """A compiled function that takes a state up to `config.chunk` steps further, and no further than `config.steps`.
 
     **Arguments:** as `fit`; sample: (key, *batch) -> (x, y); mesh: of the devices that share each batch, on which the state is
-    placed (`dualform.training.state.placed`).
+    placed (`dualform.training.state.placed`); carries: whether sample and loss are those of a `Carried`: it takes the number of
+    the batch instead of a key, and the loss takes and gives what is carried.
 
     **Returns:** (state, batches=()) -> (state, metrics). The state given is used up: its memory holds the one returned. Of the
     arrays of `batches`, which have a leading axis of steps, each step is given its own. It is compiled once for each set of
@@ -57,7 +59,7 @@ def make_chunk(
     """
     # The seed is in the state: a loop that was compiled serves every seed.
     given = (sample, loss, scale, optimiser, trainable, decayed)
-    parts = place_whole(_Parts(replace(config, seed=0), mesh, *jtu.tree_map(_as_data, given)), mesh)
+    parts = place_whole(_Parts(replace(config, seed=0), mesh, carries, *jtu.tree_map(_as_data, given)), mesh)
     before = 1 if config.accumulate == 1 else 2
     return lambda state, batches=(): _chunk((parts, place_batches(batches, mesh, before)), state)
 
@@ -72,6 +74,7 @@ class _Parts(eqx.Module):
 
     config: FitConfig = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True)
+    carries: bool = eqx.field(static=True)
     sample: Any
     loss: Any
     scale: Any
@@ -93,6 +96,7 @@ def _chunk(given: tuple[_Parts, Any], state: TrainState) -> tuple[TrainState, Ch
         trainable=parts.trainable,
         decayed=parts.decayed,
         mesh=parts.mesh,
+        carries=parts.carries,
     )
     batch = lambda i: jtu.tree_map(lambda leaf: leaf[i], batches)
     arrays, static = eqx.partition(state, eqx.is_array)
@@ -115,12 +119,13 @@ def make_step(
     sample: Callable[..., tuple[Any, Any]],
     config: FitConfig,
     *,
-    loss: Callable[[Any, Any, Any], Array] = mean_squared_error,
+    loss: Callable[..., Any] = mean_squared_error,
     scale: float | int | Array = 1.0,
     optimiser: optax.GradientTransformation | None = None,
     trainable: Callable[[PyTree], PyTree] = trainable,
     decayed: Callable[[PyTree], PyTree] = decayed,
     mesh: Mesh | None = None,
+    carries: bool = False,
 ) -> Callable[..., tuple[TrainState, Array]]:
     """One training step, not compiled: (state, *batch, rate=None) -> (state, loss before the update).
 
@@ -132,12 +137,16 @@ def make_step(
         key = jr.fold_in(state.key, state.step)
         weights, rest = eqx.partition(state.model, trainable(state.model))
 
-        def value_of(weights: PyTree, key: Array, *batch: Any) -> Array:
-            x, y = split_batch(sample(key, *batch), mesh)
+        def value_of(weights: PyTree, key: Array, number: Array, carried: PyTree, *batch: Any) -> tuple[Array, PyTree]:
+            x, y = split_batch(sample(number if carries else key, *batch), mesh)
             model, cast = seen(weights, rest, config, key, decayed)
-            return loss(model, cast(x), y) / scale
+            if not carries:
+                return loss(model, cast(x), y) / scale, carried
+            value, left = loss(model, cast(x), y, carried)
+            return value / scale, jtu.tree_map(lambda new, old: new.astype(old.dtype), left, carried)
 
-        value, gradient = _accumulated(jax.value_and_grad(value_of), config.accumulate, weights, key, batch)
+        grad, number = jax.value_and_grad(value_of, has_aux=True), state.step * config.accumulate
+        (value, carried), gradient = _accumulated(grad, config.accumulate, weights, key, number, state.carried, batch)
         # optax mixes dtypes, also where the user asks JAX to refuse that
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             update, after = optimiser.update(gradient, state.optimiser, weights)
@@ -145,24 +154,38 @@ def make_step(
                 update = jtu.tree_map(lambda leaf: leaf * rate.astype(leaf.dtype), update)
             weights = optax.apply_updates(weights, update)
         after = jtu.tree_map(lambda new, old: new.astype(old.dtype), after, state.optimiser)
-        return _kept(TrainState(eqx.combine(weights, rest), after, state.step + 1, state.key), mesh), value
+        return _kept(TrainState(eqx.combine(weights, rest), after, state.step + 1, state.key, carried), mesh), value
 
     return step
 
 
 def _kept(state: TrainState, mesh: Mesh | None) -> TrainState:
     """The state as it stays on the devices of a mesh: see `placed`."""
-    return replace(whole(replace(state, optimiser=None), mesh), optimiser=split(state.optimiser, mesh))
+    kept = whole(replace(state, optimiser=None, carried=None), mesh)
+    return replace(kept, optimiser=split(state.optimiser, mesh), carried=split_batch(state.carried, mesh))
 
 
 def _accumulated(
-    value_and_grad: Callable[..., tuple[Array, PyTree]], count: int, weights: PyTree, key: Array, batch: Any
-) -> tuple[Array, PyTree]:
-    """The mean of loss and gradient over `count` batches, each gone through by itself, in the memory of one."""
+    grad: Callable[..., Any], count: int, weights: PyTree, key: Array, number: Array, carried: PyTree, batch: Any
+) -> Any:
+    """The mean of loss and gradient over `count` batches, each gone through by itself, in the memory of one.
+
+    **Returns:** ((loss, what the last one leaves), gradient).
+    """
     if count == 1:
-        return value_and_grad(weights, key, *batch)
-    one = lambda i: value_and_grad(weights, jr.fold_in(key, i), *jtu.tree_map(lambda leaf: leaf[i], batch))
-    shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
+        return grad(weights, key, number, carried, *batch)
+
+    def one(i: Array, carried: PyTree) -> Any:
+        own = jtu.tree_map(lambda leaf: leaf[i], batch)
+        (value, left), gradient = grad(weights, jr.fold_in(key, i), number + i, carried, *own)
+        return (value, gradient), left
+
+    def add(i: Array, before: Any) -> Any:
+        now, left = one(i, before[1])
+        return jtu.tree_map(jnp.add, before[0], now), left
+
+    shapes, _ = jax.eval_shape(one, jnp.zeros((), jnp.int32), carried)
     zeros = jtu.tree_map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    add = lambda i, total: jtu.tree_map(jnp.add, total, one(i))
-    return jtu.tree_map(lambda leaf: leaf / count, jax.lax.fori_loop(0, count, add, zeros))
+    total, left = jax.lax.fori_loop(0, count, add, (zeros, carried))
+    value, gradient = jtu.tree_map(lambda leaf: leaf / count, total)
+    return (value, left), gradient
