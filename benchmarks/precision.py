@@ -20,12 +20,16 @@ KINDS = {"recurrence": list(RECURRENCES), "mixer": list(registry())}
 REFUSED = "InputError: "
 
 
-def wrong(kind: str, name: str, dtype: str, time: int) -> list[str]:
-    """What is wrong with one case: the law's lines, or the last line of the error that ended it."""
+def wrong(kind: str, names: list[str], dtype: str, time: int) -> dict[str, list[str]]:
+    """What is wrong with each case: the law's lines, or the last line of the error that ended it."""
+    cases = [f"{kind}:{name}" for name in names]
     try:
-        return wrong_in(dtype, time, [f"{kind}:{name}"])[f"{kind}:{name}"]
+        return dict(zip(names, wrong_in(dtype, time, cases).values(), strict=True))
     except AssertionError as error:
-        return [str(error).strip().splitlines()[-1]]
+        if len(names) == 1:
+            return {names[0]: [str(error).strip().splitlines()[-1]]}
+    half = len(names) // 2
+    return wrong(kind, names[:half], dtype, time) | wrong(kind, names[half:], dtype, time)
 
 
 def word(lines: list[str]) -> str:
@@ -63,14 +67,15 @@ def main() -> None:
             "| " + " | ".join([kind, *(f"{dtype}, {time}" for dtype, time in columns)]) + " |",
             "|---" * (len(columns) + 1) + "|",
         ]
+        each = {}
+        for dtype, time in columns:
+            each[dtype, time] = wrong(kind, KINDS[kind], dtype, time)
+            print(kind, dtype, time, {name: found for name, found in each[dtype, time].items() if found}, flush=True)
         for name in KINDS[kind]:
-            each = {column: wrong(kind, name, *column) for column in columns}
-            lines.append("| " + " | ".join([name, *map(word, each.values())]) + " |")
-            print(lines[-1], flush=True)
-            found += [
-                {"kind": kind, "name": name, "dtype": d, "time": t, "wrong": all_of} for (d, t), all_of in each.items()
-            ]
-            below += [f"- {name}, {d}, {t} tokens: {all_of[0]}" for (d, t), all_of in each.items() if all_of]
+            lines.append("| " + " | ".join([name, *(word(each[column][name]) for column in columns)]) + " |")
+            told = [(dtype, time, each[dtype, time][name]) for dtype, time in columns]
+            found += [{"kind": kind, "name": name, "dtype": d, "time": t, "wrong": lines_of} for d, t, lines_of in told]
+            below += [f"- {name}, {d}, {t} tokens: {lines_of[0]}" for d, t, lines_of in told if lines_of]
         paragraphs.append("\n".join(lines))
     paragraphs.append("\n".join(below) if below else "Nothing is wrong.")
     command = f"python -m benchmarks.precision --kinds {' '.join(options.kinds)} --asked {' '.join(options.asked)}"

@@ -291,10 +291,11 @@ def test_every_edge_is_in_every_run():
 @pytest.mark.slow
 @pytest.mark.parametrize("option", WITH_EDGES, ids=lambda option: f"{option.command}-{option.name}")
 def test_an_option_at_its_edges_is_worked_with(option, place, capsys):
-    """As above, with all of the work."""
+    """As above, with all of the work, but for what takes a minute: a map of thousands of tokens."""
     if option.command == "reproduce":
         pytest.skip("a result takes minutes; tests/experiments has one of them")
-    for value in option.edges:
+    long = (option.command, option.name) == ("attend", "text")
+    for value in option.edges[:-1] if long else option.edges:
         ended(at(option, value), capsys)
 
 

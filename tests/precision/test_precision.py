@@ -16,14 +16,11 @@ OTHERS = ("outer none chunked", "outer rows parallel", "delta parallel", "comple
 OTHERS += ("wkv associative", "softmax_scan associative", "convolution", "dense", "cell", "attend")
 NARROW = tuple(name for name in OTHERS if "complex" not in name)  # there are no complex numbers of bfloat16
 SEVERAL = ("lru", "gla", "hgrn2", "mamba")
-MIXERS = {
-    "float32": tuple(registry()),
-    "bfloat16": (*SEVERAL, "min_gru", "rwkv4_channel", "lstm", "gru", "gru_chung", "tanh_rnn", "dense_gated_rnn"),
-}
+NARROW_MIXERS = (*SEVERAL, "min_gru", "rwkv4_channel", "lstm", "gru", "gru_chung", "tanh_rnn", "dense_gated_rnn")
 
-ELSEWHERE = (1, 63, 64, 257)
-"""More lengths around a chunk's end. Every recurrence is asked at each, every mixer at one in turn: the forms are the same, and
-`python -m benchmarks.precision` asks all of them everywhere."""
+LENGTHS = (65, 1, 63, 64, 257)
+"""Around a chunk's end. Every recurrence is asked at each, every mixer at one in turn, since the forms are the same;
+`python -m benchmarks.precision` asks all of them at all."""
 
 
 def holds(dtype: str, time: int, cases: list[str]) -> None:
@@ -44,8 +41,7 @@ def test_decays_of_a_half_in_float32():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "time", "names"),
-    [("float32", 65, FAST + OTHERS), ("bfloat16", 65, FAST + NARROW)]
-    + [("float32", time, FAST + OTHERS) for time in ELSEWHERE],
+    [("bfloat16", 65, FAST + NARROW)] + [("float32", time, FAST + OTHERS) for time in LENGTHS],
 )
 def test_recurrences(dtype, time, names):
     """The written gradients, the chunked and the parallel forms, on both sides of a chunk's end."""
@@ -53,17 +49,16 @@ def test_recurrences(dtype, time, names):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", MIXERS)
-def test_mixers(dtype):
-    """Gradients of weights, tokens and the first state, at 0.01, 1 and 10 times fresh weights, over 65 tokens."""
-    holds(dtype, 65, [f"mixer:{name}" for name in MIXERS[dtype]])
+@pytest.mark.parametrize("time", LENGTHS)
+def test_mixers(time):
+    """Gradients of weights, tokens and the first state, at 0.01, 1 and 10 times fresh weights."""
+    holds("float32", time, [f"mixer:{name}" for name in list(registry())[LENGTHS.index(time) :: len(LENGTHS)]])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("time", ELSEWHERE)
-def test_mixers_at_other_lengths(time):
-    """The same in float32, each mixer at one of the other lengths."""
-    holds("float32", time, [f"mixer:{name}" for name in MIXERS["float32"][ELSEWHERE.index(time) :: len(ELSEWHERE)]])
+def test_mixers_in_bfloat16():
+    """The same over 65 tokens, of those that are held to it."""
+    holds("bfloat16", 65, [f"mixer:{name}" for name in NARROW_MIXERS])
 
 
 @pytest.mark.slow
