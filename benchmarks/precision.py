@@ -67,15 +67,17 @@ def main() -> None:
             "| " + " | ".join([kind, *(f"{dtype}, {time}" for dtype, time in columns)]) + " |",
             "|---" * (len(columns) + 1) + "|",
         ]
-        each = {}
+        answers = {}
         for dtype, time in columns:
-            each[dtype, time] = wrong(kind, KINDS[kind], dtype, time)
-            print(kind, dtype, time, {name: found for name, found in each[dtype, time].items() if found}, flush=True)
+            answers[dtype, time] = wrong(kind, KINDS[kind], dtype, time)
+            print(
+                kind, dtype, time, {name: faults for name, faults in answers[dtype, time].items() if faults}, flush=True
+            )
         for name in KINDS[kind]:
-            lines.append("| " + " | ".join([name, *(word(each[column][name]) for column in columns)]) + " |")
-            told = [(dtype, time, each[dtype, time][name]) for dtype, time in columns]
-            found += [{"kind": kind, "name": name, "dtype": d, "time": t, "wrong": lines_of} for d, t, lines_of in told]
-            below += [f"- {name}, {d}, {t} tokens: {lines_of[0]}" for d, t, lines_of in told if lines_of]
+            told = [(dtype, time, answers[dtype, time][name]) for dtype, time in columns]
+            lines.append("| " + " | ".join([name, *(word(faults) for _, _, faults in told)]) + " |")
+            found += [{"kind": kind, "name": name, "dtype": d, "time": t, "wrong": faults} for d, t, faults in told]
+            below += [f"- {name}, {d}, {t} tokens: {faults[0]}" for d, t, faults in told if faults]
         paragraphs.append("\n".join(lines))
     paragraphs.append("\n".join(below) if below else "Nothing is wrong.")
     command = f"python -m benchmarks.precision --kinds {' '.join(options.kinds)} --asked {' '.join(options.asked)}"
