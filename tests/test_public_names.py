@@ -76,6 +76,7 @@ NAMES = {
             "decayed",
             "fit",
             "fit_ensemble",
+            "fit_together",
             "initial_state",
             "joined",
             "make_chunk",

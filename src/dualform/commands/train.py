@@ -63,6 +63,9 @@ class Train(Options):
     ] = ()
     seed: Annotated[int | None, flags.seed("With --seeds the first.", default="0")] = None
     seeds: Annotated[int | None, option("N", "How many seeds, one run each.", "1")] = None
+    together: Annotated[bool, option(None, "All seeds side by side in one compiled program, each with its folder.")] = (
+        False
+    )
     data: Annotated[
         Path | None, flags.data("A task that reads files says in `dualform tasks NAME` which, and where they are from.")
     ] = None
@@ -92,6 +95,7 @@ class Train(Options):
     ] = None
 
     RULES: ClassVar[tuple[Read, ...]] = (
+        Read(("together",), lambda command: (command.seeds or 1) > 1, "of several seeds; give --seeds."),
         Read(("host", "coordinator"), lambda command: command.hosts is not None, "of several hosts; give --hosts."),
     )
 
@@ -131,12 +135,16 @@ class Train(Options):
         require(seeds >= 1, f"--seeds {seeds}: at least one seed is needed.")
         recipes = [Recipe.of(told | {"seed": seed}, where) for seed in range(first, first + seeds)]
         terminal, results = Terminal(), []
-        for recipe in recipes:
-            folder = self._folder(recipe, seeds)
-            if not self.host:
-                check_writable(folder, folder=True)
-            with prints.progress(terminal, recipe, folder) as progress:
-                result = recipe.train(folder, progress, devices=devices)
+        folders = [self._folder(recipe, seeds) for recipe in recipes]
+        done = self._side_by_side(terminal, recipes, folders) if self.together else []
+        for i, (recipe, folder) in enumerate(zip(recipes, folders, strict=True)):
+            if done:
+                result = done[i]
+            else:
+                if not self.host:
+                    check_writable(folder, folder=True)
+                with prints.progress(terminal, recipe, folder) as progress:
+                    result = recipe.train(folder, progress, devices=devices)
             if result["status"] == "interrupted":
                 raise KeyboardInterrupt
             if self.host:  # the first one has the folder, and says what came of it
@@ -147,6 +155,21 @@ class Train(Options):
         if len(results) > 1:
             prints.seeds(terminal, [recipe.seed for recipe in recipes], results)
         return 0
+
+    def _side_by_side(self, terminal: Any, recipes: list[Any], folders: list[Path]) -> list[dict[str, Any]]:
+        """The results of all seeds, trained in one program."""
+        from dualform.reports.terminal import train as prints
+        from dualform.tensor_file import check_writable
+        from dualform.training.seeds import train_seeds
+
+        require(
+            self.devices is None and self.hosts is None,
+            "--together trains on one device; leave --devices and --hosts out, or train the seeds one after the other.",
+        )
+        for folder in folders:
+            check_writable(folder, folder=True)
+        with prints.progress(terminal, recipes[0], folders[0].parent) as progress:
+            return train_seeds(recipes, folders, lambda i, measured: progress(measured))
 
     def _told(self) -> dict[str, Any]:
         """What the recipe is made of: the config, then the options, then the keys."""

@@ -18,6 +18,7 @@ from dualform.training.second_order import Polished, SecondOrder, levenberg_marq
 from dualform.training.state import TrainState, initial_state, select_units, silence_units
 from dualform.training.step import make_chunk
 from dualform.training.sweeps import Job, Row, run_job, sweep
+from dualform.training.together import fit_together
 
 __all__ = [
     "NO_TARGET",
@@ -39,6 +40,7 @@ __all__ = [
     "decayed",
     "fit",
     "fit_ensemble",
+    "fit_together",
     "initial_state",
     "joined",
     "levenberg_marquardt",

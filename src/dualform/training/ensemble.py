@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,10 +15,9 @@ from jaxtyping import Array, Float
 from dualform.errors import require
 from dualform.training.batches import mean_squared_error
 from dualform.training.config import FitConfig
+from dualform.training.members import Members, default_members, stacked
 from dualform.training.state import initial_state
 from dualform.training.step import make_step
-
-Members: TypeAlias = Literal["vmap", "map"]
 
 
 class FittedEnsemble(NamedTuple):
@@ -114,11 +113,11 @@ def members_of(
     rates = [1.0] * count if rates is None else list(rates)
     for name, given in (("seeds", seeds), ("tasks", tasks), ("scales", scales), ("rates", rates)):
         require(len(given) == count, f"{len(given)} {name} for {count} networks; give one each.")
-    state = _stacked(
+    state = stacked(
         [initial_state(model, replace(config, seed=seed)) for model, seed in zip(models, seeds, strict=True)]
     )
     number = lambda value: jnp.asarray(value, _real(state.model))
-    return state, _stacked([(t, number(s), number(r)) for t, s, r in zip(tasks, scales, rates, strict=True)])
+    return state, stacked([(t, number(s), number(r)) for t, s, r in zip(tasks, scales, rates, strict=True)])
 
 
 def make_ensemble_chunk(
@@ -133,7 +132,7 @@ def make_ensemble_chunk(
     **Arguments:** as `fit_ensemble`; state and data are those of `members_of`, steps is an array, so that a shorter last chunk
     needs no second compilation.
     """
-    members = members or ("map" if jax.default_backend() == "cpu" else "vmap")
+    members = members or default_members()
     step = make_step(
         lambda key, task, scale: (sample(key, task), scale),
         config,
@@ -168,14 +167,3 @@ def _real(models: Any) -> Any:
     """The dtype of losses and of what they are divided by: float64 where a network has it, else float32."""
     wide = any(leaf.dtype == jnp.float64 for leaf in jtu.tree_leaves(models) if eqx.is_inexact_array(leaf))
     return jnp.float64 if wide else jnp.float32
-
-
-def _stacked(trees: list[Any]) -> Any:
-    """One tree whose arrays have a leading axis of members."""
-    shapes = [jtu.tree_map(lambda leaf: jnp.shape(leaf), eqx.filter(tree, eqx.is_array)) for tree in trees]
-    same = all(
-        jtu.tree_structure(tree) == jtu.tree_structure(trees[0]) and shape == shapes[0]
-        for tree, shape in zip(trees, shapes, strict=True)
-    )
-    require(same, "the networks (or tasks) of an ensemble differ in structure or shapes; train them apart.")
-    return jtu.tree_map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *trees)

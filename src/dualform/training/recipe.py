@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -40,6 +40,8 @@ from dualform.training.processes import Processes
 from dualform.training.run import Run
 from dualform.training.seen import as_run
 
+Scoring: TypeAlias = Callable[[Any, str], dict[str, float]]
+"""(model, split) -> scores by name."""
 WEIGHTS, RECIPE = "model.safetensors", "run.toml"
 
 
@@ -158,17 +160,17 @@ class Recipe:
         check_batch(jax.eval_shape(task.sample, jr.key(0)), mesh)
         processes = Processes(mesh)
         with contextlib.ExitStack() as stack:
-
-            def begin() -> dict[str, Any] | None:
-                run = Run.create(folder, self.told())
-                stack.enter_context(run.alone())
-                found = run.read_json("result.json")
-                if found is None:
-                    write_atomically(run.path / RECIPE, self.toml().encode())
-                return found
-
-            found = processes.of_first(begin)
+            found = processes.of_first(lambda: self.begin(folder, stack))
             return self._trained(task, model, Run(folder), on_progress, devices, processes) if found is None else found
+
+    def begin(self, folder: str | os.PathLike[str], stack: contextlib.ExitStack) -> dict[str, Any] | None:
+        """Make the folder, or open it, and keep others out of it while the stack is open; give its result, where it is done."""
+        run = Run.create(folder, self.told())
+        stack.enter_context(run.alone())
+        found = run.read_json("result.json")
+        if found is None:
+            write_atomically(run.path / RECIPE, self.toml().encode())
+        return found
 
     def _trained(
         self,
@@ -179,31 +181,27 @@ class Recipe:
         devices: Iterable[Any] | None,
         processes: Processes,
     ) -> dict[str, Any]:
-        held_out, per_step, clock = self._held_out(task), self._tokens(task), _Speed()
+        tell, scores = None if on_progress is None else self.telling(task, on_progress), self.scores(task)
+        config = dataclasses.replace(self.fit, seed=self.seed)
+        told = self.fit_on(task, scores)
+        fitted = fit(model, config=config, on_chunk=tell, run=run, devices=devices, **told)
+        return processes.of_first(lambda: self.result(task, fitted, run, scores))
 
-        def on_chunk(progress: Progress) -> None:
-            if on_progress is not None:
-                on_progress(Measured(progress, clock.rate(progress.step * per_step)))
+    def fit_on(self, task: AbstractTask, scores: Scoring) -> dict[str, Any]:
+        """What `fit` is told of the task: data, loss and evaluate."""
+        data = Carried(task) if self.carried else task.sample
+        return {"data": data, "loss": task.loss, "evaluate": lambda model: scores(model, "validation")}
 
-        fitted = fit(
-            model,
-            Carried(task) if self.carried else task.sample,
-            dataclasses.replace(self.fit, seed=self.seed),
-            loss=task.loss,
-            evaluate=lambda model: held_out(model, "validation"),
-            on_chunk=on_chunk,
-            run=run,
-            devices=devices,
-        )
+    def telling(self, task: AbstractTask, on_progress: Callable[[Measured], None]) -> Callable[[Progress], None]:
+        """What `fit` calls after each chunk, so that somebody is told of it."""
+        per_step, clock = self._tokens(task), _Speed()
+        return lambda progress: on_progress(Measured(progress, clock.rate(progress.step * per_step)))
+
+    def result(self, task: AbstractTask, fitted: Fitted, run: Run, scores: Scoring) -> dict[str, Any]:
+        """What came of it, measured and written; of a training that was interrupted only how far it is."""
         told = {"status": fitted.status, "steps": fitted.steps}
         if fitted.status == "interrupted":
             return told
-        return processes.of_first(lambda: self._finished(task, fitted, run, told, held_out))
-
-    def _finished(
-        self, task: AbstractTask, fitted: Fitted, run: Run, told: dict[str, Any], held_out: Callable[..., Any]
-    ) -> dict[str, Any]:
-        """What came of it, measured and written."""
         best = fitted.best
         if isinstance(task, tasks.Text) and task.tokenizer_json:
             write_atomically(run.path / TOKENIZER, task.tokenizer_json.encode())
@@ -214,14 +212,14 @@ class Recipe:
             "seconds": fitted.seconds,
             "tokens_per_second": fitted.steps * self._tokens(task) / max(fitted.seconds, 1e-9),
             "train_loss": fitted.history[-1]["loss"] if fitted.history else None,
-            "validation": held_out(best, "validation"),
-            "test": {split: held_out(best, split) for split in task.splits[1:]},
+            "validation": scores(best, "validation"),
+            "test": {split: scores(best, split) for split in task.splits[1:]},
         }
         run.write_json("result.json", result)
         return run.read_json("result.json")
 
-    def _held_out(self, task: AbstractTask) -> Callable[[Any, str], dict[str, float]]:
-        """(model, split) -> scores; the batches of validation are made once."""
+    def scores(self, task: AbstractTask) -> Scoring:
+        """What is held out of a model, by split; the batches of validation are made once."""
         scores, batches = (measure_carried, task.held_out_pieces) if self.carried else (measure, task.held_out)
         validation = list(batches("validation"))
         return lambda model, split: scores(task, model, validation if split == "validation" else batches(split))

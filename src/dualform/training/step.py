@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from dualform.training.batches import mean_squared_error
 from dualform.training.config import FitConfig
 from dualform.training.devices import place_batches, place_whole, split, split_batch, whole
+from dualform.training.members import Members, each
 from dualform.training.optimiser import adamw
 from dualform.training.parameters import decayed, trainable
 from dualform.training.seen import seen
@@ -46,12 +47,14 @@ def make_chunk(
     decayed: Callable[[PyTree], PyTree] = decayed,
     mesh: Mesh | None = None,
     carries: bool = False,
+    members: Members | None = None,
 ) -> Callable[..., tuple[TrainState, ChunkMetrics]]:
     """A compiled function that takes a state up to `config.chunk` steps further, and no further than `config.steps`.
 
     **Arguments:** as `fit`; sample: (key, *batch) -> (x, y); mesh: of the devices that share each batch, on which the state is
     placed (`dualform.training.state.placed`); carries: whether sample and loss are those of a `Carried`: it takes the number of
-    the batch instead of a key, and the loss takes and gives what is carried.
+    the batch instead of a key, and the loss takes and gives what is carried; members: how several trainings at one step are
+    taken further, in a state (`stacked`) and metrics whose arrays have an axis of them in front; None for a single one.
 
     **Returns:** (state, batches=()) -> (state, metrics). The state given is used up: its memory holds the one returned. Of the
     arrays of `batches`, which have a leading axis of steps, each step is given its own. It is compiled once for each set of
@@ -59,7 +62,7 @@ def make_chunk(
     """
     # The seed is in the state: a loop that was compiled serves every seed.
     given = (sample, loss, scale, optimiser, trainable, decayed)
-    parts = place_whole(_Parts(replace(config, seed=0), mesh, carries, *jtu.tree_map(_as_data, given)), mesh)
+    parts = place_whole(_Parts(replace(config, seed=0), mesh, carries, members, *jtu.tree_map(_as_data, given)), mesh)
     before = 1 if config.accumulate == 1 else 2
     return lambda state, batches=(): _chunk((parts, place_batches(batches, mesh, before)), state)
 
@@ -75,6 +78,7 @@ class _Parts(eqx.Module):
     config: FitConfig = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True)
     carries: bool = eqx.field(static=True)
+    members: Members | None = eqx.field(static=True)
     sample: Any
     loss: Any
     scale: Any
@@ -100,19 +104,24 @@ def _chunk(given: tuple[_Parts, Any], state: TrainState) -> tuple[TrainState, Ch
     )
     batch = lambda i: jtu.tree_map(lambda leaf: leaf[i], batches)
     arrays, static = eqx.partition(state, eqx.is_array)
-    first = jnp.zeros((), jnp.int32)
-    dtype = jax.eval_shape(lambda arrays: step(eqx.combine(arrays, static), *batch(first))[1], arrays).dtype
-    steps = jnp.clip(config.steps - state.step, 0, config.chunk).astype(jnp.int32)
+    begins = state.step if parts.members is None else state.step[0]
+    steps = jnp.clip(config.steps - begins, 0, config.chunk).astype(jnp.int32)
 
-    def body(i, carried):
-        arrays, losses = carried
-        state, value = step(eqx.combine(arrays, static), *batch(i))
-        return eqx.filter(state, eqx.is_array), losses.at[i].set(value)
+    def one(arrays: PyTree) -> tuple[PyTree, Array]:
+        def body(i, carried):
+            arrays, losses = carried
+            state, value = step(eqx.combine(arrays, static), *batch(i))
+            return eqx.filter(state, eqx.is_array), losses.at[i].set(value)
 
-    # The number of steps is data, so that a shorter last chunk needs no second compilation.
-    arrays, losses = jax.lax.fori_loop(0, steps, body, (arrays, jnp.full(config.chunk, jnp.nan, dtype)))
+        first = jnp.zeros((), jnp.int32)
+        dtype = jax.eval_shape(lambda arrays: step(eqx.combine(arrays, static), *batch(first))[1], arrays).dtype
+        # The number of steps is data, so that a shorter last chunk needs no second compilation.
+        return jax.lax.fori_loop(0, steps, body, (arrays, jnp.full(config.chunk, jnp.nan, dtype)))
+
+    arrays, losses = each(one, parts.members)(arrays)
     state = _kept(eqx.combine(arrays, static), parts.mesh)
-    return state, whole(ChunkMetrics(losses, steps, finite((state.model, state.optimiser))), parts.mesh)
+    fine = each(finite, parts.members)(eqx.filter((state.model, state.optimiser), eqx.is_array))
+    return state, whole(ChunkMetrics(losses, jnp.broadcast_to(steps, fine.shape), fine), parts.mesh)
 
 
 def make_step(
@@ -161,6 +170,8 @@ def make_step(
 
 def _kept(state: TrainState, mesh: Mesh | None) -> TrainState:
     """The state as it stays on the devices of a mesh: see `placed`."""
+    if mesh is None:
+        return state
     kept = whole(replace(state, optimiser=None, carried=None), mesh)
     return replace(kept, optimiser=split(state.optimiser, mesh), carried=split_batch(state.carried, mesh))
 
