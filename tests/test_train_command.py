@@ -12,7 +12,7 @@ from dualform.errors import InputError
 from dualform.tasks import registration
 
 SMALL = [
-    *("selective-copy", "--mixer", "min_gru", "--width", "8", "--blocks", "1", "--steps", "4", "--batch", "4"),
+    *("selective-copy", "--mixer", "min_gru", "--width", "8", "--layers", "1", "--steps", "4", "--batch", "4"),
     *("--set", "settings.time=6", "settings.tokens=2", "settings.symbols=3", "settings.held=8", "model.mlp=none"),
 ]
 

@@ -77,7 +77,7 @@ def test_a_training_by_a_tokenizer_writes_text(tmp_path, capsys):
     tokenizer("bytes").save(str(tmp_path / "tokenizer.json"))
     run, sizes = (
         tmp_path / "run",
-        ("--mixer", "min_gru", "--width", "8", "--blocks", "1", "--steps", "4", "--batch", "4"),
+        ("--mixer", "min_gru", "--width", "8", "--layers", "1", "--steps", "4", "--batch", "4"),
     )
     given = ("--data", str(tmp_path / "text.txt"), "--tokenizer", str(tmp_path / "tokenizer.json"))
     assert main(["train", "text", *given, *sizes, "--set", "settings.time=8", "--out", str(run)]) == 0

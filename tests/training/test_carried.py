@@ -141,7 +141,7 @@ def test_a_recipe_carries_states(tmp_path):
         "tanh_rnn",
         "--width",
         "4",
-        "--blocks",
+        "--layers",
         "1",
         "--steps",
         "4",

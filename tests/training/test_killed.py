@@ -21,7 +21,7 @@ COMMAND = [
         "min_gru",
         "--width",
         "8",
-        "--blocks",
+        "--layers",
         "1",
     ),
     *("--steps", "3000", "--batch", "4", "--set", "settings.time=6", "settings.tokens=2", "settings.symbols=3"),

@@ -34,7 +34,7 @@ class Train(Options):
         option("NAME [NAME ...]", "Mixers of `dualform mixers`; with several, blocks take them in turn.", "gla"),
     ] = ()
     width: Annotated[int | None, option("N", "Width of the model.", "64")] = None
-    blocks: Annotated[int | None, option("N", "Residual blocks of the model.", "2")] = None
+    layers: Annotated[int | None, option("N", "Layers of a stack. In training, residual blocks.", "2")] = None
     steps: Annotated[int | None, option("N", "Training steps.", "1000")] = None
     batch: Annotated[int | None, flags.batch("In training, those of a step.", "the task's")] = None
     rate: Annotated[float | None, option("X", "The learning rate, after a tenth of the steps.", "0.003")] = None
@@ -186,7 +186,7 @@ class Train(Options):
             "settings.tokenizer": None if self.tokenizer is None else str(self.tokenizer),
             "model.mixers": list(self.mixer) or None,
             "model.width": self.width,
-            "model.layers": self.blocks,
+            "model.layers": self.layers,
             "settings.batch": self.batch,
             "fit.learning_rate": self.rate,
             "fit.precision": self.precision,
