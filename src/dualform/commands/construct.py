@@ -28,7 +28,9 @@ class Construct(Options):
             "Which construction: the first four are gated RNNs and exact; the others are stacks whose gates are linearised.",
         ),
     ] = "compact"
-    layers: Annotated[int | None, option("N", "Layers of a stack. In training, residual blocks.", "the fewest that serve")] = None
+    layers: Annotated[
+        int | None, option("N", "Layers of a stack. In training, residual blocks.", "the fewest that serve")
+    ] = None
     d: Annotated[int | None, flags.width("4")] = None
     rank: Annotated[int | None, flags.RANK] = None
     seed: Annotated[int, flags.seed()] = 0
