@@ -8,6 +8,8 @@ batch: `tests/precision`, with XLA's optimiser on and 64 bits off, as users have
 """
 
 import argparse
+import json
+from pathlib import Path
 
 from tests.precision.measure import ALIKE, INSIDE, ROUNDINGS
 from tests.precision.measured import wrong_in
@@ -32,6 +34,12 @@ def wrong(kind: str, names: list[str], dtype: str, time: int) -> dict[str, list[
     return wrong(kind, names[:half], dtype, time) | wrong(kind, names[half:], dtype, time)
 
 
+def held(record: Path) -> set[tuple[str, str, str, int]]:
+    """The cases of an earlier call that held."""
+    cases = json.loads(record.read_text())["cases"]
+    return {(each["kind"], each["name"], each["dtype"], each["time"]) for each in cases if not each["wrong"]}
+
+
 def word(lines: list[str]) -> str:
     """A cell: whether the case holds, is refused with a sentence, or of how many parts something is wrong."""
     if not lines:
@@ -46,8 +54,15 @@ def main() -> None:
     parser.add_argument(
         "--asked", nargs="+", default=["float32:1,63,64,65,257", "bfloat16:65"], help="dtypes, each with its lengths"
     )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        default=None,
+        help="the JSON that an earlier call left: what held there is not asked again",
+    )
     parser.add_argument("--write", default=None)
     options = parser.parse_args()
+    kept = set() if options.record is None else held(options.record)
     columns = [
         (dtype, int(time))
         for each in options.asked
@@ -69,7 +84,8 @@ def main() -> None:
         ]
         answers = {}
         for dtype, time in columns:
-            answers[dtype, time] = wrong(kind, KINDS[kind], dtype, time)
+            asked = [name for name in KINDS[kind] if (kind, name, dtype, time) not in kept]
+            answers[dtype, time] = dict.fromkeys(KINDS[kind], []) | (wrong(kind, asked, dtype, time) if asked else {})
             print(
                 kind, dtype, time, {name: faults for name, faults in answers[dtype, time].items() if faults}, flush=True
             )
@@ -79,6 +95,8 @@ def main() -> None:
             found += [{"kind": kind, "name": name, "dtype": d, "time": t, "wrong": faults} for d, t, faults in told]
             below += [f"- {name}, {d}, {t} tokens: {faults[0]}" for d, t, faults in told if faults]
         paragraphs.append("\n".join(lines))
+    if kept:
+        paragraphs.insert(2, f"{len(kept)} of the cases held in an earlier call, and are taken from its record.")
     paragraphs.append("\n".join(below) if below else "Nothing is wrong.")
     command = f"python -m benchmarks.precision --kinds {' '.join(options.kinds)} --asked {' '.join(options.asked)}"
     print(write(options.write, "Precision", command, paragraphs))

@@ -57,7 +57,7 @@ def test_mixers(time):
 
 @pytest.mark.slow
 def test_mixers_in_bfloat16():
-    """The same over 65 tokens, of those that are held to it."""
+    """The same over 65 tokens, of mixers of every kind."""
     holds("bfloat16", 65, [f"mixer:{name}" for name in NARROW_MIXERS])
 
 
