@@ -216,7 +216,7 @@ def main() -> None:
     if options.done:
         asked = [one for one in asked if (options.runs / one.name / "result.json").exists()]
     rows = kept + sweep(asked, options.runs, workers=options.workers, backend=backend)
-    missing = len(every) - len(rows)
+    missing = [one.name for one in every if one.name not in {row.name for row in rows}]
     paragraphs = [
         f"Every number is measured on held-out tokens, by `discover` over a horizon of {Identification().horizon} tokens. The "
         "real head of the preset default is linearised, without rotary angles, on four whitened directions of the model's "
@@ -230,7 +230,9 @@ def main() -> None:
     ]
     if missing:
         paragraphs.insert(
-            0, f"**Not complete**: {len(rows)} of {len(every)} students are trained; rates say of how many."
+            0,
+            f"**Not complete**: {len(rows)} of {len(every)} students are trained; rates say of how many. Not trained: "
+            f"{', '.join(missing)}.",
         )
     if kept:
         paragraphs.append(
