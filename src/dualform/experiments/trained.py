@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -150,3 +151,8 @@ def alone(what: str, each: Trained, name: str, *, splits=("test",)) -> Number:
 
 def _at_rate(each: Trained) -> str:
     return f"; learning rate {each.rate:g}" + ("" if each.inside else ", at the edge of those tried")
+
+
+def trained_run(workshop: Workshop, sweep: str, model: str, rate: float, seed: int) -> Path:
+    """The folder of one training of `trained`, in which its run.toml and its best weights are."""
+    return workshop.runs(sweep, [Job("any", FUNCTION)]) / _name(model, rate, seed) / "run"
