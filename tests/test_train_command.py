@@ -35,12 +35,15 @@ def test_a_training_from_the_command_line(tmp_path, capsys):
 
 def test_what_is_said_goes_before_the_config(tmp_path, capsys):
     """An option before the file; several seeds are a folder each, and a row each."""
-    (tmp_path / "run.toml").write_text('task = "none"\nseed = 5\n[fit]\nsteps = 50\n[model]\nwidth = 9\n')
+    (tmp_path / "run.toml").write_text(
+        'task = "none"\nseed = 5\n[fit]\nsteps = 50\nrematerialised = true\n[model]\nwidth = 9\n'
+    )
     arguments = [*SMALL, "--config", str(tmp_path / "run.toml"), "--seeds", "2", "--out", str(tmp_path / "runs")]
-    assert main(["train", *arguments]) == 0
+    assert main(["train", *arguments, "--no-rematerialise"]) == 0
     for seed in (5, 6):
         told = tomllib.loads((tmp_path / "runs" / f"seed-{seed}" / "run.toml").read_text())
         assert (told["seed"], told["fit"]["steps"], told["model"]["width"]) == (seed, 4, 8)
+        assert "rematerialised" not in told["fit"]
     assert "test accuracy" in capsys.readouterr().out
 
 
@@ -67,7 +70,13 @@ def test_what_is_said_goes_before_the_config(tmp_path, capsys):
         (["selective-copy", "--devices", "99"], "devices is 99, and there are 1. Give no more than there are"),
         (["selective-copy", "--devices", "0"], "devices is 0; give a whole number of at least 1"),
         (["selective-copy", "--seeds", "0"], "--seeds 0: at least one seed is needed"),
+        (["selective-copy", "--set", "seed=abc"], "the seed is 'abc'; give a whole number from 0"),
         (["selective-copy", "--width", "7", "--set", "model.options.heads=2"], "heads"),
+        (["selective-copy", "--set", "model.options.heads=true"], "heads is True; it must not be true or false"),
+        (
+            ["selective-copy", "--mixer", "mamba", "--set", "model.options.negative=False"],
+            "negative is 'False'; it must be true or false",
+        ),
     ],
 )
 def test_mistakes_leave_no_folder(arguments, said, tmp_path, monkeypatch, capsys):

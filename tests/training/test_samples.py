@@ -9,6 +9,7 @@ import pytest
 
 from dualform import checkpoints, tasks
 from dualform.cli import main
+from dualform.errors import FileError
 from dualform.models.architecture import Architecture
 from dualform.training.config import FitConfig
 from dualform.training.recipe import Recipe
@@ -38,11 +39,28 @@ def test_the_text_is_that_of_the_command(tmp_path, capsys):
 def test_a_text_within_a_context(tmp_path):
     """A model that reads so many tokens writes no more than fit."""
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 100)
-    model = Architecture(("softmax_attention",), 8, 1, "none", options={"context": 40, "heads": 2})
-    Recipe("text", str(tmp_path / "text.txt"), {"time": 16, "batch": 2}, model, FIT).train(tmp_path / "run")
-    write_samples(tmp_path / "run")
-    found = read_samples(tmp_path / "run")
-    assert isinstance(found, Texts) and (found.given, found.length) == (16, 24) and len(found.greedy) == 24
+    for context, given, length in ((40, 16, 24), (8, 4, 4), (1, 1, 1)):
+        run = tmp_path / f"run-{context}"
+        model = Architecture(("softmax_attention",), 8, 1, "none", options={"context": context, "heads": 2})
+        Recipe("text", str(tmp_path / "text.txt"), {"time": 16, "batch": 2}, model, FIT).train(run)
+        write_samples(run)
+        found = read_samples(run)
+        assert isinstance(found, Texts) and (found.given, found.length) == (given, length)
+        assert len(found.greedy) == length
+
+
+def test_what_is_no_sample(tmp_path):
+    """Whatever is wrong with samples.json, it alone is to be deleted, and not the training."""
+    for said in (
+        '{"prompt": "a',
+        "[1]",
+        "3",
+        '{"prompt": 1}',
+        '{"time": 1, "read": [1], "asked": [1], "answered": [1, 2]}',
+    ):
+        (tmp_path / "samples.json").write_text(said)
+        with pytest.raises(FileError, match="samples.json.*Delete it; the same training writes it again"):
+            read_samples(tmp_path)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from dualform.commands import flags
 from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
+from dualform.counts import seed_of
 from dualform.errors import require
 
 
@@ -47,12 +48,14 @@ class Train(Options):
         option("X", "The share of numbers that a step sets to 0, behind the embedding and in residual branches.", "0"),
     ] = None
     carry: Annotated[
-        bool,
-        option(None, "Read text on from step to step, from the states that the last step left; gradients end there."),
-    ] = False
+        bool | None,
+        option(
+            None, "Read text on from step to step, from the states that the last step left; gradients end there.", "off"
+        ),
+    ] = None
     rematerialise: Annotated[
-        bool, option(None, "Compute each block anew for the gradient: less memory, more time.")
-    ] = False
+        bool | None, option(None, "Compute each block anew for the gradient: less memory, more time.", "off")
+    ] = None
     set: Annotated[
         tuple[str, ...],
         option(
@@ -130,7 +133,7 @@ class Train(Options):
         devices = self._devices()
         where = "the command" if self.config is None else repr(str(self.config))
         told = self._told()
-        first = told.get("seed", 0) if self.seed is None else self.seed
+        first = seed_of(told.get("seed", 0) if self.seed is None else self.seed)
         seeds = 1 if self.seeds is None else self.seeds
         require(seeds >= 1, f"--seeds {seeds}: at least one seed is needed.")
         recipes = [Recipe.of(told | {"seed": seed}, where) for seed in range(first, first + seeds)]
@@ -190,9 +193,9 @@ class Train(Options):
             "settings.batch": self.batch,
             "fit.learning_rate": self.rate,
             "fit.precision": self.precision,
-            "carried": self.carry or None,
+            "carried": self.carry,
             "fit.dropout": self.dropout,
-            "fit.rematerialised": self.rematerialise or None,
+            "fit.rematerialised": self.rematerialise,
         }
         if self.config is not None and self.steps is not None:
             options |= {f"fit.{name}": value for name, value in fitting(self.steps).items() if name != "learning_rate"}

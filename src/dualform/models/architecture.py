@@ -56,6 +56,17 @@ class Architecture:
         for name in self.options:
             there = "; ".join(f"{mixer} has {', '.join(options) or 'none'}" for mixer, options in has.items())
             require(any(name in options for options in has.values()), f"no mixer here has an option {name!r}: {there}.")
+            self._check_switch(name, [options[name] for options in has.values() if name in options])
+
+    def _check_switch(self, name: str, defaults: list[Any]) -> None:
+        """Raise where a switch is given a number or a word, or a number a switch: the word "False" would be true."""
+        value = self.options[name]
+        for default in defaults:
+            switch = isinstance(default, bool)
+            require(
+                isinstance(value, bool) == switch or not isinstance(default, int | float),
+                f"the mixers' option {name} is {value!r}; it must {'be' if switch else 'not be'} true or false.",
+            )
 
     def blocks(self, key: Array, dtype: Any = None) -> tuple[Block, ...]:
         """Fresh blocks.
@@ -108,7 +119,7 @@ class Architecture:
         return None if self.norm == "none" else NORMS[self.norm].make(self.width, dtype=dtype)
 
 
-def _options(mixer: str) -> tuple[str, ...]:
-    """What a mixer's `make` may be told beside its width."""
+def _options(mixer: str) -> dict[str, Any]:
+    """What a mixer's `make` may be told beside its width, by name, and what holds where it is not told."""
     parameters = inspect.signature(registry()[mixer]).parameters
-    return tuple(name for name in parameters if name not in ("d", "key", "dtype"))
+    return {name: each.default for name, each in parameters.items() if name not in ("d", "key", "dtype")}

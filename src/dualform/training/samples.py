@@ -14,7 +14,7 @@ from dualform.counts import key_of
 from dualform.errors import FileError
 from dualform.generation import generate
 from dualform.models.language_model import context_of
-from dualform.reading import guarded, reason
+from dualform.reading import guarded, json_of_file, reason
 from dualform.tasks import AbstractTask, Text
 from dualform.training.outcome import Outcome
 from dualform.training.run import Run
@@ -80,7 +80,7 @@ def read_samples(folder: str | os.PathLike[str]) -> Texts | Answers | None:
     refusal = lambda error: FileError(
         f"{str(path)!r} is not what a training writes ({reason(error)}). Delete it; the same training writes it again."
     )
-    found = Run(folder).read_json(SAMPLES)
+    found = json_of_file(path, "Delete it; the same training writes it again.")
     if found is None:
         return None
     with guarded(refusal):
@@ -93,8 +93,9 @@ def read_samples(folder: str | os.PathLike[str]) -> Texts | Answers | None:
 
 
 def _texts(task: Text, loaded: Loaded, seed: int) -> Texts:
-    prompt = np.asarray(task.test[: min(PROMPT, task.time)], np.int32)
     limit = context_of(loaded.model)
+    given = min(PROMPT, task.time, PROMPT if limit is None else max(1, limit // 2))  # training windows may be longer
+    prompt = np.asarray(task.test[:given], np.int32)
     length = LENGTH if limit is None else max(1, min(LENGTH, limit - len(prompt)))
     sampled, _ = generate(loaded.model, prompt, length, key=key_of(seed), temperature=TEMPERATURE)
     greedy, _ = generate(loaded.model, prompt, length, temperature=0.0)
