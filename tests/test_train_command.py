@@ -70,7 +70,7 @@ def test_what_is_said_goes_before_the_config(tmp_path, capsys):
         (["selective-copy", "--devices", "99"], "devices is 99, and there are 1. Give no more than there are"),
         (["selective-copy", "--devices", "0"], "devices is 0; give a whole number of at least 1"),
         (["selective-copy", "--seeds", "0"], "--seeds 0: at least one seed is needed"),
-        (["selective-copy", "--set", "seed=abc"], "the seed is 'abc'; give a whole number from 0"),
+        (["selective-copy", "--set", "seed=abc"], "the command says seed = 'abc'; it must be a whole number"),
         (["selective-copy", "--width", "7", "--set", "model.options.heads=2"], "heads"),
         (["selective-copy", "--set", "model.options.heads=true"], "heads is True; it must not be true or false"),
         (

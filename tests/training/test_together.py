@@ -143,6 +143,20 @@ def test_a_recipe_leaves_a_folder_for_each_seed(tmp_path, capsys):
         train_seeds([recipes[0], replace(recipes[1], carried=True)], [tmp_path / "a", tmp_path / "b"])
 
 
+@pytest.mark.parametrize("more", [[], ["--together"]])
+def test_folders_of_another_training_are_said_before_any_is_made(more, tmp_path, capsys):
+    """That of the last seed, too, and a training's folder that would hold those of seeds."""
+    recipe = Recipe.of(SMALL)
+    (tmp_path / "run.toml").write_text(recipe.toml())
+    Run.create(tmp_path / "runs" / "seed-1", replace(recipe, seed=1, carried=True).told())
+    arguments = ["train", "--config", str(tmp_path / "run.toml"), "--seed", "0", "--seeds", "2", *more, "--out"]
+    assert main([*arguments, str(tmp_path / "runs")]) == 2
+    assert "seed-1' was made with carried = True" in capsys.readouterr().err
+    assert [entry.name for entry in (tmp_path / "runs").iterdir()] == ["seed-1"]
+    assert main([*arguments, str(tmp_path / "runs" / "seed-1")]) == 2
+    assert "seed-1' is the folder of one training" in capsys.readouterr().err
+
+
 def test_misfits_are_said(capsys):
     """Counts, and options that do not go with it."""
     with pytest.raises(InputError, match="1 seeds for 2 models; give one each"):

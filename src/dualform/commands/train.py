@@ -10,7 +10,6 @@ from tyro.conf import Positional
 from dualform.commands import flags
 from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
-from dualform.counts import seed_of
 from dualform.errors import require
 
 
@@ -133,12 +132,14 @@ class Train(Options):
         devices = self._devices()
         where = "the command" if self.config is None else repr(str(self.config))
         told = self._told()
-        first = seed_of(told.get("seed", 0) if self.seed is None else self.seed)
+        first = Recipe.of(told if self.seed is None else told | {"seed": self.seed}, where).seed
         seeds = 1 if self.seeds is None else self.seeds
         require(seeds >= 1, f"--seeds {seeds}: at least one seed is needed.")
         recipes = [Recipe.of(told | {"seed": seed}, where) for seed in range(first, first + seeds)]
         terminal, results = Terminal(), []
         folders = [self._folder(recipe, seeds) for recipe in recipes]
+        if seeds > 1 and not self.host:
+            self._check_folders(recipes, folders)
         done = self._side_by_side(terminal, recipes, folders) if self.together else []
         for i, (recipe, folder) in enumerate(zip(recipes, folders, strict=True)):
             if done:
@@ -158,6 +159,16 @@ class Train(Options):
         if len(results) > 1:
             prints.seeds(terminal, [recipe.seed for recipe in recipes], results)
         return 0
+
+    def _check_folders(self, recipes: list[Any], folders: list[Path]) -> None:
+        from dualform.training.seeds import check_folders
+
+        require(
+            self.out is None or not (self.out / "config.json").exists(),
+            f"{str(self.out)!r} is the folder of one training, and several seeds have a folder each in it. Choose another --out.",
+        )
+        if not self.together:  # which looks at them itself
+            check_folders(recipes, folders)
 
     def _side_by_side(self, terminal: Any, recipes: list[Any], folders: list[Path]) -> list[dict[str, Any]]:
         """The results of all seeds, trained in one program."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dualform.errors import DivergedError, require
@@ -29,6 +30,7 @@ def train_seeds(
     one whose numbers were no longer finite, when all others are done; else as `Recipe.train`.
     """
     first = recipes[0]
+    check_folders(recipes, folders)
     require(
         all(replace(recipe, seed=0) == replace(first, seed=0) for recipe in recipes),
         "recipes that are trained together may differ in their seed alone; train others apart.",
@@ -58,6 +60,16 @@ def train_seeds(
             if isinstance(fitted, DivergedError):
                 raise fitted
     return [result for result in results if result is not None]
+
+
+def check_folders(recipes: Sequence[Recipe], folders: Sequence[str | os.PathLike[str]]) -> None:
+    """Hold the folders that are there to their recipes, before any other is made or trained in.
+
+    **Raises:** `InputError` where one is of another training, as `Run.create`.
+    """
+    for recipe, folder in zip(recipes, folders, strict=True):
+        if (Path(folder) / "config.json").exists():
+            Run.create(folder, recipe.told())
 
 
 def _of(on_progress: Callable[[int, Measured], None] | None, i: int) -> Callable[[Measured], None]:
