@@ -72,7 +72,7 @@ def test_what_is_said_goes_before_the_config(tmp_path, capsys):
         (["selective-copy", "--seeds", "0"], "--seeds 0: at least one seed is needed"),
         (["selective-copy", "--set", "seed=abc"], "the command says seed = 'abc'; it must be a whole number"),
         (["selective-copy", "--width", "7", "--set", "model.options.heads=2"], "heads"),
-        (["selective-copy", "--set", "model.options.heads=true"], "heads is True; it must not be true or false"),
+        (["selective-copy", "--set", "model.options.heads=true"], "heads is True; it must be a whole number"),
         (
             ["selective-copy", "--mixer", "mamba", "--set", "model.options.negative=False"],
             "negative is 'False'; it must be true or false",

@@ -1,13 +1,16 @@
 """A model by its sizes: an embedding, equal blocks, and a readout."""
 
 import inspect
-from collections.abc import Mapping
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 import jax.random as jr
 from jaxtyping import Array
 
+from dualform.counts import counted
 from dualform.errors import InputError, require
 from dualform.mixers import AbstractMixer
 from dualform.mixers.registration import registry
@@ -31,7 +34,8 @@ class Architecture:
       norm, residual or MLP (`models.Recurrent`). The width is then that of the input, and units are the mixers' option
       {"n": 46}. Of a task of vectors with an output for each token.
 
-    **Raises:** `InputError` for a number below 1, a name that is none, or an option that no mixer has.
+    **Raises:** `InputError` for a number below 1, a name that is none, an option that no mixer has, or a value of
+    another type than its.
     """
 
     mixers: tuple[str, ...] = ("gla",)
@@ -56,17 +60,8 @@ class Architecture:
         for name in self.options:
             there = "; ".join(f"{mixer} has {', '.join(options) or 'none'}" for mixer, options in has.items())
             require(any(name in options for options in has.values()), f"no mixer here has an option {name!r}: {there}.")
-            self._check_switch(name, [options[name] for options in has.values() if name in options])
-
-    def _check_switch(self, name: str, defaults: list[Any]) -> None:
-        """Raise where a switch is given a number or a word, or a number a switch: the word "False" would be true."""
-        value = self.options[name]
-        for default in defaults:
-            switch = isinstance(default, bool)
-            require(
-                isinstance(value, bool) == switch or not isinstance(default, int | float),
-                f"the mixers' option {name} is {value!r}; it must {'be' if switch else 'not be'} true or false.",
-            )
+            for options in has.values():
+                _check_kind(name, self.options[name], options.get(name))
 
     def blocks(self, key: Array, dtype: Any = None) -> tuple[Block, ...]:
         """Fresh blocks.
@@ -120,6 +115,23 @@ class Architecture:
 
 
 def _options(mixer: str) -> dict[str, Any]:
-    """What a mixer's `make` may be told beside its width, by name, and what holds where it is not told."""
+    """What a mixer's `make` may be told beside its width, by name, and of what type it is."""
     parameters = inspect.signature(registry()[mixer]).parameters
-    return {name: each.default for name, each in parameters.items() if name not in ("d", "key", "dtype")}
+    return {name: each.annotation for name, each in parameters.items() if name not in ("d", "key", "dtype")}
+
+
+def _check_kind(name: str, value: Any, hint: Any) -> None:
+    """Raise where an option's value is not of its type: the word "False" would be true."""
+    hints = (hint, *typing.get_args(hint))
+    kinds = [] if value is None and type(None) in hints else [_KINDS[each] for each in _KINDS if each in hints]
+    said = " or ".join(said for said, _ in kinds)
+    fits = not kinds or any(holds(value) for _, holds in kinds)
+    require(fits, f"the mixers' option {name} is {value!r}; it must be {said}.")
+
+
+_KINDS: dict[type, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: counted(value) is not None),
+    float: ("a number", lambda value: isinstance(value, Real) and not isinstance(value, bool)),
+    str: ("a text in quotes", lambda value: isinstance(value, str)),
+}
