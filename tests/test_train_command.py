@@ -3,6 +3,7 @@
 import json
 import tomllib
 
+import jax
 import pytest
 
 from dualform import tasks
@@ -82,6 +83,7 @@ def test_what_is_said_goes_before_the_config(tmp_path, capsys):
 def test_mistakes_leave_no_folder(arguments, said, tmp_path, monkeypatch, capsys):
     """Each is said in a sentence, before anything is written."""
     monkeypatch.chdir(tmp_path)
+    jax.devices()  # made by now, whichever test is the first: --devices cannot make others
     assert main(["train", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("runs/*/*"))
