@@ -203,6 +203,7 @@ UNREAD = {
     ("models", "--archive", "x"): "--archive is of dualform models get NAME",
     ("tasks", "--archive", "x"): "--archive is of dualform tasks get NAME",
     ("train", "adding", "--host", "1"): "--host is of several hosts; give --hosts",
+    ("train", "adding", "--together"): "--together is of several seeds; give --seeds",
     ("perplexity", "--file", "x", "--rerotate"): "--rerotate is of a policy that drops some; full keeps all",
     ("reproduce", "--out", "x"): "--out is of a result that is made; name a paper, or all",
     ("reproduce", "table1", "--backend", "here", "--workers", "2"): "--workers is of a --backend with several",
