@@ -170,3 +170,7 @@ def test_text_is_read_with_its_characters(tmp_path):
     loaded = checkpoints.load(tmp_path / "run")
     assert loaded.tokens is not None
     np.testing.assert_array_equal(loaded.tokens.encode(" .a"), [0, 1, 2])
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 39 + "the mat sat on the cat. ")
+    with pytest.raises(InputError, match="of other data: what training or measuring reads has changed since"):
+        recipe.train(tmp_path / "run")

@@ -1,5 +1,6 @@
 """What a stage of training is of: its model, its data and its loss, so that no other one goes on from its checkpoints."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -34,7 +35,8 @@ def origin(
 ) -> dict[str, Any]:
     """What training begins with, as JSON: shapes and a sketch of the model, of the first inputs and targets, and the first loss.
 
-    Of the functions that make the data and the loss, and of all `others`, there is a digest of their code, too (see
+    Of the arrays that the data are taken from, where `sample` is a task's that holds them, there is a digest or a sketch of each,
+    what is held out among them. Of the functions that make the data and the loss, and of all `others`, there is a digest of their code, too (see
     `dualform.described`).
 
     **Arguments:** state: before the first step; sample, loss, scale: as of `fit`; others: what else training is told by
@@ -54,6 +56,7 @@ def origin(
         "inputs": sketch(_arrays(x)),
         "targets": sketch(_arrays(y)),
         "loss": float(value),
+        "data": {name: _content(array) for name, array in _arrays(sample).items()},
         **{f"code of {name}": digest(each) for name, each in {"sample": sample, "loss": loss, **others}.items()},
     }
 
@@ -81,6 +84,9 @@ def check_origin(there: dict[str, Any] | None, here: dict[str, Any], what: str) 
     ):
         if not _alike(there[name], here[name]):
             raise InputError(f"{what} is of another run: {is_of}. {advice}")
+    old, new = there.get("data", here["data"]), here["data"]
+    if old.keys() != new.keys() or not all(_same_content(old[name], new[name]) for name in new):
+        raise InputError(f"{what} is of other data: what training or measuring reads has changed since. {advice}")
     if not _near(there["loss"], here["loss"]):
         first = f"the first one was {there['loss']:.6g}, and now it is {here['loss']:.6g}"
         raise InputError(f"{what} is of another loss, or scale: {first}. {advice}")
@@ -96,6 +102,19 @@ def sketch(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
     Two arrays of one norm are apart by about 1 in each direction, and rounding moves them by as little as it moves the array.
     """
     return {name: _sketched(array) for name, array in arrays.items()}
+
+
+def _content(array: np.ndarray) -> list[Any]:
+    """Shape, and a digest of whole numbers or a sketch of others, which another machine may have rounded otherwise."""
+    exact = not np.issubdtype(array.dtype, np.inexact)
+    content = np.ascontiguousarray(array)
+    return [list(array.shape), hashlib.blake2b(content, digest_size=16).hexdigest() if exact else _sketched(array)]
+
+
+def _same_content(old: list[Any], new: list[Any]) -> bool:
+    (shape, old), (new_shape, new) = old, new
+    exact = isinstance(new, str) or isinstance(old, str)
+    return shape == new_shape and (old == new if exact else _alike({"": old}, {"": new}))
 
 
 def _sketched(array: np.ndarray) -> list[float]:
