@@ -36,8 +36,8 @@ def origin(
     """What training begins with, as JSON: shapes and a sketch of the model, of the first inputs and targets, and the first loss.
 
     Of the arrays that the data are taken from, where `sample` is a task's that holds them, there is a digest or a sketch of each,
-    what is held out among them. Of the functions that make the data and the loss, and of all `others`, there is a digest of their code, too (see
-    `dualform.described`).
+    what is held out among them. Of the functions that make the data and the loss, and of all `others`, there is a digest of their
+    code, too (see `dualform.described`).
 
     **Arguments:** state: before the first step; sample, loss, scale: as of `fit`; others: what else training is told by
     functions, by the names of `fit`, None where it is not; batch: the first one, where batches come from outside.
