@@ -107,8 +107,10 @@ def sketch(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
 def _content(array: np.ndarray) -> list[Any]:
     """Shape, and a digest of whole numbers or a sketch of others, which another machine may have rounded otherwise."""
     exact = not np.issubdtype(array.dtype, np.inexact)
-    content = np.ascontiguousarray(array)
-    return [list(array.shape), hashlib.blake2b(content, digest_size=16).hexdigest() if exact else _sketched(array)]
+    return [
+        list(array.shape),
+        hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest() if exact else _sketched(array),
+    ]
 
 
 def _same_content(old: list[Any], new: list[Any]) -> bool:
