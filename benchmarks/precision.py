@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.precision.measure import ALIKE, INSIDE, ROUNDINGS
+from tests.precision.measure import ALIKE, ERASED, INSIDE, ROUNDINGS
 from tests.precision.measured import wrong_in
 from tests.recurrences.every import RECURRENCES
 
@@ -74,7 +74,8 @@ def main() -> None:
     paragraphs = [
         (__doc__ or "").split("\n\n")[2].replace("\n", " "),
         f"An error may be {ROUNDINGS['float32']:g} roundings in float32 and {ROUNDINGS['bfloat16']:g} in bfloat16 (delta rules: "
-        f"{INSIDE:g} times as many), or as many times what float64 itself moves where its inputs are rounded once more, or "
+        f"{INSIDE:g} times as many, and {INSIDE * ERASED:g} times in the gradient of their first state), or as many times what "
+        "float64 itself moves where its inputs are rounded once more, or "
         f"{ALIKE:g} times what the naive recurrence is off by in the same dtype. A number "
         "counts the outputs and gradients of which something is wrong; below the table is the first of each.",
     ]

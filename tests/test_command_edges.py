@@ -291,11 +291,10 @@ def test_every_edge_is_in_every_run():
 @pytest.mark.slow
 @pytest.mark.parametrize("option", WITH_EDGES, ids=lambda option: f"{option.command}-{option.name}")
 def test_an_option_at_its_edges_is_worked_with(option, place, capsys):
-    """As above, with all of the work, but for what takes a minute: a map of thousands of tokens."""
+    """As above, with all of the work."""
     if option.command == "reproduce":
         pytest.skip("a result takes minutes; tests/experiments has one of them")
-    long = (option.command, option.name) == ("attend", "text")
-    for value in option.edges[:-1] if long else option.edges:
+    for value in option.edges:
         ended(at(option, value), capsys)
 
 

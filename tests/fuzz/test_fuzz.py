@@ -21,7 +21,7 @@ from dualform.errors import DualformError
 from tests.fuzz.make_corpus import CORPUS, make, session
 from tests.fuzz.mutations import mutation
 
-QUICK, THOROUGH, SESSION = 50, 1_000, "session.state"
+QUICK, THOROUGH, SESSION = 50, 2_000, "session.state"
 OPTIONAL = {".h5": "h5py", ".onnx": "onnx", ".gguf": "gguf", ".json": "tokenizers"}
 
 
@@ -133,7 +133,7 @@ def test_a_little_damage(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_much_damage(name, tmp_path):
-    """The same of 1,000."""
+    """The same of 2,000."""
     needed(name)
     assert refused(name, tmp_path, range(QUICK, QUICK + THOROUGH)) >= THOROUGH // 10
 

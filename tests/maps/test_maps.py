@@ -10,7 +10,6 @@ from dualform.dual import freeze
 from dualform.maps import Beside, Called, CausalMap, Centred, Identity, Linear, Masked, Scale, Turned
 from tests.laws import laws
 from tests.models.families import block
-from tests.tiers import tiers
 
 TIME = 7
 X = laws.sequence(0, TIME)
@@ -46,9 +45,9 @@ def test_a_mixers_shortcuts(name):
     hold(mixer, laws.some_state(mixer, 0))
 
 
-@pytest.mark.parametrize("name", tiers(laws.KINDS + ("lru",), "lru"))
+@pytest.mark.parametrize("name", laws.registered("lru"))
 def test_a_blocks_shortcuts(name):
-    """Norm, residual stream and MLP around a mixer of each kind: it alone is passed through for each token, or nothing at all."""
+    """Norm, residual stream and MLP around a mixer: only the mixer is passed through for each token, or nothing at all."""
     module = block(name)
     hold(module, laws.some_state(module.mixer, 0))
 

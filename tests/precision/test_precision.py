@@ -18,8 +18,8 @@ NARROW = tuple(name for name in OTHERS if "complex" not in name)  # there are no
 SEVERAL = ("lru", "gla", "hgrn2", "mamba")
 NARROW_MIXERS = (*SEVERAL, "min_gru", "rwkv4_channel", "lstm", "gru", "gru_chung", "tanh_rnn", "dense_gated_rnn")
 
-LENGTHS = (65, 1, 63, 64, 257)
-"""Around a chunk's end. Every recurrence is asked at each, every mixer at one in turn, since the forms are the same;
+ELSEWHERE = (1, 63, 64, 257)
+"""More lengths around a chunk's end. Every recurrence is asked at each, every mixer at one in turn, since the forms are the same;
 `python -m benchmarks.precision` asks all of them at all."""
 
 
@@ -41,7 +41,7 @@ def test_decays_of_a_half_in_float32():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "time", "names"),
-    [("bfloat16", 65, FAST + NARROW)] + [("float32", time, FAST + OTHERS) for time in LENGTHS],
+    [("bfloat16", 65, FAST + NARROW)] + [("float32", time, FAST + OTHERS) for time in (65, *ELSEWHERE)],
 )
 def test_recurrences(dtype, time, names):
     """The written gradients, the chunked and the parallel forms, on both sides of a chunk's end."""
@@ -49,16 +49,17 @@ def test_recurrences(dtype, time, names):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("time", LENGTHS)
-def test_mixers(time):
-    """Gradients of weights, tokens and the first state, at 0.01, 1 and 10 times fresh weights."""
-    holds("float32", time, [f"mixer:{name}" for name in list(registry())[LENGTHS.index(time) :: len(LENGTHS)]])
+@pytest.mark.parametrize(("dtype", "names"), [("float32", tuple(registry())), ("bfloat16", NARROW_MIXERS)])
+def test_mixers(dtype, names):
+    """Gradients of weights, tokens and the first state, at 0.01, 1 and 10 times fresh weights, over 65 tokens."""
+    holds(dtype, 65, [f"mixer:{name}" for name in names])
 
 
 @pytest.mark.slow
-def test_mixers_in_bfloat16():
-    """The same over 65 tokens, of mixers of every kind."""
-    holds("bfloat16", 65, [f"mixer:{name}" for name in NARROW_MIXERS])
+@pytest.mark.parametrize("time", ELSEWHERE)
+def test_mixers_at_other_lengths(time):
+    """The same in float32, each mixer at one of the other lengths."""
+    holds("float32", time, [f"mixer:{name}" for name in list(registry())[ELSEWHERE.index(time) :: len(ELSEWHERE)]])
 
 
 @pytest.mark.slow

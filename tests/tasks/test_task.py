@@ -194,7 +194,7 @@ def test_names_of_tasks_are_theirs_alone(unchecked):
     with pytest.raises(InputError, match="no name for a task"):
         registration.register("a b")(Bits)
     with pytest.raises(InputError, match="a task is a class made of"):
-        registration.register("number")(int)  # pyright: ignore
+        registration.register("number")(int)  # pyright: ignore[reportArgumentType] - no task, on purpose
 
 
 def test_scores_of_tokens_are_those_of_the_targets_that_are_there(unchecked):

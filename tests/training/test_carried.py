@@ -122,7 +122,7 @@ def test_a_run_goes_on_with_its_states(tmp_path):
     whole = trained()
     run = Run.create(tmp_path / "run", {})
     assert trained(run, at=4).status == "interrupted"
-    arrays = run.checkpoints("train").newest(lambda _: None).arrays  # pyright: ignore[reportOptionalMemberAccess]
+    arrays = run.checkpoints("train").newest(lambda _: None).arrays  # pyright: ignore[reportOptionalMemberAccess] - there is one
     assert any(name.startswith("carried") and np.abs(array).max() > 0 for name, array in arrays.items())
     again = trained(run)
     assert again.history == whole.history

@@ -81,7 +81,7 @@ def test_what_cannot_be_rematerialised_is_refused(unchecked):
     with pytest.raises(InputError, match="dropout is 1.0; it must be at least 0, and below 1"):
         FitConfig(dropout=1.0)
     with pytest.raises(InputError, match="rematerialised is 1; it must be True or False"):
-        FitConfig(rematerialised=1)  # pyright: ignore[reportArgumentType]
+        FitConfig(rematerialised=1)  # pyright: ignore[reportArgumentType] - on purpose
 
 
 def plain() -> Any:

@@ -30,7 +30,7 @@ class Stream:
         begun = self.position()
         self.first = self._checked(self._next())
         if begun is not None:
-            self._iterator.set_state(_unpacked(begun))  # pyright: ignore[reportAttributeAccessIssue]
+            self._iterator.set_state(_unpacked(begun))  # pyright: ignore[reportAttributeAccessIssue] - asked above
         elif iter(data) is data:
             self._iterator = itertools.chain([self.first], self._iterator)
         else:
@@ -47,7 +47,7 @@ class Stream:
         **Arguments:** position: what `position` gave there.
         """
         if position is not None and hasattr(self._iterator, "set_state"):
-            self._iterator.set_state(_unpacked(position))  # pyright: ignore[reportAttributeAccessIssue]
+            self._iterator.set_state(_unpacked(position))  # pyright: ignore[reportAttributeAccessIssue] - asked above
             self.place = place
             return
         while self.place < place:
