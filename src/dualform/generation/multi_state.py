@@ -222,9 +222,9 @@ class MultiStateAttention(AbstractMixer):
         o = jax.lax.map(one, (q, places, document, rows), batch_size=min(128, len(q)))
         last = document == document[-1]
         before = jnp.where(document[-1] > 0, jnp.full_like(state.positions[0], -1), state.positions[0])
-        row = _taken_by(before, places, mask & last, sinks)
-        own = jnp.where(row < 0, jnp.arange(self.states, dtype=jnp.int32), self.states + row)
-        left = jnp.where(row < 0, before, places[row])
+        token = _taken_by(before, places, mask & last, sinks)
+        own = jnp.where(token < 0, jnp.arange(self.states, dtype=jnp.int32), self.states + token)
+        left = jnp.where(token < 0, before, places[token])
         after = MultiState(
             keys[:, own],
             values[:, own],
