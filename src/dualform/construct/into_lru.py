@@ -113,8 +113,13 @@ def _in_out(target: Any, order: int) -> Callable[[float, Any], Stack]:
         cast = caster(dtype)
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
-        gates = (cast(gate) for gate in (write.w_m, write.w_x, read.w_m, read.w_x))
-        layer = LRUInOut(_core(write.collect, w.nu, np.eye(n), cast), *gates)
+        layer = LRUInOut(
+            core=_core(write.collect, w.nu, np.eye(n), cast),
+            w_m_in=cast(write.w_m),
+            w_x_in=cast(write.w_x),
+            w_m_out=cast(read.w_m),
+            w_x_out=cast(read.w_x),
+        )
         return behind_identity((layer,), w.readout @ read.collect, cast)
 
     return checked_once(parts)
@@ -130,10 +135,20 @@ def _in_skip(target: Any, order: int) -> Callable[[float, Any], Stack]:
         cast = caster(dtype)
         write = products(w.w_m_in, w.w_x_in, np.eye(d + 1), scale, order)
         read = products(with_bias(w.w_m_out), with_bias(w.w_x_out), power, scale, order)
-        gates = (cast(gate) for gate in (write.w_m, write.w_x, open_gate(n, d), with_bias(np.eye(n))))
-        first = LRUInSkip(_core(write.collect, w.nu, np.eye(n), cast), *gates)
-        gates = (cast(gate) for gate in (read.w_m, read.w_x, open_gate(m, n), with_bias(np.eye(m))))
-        second = LRUInSkip(_core_without_memory(read.collect, cast), *gates)
+        first = LRUInSkip(
+            core=_core(write.collect, w.nu, np.eye(n), cast),
+            w_m_in=cast(write.w_m),
+            w_x_in=cast(write.w_x),
+            w_m_out=cast(open_gate(n, d)),
+            w_x_out=cast(with_bias(np.eye(n))),
+        )
+        second = LRUInSkip(
+            core=_core_without_memory(read.collect, cast),
+            w_m_in=cast(read.w_m),
+            w_x_in=cast(read.w_x),
+            w_m_out=cast(open_gate(m, n)),
+            w_x_out=cast(with_bias(np.eye(m))),
+        )
         return behind_identity((first, second), w.readout, cast)
 
     return checked_once(parts)
@@ -150,8 +165,13 @@ def _in_skip_attention(attention: LinearAttention, order: int) -> Callable[[floa
         cast = caster(dtype)
         write = products(left, right, np.eye(d + 1), scale, order)
         read = pairs(query, memory, np.eye(d + 1), power, scale, order)
-        gates = (cast(gate) for gate in (write.w_m, write.w_x, read.w_m, read.w_x))
-        layer = LRUInSkip(_core(write.collect, np.full(n, -np.inf), np.eye(n), cast), *gates)
+        layer = LRUInSkip(
+            core=_core(write.collect, np.full(n, -np.inf), np.eye(n), cast),
+            w_m_in=cast(write.w_m),
+            w_x_in=cast(write.w_x),
+            w_m_out=cast(read.w_m),
+            w_x_out=cast(read.w_x),
+        )
         return behind_identity((layer,), w.readout @ read.collect, cast)
 
     return checked_once(parts)
@@ -161,12 +181,20 @@ def _core(drive: np.ndarray, nu: np.ndarray, readout: np.ndarray, cast: Callable
     """The LRU z_t = C h_t, h_t = lam * h_{t-1} + B x_t, with lam real: its phase is exp(-inf) = 0."""
     n, zero_in, zero_out = len(nu), np.zeros_like(drive), np.zeros_like(readout)
     skip = np.zeros((len(readout), drive.shape[1]))
-    arrays = (nu, np.full(n, -np.inf), np.zeros(n), drive, zero_in, readout, zero_out, skip)
-    return LRU(*(cast(array) for array in arrays))
+    return LRU(
+        nu=cast(nu),
+        theta=cast(np.full(n, -np.inf)),
+        gamma=cast(np.zeros(n)),
+        b_re=cast(drive),
+        b_im=cast(zero_in),
+        c_re=cast(readout),
+        c_im=cast(zero_out),
+        skip=cast(skip),
+    )
 
 
 def _core_without_memory(skip: np.ndarray, cast: Callable[[Any], Array]) -> LRU:
     """The LRU z_t = D x_t of no hidden unit."""
     d_out, d_in = (len(skip), len(skip)) if skip.ndim == 1 else skip.shape
-    none, drive, readout = np.zeros(0), np.zeros((0, d_in)), np.zeros((d_out, 0))
-    return LRU(*(cast(array) for array in (none, none, none, drive, drive, readout, readout, skip)))
+    none, drive, readout = cast(np.zeros(0)), cast(np.zeros((0, d_in))), cast(np.zeros((d_out, 0)))
+    return LRU(nu=none, theta=none, gamma=none, b_re=drive, b_im=drive, c_re=readout, c_im=readout, skip=cast(skip))

@@ -1,5 +1,6 @@
 """The linear recurrent unit, as it was published and in the three gated forms that are compared with attention."""
 
+from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -29,6 +30,7 @@ class LRU(AbstractMixer):
     **Source:** Orvieto et al. 2023 (arXiv 2303.06349), Sec. 3. Oracle: its equations and those of minimal-LRU, in PyTorch.
     """
 
+    _: KW_ONLY
     nu: Float[Array, " n"] = eqx.field(converter=array)
     theta: Float[Array, " n"] = eqx.field(converter=array)
     gamma: Float[Array, " n"] = eqx.field(converter=array)
@@ -204,6 +206,7 @@ class LRUInOut(AbstractInputGatedLRU):
     **Source:** App. A.1 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: the equations in PyTorch.
     """
 
+    _: KW_ONLY
     core: LRU
     w_m_in: Float[Array, "d_core d+1"] = eqx.field(converter=array)
     w_x_in: Float[Array, "d_core d+1"] = eqx.field(converter=array)
@@ -225,6 +228,7 @@ class LRUInSkip(AbstractInputGatedLRU):
     **Source:** App. A.1 of Zucchet et al. 2023 (arXiv 2309.01775). Oracle: the equations in PyTorch.
     """
 
+    _: KW_ONLY
     core: LRU
     w_m_in: Float[Array, "d_core d+1"] = eqx.field(converter=array)
     w_x_in: Float[Array, "d_core d+1"] = eqx.field(converter=array)
