@@ -1,0 +1,1 @@
+"""Programs in a small language, compiled into the weights of recurrent networks."""

@@ -1,0 +1,126 @@
+"""A program compiled: graph, path, network, and what it is worth against the interpreter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dualform.arrays import count_parameters
+from dualform.errors import InputError, require
+from dualform.programs.emit import target
+from dualform.programs.graph import Graph
+from dualform.programs.lowering import lowered
+from dualform.programs.passes import passed
+from dualform.programs.path import Path, as_path
+from dualform.programs.program import Program, interpret
+
+DTYPES = ("float64", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program and the network that it was compiled to.
+
+    - model: a layer of this package, (time, d_in) -> (time, d_out).  to: the architecture.  dtype: of its weights.
+    - passes: the graph after each pass.  path: the layers that were emitted.
+    """
+
+    program: Program
+    to: str
+    dtype: str
+    model: Any
+    passes: Sequence[tuple[str, Graph]]
+    path: Path
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the network, zeros too."""
+        return count_parameters(self.model)
+
+    @property
+    def stored(self) -> int:
+        """Those that are not 0."""
+        leaves = jax.tree_util.tree_leaves(eqx.filter(self.model, eqx.is_inexact_array))
+        return int(sum(np.count_nonzero(np.asarray(leaf, np.float64)) for leaf in leaves))
+
+    @property
+    def layers(self) -> int:
+        """Layers of the path."""
+        return len(self.path.layers)
+
+
+def compile_program(program: Program, to: str, dtype: str = "float64") -> Compiled:
+    """The program as the weights of a network.
+
+    **Arguments:** to: an architecture, see `targets`.  dtype: of the weights, "float64" (which needs JAX's float64), "float32" or
+    "bfloat16".
+
+    **Raises:** `InputError`, with file and line where it is the program's, for what cannot be compiled.
+    """
+    require(dtype in DTYPES, f"there is no dtype {dtype!r}; there are {', '.join(DTYPES)}.")
+    require(
+        dtype != "float64" or jax.config.read("jax_enable_x64"),
+        "weights in float64 need JAX's float64: jax.config.update('jax_enable_x64', True).",
+    )
+    emitter = target(to)
+    passes = passed(lowered(program.output))
+    path = as_path(passes[-1][1])
+    largest = max(
+        (abs(float(each)) for form in path.graph.forms for each in (form.constant, *form.terms.values())), default=0
+    )
+    limit = float(jnp.finfo(dtype).max)
+    require(
+        largest < limit,
+        f"{program.name} has a factor of {largest:.3g}; {dtype} ends at {limit:.3g}. Compile it in float64, or use smaller "
+        "constants.",
+    )
+    return Compiled(program, to, dtype, emitter.emit(path, jnp.dtype(dtype)), passes, path)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far a network is from the program's interpreter, on inputs that nothing was made from.
+
+    - error: the largest difference of outputs, divided by 1 or the size of the output, whichever is larger.
+    - wrong: of a program of whole numbers the share of tokens at which a rounded output is another one; None otherwise.
+    - inputs, tokens: how many sequences, and of how many tokens the longest.  dtype: in which the network was run.
+    """
+
+    error: float
+    wrong: float | None
+    inputs: int
+    tokens: int
+    dtype: str
+
+
+def certify(
+    found: Compiled, *, inputs: int = 1000, lengths: Sequence[int] = (1, 3, 17, 65), seed: int = 0
+) -> Certificate:
+    """Hold a compiled network against the interpreter on drawn inputs.
+
+    **Arguments:** inputs: how many, in equal parts of each length.  lengths: in tokens.  seed: of the inputs.
+
+    **Raises:** `InputError` for a program whose outputs count nowhere in such inputs.
+    """
+    random, program = np.random.default_rng(seed), found.program
+    worst, wrong, counted = 0.0, 0, 0
+    call = eqx.filter_jit(jax.vmap(lambda model, x: model(x)[0], in_axes=(None, 0)))
+    for length in lengths:
+        x = np.stack([program.inputs(random, length) for _ in range(max(1, inputs // len(lengths)))])
+        expected = interpret(program, x)
+        given = np.asarray(call(found.model, jnp.asarray(x, found.dtype)), np.float64)
+        where = np.stack([program.counted(each) for each in x])
+        difference = np.abs(given - expected) / np.maximum(1, np.abs(expected))
+        difference = np.where(np.isnan(difference), np.inf, difference)[where]
+        worst = max(worst, float(np.max(difference, initial=0)))
+        wrong += int(np.sum(np.any(np.rint(given) != np.rint(expected), axis=-1) & where))
+        counted += int(np.sum(where))
+    if not counted:
+        raise InputError(
+            f"outputs of {program.name} count nowhere in inputs of {max(lengths)} tokens; give longer ones."
+        )
+    return Certificate(worst, wrong / counted if program.discrete else None, inputs, max(lengths), found.dtype)

@@ -1,0 +1,47 @@
+"""The architectures that a program can be compiled to, by name."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from dualform.errors import require
+from dualform.programs.path import Path
+
+
+class Target(NamedTuple):
+    """An architecture.
+
+    - emit: (path, dtype) -> a layer, (time, d_in) -> (time, d_out); `InputError`, which says why, where it cannot hold the path.
+    - what: its layers, in a sentence.
+    """
+
+    name: str
+    emit: Callable[[Path, Any], Any]
+    what: str
+
+
+_TARGETS: dict[str, Target] = {}
+
+
+def register(name: str, what: str) -> Callable[[Callable[[Path, Any], Any]], Callable[[Path, Any], Any]]:
+    """Make a function the emitter of that name."""
+
+    def made(emit: Callable[[Path, Any], Any]) -> Callable[[Path, Any], Any]:
+        _TARGETS[name] = Target(name, emit, what)
+        return emit
+
+    return made
+
+
+def targets() -> Mapping[str, Target]:
+    """Every architecture by name."""
+    return MappingProxyType(_TARGETS)
+
+
+def target(name: str) -> Target:
+    """The architecture of that name.
+
+    **Raises:** `InputError` where there is none.
+    """
+    require(name in _TARGETS, f"there is no architecture {name!r}; there are {', '.join(_TARGETS)}.")
+    return _TARGETS[name]
