@@ -2,6 +2,7 @@
 
 from dualform.commands.attend import Attend
 from dualform.commands.compare import Compare
+from dualform.commands.compile import Compile
 from dualform.commands.construct import Construct
 from dualform.commands.discover import Discover
 from dualform.commands.generate import Generate
@@ -19,6 +20,7 @@ from dualform.commands.view import View
 __all__ = [
     "Attend",
     "Compare",
+    "Compile",
     "Construct",
     "Discover",
     "Generate",

@@ -8,11 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from dualform.arrays import count_parameters
 from dualform.errors import InputError, require
 from dualform.programs.emit import target
-from dualform.programs.graph import Graph
+from dualform.programs.graph import Block, Graph, Relu, Times
 from dualform.programs.lowering import lowered
 from dualform.programs.passes import passed
 from dualform.programs.path import Path, as_path
@@ -51,6 +52,24 @@ class Compiled:
     def layers(self) -> int:
         """Layers of the path."""
         return len(self.path.layers)
+
+    def sizes(self) -> dict[str, str]:
+        """What the graph is made of, and how large the network is.
+
+        No network that runs the graph step by step can be written with fewer numbers than the graph.
+        """
+        graph = self.passes[-1][1]
+        states = sum(step.size for step in graph.steps if isinstance(step, Block))
+        return {
+            "states": f"{states:,}",
+            "ReLUs": f"{graph.count(Relu):,}",
+            "products": f"{graph.count(Times):,}",
+            "layers": f"{self.layers:,}",
+            "numbers between layers, at most": f"{self.path.width:,}",
+            "parameters": f"{self.parameters:,}",
+            "of which not 0": f"{self.stored:,}",
+            "numbers of the program's graph": f"{graph.numbers():,}",
+        }
 
 
 def compile_program(program: Program, to: str, dtype: str = "float64") -> Compiled:
@@ -124,3 +143,26 @@ def certify(
             f"outputs of {program.name} count nowhere in inputs of {max(lengths)} tokens; give longer ones."
         )
     return Certificate(worst, wrong / counted if program.discrete else None, inputs, max(lengths), found.dtype)
+
+
+def certificates(
+    program: Program, to: str, *, inputs: int = 200, longest: int = 4096, seed: int = 0, long: int = 2
+) -> list[Certificate]:
+    """Certificates in each of `DTYPES`: many inputs of a few odd lengths, and `long` of so many tokens, where drift would show.
+
+    **Raises:** `InputError` as of `compile_program`.
+    """
+    short = tuple(length for length in (1, 3, 17, 65) if length < longest)
+    found = []
+    for dtype in DTYPES:
+        compiled = compile_program(program, to, dtype)
+        if short:
+            found.append(certify(compiled, inputs=inputs, lengths=short, seed=seed))
+        found.append(certify(compiled, inputs=min(long, inputs), lengths=(longest,), seed=seed))
+    return found
+
+
+def compiled_run(found: Compiled, tokens: Float[np.ndarray, "time d"]) -> tuple[np.ndarray, np.ndarray]:
+    """What the network gives of some tokens, and what the interpreter does, (time, outputs) each."""
+    y, _ = found.model(jnp.asarray(tokens, found.dtype))
+    return np.asarray(y, np.float64), interpret(found.program, tokens)

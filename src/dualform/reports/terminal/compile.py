@@ -1,0 +1,63 @@
+"""What `dualform compile` prints: the programs, a compiled network, its outputs, its certificate."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from dualform.experiments.numerals import number
+from dualform.programs import Certificate, Compiled, Program, targets
+from dualform.reports.terminal import Terminal, bare_table
+
+MOST = 40
+"""Tokens of a run that are printed."""
+
+
+def listed(terminal: Terminal) -> None:
+    """The programs of the package, and the architectures."""
+    from dualform.programs.library import library
+
+    table = bare_table()
+    table.add_column("program")
+    table.add_column("what it gives at each token")
+    for name, entry in library().items():
+        table.add_row(name, entry.what)
+    terminal.whole(table)
+    terminal.print()
+    table = bare_table()
+    table.add_column("architecture")
+    table.add_column("its layers")
+    for name, each in targets().items():
+        table.add_row(name, each.what)
+    terminal.whole(table)
+
+
+def compiled(terminal: Terminal, found: Compiled) -> None:
+    """What became of a program: its graph, and the network's size."""
+    terminal.unbroken(f"{found.program.name} as ", (found.to, "bold"), f": {found.program.what}")
+    table = Table("compiled", "")
+    for name, value in found.sizes().items():
+        table.add_row(name, value)
+    terminal.print(table)
+
+
+def run(terminal: Terminal, found: Compiled, tokens: np.ndarray, outputs: tuple[np.ndarray, np.ndarray]) -> None:
+    """What the network and the interpreter give of some tokens."""
+    table = Table("token", "input", f"network, {found.dtype}", "interpreter")
+    row = lambda numbers: " ".join(f"{each:.6g}" for each in np.asarray(numbers, np.float64))
+    for i, (x, y, expected) in enumerate(zip(tokens, *outputs, strict=True)):
+        if i < MOST:
+            table.add_row(str(i + 1), row(x), row(y), row(expected))
+    terminal.whole(table)
+    if len(tokens) > MOST:
+        terminal.print(f"and {len(tokens) - MOST} tokens more")
+
+
+def certificates(terminal: Terminal, program: Program, proved: Sequence[Certificate]) -> None:
+    """How far the network is from the interpreter, for each dtype and length."""
+    table = Table("certificate", "inputs", "tokens", "largest error", *(["wrong outputs"] if program.discrete else []))
+    for each in proved:
+        wrong: list[Any] = [] if each.wrong is None else [f"{100 * each.wrong:.4g}%"]
+        table.add_row(each.dtype, f"{each.inputs:,}", f"{each.tokens:,}", number(each.error), *wrong)
+    terminal.whole(table)
