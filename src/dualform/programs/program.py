@@ -186,7 +186,7 @@ def from_file(path: str | Path) -> Program:
         found = found() if callable(found) else found
     except InputError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise InputError(f"{path.name} does not run: {type(problem).__name__}: {problem}") from problem
     finally:
         sys.modules.pop(spec.name, None)

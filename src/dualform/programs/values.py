@@ -292,10 +292,10 @@ def fraction(x: Any) -> Fraction:
 
     **Raises:** `InputError`, with file and line, for what is no finite number.
     """
-    try:
-        return Fraction(x.item() if isinstance(x, np.generic) else x)
-    except (TypeError, ValueError, OverflowError):
-        raise error(f"a program's numbers are finite real numbers; got {x!r}.") from None
+    x = x.item() if isinstance(x, np.generic) else x
+    if not isinstance(x, int | float | Fraction) or x != x or x in (float("inf"), -float("inf")):
+        raise error(f"a program's numbers are finite real numbers; got {x!r}.")
+    return Fraction(x)
 
 
 def matrix(a: Any, columns: int, name: str) -> tuple[Row, ...]:

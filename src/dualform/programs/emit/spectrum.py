@@ -46,7 +46,7 @@ def spectrum(block: Placed) -> Spectrum:
         bool(np.all(np.abs(values) <= 1 + 1e-12)),
         f"{step.place}: {step.name} grows by {np.max(np.abs(values)):.4g} at each token; decays here are at most 1.",
     )
-    values = np.where(np.abs(values) > 1, values / np.abs(values), values)
+    values = values / np.maximum(np.abs(values), 1)
     kept = values.imag >= 0
     twice = np.where(values.imag[kept] > 0, 2.0, 1.0)
     return Spectrum(values[kept], np.linalg.inv(basis)[kept], basis[:, kept] * twice[None])
