@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.programs.drawn import programs
 
 from dualform.mixers import LRU
 from dualform.models import Block, GatedMLP, SequenceModel
-from dualform.programs import Program, compile_program, interpret
+from dualform.programs import Program, interpret
 from dualform.programs.emit import target
 from dualform.programs.lowering import lowered
 from dualform.programs.passes import passed
 from dualform.programs.path import as_path
-from tests.programs.drawn import programs
 
 WIDTH, UNITS, STATES, LAYERS, TIME = 24, 40, 12, 6, 5
 """A network that has room for every drawn program: its widths, and how many layers."""
@@ -104,11 +104,16 @@ def test_compiled_is_interpreted(many):
             held.append((output, seed))
     assert len(held) > 0.5 * len(drawn), (len(held), refused, len(drawn))
     run = eqx.filter_jit(jax.vmap(lambda model, x: model(x)[0]))
-    inputs = [np.random.default_rng(seed).integers(-3, 4, (TIME, lowered(output).width)).astype(float) for output, seed in held]
+    inputs = [
+        np.random.default_rng(seed).integers(-3, 4, (TIME, lowered(output).width)).astype(float)
+        for output, seed in held
+    ]
     padding = [np.pad(x, ((0, 0), (0, 2 - x.shape[1]))) for x in inputs]
     for i in range(0, len(held), 500):
         part = slice(i, i + 500)
-        outputs = run(jtu.tree_map(lambda *leaves: jnp.stack(leaves), *models[part]), jnp.asarray(np.stack(padding[part])))
+        outputs = run(
+            jtu.tree_map(lambda *leaves: jnp.stack(leaves), *models[part]), jnp.asarray(np.stack(padding[part]))
+        )
         for (output, _), x, y in zip(held[part], inputs[part], np.asarray(outputs), strict=True):
             expected = interpret(Program(output), x)
             error = np.abs(y[:, : output.width] - expected) / np.maximum(1, np.abs(expected))

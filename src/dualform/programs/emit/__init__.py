@@ -1,8 +1,9 @@
 """From a path of layers to the weights of a network, one file for each family of architectures."""
 
 from dualform.programs.emit import diagonal as _diagonal
+from dualform.programs.emit import gated_rnn as _gated_rnn
 from dualform.programs.emit.target import Target, target, targets
 
 __all__ = ["Target", "target", "targets"]
 
-del _diagonal
+del _diagonal, _gated_rnn
