@@ -54,6 +54,14 @@ def smaller(x: Operand, y: Operand, scale: Number = SCALE) -> Value:
     return step(as_value(y) - x, scale)
 
 
+def exceeds(x: Operand, y: Operand) -> Value:
+    """1 where the whole number x is larger than the whole number y, 0 elsewhere, though either be off by an eighth.
+
+    Its ramp of slope 2 takes small errors out, where one of slope 1000 makes large ones of them; its numbers are few bits long.
+    """
+    return larger(x, as_value(y) + Fraction(1, 4), scale=2)
+
+
 def bump(x: Operand, low: Operand, high: Operand, scale: Number = SCALE) -> Value:
     """1 where low < x <= high, up to 1 / scale, 0 elsewhere."""
     return larger(x, low, scale) - larger(x, high, scale)

@@ -70,10 +70,10 @@ def lru_of(layer: PathLayer, lanes: dict[int, int], width: int, cast: Any) -> LR
         nu=cast(nu),
         theta=cast(theta),
         gamma=cast(np.zeros(n)),
-        b_re=cast(b.real),
-        b_im=cast(b.imag),
-        c_re=cast(c.real),
-        c_im=cast(c.imag),
+        b_re=cast(np.real(b)),
+        b_im=cast(np.imag(b)),
+        c_re=cast(np.real(c)),
+        c_im=cast(np.imag(c)),
         skip=cast(np.zeros(width)),
     )
 

@@ -38,7 +38,7 @@ def spectrum(block: Placed) -> Spectrum:
         values, basis = np.linalg.eig(a)
         values, basis = values.astype(complex), basis.astype(complex)
     require(
-        np.linalg.cond(basis) < WORST,
+        bool(np.linalg.cond(basis) < WORST),
         f"{step.place}: {step.name}'s matrix has no basis of eigenvectors, as that of a shift has none; a diagonal recurrence "
         "cannot hold it. Delay bits by digits (delay(x, form='digits')), or compile to rnn, gru or lstm.",
     )
@@ -47,6 +47,7 @@ def spectrum(block: Placed) -> Spectrum:
         f"{step.place}: {step.name} grows by {np.max(np.abs(values)):.4g} at each token; decays here are at most 1.",
     )
     values = values / np.maximum(np.abs(values), 1)
-    kept = values.imag >= 0
-    twice = np.where(values.imag[kept] > 0, 2.0, 1.0)
+    turning = np.imag(values)
+    kept = turning >= 0
+    twice = np.where(turning[kept] > 0, 2.0, 1.0)
     return Spectrum(values[kept], np.linalg.inv(basis)[kept], basis[:, kept] * twice[None])

@@ -1,0 +1,11 @@
+"""Programs that come with the package: counts, brackets, sorting, copies, attention, universal approximation."""
+
+from dualform.programs.library import brackets as _brackets
+from dualform.programs.library import counting as _counting
+from dualform.programs.library import delays as _delays
+from dualform.programs.library import sorting as _sorting
+from dualform.programs.library.registration import Entry, library, program, register
+
+__all__ = ["Entry", "library", "program", "register"]
+
+del _brackets, _counting, _delays, _sorting
