@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.programs.drawn import programs
 
 from dualform.mixers import LRU
 from dualform.models import Block, GatedMLP, SequenceModel
@@ -17,6 +16,7 @@ from dualform.programs.emit import target
 from dualform.programs.lowering import lowered
 from dualform.programs.passes import passed
 from dualform.programs.path import as_path
+from tests.programs.drawn import programs
 
 WIDTH, UNITS, STATES, LAYERS, TIME = 24, 40, 12, 6, 5
 """A network that has room for every drawn program: its widths, and how many layers."""

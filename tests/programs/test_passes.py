@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
-from tests.laws import laws
-from tests.programs.drawn import TOKENS, programs
 
 from dualform.programs.graph import Block, Form, Graph, Relu, Step, Times, atom_form, rebuilt, run
 from dualform.programs.lowering import lowered
@@ -17,6 +15,8 @@ from dualform.programs.passes import PASSES, passed, used
 from dualform.programs.path import as_path
 from dualform.programs.program import Program, interpret
 from dualform.programs.values import Input, Register, Value, concat, relu, state
+from tests.laws import laws
+from tests.programs.drawn import TOKENS, programs
 
 FEW, MANY = 60, 10_000
 ROUNDING = 100 * laws.ROUNDING
