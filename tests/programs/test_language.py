@@ -13,6 +13,7 @@ from dualform.programs.lowering import lowered
 from dualform.programs.program import Program, from_file, interpret
 from dualform.programs.sugar import (
     CONDITIONALS,
+    RAMPS,
     both,
     bump,
     counter,
@@ -33,6 +34,7 @@ from dualform.programs.sugar import (
     shift_register,
     smaller,
     step,
+    unless,
 )
 from dualform.programs.values import Constant, Input, Linear, Product, Register, Value, concat, relu, state, summed
 
@@ -92,6 +94,19 @@ def test_comparisons(x, y):
     output = concat(larger(a, b), smaller(a, b), equal(a, b), differ(a, b), bump(a, b, b + 1), step(a - b - 0.5))
     expected = [x > y, x < y, x == y, x != y, y < x <= y + 1, x > y]
     assert given(output, [[x, y]]) == [[int(each) for each in expected]]
+
+
+@pytest.mark.parametrize("ramp", RAMPS)
+def test_ramps(ramp):
+    """Both are 0 up to 0, x scale up to 1 / scale, and 1 from there on."""
+    tokens = [-1, 0, Fraction(1, 8), Fraction(1, 4), 7]
+    assert given(step(Input(1), 4, ramp), tokens) == [0, 0, Fraction(1, 2), 1, 1]
+
+
+def test_unless():
+    """x where the condition is 0, and nothing where it is 1."""
+    x = Input(2)
+    assert given(unless(x[0], concat(x[1], 2 * x[1])), [[0, 3], [1, 3]]) == [[3, 6], [0, 0]]
 
 
 @pytest.mark.parametrize("bits", [*itertools.product((0, 1), repeat=3)])
@@ -185,6 +200,7 @@ REFUSED = {
     "a form": (lambda x, r: if_else(x, x, form="best"), "there is no conditional 'best'; there are direct"),
     "a cycle": (lambda x, r: cycle(3, "square"), "there is no cycle 'square'"),
     "a delay": (lambda x, r: delay(x, form="tape"), "there is no delay 'tape'"),
+    "a ramp": (lambda x, r: step(x, ramp="steep"), "there is no ramp 'steep'; there are whole, published"),
     "two inputs": (lambda x, r: x + Input(1), r"a program has one input; this one has 2"),
     "no input": (lambda x, r: counter(1), r"a program has one input; this one has 0"),
 }

@@ -29,6 +29,7 @@ from dualform.programs.sugar import (
     shift_register,
     smaller,
     step,
+    unless,
 )
 from dualform.programs.values import Constant, Input, Linear, Register, Value, concat, relu, state, summed
 
@@ -73,4 +74,5 @@ __all__ = [
     "step",
     "summed",
     "targets",
+    "unless",
 ]

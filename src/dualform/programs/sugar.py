@@ -35,23 +35,37 @@ SCALE = 1000
 LARGE = 10**10
 """What a conditional without products subtracts from the branch that is not taken, as published."""
 
+RAMPS = ("whole", "published")
 CONDITIONALS = ("direct", "optimised", "step", "multiplicative")
 
 
-def step(x: Operand, scale: Number = SCALE) -> Value:
-    """1 where x > 1 / scale, 0 where x <= 0, a ramp between: ReLU(scale x) - ReLU(scale x - 1)."""
-    scaled = as_value(x) * scale
-    return relu(scaled) - relu(scaled - 1)
+def step(x: Operand, scale: Number = SCALE, ramp: str = "whole") -> Value:
+    """1 where x > 1 / scale, 0 where x <= 0, a ramp between.
+
+    **Arguments:** ramp: one of `RAMPS`, equal in exact arithmetic.
+
+    - "whole": ReLU(scale x) - ReLU(scale x - 1): whole numbers stay whole, and floating point adds them without rounding.
+    - "published": ReLU(scale x) - scale ReLU(x - 1 / scale): 1 / scale is no binary fraction, and what rounding or noise does to
+      it is multiplied by scale; a conditional that multiplies it by `LARGE` once more loses everything.
+
+    **Raises:** `InputError`, with file and line, for another ramp.
+    """
+    x = as_value(x)
+    if ramp not in RAMPS:
+        raise error(f"there is no ramp {ramp!r}; there are {', '.join(RAMPS)}.")
+    if ramp == "published":
+        return relu(x * scale) - relu(x - 1 / fraction(scale)) * scale
+    return relu(x * scale) - relu(x * scale - 1)
 
 
-def larger(x: Operand, y: Operand, scale: Number = SCALE) -> Value:
-    """1 where x > y (by 1 / scale), 0 where x <= y."""
-    return step(as_value(x) - y, scale)
+def larger(x: Operand, y: Operand, scale: Number = SCALE, ramp: str = "whole") -> Value:
+    """1 where x > y (by 1 / scale), 0 where x <= y; arguments as of `step`."""
+    return step(as_value(x) - y, scale, ramp)
 
 
-def smaller(x: Operand, y: Operand, scale: Number = SCALE) -> Value:
-    """1 where x < y (by 1 / scale), 0 where x >= y."""
-    return step(as_value(y) - x, scale)
+def smaller(x: Operand, y: Operand, scale: Number = SCALE, ramp: str = "whole") -> Value:
+    """1 where x < y (by 1 / scale), 0 where x >= y; arguments as of `step`."""
+    return step(as_value(y) - x, scale, ramp)
 
 
 def exceeds(x: Operand, y: Operand) -> Value:
@@ -131,6 +145,17 @@ def if_else(
     yes = large * condition if form != "step" else large * (1 - step(Fraction(1, 2) - condition, scale))
     positive = relu(then - no) + relu(otherwise - yes)
     return positive if form == "optimised" else positive - relu(-then - no) - relu(-otherwise - yes)
+
+
+def unless(condition: Operand, x: Operand, large: Number = LARGE) -> Value:
+    """x, which is not negative, where the condition is 0, and 0 where it is 1: ReLU(x - L c).
+
+    Half of the "optimised" conditional. Where c is a step that is 0 since both of its ReLUs are, it is 0 exactly, whatever noise
+    there is in its numbers; 1 - c is not, which is why the published programs compute the condition's opposite as a step.
+    """
+    condition, x = as_value(condition), as_value(x)
+    width = max(condition.width, x.width)
+    return relu(broadcast(x, width) - large * broadcast(condition, width))
 
 
 def constant_like(x: Value, number: Number) -> Value:
