@@ -10,6 +10,7 @@ from dualform.experiments.chung.paper import CHUNG
 from dualform.experiments.gated_rnn.paper import GATED_RNN
 from dualform.experiments.griffin.paper import GRIFFIN
 from dualform.experiments.implicit_attention.paper import IMPLICIT_ATTENTION
+from dualform.experiments.lsrl.paper import LSRL
 from dualform.experiments.minimal.paper import MINIMAL
 from dualform.experiments.mqar.paper import MQAR
 from dualform.experiments.reproduction import Paper
@@ -18,7 +19,7 @@ from dualform.experiments.tova.paper import TOVA
 from dualform.experiments.tpgn.paper import TPGN
 from dualform.experiments.wave.paper import WAVE
 
-_LISTED = (GATED_RNN, TPGN, WAVE, TOVA, IMPLICIT_ATTENTION, CHUNG, MINIMAL, MQAR, STATE_TRACKING, GRIFFIN)
+_LISTED = (GATED_RNN, TPGN, WAVE, TOVA, IMPLICIT_ATTENTION, CHUNG, MINIMAL, MQAR, STATE_TRACKING, GRIFFIN, LSRL)
 PAPERS: dict[str, Paper] = {paper.name: paper for paper in _LISTED}
 """By name, in the order in which they are listed."""
 
