@@ -116,8 +116,8 @@ def _run(workshop: Workshop, preset: str) -> Findings:
         )
     why = (
         f"Sequences of {grid['length']} tokens, {grid['samples']} pairs, {INPUTS} prompts for each of {grid['seeds']} seeds. "
-        "Architectures whose decays are all positive cannot count modulo anything (Grazzi et al. 2024, arXiv 2411.12537), and the "
-        "program does. Noise goes into every weight that is not 0, whatever its size, and states carry on what it does."
+        "Architectures whose decays are all positive cannot count modulo anything (Grazzi et al. 2024, arXiv 2411.12537), as the "
+        "program must. Noise goes into every weight that is not 0, whatever its size, and states carry on what it does."
     )
     return Findings(numbers, {"rows": rows}, grid["seeds"], why, failed)
 
