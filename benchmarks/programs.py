@@ -144,7 +144,7 @@ def paragraphs(args: argparse.Namespace) -> Sequence[str]:
     return [
         (__doc__ or "").split("\n\n")[2].replace("\n", " "),
         f"Sequences of {args.length} tokens, {args.samples} pairs: a prompt of {tokens} tokens. Goals: {COMPILE:g} s to compile, "
-        f"{FASTER:g} times faster for each token. With products ours is a gated linear RNN, without them a linear RNN, in float64; "
+        f"{FASTER:g} times faster for each token. With products ours is a gated linear RNN, else a linear RNN, in float64; "
         f"the public side's numbers are those of its path as dense matrices. Times are medians of {args.rounds} rounds.",
         "\n".join(f"| {' | '.join(cells)} |" for cells in lines),
     ]
