@@ -10,7 +10,7 @@ from dualform.programs.compiled import certify, compile_program
 from dualform.programs.emit import targets
 from dualform.programs.library import library, program
 from dualform.programs.program import interpret
-from tests.programs.library.held import VARIANTS, held, quick, tolerance
+from tests.programs.library.held import VARIANTS, held, quick, refusal, tolerance
 from tests.tiers import tiers
 
 LENGTHS = (1, 2, 3, 5, 12, 33, 64, 101)
@@ -74,9 +74,9 @@ def test_inputs_of_any_length(name):
 @pytest.mark.parametrize(("name", "to"), tiers(PAIRS, *(pair for pair in PAIRS if quick(*pair))))
 def test_compiled_is_interpreted(name, to):
     """Compiled, a program gives what its interpreter gives, in every architecture that holds it; the others say why not."""
-    refusal = VARIANTS[name].refused.get(to)
-    if refusal is not None:
-        with pytest.raises(InputError, match=refusal):
+    says = refusal(name, to)
+    if says is not None:
+        with pytest.raises(InputError, match=says):
             compile_program(made(name), to)
         return
     certificate = certify(compile_program(made(name), to), inputs=16, lengths=(33,), seed=3)
@@ -105,6 +105,8 @@ def test_certified(name, to, dtype):
         ("dyck", {"deepest": 0}, "deepest is 0; it must be at least 1"),
         ("delayed_copy", {"form": "digit"}, "there is no delay 'digit'; there are shift and digits"),
         ("token_count", {"form": "circle"}, "there is no cycle 'circle'; there are rotation and ring"),
+        ("tok2tok", {"vocabulary": 1}, "vocabulary is 1; a map needs at least 2 tokens"),
+        ("vec2vec", {"d_in": 0}, "d_in must be a whole number, at least 1; got 0"),
         ("brackets", {"form": "product"}, "there is no conditional 'product'"),
     ],
 )

@@ -4,8 +4,10 @@ from dualform.programs.library import brackets as _brackets
 from dualform.programs.library import counting as _counting
 from dualform.programs.library import delays as _delays
 from dualform.programs.library import sorting as _sorting
+from dualform.programs.library import tok2tok as _tok2tok
+from dualform.programs.library import vec2vec as _vec2vec
 from dualform.programs.library.registration import Entry, library, program, register
 
 __all__ = ["Entry", "library", "program", "register"]
 
-del _brackets, _counting, _delays, _sorting
+del _brackets, _counting, _delays, _sorting, _tok2tok, _vec2vec
