@@ -168,11 +168,11 @@ def counter(every: Operand = 1, start: Number = 0, name: str = "counter") -> Val
     return state(as_value(every), start=start, name=name)
 
 
-def cycle(n: int, form: str = "rotation", first: int = 0, name: str = "cycle") -> Value:
+def cycle(n: int, form: str = "rotation", first: int = 0, name: str = "cycle", ramp: str = "whole") -> Value:
     """One-hot, (n,): entry (first + t - 1) mod n is 1 at token t.
 
     **Arguments:** form: "rotation", a unit vector turned by 1 / n of a circle at each token, and steps that see where it is, as
-    published; "ring", n entries that move on by one place, which is exact in any arithmetic.
+    published; "ring", n entries that move on by one place, which is exact in any arithmetic. ramp: of the rotation's steps.
 
     **Raises:** `InputError`, with file and line, for another form.
     """
@@ -191,12 +191,12 @@ def cycle(n: int, form: str = "rotation", first: int = 0, name: str = "cycle") -
     if n == 1:
         return 1 + 0 * at[0]
     along = Linear(at, [{0: cosine(i), 1: sine(i)} for i in range(n)])
-    return larger(along, fraction(math.cos(math.pi / n)), scale=100 * n * n)
+    return larger(along, fraction(math.cos(math.pi / n)), scale=100 * n * n, ramp=ramp)
 
 
-def modulo(n: int, form: str = "rotation", first: int = 0, name: str = "modulo") -> Value:
-    """(first + t - 1) mod n at token t, a whole number."""
-    return Linear(cycle(n, form, first, name), [{i: Fraction(i) for i in range(n) if i}])
+def modulo(n: int, form: str = "rotation", first: int = 0, name: str = "modulo", ramp: str = "whole") -> Value:
+    """(first + t - 1) mod n at token t, a whole number; arguments as of `cycle`."""
+    return Linear(cycle(n, form, first, name, ramp), [{i: Fraction(i) for i in range(n) if i}])
 
 
 def one_hot(x: Operand, n: int, scale: Number = SCALE) -> Value:

@@ -1,31 +1,40 @@
 """A program's path as matrices whose entries take noise: what the numbers of a program are worth where they are not exact."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from dualform.programs.graph import Block
+from dualform.programs.graph import Block, Form
 from dualform.programs.path import Path, lanes_of, rows
 
 
 @dataclass(frozen=True)
 class Affine:
-    """w x + b over all atoms, of which a layer has given some numbers.
+    """w x[atoms] + b; the numbers of w and b that are not 0 take noise.
 
-    - used: where w has entries at all, and b: only these take noise.
+    - atoms: those that it reads at all, for each column of w.
     """
 
-    w: Float[np.ndarray, "rows atoms"]
+    w: Float[np.ndarray, "rows columns"]
     b: Float[np.ndarray, " rows"]
+    atoms: Int[np.ndarray, " columns"]
+
+    @classmethod
+    def of(cls, forms: Iterable[Form], count: int) -> "Affine":
+        """Forms of so many atoms."""
+        w, b = rows(list(forms), lanes_of(range(count)), count)
+        atoms = np.flatnonzero(np.any(w != 0, axis=0))
+        return cls(w[:, atoms], b, atoms)
 
     def noisy(self, random: np.random.Generator, noise: float) -> "Affine":
         """With N(0, noise^2) added to each number that is not 0."""
-        return Affine(*(_noisy(each, random, noise) for each in (self.w, self.b)))
+        return Affine(_noisy(self.w, random, noise), _noisy(self.b, random, noise), self.atoms)
 
-    def __call__(self, x: Float[np.ndarray, "*batch atoms"]) -> Float[np.ndarray, "*batch rows"]:
-        """What it gives."""
-        return x @ self.w.T + self.b
+    def __call__(self, x: Float[np.ndarray, "*batch all"]) -> Float[np.ndarray, "*batch rows"]:
+        """What it gives of all atoms."""
+        return x[..., self.atoms] @ self.w.T + self.b
 
 
 def _noisy(numbers: np.ndarray, random: np.random.Generator, noise: float) -> np.ndarray:
@@ -75,8 +84,7 @@ class Matrices:
     def of(cls, path: Path) -> "Matrices":
         """A path's numbers."""
         n = path.graph.atoms
-        lanes = lanes_of(range(n))
-        affine = lambda forms: Affine(*rows(list(forms), lanes, n))
+        affine = lambda forms: Affine.of(forms, n)
         layers = []
         for layer in path.layers:
             states = np.array(layer.states, int)

@@ -12,14 +12,16 @@ from dualform.programs.sugar import (
     SCALE,
     both,
     counter,
+    either,
     if_else,
     larger,
     modulo,
     shift_register,
     smaller,
     step,
+    unless,
 )
-from dualform.programs.values import Input, Number, concat, state, summed, whole_number
+from dualform.programs.values import Input, Number, Value, concat, state, summed, whole_number
 
 HALF = Fraction(1, 2)
 
@@ -34,6 +36,7 @@ def tok2tok(
     cycle: str = "rotation",
     scale: Number = SCALE,
     large: Number = LARGE,
+    ramp: str = "whole",
 ) -> Program:
     """A query of `length` tokens, then keys and values of as many, in turn: gives the value whose key is the query, in a circle.
 
@@ -45,46 +48,53 @@ def tok2tok(
         equal_t = [key comes] [x_t = query[place_t]]              copying_t = [value comes] [t < met_t + T]
         met_t += [value begins] [equal at the T tokens before] t  y_t = held[place_t]
 
-    Every `[...] x` is a conditional, and its form is what decides how the program stands rounding and noise. Everything else is
-    as published, steps of slope 1000 and the double steps in conjunctions too.
+    Every `[...] x` is a conditional, and its form decides how the program stands rounding and noise. The optimised form is given
+    the condition's opposite as a step of its own, see `unless`. Everything else is as published, steps of slope 1000 and the
+    double steps in conjunctions too.
 
     **Arguments:** length: T; form: of the conditionals, see `if_else`; vocabulary, samples: of the maps that are drawn, which the
     weights do not depend on; delay: "digits", or "shift" as published, see `shift_register`; cycle: "rotation" as published, or
     "ring"; scale: of the steps; large: of the conditionals, 1e10 as published, which float32 has too few digits for: there take
-    a number above the length of the prompt, and a scale of 4.
+    a number above the length of the prompt, and a scale of 4; ramp: of the steps, see `step`.
 
     **Source:** Petrov et al. 2024 (arXiv 2406.01424), Sec. 5 and their tests. Deviates: the delay by digits.
     """
     t = whole_number("length", length)
     samples = whole_number("samples", samples)
     require(vocabulary >= 2, f"vocabulary is {vocabulary}; a map needs at least 2 tokens.")
-    above = lambda x, y: larger(x, y, scale)
-    below = lambda x, y: smaller(x, y, scale)
-    together = lambda x, y: both(step(x, scale), step(y, scale))
-    kept = lambda condition, value: if_else(condition, value, form=form, scale=scale, large=large)
+    above = lambda x, y: larger(x, y, scale, ramp)
+    below = lambda x, y: smaller(x, y, scale, ramp)
+    together = lambda x, y: both(step(x, scale, ramp), step(y, scale, ramp))
+
+    def kept(condition: Value, opposite: Value, value: Value) -> Value:
+        if form == "optimised":
+            return unless(opposite, value, large)
+        return if_else(condition, value, form=form, scale=scale, large=large)
 
     x = Input()
     time = counter(1, start=-1, name="time")  # 0 at the first token
-    place, twice = modulo(t, cycle), modulo(2 * t, cycle)
+    place, twice = modulo(t, cycle, ramp=ramp), modulo(2 * t, cycle, ramp=ramp)
     at = [together(above(place, i - HALF), below(place, i + HALF)) for i in range(t)]
+    elsewhere = [either(above(place, i + HALF), below(place, i - HALF)) for i in range(t)]
     in_prompt = above(time, t - HALF)
     key_comes = above(twice, t - HALF)
     value_comes = together(in_prompt, 1 - key_comes)
     value_begins = together(value_comes, below(place, HALF))
 
-    query_token = kept(below(in_prompt, HALF), x)
-    query = state(concat(*(kept(each, query_token) for each in at)), name="query")
-    here = summed(concat(*(kept(each, part) for each, part in zip(at, query, strict=True))))
+    query_token = kept(below(in_prompt, HALF), above(in_prompt, HALF), x)
+    query = state(concat(*(kept(at[i], elsewhere[i], query_token) for i in range(t))), name="query")
+    here = summed(concat(*(kept(at[i], elsewhere[i], query[i]) for i in range(t))))
     equal = together(together(above(x, here - HALF), below(x, here + HALF)), key_comes)
 
     # At the value's first token: were the t tokens before it equal?
     seen = shift_register(equal, t + 1, delay, name="equal")
     found = together(above(summed(seen[1:]), t - HALF), value_begins)
-    met = counter(kept(found, time), name="met")
+    met = counter(kept(found, 1 - found, time), name="met")
     copying = together(value_comes, below(time, met + t))
 
-    held = [counter(kept(above(together(copying, each), HALF), x), name="value") for each in at]
-    given = [kept(above(each, HALF), part) for each, part in zip(at, held, strict=True)]
+    written = [together(copying, each) for each in at]
+    held = [counter(kept(above(each, HALF), below(each, HALF), x), name="value") for each in written]
+    given = [kept(above(each, HALF), below(each, HALF), part) for each, part in zip(at, held, strict=True)]
     return Program(
         summed(concat(*given)),
         draw=lambda random, time: _prompt(random, time, t, vocabulary, samples),
