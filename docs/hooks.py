@@ -26,6 +26,7 @@ from dualform.experiments.reproduction import Paper
 from dualform.mixers import registry
 from dualform.mixers.card import card
 from dualform.models import published
+from dualform.programs import targets
 from dualform.reports.figures import svg
 from dualform.reports.page import Table
 from dualform.reports.paper_figures import figures_of
@@ -57,6 +58,7 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         "<!-- mixers -->": mixers_table,
         "<!-- held -->": held_table,
         "<!-- models -->": models_table,
+        "<!-- architectures -->": architectures_table,
         "<!-- tasks -->": tasks_table,
         "<!-- data sets -->": data_sets_table,
         "<!-- names -->": public_names,
@@ -91,6 +93,12 @@ def mixers_table() -> str:
         error = "" if each.error is None else f"{each.error:.0e}"
         whence.append(f"| `{each.name}` | {each.source} | {each.oracle} | {error} |")
     return "\n".join(what) + "\n\n" + "\n".join(whence)
+
+
+def architectures_table() -> str:
+    """What programs can be compiled to."""
+    rows = [f"| `{name}` | {each.what} |" for name, each in targets().items()]
+    return "\n".join(["| `--to` | network |", "|---|---|", *rows])
 
 
 OURS = "equations"

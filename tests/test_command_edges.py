@@ -58,6 +58,7 @@ GAUSSIAN = {"teacher": "gaussian", "d": "2", "n": "3", "m": "3", "steps": "2"}
 BASES: dict[str, dict[str, str]] = {
     "attend": {**MODEL, "text": "abc", "out": "precious.html"},
     "compare": {"runs": "trained [1]", "out": "precious.html"},
+    "compile": {"program": "majority", "inputs": "2", "length": "5", "report": "precious.html"},
     "construct": {"out": "precious.html"},
     "discover": {**GAUSSIAN, "out": "run [1]"},
     "generate": {**MODEL, "prompt": "abc", "length": "2"},
@@ -173,6 +174,7 @@ def at(option: Option, value: str) -> list[str]:
 OPTIONS = tuple(options())
 WITH_EDGES = [option for option in OPTIONS if option.edges]
 JOBS = (
+    "dualform.programs.compile_program",
     "dualform.construct.forms",
     "dualform.construct.build_stack",
     "dualform.experiments.gated_rnn.identification.identify",

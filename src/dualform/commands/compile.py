@@ -23,7 +23,18 @@ class Compile(Options):
     ] = None
     list: Annotated[bool, option(None, "List the programs that come with the package, and the architectures.")] = False
     to: Annotated[
-        Literal["linear-rnn", "gated-linear-rnn", "rnn", "gru", "lstm", "hawk", "griffin", "mamba", "delta"],
+        Literal[
+            "linear-rnn",
+            "gated-linear-rnn",
+            "gated-rnn",
+            "rnn",
+            "gru",
+            "lstm",
+            "hawk",
+            "griffin",
+            "mamba",
+            "delta",
+        ],
         option(None, "The architecture of the network."),
     ] = "gated-linear-rnn"
     options: Annotated[
