@@ -78,15 +78,16 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     done, failed = results_of(workshop.sweep("noise", jobs))
     found = {(config["form"], config["ramp"]): result for config, result in done}
     why = (
-        f"Sequences of {grid['length']} tokens, {grid['samples']} pairs, {INPUTS} prompts for each of {grid['seeds']} seeds. A "
-        "step's published ramp is ReLU(1000 x) - 1000 ReLU(x - 1/1000): 1/1000 is rounded, a counter of tokens makes the error "
-        "larger, and the conditional without products multiplies it by 1e10. That is the published failure of the direct form "
-        "with no noise at all. Ours, ReLU(1000 x) - ReLU(1000 x - 1), adds whole numbers, which floating point does exactly: no "
-        "form fails without noise. With the published ramp the step form, too, has a few wrong outputs in ours without noise, by the "
-        "same rounding; the public sums are in another order, and have none. Noise is where gates help: a factor of 1e10 multiplies "
-        "it, a product does not. The optimised form stands it as well as gates do, since its conditions are steps whose ReLUs are "
-        "both 0, which are 0 with noise, too. The compiled graphs are not the published ones, which hold each number many times "
-        "over, so that shares under noise are compared only where the paper's claim is an order."
+        f"Sequences of {grid['length']} tokens, {grid['samples']} pairs, {INPUTS} prompts for each of {grid['seeds']} seeds. "
+        "A step's published ramp is ReLU(1000 x) - 1000 ReLU(x - 1/1000): 1/1000 is rounded, a counter of tokens "
+        "makes the error larger, and the conditional without products multiplies it by 1e10. That is the published "
+        "failure of the direct form with no noise at all. Ours, ReLU(1000 x) - ReLU(1000 x - 1), adds whole numbers, "
+        "which floating point does exactly: no form fails without noise. With the published ramp the step form, too, "
+        "has a few wrong outputs in ours without noise, by the same rounding; the public sums are in another order, "
+        "and have none. Noise is where gates help: a factor of 1e10 multiplies it, a product does not. The optimised "
+        "form stands it as well as gates do, since its conditions are steps whose ReLUs are both 0, which are 0 with "
+        "noise, too. The compiled graphs are not the published ones, which hold each number many times over, so that "
+        "shares under noise are compared only where the paper's claim is an order."
     )
     rows = [
         {"form": form, "ramp": ramp, **result}
