@@ -44,21 +44,35 @@ VARIANTS: Mapping[str, Variant] = {
     "shift register by shifting": Variant("shift_register", {"form": "shift"}, SHIFTS, quick=False),
     "delayed copy": Variant("delayed_copy", {"by": 6}, quick=False),
     "delayed copy by shifting": Variant("delayed_copy", {"form": "shift"}, SHIFTS),
-    "tok2tok": Variant("tok2tok", {}, PRODUCTS),
+    "n-gram": Variant("n_gram", quick=False),
+    "2-gram of three symbols by products": Variant(
+        "n_gram", {"n": 2, "symbols": 3, "form": "multiplicative"}, PRODUCTS, quick=False
+    ),
+    "induction": Variant("induction", quick=False),
+    "induction by shifting": Variant(
+        "induction", {"symbols": 3, "form": "multiplicative", "delay": "shift"}, PRODUCTS | SHIFTS, quick=False
+    ),
+    "linear attention": Variant("linear_attention", {}, PRODUCTS),
+    "recall": Variant("recall", {}, PRODUCTS, quick=False),
+    "gradient descent": Variant("gradient_descent", {}, PRODUCTS, quick=False),
+    "gradient descent of other widths": Variant(
+        "gradient_descent", {"d_x": 4, "d_y": 1, "eta": 0.125}, PRODUCTS, quick=False
+    ),
+    "tok2tok": Variant("tok2tok", {}, PRODUCTS, quick=False),
     "tok2tok as published": Variant("tok2tok", {"delay": "shift"}, PRODUCTS | SHIFTS, quick=False),
     "tok2tok of one token": Variant("tok2tok", {"length": 1}, PRODUCTS, quick=False),
     # 1e10 leaves float32 no digit for tokens; smaller numbers do.
     "tok2tok, optimised": Variant("tok2tok", {"length": 2, "form": "optimised", **SMALL}, quick=False),
     "tok2tok by steps": Variant("tok2tok", {"length": 2, "form": "step", **SMALL}, quick=False),
     "tok2tok, direct": Variant("tok2tok", {"length": 2, "form": "direct", **SMALL}, quick=False),
-    "vec2vec": Variant("vec2vec", {}, PRODUCTS),
+    "vec2vec": Variant("vec2vec", {}, PRODUCTS, quick=False),
     "vec2vec of three numbers": Variant("vec2vec", {"d_in": 1, "d_out": 3}, PRODUCTS, quick=False),
     "vec2vec, optimised": Variant("vec2vec", {"form": "optimised", "large": 8}, quick=False),
     "vec2vec by steps": Variant("vec2vec", {"form": "step", "large": 8}, quick=False),
     "vec2vec, direct": Variant("vec2vec", {"form": "direct", "large": 8}, quick=False),
 }
 
-BILINEAR: tuple[str, ...] = ()
+BILINEAR = ("linear attention", "recall", "gradient descent", "gradient descent of other widths")
 """What is made of products and sums alone, which one gated RNN holds."""
 
 TOLERANCES: Mapping[str, float] = {}

@@ -13,7 +13,7 @@ from dualform.programs.program import interpret
 from tests.programs.library.held import VARIANTS, held, quick, refusal, tolerance
 from tests.tiers import tiers
 
-LENGTHS = (1, 2, 3, 5, 12, 33, 64, 101)
+LENGTHS = (1, 2, 3, 12, 33, 65)
 NAMES = list(VARIANTS)
 PAIRS = [(name, to) for name in NAMES for to in targets()]
 
@@ -34,7 +34,7 @@ def test_every_program_has_a_variant():
     assert {variant.program for variant in VARIANTS.values()} == set(library())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", tiers(NAMES, *(name for name in NAMES if "tok2tok" not in name or name == "tok2tok")))
 def test_interpreted_is_expected(name):
     """What the interpreter gives is what the reference in plain Python gives: to the digit where outputs are whole numbers."""
     found, random, counted = made(name), np.random.default_rng(0), 0
@@ -105,6 +105,9 @@ def test_certified(name, to, dtype):
         ("dyck", {"deepest": 0}, "deepest is 0; it must be at least 1"),
         ("delayed_copy", {"form": "digit"}, "there is no delay 'digit'; there are shift and digits"),
         ("token_count", {"form": "circle"}, "there is no cycle 'circle'; there are rotation and ring"),
+        ("n_gram", {"n": 1}, "n is 1; the shortest context is one symbol"),
+        ("n_gram", {"n": 9, "symbols": 3}, "3 symbols have 6561 contexts of 8"),
+        ("induction", {"symbols": 1}, "symbols is 1; one symbol always follows itself"),
         ("tok2tok", {"vocabulary": 1}, "vocabulary is 1; a map needs at least 2 tokens"),
         ("vec2vec", {"d_in": 0}, "d_in must be a whole number, at least 1; got 0"),
         ("brackets", {"form": "product"}, "there is no conditional 'product'"),

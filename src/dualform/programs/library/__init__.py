@@ -1,6 +1,8 @@
 """Programs that come with the package: counts, brackets, sorting, copies, attention, universal approximation."""
 
+from dualform.programs.library import attention as _attention
 from dualform.programs.library import brackets as _brackets
+from dualform.programs.library import copying as _copying
 from dualform.programs.library import counting as _counting
 from dualform.programs.library import delays as _delays
 from dualform.programs.library import sorting as _sorting
@@ -10,4 +12,4 @@ from dualform.programs.library.registration import Entry, library, program, regi
 
 __all__ = ["Entry", "library", "program", "register"]
 
-del _brackets, _counting, _delays, _sorting, _tok2tok, _vec2vec
+del _attention, _brackets, _copying, _counting, _delays, _sorting, _tok2tok, _vec2vec
