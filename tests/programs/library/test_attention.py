@@ -28,6 +28,7 @@ def test_compiled_is_the_construction():
     """To a gated RNN it compiles with as many units as `construct` has: d^2 that remember, d that forget, d^2 products."""
     rnn = compile_program(attention(*matrices()), "gated-rnn").model
     built = construct.build(LinearAttention(*(jnp.asarray(w)[None] for w in matrices())), "full")
+    assert isinstance(built.rnn, GatedRNN)
     assert (
         sorted(np.asarray(rnn.decay).tolist()) == sorted(np.asarray(built.rnn.decay).tolist()) == [0.0] * 4 + [1.0] * 16
     )
