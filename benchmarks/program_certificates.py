@@ -97,9 +97,9 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     slowest = max((row["float64 seconds"] for row in held), default=0.0)
     said = (
         f"{len(held)} networks of {len(rows)} pairs; {len(rows) - len(held)} are refused. Of the networks {good} are within "
-        f"{LIMITS['float64']:g} in float64 and {LIMITS['float32']:g} in float32 ({verdict(good == len(held))}); no whole-numbered "
-        f"output is wrong in {right} of them ({verdict(right == len(held))}). Compiling took at most {slowest:.1f} s (goal "
-        f"{SECONDS:g}: {verdict(slowest <= SECONDS)})."
+        f"{LIMITS['float64']:g} in float64 and {LIMITS['float32']:g} in float32 ({verdict(good == len(held))}); no "
+        f"whole-numbered output is wrong in {right} of them ({verdict(right == len(held))}). "
+        f"Compiling took at most {slowest:.1f} s (goal {SECONDS:g}: {verdict(slowest <= SECONDS)})."
     )
     lines = [HEAD, ["---"] * len(HEAD), *(cells(row) for row in held)]
     reasons = [["program", "architecture", "why there is none"], ["---"] * 3]
