@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from dualform.programs.ranges import Range
 from dualform.programs.values import Row
 
 Atom: TypeAlias = int
@@ -136,11 +137,13 @@ class Graph:
     """Steps in an order that can be run.
 
     - width: entries of an input, which are the first atoms.  outputs: a form for each entry of the output.
+    - declared: what is known of each entry of an input; nothing where it is empty.
     """
 
     width: int
     steps: tuple[Step, ...]
     outputs: tuple[Form, ...]
+    declared: tuple[Range, ...] = ()
 
     @property
     def first(self) -> tuple[Atom, ...]:
@@ -196,7 +199,7 @@ def rebuilt(graph: Graph, make: Maker) -> Graph:
             at = add(step)
             made = [atom_form(at + i) for i in range(step.size)]
         to |= {first + i: form for i, form in enumerate(made)}
-    return Graph(graph.width, tuple(steps), tuple(form.moved(to) for form in graph.outputs))
+    return Graph(graph.width, tuple(steps), tuple(form.moved(to) for form in graph.outputs), graph.declared)
 
 
 def with_forms(step: Step, forms: Sequence[Form]) -> Step:

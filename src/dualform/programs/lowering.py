@@ -75,10 +75,10 @@ def lowered(output: Value) -> Graph:
             draft.forms[id(value)] = _forms(value, draft)
     outputs = draft.forms[id(output)]
     try:
-        return _ordered(draft, *_blocks(draft, outputs, _joined(draft)), source.width, outputs)
+        return _ordered(draft, *_blocks(draft, outputs, _joined(draft)), source, outputs)
     except InputError:
         # Only those that write each other have to be one block; apart, they do not wait for what the other one needs.
-        return _ordered(draft, *_blocks(draft, outputs, _mutual(draft)), source.width, outputs)
+        return _ordered(draft, *_blocks(draft, outputs, _mutual(draft)), source, outputs)
 
 
 def _in_order(output: Value) -> list[Value]:
@@ -209,10 +209,11 @@ def _blocks(
 
 
 def _ordered(
-    draft: _Draft, blocks: list[Block], place: dict[Atom, tuple[int, int]], width: int, outputs: tuple[Form, ...]
+    draft: _Draft, blocks: list[Block], place: dict[Atom, tuple[int, int]], source: Input, outputs: tuple[Form, ...]
 ) -> Graph:
     """Units and blocks in an order that can be run, atoms numbered anew."""
     steps: list[Step] = []
+    width = source.width
     to: dict[Atom, Form] = {i: atom_form(i) for i in range(width)}
     first: dict[int, Atom] = {}
     size, open_ = width, []
@@ -269,7 +270,7 @@ def _ordered(
             first[which] = size
             to |= {atom: atom_form(size + place[atom][1]) for atom in atoms_of.get(which, ())}
         size += step.size
-    return Graph(width, tuple(steps), tuple(form.moved(to) for form in outputs))
+    return Graph(width, tuple(steps), tuple(form.moved(to) for form in outputs), source.ranges)
 
 
 def _circle(circle: list[tuple[str, int]], draft: _Draft, blocks: list[Block]) -> InputError:

@@ -79,7 +79,7 @@ def interpret(program: Program, inputs: Any) -> Float[np.ndarray, "*batch time d
 
     **Returns:** (time, outputs) or (batch, time, outputs).
 
-    **Raises:** `InputError` for another shape.
+    **Raises:** `InputError` for another shape, and for inputs that are not what the program's `Input` says of them.
     """
     x = np.asarray(inputs, np.float64)
     require(
@@ -88,6 +88,11 @@ def interpret(program: Program, inputs: Any) -> Float[np.ndarray, "*batch time d
     )
     batch = x.ndim == 3
     x = x if batch else x[None]
+    for i, declared in enumerate(input_of(program.output).ranges):
+        require(
+            declared.holds(x[..., i]),
+            f"entry {i} of an input of {program.name} is said to be {declared}, and is not. Say of the Input what is true.",
+        )
     order, values = nodes(program.output), {}
     registers = [value for value in order if isinstance(value, Register)]
     floats = lambda entries: np.asarray([float(each) for each in entries])

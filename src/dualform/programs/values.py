@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, Union
 import numpy as np
 
 from dualform.errors import InputError
+from dualform.programs.ranges import Range
 
 Number: TypeAlias = int | float | Fraction
 Row: TypeAlias = dict[int, Fraction]
@@ -115,10 +116,28 @@ class Value:
 
 
 class Input(Value):
-    """What comes in with each token, `width` numbers. A program has one."""
+    """What comes in with each token, `width` numbers. A program has one.
 
-    def __init__(self, width: int = 1):
+    **Arguments:** width.  low, high: what they are at the least and at the most, one number or (width,).  whole: that they are
+    whole numbers. What is said here is held to, and lets networks that decide by saturation do it with fewer layers: of whole
+    numbers a step is never halfway. Nothing said is nothing assumed.
+
+    **Raises:** `InputError`, with file and line, where low is above high.
+    """
+
+    def __init__(self, width: int = 1, *, low: Any = None, high: Any = None, whole: bool = False):
         super().__init__(whole_number("the width of an input", width), name="input")
+        lows, highs = (
+            (None,) * self.width if bound is None else vector(bound, self.width, name)
+            for bound, name in ((low, "low"), (high, "high"))
+        )
+        self.ranges = tuple(
+            Range(low, high, Fraction(0), Fraction(1) if whole else None)
+            for low, high in zip(lows, highs, strict=True)
+        )
+        for each in self.ranges:
+            if each.low is not None and each.high is not None and each.low > each.high:
+                raise error(f"an input is at least {each.low} and at most {each.high}: there is no such number.")
 
 
 class Constant(Value):

@@ -2,8 +2,9 @@
 
 from dualform.programs.emit import diagonal as _diagonal
 from dualform.programs.emit import gated_rnn as _gated_rnn
+from dualform.programs.emit import lstm as _lstm
 from dualform.programs.emit.target import Target, target, targets
 
 __all__ = ["Target", "target", "targets"]
 
-del _diagonal, _gated_rnn
+del _diagonal, _gated_rnn, _lstm

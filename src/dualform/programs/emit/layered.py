@@ -1,0 +1,146 @@
+"""Units as layers: which lanes each layer has, its own and those that are carried through it, and the weights of all."""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dualform.errors import require
+from dualform.programs.emit.lanes import Gate, Lane, Lanes, Unit
+from dualform.programs.graph import Form, atom_form
+
+
+class Weights(NamedTuple):
+    """What some units are given: u x_t + v h_{t-1} + b."""
+
+    u: Float[np.ndarray, "n d"]
+    v: Float[np.ndarray, "n n"]
+    b: Float[np.ndarray, " n"]
+
+
+class Layered:
+    """The lanes of each layer, from the embedding, 0, to the last.
+
+    - lanes: of each layer, its units.  outputs: forms of lanes of the last one.
+    """
+
+    def __init__(self, lanes: Lanes, outputs: Sequence[Form]):
+        self.units, self.outputs = lanes.units, outputs
+        wanted = self._wanted(lane for form in outputs for lane in form.terms)
+        depth = max([1, *(self.units[lane].layer for lane in wanted)])
+        self.depth, last = depth, dict.fromkeys((lane for form in outputs for lane in form.terms), depth)
+        for lane in wanted:
+            for read in self._reads(lane):
+                beside = self.units[read].state is not None and self.units[read].layer == self.units[lane].layer
+                last[read] = max(last.get(read, 0), self.units[lane].layer - (not beside))
+        if not any(self.units[lane].layer == 0 for lane in wanted):
+            last[0] = depth  # a layer has one unit at least: of a program of constants, the input
+        self.lanes = [
+            [lane for lane in sorted(last) if self.units[lane].layer <= layer <= max(last[lane], self.units[lane].layer)]
+            for layer in range(depth + 1)
+        ]
+        self.columns = [{lane: i for i, lane in enumerate(each)} for each in self.lanes]
+
+    def _wanted(self, waiting: Iterable[Lane]) -> set[Lane]:
+        """The lanes that some are made of, themselves too."""
+        found: set[Lane] = set()
+        left = list(waiting)
+        while left:
+            lane = left.pop()
+            if lane not in found:
+                found.add(lane)
+                left += self._reads(lane)
+        return found
+
+    def _reads(self, lane: Lane) -> list[Lane]:
+        """The lanes that a unit reads, at this token or at the one before."""
+        unit = self.units[lane]
+        return [*unit.form.terms, *(unit.state or ()), *(read for gate in unit.gates.values() for read in gate.form.terms)]
+
+    def native(self, layer: int) -> list[Unit | None]:
+        """The units of a layer; None for one that is carried through it."""
+        return [unit if (unit := self.units[lane]).layer == layer else None for lane in self.lanes[layer]]
+
+    def given(self, layer: int) -> Weights:
+        """What the tanhs of a layer are given."""
+        rows = []
+        for lane in self.lanes[layer]:
+            unit = self.units[lane]
+            if unit.layer < layer:
+                assert unit.carry is not None
+                rows.append(Gate(atom_form(lane), unit.carry * unit.scale))
+            else:
+                rows.append(Gate(unit.form if unit.state is None else atom_form(lane), unit.gain))
+        return self.weights(layer, rows)
+
+    def gate(self, layer: int, name: str, otherwise: float) -> Weights:
+        """What the gates of some name are given; those of units that have none, a constant."""
+        gates = [None if unit is None else unit.gates.get(name) for unit in self.native(layer)]
+        found = self.weights(layer, [gate or Gate(Form(), Fraction(1)) for gate in gates])
+        return found._replace(b=np.where([gate is None for gate in gates], otherwise, found.b))
+
+    def weights(self, layer: int, rows: Sequence[Gate]) -> Weights:
+        """Of each gain * (a form of lanes), states of the layer itself as what they become."""
+        below, here = self.columns[layer - 1], self.columns[layer]
+        u, v, b = np.zeros((len(rows), len(below))), np.zeros((len(rows), len(here))), np.zeros(len(rows))
+        for i, (form, gain) in enumerate(rows):
+            own, past = self._parted(form, layer)
+            b[i] = number(gain * own.constant)
+            for lane, factor in own.terms.items():
+                u[i, below[lane]] = number(gain * factor / self.units[lane].scale)
+            for lane, factor in past.terms.items():
+                v[i, here[lane]] = number(gain * factor / self.units[lane].scale)
+        return Weights(u, v, b)
+
+    def _parted(self, form: Form, layer: int) -> tuple[Form, Form]:
+        """A form for a unit of a layer, as one of the layer below, and one of the layer's states at the token before."""
+        own, past = Form({}, form.constant), Form()
+        for lane, factor in form.terms.items():
+            unit = self.units[lane]
+            if unit.state is not None and unit.layer == layer:
+                own, past = own + unit.form.times(factor), past + Form(unit.state).times(factor)
+            else:
+                own = own + Form({lane: factor})
+        return own, past
+
+    def embedding(self, width: int) -> Float[np.ndarray, "d_1 columns"]:
+        """Each input that is wanted, times its scale; the last column is for a 1."""
+        found = np.zeros((len(self.lanes[0]), width + 1))
+        for i, lane in enumerate(self.lanes[0]):
+            found[i, lane] = number(self.units[lane].scale)  # inputs are the first lanes
+        return found
+
+    def readout(self) -> Float[np.ndarray, "d_out columns"]:
+        """The outputs; the last column is for a 1."""
+        columns = self.columns[-1]
+        found = np.zeros((len(self.outputs), len(columns) + 1))
+        for i, form in enumerate(self.outputs):
+            found[i, -1] = number(form.constant)
+            for lane, factor in form.terms.items():
+                found[i, columns[lane]] = number(factor / self.units[lane].scale)
+        return found
+
+
+def number(x: Fraction) -> float:
+    """A fraction as a float; infinite where it is beyond them."""
+    try:
+        return float(x)
+    except OverflowError:
+        return float("inf") if x > 0 else -float("inf")
+
+
+def cast(w: np.ndarray, dtype: Any):
+    """Weights in a dtype.
+
+    **Raises:** `InputError` where one is too large for it.
+    """
+    found = jnp.asarray(w, dtype)
+    require(
+        bool(np.all(np.isfinite(np.asarray(found, np.float64)))),
+        f"a weight of this network is {np.max(np.abs(w)):.3g}; {jnp.dtype(dtype).name} ends at {float(jnp.finfo(dtype).max):.3g}. "
+        "Compile it in float64, or use smaller constants.",
+    )
+    return found

@@ -1,0 +1,74 @@
+"""Into a stack of LSTMs: a linear state goes through h, and gates that are open or shut make ReLUs and conditionals.
+
+With the forget gate shut, c = i * g, and h = o * tanh(c): of a tiny g, h = o * i * g. So a unit has a value and two gates, and
+reads, beside the layer below it, the h of the token before, in which states are. A ReLU's gate is its own sign, enlarged:
+sigma(K x) x, which is off by 0.28 / K at the most, K about 2^60 in float32.
+"""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from dualform.construct.linearised import CLOSED, SATURATED
+from dualform.mixers import LSTM
+from dualform.models import Stack
+from dualform.programs.decisions import Block, Decision, Gated, Ramp, Relu, Threshold, Times, decided
+from dualform.programs.emit.lanes import SURE, Gate, Lanes
+from dualform.programs.emit.layered import Layered, cast
+from dualform.programs.emit.target import register
+from dualform.programs.graph import Atom, Form, atom_form
+from dualform.programs.path import Path
+
+ONE = Form({}, Fraction(1))
+
+
+@register("lstm", "a stack of LSTMs")
+def lstm(path: Path, dtype: Any) -> Stack:
+    """A layer of LSTM units for each layer of the path: states, and what reads them."""
+    decisions = decided(path.graph)
+    lanes = Lanes(decisions, dtype)
+    for first, step in zip(decisions.first, decisions.steps, strict=True):
+        place(lanes, first, step)
+    depth = max(1, lanes.layer(*decisions.outputs) - 1)
+    outputs = [lanes.read(form, depth + 1) for form in decisions.outputs]
+    layered = Layered(lanes, outputs)
+    return Stack(
+        cast(layered.embedding(decisions.width), dtype),
+        tuple(layer(layered, at, dtype) for at in range(1, layered.depth + 1)),
+        cast(layered.readout(), dtype),
+    )
+
+
+def place(lanes: Lanes, first: Atom, step: Decision) -> None:
+    """The units of a step."""
+    if isinstance(step, Block):
+        lanes.hold(first, step)
+        return
+    at = lanes.layer(*step.forms)
+    forms = [lanes.read(form, at) for form in step.forms]
+    if isinstance(step, Threshold):
+        found = atom_form(lanes.value(ONE, at, {"input": Gate(forms[0], SURE)}))
+    elif isinstance(step, Gated):
+        found = atom_form(lanes.value(forms[1], at, {"input": Gate(forms[0], SURE)}))
+    elif isinstance(step, Relu):
+        found = atom_form(lanes.value(forms[0], at, {"input": Gate(forms[0], lanes.steep(forms[0]))}))
+    elif isinstance(step, Ramp):
+        rest = forms[0].times(Fraction(-1)) + ONE
+        above, below = Gate(forms[0], lanes.steep(forms[0])), Gate(rest, lanes.steep(rest))
+        over = Gate(rest, -below.gain)
+        inside = lanes.value(forms[0], at, {"input": above, "output": below})
+        found = atom_form(inside) + atom_form(lanes.value(ONE, at, {"input": over}))
+    else:
+        assert isinstance(step, Times)
+        raise NotImplementedError
+    lanes.give(first, found)
+
+
+def layer(layered: Layered, at: int, dtype: Any) -> LSTM:
+    """A layer: input gates and output gates open unless they are some unit's own, forget gates shut."""
+    given = layered.given(at)
+    nothing = given._replace(u=0 * given.u, v=0 * given.v, b=np.full_like(given.b, CLOSED))
+    parts = [layered.gate(at, "input", SATURATED), nothing, given, layered.gate(at, "output", SATURATED)]
+    u, v, b = (np.stack(each) for each in zip(*parts, strict=True))
+    return LSTM(cast(u, dtype), cast(v, dtype), cast(b, dtype))
