@@ -1,7 +1,7 @@
 """A program compiled: graph, path, network, and what it is worth against the interpreter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -90,6 +90,8 @@ def compile_program(program: Program, to: str, dtype: str = "float64") -> Compil
     emitter = target(to)
     passes = passed(lowered(program.output))
     path = as_path(passes[-1][1])
+    if path.graph.count(Times):
+        path = replace(path, drawn=drawn(program))
     largest = max(
         (abs(float(each)) for form in path.graph.forms for each in (form.constant, *form.terms.values())), default=0
     )
@@ -100,6 +102,12 @@ def compile_program(program: Program, to: str, dtype: str = "float64") -> Compil
         "constants.",
     )
     return Compiled(program, to, dtype, emitter.emit(path, jnp.dtype(dtype)), passes, path)
+
+
+def drawn(program: Program, inputs: int = 64) -> Float[np.ndarray, "batch time d"]:
+    """Inputs of `SHORT` tokens on which scales are chosen; no certificate is made on them."""
+    random = np.random.default_rng([2**32 - 1, inputs])
+    return np.stack([program.inputs(random, SHORT) for _ in range(inputs)])
 
 
 @dataclass(frozen=True)

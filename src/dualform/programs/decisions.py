@@ -9,7 +9,8 @@ to be.
   the sum would grow, goes as soon as everything that reads it has taken the difference.
 - A ReLU or a ramp of a number of a lattice that has few points on its slope is a sum of `Threshold`s.
 - A product with a number of few values is a sum of `Gated`s.
-- A large constant that shuts a ReLU, of which a bit says whether it is there, is as large as it has to be and no larger.
+- A large constant that shuts a ReLU, of which a bit says whether it is there, is as large as it has to be and no larger; where
+  nothing says how large that is, it is never added and taken away again, L c - L, but times the opposite of c, which is 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ from dualform.programs.ranges import Range, exactly
 
 FEW = 8
 """So many thresholds at most stand for one ReLU, ramp or product."""
+
+HEAVY = 2**10
+"""A factor that is so many times another one counts as large beside it: what it leaves is rounded to as many digits less."""
 
 BIT = Range(Fraction(0), Fraction(1), Fraction(0), Fraction(1))
 
@@ -136,10 +140,11 @@ def _slopes(graph: Graph) -> dict[Atom, list[tuple[Atom, Fraction, Fraction]]]:
 
 @dataclass
 class _Draft:
-    """Steps so far, and the range of each atom."""
+    """Steps so far, the range of each atom, the steps by their first atoms, and by what they are."""
 
     ranges: list[Range]
     steps: list[Decision] = field(default_factory=list)
+    made: dict[Atom, Decision] = field(default_factory=dict)
     seen: dict[tuple, Atom] = field(default_factory=dict)
 
     def add(self, step: Decision) -> Atom:
@@ -164,6 +169,7 @@ class _Draft:
         else:
             self.ranges.append(forms[0].product(forms[1]))
         self.steps.append(step)
+        self.made[at] = step
         if key is not None:
             self.seen[key] = at
         return at
@@ -193,7 +199,7 @@ class _Draft:
 
     def relu(self, form: Form, place: str) -> Form:
         """max(form, 0)."""
-        form = self.tightened(form)
+        form = self.opposed(self.tightened(form))
         found = self.range(form)
         low, high = found.ends
         if high <= 0 or low >= 0:
@@ -205,7 +211,7 @@ class _Draft:
 
     def ramp(self, form: Form, place: str) -> Form:
         """min(max(form, 0), 1)."""
-        form = self.tightened(form)
+        form = self.opposed(self.tightened(form))
         found, one = self.range(form), Fraction(1)
         low, high = found.ends
         if high <= 0 or low >= 1:
@@ -282,6 +288,27 @@ class _Draft:
                     factor += more
                 form = rest + Form({atom: factor} if factor else {})
         return form
+
+
+    def opposed(self, form: Form) -> Form:
+        """The form, large multiples of bits and ramps as those of their opposites, if a large constant goes with that."""
+        small = min((abs(factor) for factor in form.terms.values()), default=Fraction(0))
+        for atom, factor in sorted(form.terms.items()):
+            opposite = self.opposite(atom)
+            if opposite and abs(factor) >= HEAVY * small and abs(form.constant + factor) < abs(form.constant):
+                form = combined([(Fraction(1), form), (-factor, atom_form(atom)), (-factor, opposite())], factor)
+        return form
+
+    def opposite(self, atom: Atom) -> Callable[[], Form] | None:
+        """What gives 1 - atom as a decision of its own; None of what is none."""
+        step = self.made.get(atom)
+        if isinstance(step, Ramp):
+            less = step.form.times(Fraction(-1)) + Form({}, Fraction(1))
+            return lambda: atom_form(self.add(Ramp(less, step.place)))
+        if self.ranges[atom] != BIT:
+            return None
+        less = step.form.times(Fraction(-1)) if isinstance(step, Threshold) else Form({atom: Fraction(-2)}, Fraction(1))
+        return lambda: atom_form(self.add(Threshold(less, step.place if step else "")))
 
 
 def _used(draft: _Draft, width: int, outputs: Sequence[Form]) -> Decisions:

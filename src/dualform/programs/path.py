@@ -49,10 +49,14 @@ class PathLayer:
 
 @dataclass(frozen=True)
 class Path:
-    """Layers one above the other. The first is given the input's entries; outputs are forms of what the last one keeps."""
+    """Layers one above the other. The first is given the input's entries; outputs are forms of what the last one keeps.
+
+    - drawn: inputs of the kind that the program is meant for, on which scales are chosen where a network has to; N(0, 1) if None.
+    """
 
     graph: Graph
     layers: tuple[PathLayer, ...]
+    drawn: Float[np.ndarray, "batch time d"] | None = None
 
     @property
     def width(self) -> int:

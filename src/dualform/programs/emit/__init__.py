@@ -2,9 +2,11 @@
 
 from dualform.programs.emit import diagonal as _diagonal
 from dualform.programs.emit import gated_rnn as _gated_rnn
+from dualform.programs.emit import gru as _gru
 from dualform.programs.emit import lstm as _lstm
+from dualform.programs.emit import rnn as _rnn
 from dualform.programs.emit.target import Target, target, targets
 
 __all__ = ["Target", "target", "targets"]
 
-del _diagonal, _gated_rnn, _lstm
+del _diagonal, _gated_rnn, _gru, _lstm, _rnn

@@ -7,14 +7,14 @@ A unit reads what is in the layer below it, and states of its own layer, too, si
 sum of things that are there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 
-from dualform.programs.decisions import Decisions
+from dualform.programs.decisions import HEAVY, Decisions
 from dualform.programs.graph import Atom, Block, Form, atom_form
 
 Lane: TypeAlias = int
@@ -30,6 +30,9 @@ it that nothing comes out between, unless all of them are below the inverse of t
 
 SURE = Fraction(2**12)
 """How much what is at least 1 in size is enlarged to decide: exp(-2^12) is 0."""
+
+FIRM = Fraction(2**60)
+"""How much what is 0, or a rounding of 1 at the least, is enlarged to decide which: 2^-53 of it still is beyond `SHUT`."""
 
 SHUT = Fraction(80)
 """A size of which tanh is 1 exactly, also of half and of a quarter of it."""
@@ -73,41 +76,53 @@ class Lanes:
     """The units of a network, added one by one, each to the first layer that can have it.
 
     - units: by lane.  atoms: of each atom the form of lanes that it is, and the layer where these are.
-    - epsilon, steepest: of the dtype.
+    - name, epsilon, steepest: of the dtype.
     """
 
     def __init__(self, decisions: Decisions, dtype: Any):
-        name = jnp.dtype(dtype).name
-        self.epsilon, self.steepest = EPSILON[name], STEEPEST[name]
+        self.name = jnp.dtype(dtype).name
+        self.epsilon, self.steepest = EPSILON[self.name], STEEPEST[self.name]
         self.units: list[Unit] = []
         self.atoms: dict[Atom, tuple[Form, int]] = {}
         self._seen: dict[tuple, Lane] = {}
         self._collected: dict[Atom, Lane] = {}
         for atom in range(decisions.width):
-            self.give(atom, atom_form(self.value(atom_form(atom), 0)))
+            self.give(atom, atom_form(self.value(Form({atom: Fraction(1)}), 0)))
 
-    def layer(self, *forms: Form, above: bool = False) -> int:
+    def layer(self, *forms: Form, above: bool = False, sure: bool = False) -> int:
         """The first layer of which a unit can read some forms of atoms.
 
-        **Arguments:** above: whether it has to be above states that they read, rather than beside them.
+        **Arguments:** above: whether it has to be above states that they read, rather than beside them.  sure: whether they are
+        never near 0, so that it is enough to know them roughly.
         """
-        return max((self._open(atom, above) for form in forms for atom in form.terms), default=1)
+        found = (
+            self._open(atom, above, not sure and self._heavy(atom, form)) for form in forms for atom in form.terms
+        )
+        return max(found, default=1)
 
-    def _open(self, atom: Atom, above: bool) -> int:
+    def _open(self, atom: Atom, above: bool, heavy: bool) -> int:
         form, layer = self.atoms[atom]
         alone = form.alone
         beside = alone is not None and self.units[alone].state is not None and not above
-        return layer if beside else layer + 1
+        return layer + (2 if heavy else 0 if beside else 1)
 
-    def read(self, form: Form, layer: int) -> Form:
-        """A form of atoms as one of lanes, for a unit in a layer."""
-        return form.moved({atom: self._at(atom, layer) for atom in form.terms})
+    def _heavy(self, atom: Atom, form: Form) -> bool:
+        """Whether an atom is the sum of things that are not small beside it, and multiplied by so much that it shows.
 
-    def _at(self, atom: Atom, layer: int) -> Form:
-        """What an atom is for a layer; above the first one that can read it, one lane alone."""
+        A bit that is read as (1 + s) / 2, of s = -1 or 1, is 0 up to the rounding of 1 / 2; times 1e10, it is not.
+        """
+        signed = any(self.units[lane].scale == 1 for lane in self.atoms[atom][0].terms)
+        return signed and abs(form.terms[atom]) >= HEAVY * min(abs(factor) for factor in form.terms.values())
+
+    def read(self, form: Form, layer: int, sure: bool = False) -> Form:
+        """A form of atoms as one of lanes, for a unit in a layer; `sure` as of `layer`."""
+        return form.moved({atom: self._at(atom, layer, not sure and self._heavy(atom, form)) for atom in form.terms})
+
+    def _at(self, atom: Atom, layer: int, heavy: bool) -> Form:
+        """What an atom is for a layer: above the first one that can read it, one lane alone."""
         form, made = self.atoms[atom]
         carried = len(form.terms) == 1 and all(self.units[lane].carry is not None for lane in form.terms)
-        if layer <= made + 1 or carried or not form.terms:
+        if not heavy and (layer <= made + 1 or carried or not form.terms):
             return form
         if atom not in self._collected:
             self._collected[atom] = self.value(form, made + 1)

@@ -1,16 +1,25 @@
 """Units as layers: which lanes each layer has, its own and those that are carried through it, and the weights of all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from dualform.errors import require
+from dualform.mixers import AbstractMixer
 from dualform.programs.emit.lanes import Gate, Lane, Lanes, Unit
-from dualform.programs.graph import Form, atom_form
+from dualform.models import Stack
+from dualform.programs.decisions import Block, Decision, Decisions, decided
+from dualform.programs.emit.products import Size, sizes
+from dualform.programs.graph import Atom, Form, atom_form
+from dualform.programs.path import Path
+
+
+GROWTH = 1.001
+"""A state that grows by less at each token is one of 1 whose eigenvalues are known to so many digits."""
 
 
 class Weights(NamedTuple):
@@ -140,7 +149,51 @@ def cast(w: np.ndarray, dtype: Any):
     found = jnp.asarray(w, dtype)
     require(
         bool(np.all(np.isfinite(np.asarray(found, np.float64)))),
-        f"a weight of this network is {np.max(np.abs(w)):.3g}; {jnp.dtype(dtype).name} ends at {float(jnp.finfo(dtype).max):.3g}. "
-        "Compile it in float64, or use smaller constants.",
+        f"a weight of this network is {np.max(np.abs(w)):.3g}; {jnp.dtype(dtype).name} ends at "
+        f"{float(jnp.finfo(dtype).max):.3g}. Compile it in float64, or use smaller constants.",
     )
     return found
+
+
+Place: TypeAlias = Callable[[Lanes, Atom, Any, Any], None]
+"""(lanes, the first atom of a step, the step, the sizes of a product's factors) -> its units added to the lanes."""
+
+Layer: TypeAlias = Callable[[Layered, int, Any], AbstractMixer]
+"""(layers, which one, dtype) -> the mixer."""
+
+
+def stacked(path: Path, dtype: Any, place: Place, layer: Layer) -> Stack:
+    """The path's graph as a stack: a unit for each value and decision, and a mixer for each layer of them.
+
+    **Raises:** `InputError`, with file and line, where a state grows; where a weight is too large for the dtype.
+    """
+    decisions = decided(path.graph)
+    lanes = Lanes(decisions, dtype)
+    factors = sizes(decisions, path.drawn, lanes.name)
+    for first, step in zip(decisions.first, decisions.steps, strict=True):
+        if isinstance(step, Block):
+            check_growth(step)
+            lanes.hold(first, step)
+        else:
+            place(lanes, first, step, factors.get(first))
+    above = max(2, lanes.layer(*decisions.outputs, above=True))
+    layered = Layered(lanes, [lanes.read(form, above) for form in decisions.outputs])
+    return Stack(
+        cast(layered.embedding(decisions.width), dtype),
+        tuple(layer(layered, at, dtype) for at in range(1, layered.depth + 1)),
+        cast(layered.readout(), dtype),
+    )
+
+
+def check_growth(block: Block) -> None:
+    """Raise `InputError` where a state grows from token to token whatever drives it: a tanh holds what is within its bounds."""
+    a = np.zeros((block.size, block.size))
+    for i, row in enumerate(block.matrix):
+        for j, entry in row.items():
+            a[i, j] = float(entry)
+    radius = float(np.max(np.abs(np.linalg.eigvals(a)), initial=0))
+    require(
+        radius <= GROWTH,
+        f"{block.place}: {block.name} grows by {radius:.4g} at each token; a saturating network cannot hold what has no bound. "
+        "Give it a decay of at most 1.",
+    )

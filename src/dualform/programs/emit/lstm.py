@@ -13,9 +13,10 @@ import numpy as np
 from dualform.construct.linearised import CLOSED, SATURATED
 from dualform.mixers import LSTM
 from dualform.models import Stack
-from dualform.programs.decisions import Block, Decision, Gated, Ramp, Relu, Threshold, Times, decided
+from dualform.programs.decisions import Decision, Gated, Ramp, Relu, Threshold
 from dualform.programs.emit.lanes import SURE, Gate, Lanes
-from dualform.programs.emit.layered import Layered, cast
+from dualform.programs.emit.layered import Layered, cast, stacked
+from dualform.programs.emit.products import gated
 from dualform.programs.emit.target import register
 from dualform.programs.graph import Atom, Form, atom_form
 from dualform.programs.path import Path
@@ -26,27 +27,14 @@ ONE = Form({}, Fraction(1))
 @register("lstm", "a stack of LSTMs")
 def lstm(path: Path, dtype: Any) -> Stack:
     """A layer of LSTM units for each layer of the path: states, and what reads them."""
-    decisions = decided(path.graph)
-    lanes = Lanes(decisions, dtype)
-    for first, step in zip(decisions.first, decisions.steps, strict=True):
-        place(lanes, first, step)
-    depth = max(1, lanes.layer(*decisions.outputs) - 1)
-    outputs = [lanes.read(form, depth + 1) for form in decisions.outputs]
-    layered = Layered(lanes, outputs)
-    return Stack(
-        cast(layered.embedding(decisions.width), dtype),
-        tuple(layer(layered, at, dtype) for at in range(1, layered.depth + 1)),
-        cast(layered.readout(), dtype),
-    )
+    return stacked(path, dtype, place, layer)
 
 
-def place(lanes: Lanes, first: Atom, step: Decision) -> None:
-    """The units of a step."""
-    if isinstance(step, Block):
-        lanes.hold(first, step)
-        return
-    at = lanes.layer(*step.forms)
-    forms = [lanes.read(form, at) for form in step.forms]
+def place(lanes: Lanes, first: Atom, step: Decision, size: Any) -> None:
+    """The units of a step: of most, one."""
+    sure = isinstance(step, Threshold)
+    at = lanes.layer(*step.forms, sure=sure)
+    forms = [lanes.read(form, at, sure) for form in step.forms]
     if isinstance(step, Threshold):
         found = atom_form(lanes.value(ONE, at, {"input": Gate(forms[0], SURE)}))
     elif isinstance(step, Gated):
@@ -54,15 +42,18 @@ def place(lanes: Lanes, first: Atom, step: Decision) -> None:
     elif isinstance(step, Relu):
         found = atom_form(lanes.value(forms[0], at, {"input": Gate(forms[0], lanes.steep(forms[0]))}))
     elif isinstance(step, Ramp):
-        rest = forms[0].times(Fraction(-1)) + ONE
-        above, below = Gate(forms[0], lanes.steep(forms[0])), Gate(rest, lanes.steep(rest))
-        over = Gate(rest, -below.gain)
-        inside = lanes.value(forms[0], at, {"input": above, "output": below})
-        found = atom_form(inside) + atom_form(lanes.value(ONE, at, {"input": over}))
+        found = ramp(lanes, forms[0], at)
     else:
-        assert isinstance(step, Times)
-        raise NotImplementedError
+        found = gated(lanes, forms[0], forms[1], at, size)
     lanes.give(first, found)
+
+
+def ramp(lanes: Lanes, form: Form, at: int) -> Form:
+    """min(max(x, 0), 1) as x where both gates say that it is between, and 1 where one says that it is above."""
+    rest = form.times(Fraction(-1)) + ONE
+    above, below = Gate(form, lanes.steep(form)), Gate(rest, lanes.steep(rest))
+    inside = lanes.value(form, at, {"input": above, "output": below})
+    return atom_form(inside) + atom_form(lanes.value(ONE, at, {"input": Gate(rest, -below.gain)}))
 
 
 def layer(layered: Layered, at: int, dtype: Any) -> LSTM:
