@@ -9,7 +9,7 @@ from dualform.programs.graph import Atom, Block, Form
 from dualform.programs.ranges import End, Range, exactly, total
 
 
-def of_form(form: Form, ranges: Mapping[Atom, Range]) -> Range:
+def of_form(form: Form, ranges: Mapping[Atom, Range] | Sequence[Range]) -> Range:
     """The range of a form."""
     return total((ranges[atom].times(factor) for atom, factor in form.terms.items()), form.constant)
 

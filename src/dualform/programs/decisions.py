@@ -27,7 +27,7 @@ from dualform.programs.ranges import Range, exactly
 FEW = 8
 """So many thresholds at most stand for one ReLU, ramp or product."""
 
-HEAVY = 2**10
+HEAVY = 2**6
 """A factor that is so many times another one counts as large beside it: what it leaves is rounded to as many digits less."""
 
 BIT = Range(Fraction(0), Fraction(1), Fraction(0), Fraction(1))
@@ -76,7 +76,8 @@ class Gated:
         return (self.gate, self.value)
 
 
-Decision: TypeAlias = Threshold | Ramp | Gated | Relu | Times | Block
+Single: TypeAlias = Threshold | Ramp | Gated | Relu | Times
+Decision: TypeAlias = Single | Block
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,7 @@ def _slopes(graph: Graph) -> dict[Atom, list[tuple[Atom, Fraction, Fraction]]]:
             size = abs(step.form.terms[min(step.form.terms)])
             line = Form(step.form.terms).times(1 / size)
             found.setdefault(line.key, []).append((first, size, -step.form.constant / size))
-    return {
-        each[0][0]: sorted(each, key=lambda place: place[2]) for each in found.values() if len(each) > 1
-    }
+    return {each[0][0]: sorted(each, key=lambda place: place[2]) for each in found.values() if len(each) > 1}
 
 
 @dataclass
@@ -175,7 +174,7 @@ class _Draft:
         return at
 
     def range(self, form: Form) -> Range:
-        return of_form(form, self.ranges)  # type: ignore[arg-type]
+        return of_form(form, self.ranges)
 
     def threshold(self, form: Form, point: Fraction, below: Fraction, place: str) -> Form:
         """1 where the form is at least at a point, 0 where it is at most at the one below; it is never between."""
@@ -188,7 +187,9 @@ class _Draft:
             return combined([(Fraction(1, 2), form)], Fraction(1, 2))
         return atom_form(self.add(Threshold(form, place)))
 
-    def stairs(self, form: Form, height: Callable[[Fraction], Fraction], points: Sequence[Fraction], place: str) -> Form:
+    def stairs(
+        self, form: Form, height: Callable[[Fraction], Fraction], points: Sequence[Fraction], place: str
+    ) -> Form:
         """The sum of thresholds that is height(form), which is 0 below the first of a lattice's neighbouring points."""
         step, found, below = self.range(form).step, Form(), Fraction(0)
         assert step
@@ -289,13 +290,17 @@ class _Draft:
                 form = rest + Form({atom: factor} if factor else {})
         return form
 
-
     def opposed(self, form: Form) -> Form:
         """The form, large multiples of bits and ramps as those of their opposites, if a large constant goes with that."""
         small = min((abs(factor) for factor in form.terms.values()), default=Fraction(0))
-        for atom, factor in sorted(form.terms.items()):
-            opposite = self.opposite(atom)
-            if opposite and abs(factor) >= HEAVY * small and abs(form.constant + factor) < abs(form.constant):
+        for atom in sorted(form.terms):
+            factor, opposite = form.terms.get(atom, Fraction(0)), self.opposite(atom)
+            if (
+                opposite
+                and factor
+                and abs(factor) >= HEAVY * small
+                and abs(form.constant + factor) < abs(form.constant)
+            ):
                 form = combined([(Fraction(1), form), (-factor, atom_form(atom)), (-factor, opposite())], factor)
         return form
 
@@ -365,7 +370,7 @@ def evaluated(decisions: Decisions, inputs: np.ndarray) -> np.ndarray:
     return np.stack(atoms) if atoms else np.zeros((0, *inputs.shape[:2]))
 
 
-def valued(form: Form, atoms: Sequence[np.ndarray], one: np.ndarray) -> np.ndarray:
+def valued(form: Form, atoms: Sequence[np.ndarray] | np.ndarray, one: np.ndarray) -> np.ndarray:
     """A form of such atoms."""
     number = (lambda x: x) if one.dtype == object else float
     found = one * number(form.constant)

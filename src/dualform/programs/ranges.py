@@ -101,9 +101,9 @@ def exactly(x: Fraction) -> Range:
 
 
 def _range(low: End, high: End, offset: Fraction, step: Fraction | None) -> Range:
-    bound = lambda end: end if isinstance(end, Fraction) else None
-    low, high = bound(low), bound(high)
-    return exactly(low) if low is not None and low == high else Range(low, high, offset, step)
+    least = low if isinstance(low, Fraction) else None
+    most = high if isinstance(high, Fraction) else None
+    return exactly(least) if least is not None and least == most else Range(least, most, offset, step)
 
 
 def _common(*steps: Fraction | None) -> Fraction | None:

@@ -132,8 +132,7 @@ class Input(Value):
             for bound, name in ((low, "low"), (high, "high"))
         )
         self.ranges = tuple(
-            Range(low, high, Fraction(0), Fraction(1) if whole else None)
-            for low, high in zip(lows, highs, strict=True)
+            Range(low, high, Fraction(0), Fraction(1) if whole else None) for low, high in zip(lows, highs, strict=True)
         )
         for each in self.ranges:
             if each.low is not None and each.high is not None and each.low > each.high:

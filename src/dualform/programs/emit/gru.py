@@ -13,11 +13,11 @@ import numpy as np
 from dualform.construct.linearised import CLOSED, SATURATED
 from dualform.mixers import GRU
 from dualform.models import Stack
-from dualform.programs.decisions import Decision, Gated, Ramp, Relu, Threshold
+from dualform.programs.decisions import Gated, Ramp, Relu, Single, Threshold
 from dualform.programs.emit.lanes import FIRM, SHUT, SURE, Gate, Lane, Lanes, Unit
 from dualform.programs.emit.layered import Layered, cast, stacked
-from dualform.programs.emit.products import squared
-from dualform.programs.emit.rnn import MINUS, bit, ends
+from dualform.programs.emit.products import Levels, product, squared
+from dualform.programs.emit.rnn import HALF, MINUS, bit, ends
 from dualform.programs.emit.target import register
 from dualform.programs.graph import Atom, Form, atom_form
 from dualform.programs.path import Path
@@ -29,35 +29,43 @@ def gru(path: Path, dtype: Any) -> Stack:
     return stacked(path, dtype, place, layer)
 
 
-def place(lanes: Lanes, first: Atom, step: Decision, size: Any) -> None:
+def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
     """The units of a step."""
     if isinstance(step, Threshold):
         found = bit(lanes, step.form)
     elif isinstance(step, Relu):
-        at = lanes.layer(step.form)
-        form = lanes.read(step.form, at)
-        sign = lanes.sign(form, at, lanes.steep(form))
-        shut = Gate(Form({sign: MINUS}, Fraction(1, 2)), FIRM)
-        found = atom_form(passed(lanes, step.form, shut, max(at + 1, lanes.layer(step.form, above=True))))
+        found = atom_form(passed(lanes, step.form, level(lanes, step.form)[1]))
     elif isinstance(step, Gated):
         at = max(lanes.layer(step.gate, sure=True), lanes.layer(step.value, above=True))
-        shut = Gate(lanes.read(step.gate, at, sure=True).times(MINUS), SURE)
-        found = atom_form(passed(lanes, step.value, shut, at))
+        found = atom_form(let(lanes, step.value, Gate(lanes.read(step.gate, at, sure=True).times(MINUS), SURE), at))
     elif isinstance(step, Ramp):
         low, high, at = ends(lanes, step.form)
         at = max(at + 1, lanes.layer(step.form, above=True))
         shut = Gate(Form({low: MINUS, high: Fraction(1)}, Fraction(3, 2)), FIRM)
         # Where x is so near to 1 that neither is sure, the gate is shut just where this is 1.
-        over = lanes.sign(Form({high: Fraction(1)}, Fraction(1, 2) + Fraction(1, 2**20)), at, FIRM)
-        found = atom_form(passed(lanes, step.form, shut, at)) + Form({over: Fraction(1, 2)}, Fraction(1, 2))
+        over = lanes.sign(Form({high: Fraction(1)}, HALF + Fraction(1, 2**20)), at, FIRM)
+        found = atom_form(let(lanes, step.form, shut, at)) + Form({over: HALF}, HALF)
     else:
-        at = lanes.layer(*step.forms)
-        left, right = (lanes.read(form, at) for form in step.forms)
-        found = squared(lanes, left, right, at, size)
+        found = product(lanes, step, size, Levels(level, passed, squared))
     lanes.give(first, found)
 
 
-def passed(lanes: Lanes, value: Form, shut: Gate, at: int) -> Lane:
+def level(lanes: Lanes, form: Form) -> tuple[Form, Lane]:
+    """1 where a form of atoms is above 0, and 0 elsewhere; and the unit that is its sign, beside the states that it reads."""
+    at = lanes.layer(form)
+    given = lanes.read(form, at)
+    sign = lanes.sign(given, at, lanes.steep(given))
+    firm = lanes.sign(Form({sign: Fraction(1)}, -HALF), at + 1, FIRM)
+    return Form({firm: HALF}, HALF), sign
+
+
+def passed(lanes: Lanes, value: Form, sign: Lane) -> Lane:
+    """A value where a sign is above 1 / 2, and 0 elsewhere."""
+    at = max(lanes.units[sign].layer + 1, lanes.layer(value, above=True))
+    return let(lanes, value, Gate(Form({sign: MINUS}, HALF), FIRM), at)
+
+
+def let(lanes: Lanes, value: Form, shut: Gate, at: int) -> Lane:
     """A value where a gate is shut, and 0 where it is open: units of a layer above the value, and of the one above that."""
     gates = {"reset": shut}
     form = lanes.read(value, at)

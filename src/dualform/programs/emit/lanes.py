@@ -76,11 +76,12 @@ class Lanes:
     """The units of a network, added one by one, each to the first layer that can have it.
 
     - units: by lane.  atoms: of each atom the form of lanes that it is, and the layer where these are.
-    - name, epsilon, steepest: of the dtype.
+    - name, epsilon, steepest: of the dtype.  ranges: of atoms.
     """
 
     def __init__(self, decisions: Decisions, dtype: Any):
         self.name = jnp.dtype(dtype).name
+        self.ranges = decisions.ranges
         self.epsilon, self.steepest = EPSILON[self.name], STEEPEST[self.name]
         self.units: list[Unit] = []
         self.atoms: dict[Atom, tuple[Form, int]] = {}
@@ -95,9 +96,7 @@ class Lanes:
         **Arguments:** above: whether it has to be above states that they read, rather than beside them.  sure: whether they are
         never near 0, so that it is enough to know them roughly.
         """
-        found = (
-            self._open(atom, above, not sure and self._heavy(atom, form)) for form in forms for atom in form.terms
-        )
+        found = (self._open(atom, above, not sure and self._heavy(atom, form)) for form in forms for atom in form.terms)
         return max(found, default=1)
 
     def _open(self, atom: Atom, above: bool, heavy: bool) -> int:
@@ -109,10 +108,14 @@ class Lanes:
     def _heavy(self, atom: Atom, form: Form) -> bool:
         """Whether an atom is the sum of things that are not small beside it, and multiplied by so much that it shows.
 
-        A bit that is read as (1 + s) / 2, of s = -1 or 1, is 0 up to the rounding of 1 / 2; times 1e10, it is not.
+        A bit that is read as (1 + s) / 2, of s = -1 or 1, is 0 up to the rounding of 1 / 2: times 1e10, it is not. Whole
+        numbers are not rounded.
         """
         signed = any(self.units[lane].scale == 1 for lane in self.atoms[atom][0].terms)
-        return signed and abs(form.terms[atom]) >= HEAVY * min(abs(factor) for factor in form.terms.values())
+        if not signed or abs(form.terms[atom]) < HEAVY * min(abs(factor) for factor in form.terms.values()):
+            return False
+        lattices = all(self.ranges[each].step is not None for each in form.terms)
+        return not lattices or not all(dyadic(factor) for factor in form.terms.values())
 
     def read(self, form: Form, layer: int, sure: bool = False) -> Form:
         """A form of atoms as one of lanes, for a unit in a layer; `sure` as of `layer`."""
@@ -150,10 +153,12 @@ class Lanes:
 
     def hold(self, first: Atom, block: Block) -> None:
         """A linear state: a unit for each row, all in one layer."""
-        layer, at = self.layer(*block.drive, above=True), len(self.units)
-        for i, (row, drive) in enumerate(zip(block.matrix, block.drive, strict=True)):
+        layer = self.layer(*block.drive, above=True)
+        drive = [self.read(form, layer) for form in block.drive]  # which may add units
+        at = len(self.units)
+        for i, (row, form) in enumerate(zip(block.matrix, drive, strict=True)):
             state = {at + j: a for j, a in row.items()}
-            self.units.append(Unit(self.read(drive, layer), self.epsilon, self.epsilon, layer, state=state))
+            self.units.append(Unit(form, self.epsilon, self.epsilon, layer, state=state))
             self.give(first + i, atom_form(at + i))
 
     def steep(self, form: Form) -> Fraction:
@@ -169,3 +174,8 @@ def power_of_two(x: Fraction) -> Fraction:
     while found < x:
         found *= 2
     return found
+
+
+def dyadic(x: Fraction) -> bool:
+    """Whether a number is a whole one over a power of two, as a float is."""
+    return x.denominator & (x.denominator - 1) == 0

@@ -10,13 +10,12 @@ from jaxtyping import Float
 
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
-from dualform.programs.emit.lanes import Gate, Lane, Lanes, Unit
 from dualform.models import Stack
-from dualform.programs.decisions import Block, Decision, Decisions, decided
-from dualform.programs.emit.products import Size, sizes
+from dualform.programs.decisions import Block, decided
+from dualform.programs.emit.lanes import Gate, Lane, Lanes, Unit
+from dualform.programs.emit.products import sizes
 from dualform.programs.graph import Atom, Form, atom_form
 from dualform.programs.path import Path
-
 
 GROWTH = 1.001
 """A state that grows by less at each token is one of 1 whose eigenvalues are known to so many digits."""
@@ -48,7 +47,11 @@ class Layered:
         if not any(self.units[lane].layer == 0 for lane in wanted):
             last[0] = depth  # a layer has one unit at least: of a program of constants, the input
         self.lanes = [
-            [lane for lane in sorted(last) if self.units[lane].layer <= layer <= max(last[lane], self.units[lane].layer)]
+            [
+                lane
+                for lane in sorted(last)
+                if self.units[lane].layer <= layer <= max(last[lane], self.units[lane].layer)
+            ]
             for layer in range(depth + 1)
         ]
         self.columns = [{lane: i for i, lane in enumerate(each)} for each in self.lanes]
@@ -67,7 +70,11 @@ class Layered:
     def _reads(self, lane: Lane) -> list[Lane]:
         """The lanes that a unit reads, at this token or at the one before."""
         unit = self.units[lane]
-        return [*unit.form.terms, *(unit.state or ()), *(read for gate in unit.gates.values() for read in gate.form.terms)]
+        return [
+            *unit.form.terms,
+            *(unit.state or ()),
+            *(read for gate in unit.gates.values() for read in gate.form.terms),
+        ]
 
     def native(self, layer: int) -> list[Unit | None]:
         """The units of a layer; None for one that is carried through it."""

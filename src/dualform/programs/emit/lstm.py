@@ -13,10 +13,10 @@ import numpy as np
 from dualform.construct.linearised import CLOSED, SATURATED
 from dualform.mixers import LSTM
 from dualform.models import Stack
-from dualform.programs.decisions import Decision, Gated, Ramp, Relu, Threshold
-from dualform.programs.emit.lanes import SURE, Gate, Lanes
+from dualform.programs.decisions import Gated, Ramp, Relu, Single, Threshold
+from dualform.programs.emit.lanes import SURE, Gate, Lane, Lanes
 from dualform.programs.emit.layered import Layered, cast, stacked
-from dualform.programs.emit.products import gated
+from dualform.programs.emit.products import Levels, paired, product
 from dualform.programs.emit.target import register
 from dualform.programs.graph import Atom, Form, atom_form
 from dualform.programs.path import Path
@@ -30,7 +30,7 @@ def lstm(path: Path, dtype: Any) -> Stack:
     return stacked(path, dtype, place, layer)
 
 
-def place(lanes: Lanes, first: Atom, step: Decision, size: Any) -> None:
+def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
     """The units of a step: of most, one."""
     sure = isinstance(step, Threshold)
     at = lanes.layer(*step.forms, sure=sure)
@@ -40,12 +40,26 @@ def place(lanes: Lanes, first: Atom, step: Decision, size: Any) -> None:
     elif isinstance(step, Gated):
         found = atom_form(lanes.value(forms[1], at, {"input": Gate(forms[0], SURE)}))
     elif isinstance(step, Relu):
-        found = atom_form(lanes.value(forms[0], at, {"input": Gate(forms[0], lanes.steep(forms[0]))}))
+        found = atom_form(passed(lanes, step.form, step.form))
     elif isinstance(step, Ramp):
         found = ramp(lanes, forms[0], at)
     else:
-        found = gated(lanes, forms[0], forms[1], at, size)
+        found = product(lanes, step, size, Levels(level, passed, paired))
     lanes.give(first, found)
+
+
+def level(lanes: Lanes, form: Form) -> tuple[Form, Form]:
+    """1 where a form of atoms is above 0, and 0 elsewhere; what passes a value there is the form."""
+    at = lanes.layer(form)
+    given = lanes.read(form, at)
+    return atom_form(lanes.value(ONE, at, {"input": Gate(given, lanes.steep(given))})), form
+
+
+def passed(lanes: Lanes, value: Form, form: Form) -> Lane:
+    """A value where a form is above 0, and 0 elsewhere."""
+    at = lanes.layer(value, form)
+    given = lanes.read(form, at)
+    return lanes.value(lanes.read(value, at), at, {"input": Gate(given, lanes.steep(given))})
 
 
 def ramp(lanes: Lanes, form: Form, at: int) -> Form:

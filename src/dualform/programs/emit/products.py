@@ -4,8 +4,8 @@ Neither is exact. A sigmoid's pair is its argument up to terms of higher order, 
 different scales, with factors that least squares find, take these terms out, and then the scale can be so large that little
 is lost to rounding. What is left, in units of the sizes of both factors:
 
-    a pair of gates, two scales            2e-14 in float64, 1e-6 in float32, times the other factor as it is
-    differences of squares, four biases    1e-13 in float64, 1e-6 in float32
+    a pair of gates, of two scales     3e-14 in float64, 1e-6 in float32, times the other factor as it is
+    a square, of four biases or five   3e-14 in float64, 1e-6 in float32
 
 So a factor's size has to be known: it is measured on the inputs that the program is meant for, and continued to longer ones
 as it grew (to `HORIZON` tokens). Beyond twice that the product is wrong.
@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -23,8 +23,8 @@ from jaxtyping import Float
 from dualform.construct.linearised import mirrored
 from dualform.programs.bounds import of_form
 from dualform.programs.decisions import Decisions, Times, evaluated, valued
-from dualform.programs.emit.lanes import Gate, Lanes, Unit, power_of_two
-from dualform.programs.graph import Atom, Form, combined
+from dualform.programs.emit.lanes import Gate, Lane, Lanes, Unit, power_of_two
+from dualform.programs.graph import Atom, Form, atom_form, combined
 
 ROUNDING = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-24}
 HORIZON = {"float64": 4096, "float32": 128, "bfloat16": 128}
@@ -33,14 +33,18 @@ HORIZON = {"float64": 4096, "float32": 128, "bfloat16": 128}
 GATES = {"float64": 2.0**-5, "float32": 2.0**-0.5, "bfloat16": 2.0**-0.5}
 """The larger of the two scales of a pair of gates: where what is left of higher orders is about what is rounded."""
 
-SQUARES = {"float64": 2.0**-3.5, "float32": 2.0**-0.5, "bfloat16": 2.0**-0.5}
-"""The scale of squares, likewise."""
+SQUARES = {"float64": 2.0**-2.25, "float32": 2.0**-0.5, "bfloat16": 2.0**-0.5}
+"""The scale of squares, likewise; their biases are equal parts of 2."""
 
-BIASES = {"float64": 1.75, "float32": 2.0, "bfloat16": 2.0}
-"""The largest of the four biases of squares, likewise."""
+BIASES = {"float64": 5, "float32": 4, "bfloat16": 4}
+"""How many biases a square has: with one more, in float32, nothing is gained."""
 
 ROOM = 1.5
 """How much larger than the largest that was measured a factor may be."""
+
+
+LEVELS = {"float64": 0, "float32": 32, "bfloat16": 32}
+"""Into so many steps at most a factor is cut, of which each lets the other one through exactly; what is left is small."""
 
 
 class Size(NamedTuple):
@@ -54,16 +58,16 @@ def sizes(
     decisions: Decisions, drawn: Float[np.ndarray, "batch time d"] | None, dtype: str
 ) -> Mapping[Atom, tuple[Size, Size]]:
     """The sizes of both factors of each product."""
-    products = [(at, step) for at, step in zip(decisions.first, decisions.steps, strict=True) if isinstance(step, Times)]
+    products = [
+        (at, step) for at, step in zip(decisions.first, decisions.steps, strict=True) if isinstance(step, Times)
+    ]
     if not products:
         return {}
     if drawn is None:
         drawn = np.random.default_rng(0).standard_normal((64, 65, decisions.width))
     atoms, one = evaluated(decisions, drawn), np.ones(drawn.shape[:2])
-    return {
-        at: tuple(_size(form, decisions, valued(form, list(atoms), one), HORIZON[dtype]) for form in step.forms)
-        for at, step in products
-    }
+    size = lambda form: _size(form, decisions, valued(form, atoms, one), HORIZON[dtype])
+    return {at: (size(step.left), size(step.right)) for at, step in products}
 
 
 def _size(form: Form, decisions: Decisions, values: Float[np.ndarray, "batch time"], horizon: int) -> Size:
@@ -77,13 +81,45 @@ def _size(form: Form, decisions: Decisions, values: Float[np.ndarray, "batch tim
     return Size(unit * math.ceil(most / unit), growth)
 
 
-def gated(lanes: Lanes, left: Form, right: Form, layer: int, size: tuple[Size, Size]) -> Form:
-    """left * right as a form of units that have an input gate: pairs of gates of one factor, times the other as it is.
+class Levels(NamedTuple):
+    """What an architecture decides with.
 
-    The factor in the gate is the steadier one; the other has no bound.
+    - level: (lanes, form of atoms) -> a form of lanes, 1 where that is above 0 and 0 elsewhere, and what passes a value there.
+    - passed: (lanes, form of atoms, that) -> a lane that is the value, or 0.
+    - rest: (lanes, form, form, layer, sizes of both) -> a form of lanes that is nearly the product of two forms of lanes.
     """
-    (gate, most), (value, _) = steadier_first((left, size[0]), (right, size[1]))
-    square = float(power_of_two(most.most)) ** 2
+
+    level: Callable[[Lanes, Form], tuple[Form, Any]]
+    passed: Callable[[Lanes, Form, Any], Lane]
+    rest: Callable[[Lanes, Form, Form, int, tuple[Size, Size]], Form]
+
+
+def product(lanes: Lanes, step: Times, size: tuple[Size, Size], by: Levels) -> Form:
+    """A product of two numbers.
+
+    Where `LEVELS` says so, x y = d (sum of [x > d / 2 + i d] y - sum of [-x > d / 2 + i d] y) + r y, of which the sums are exact,
+    as what lets y through is 0 or 1, and r, the rest of x, is d / 2 at the most.
+    """
+    (gate, most), (value, other) = steadier_first((step.left, size[0]), (step.right, size[1]))
+    if not LEVELS[lanes.name]:
+        at = lanes.layer(gate, value)
+        return by.rest(lanes, lanes.read(gate, at), lanes.read(value, at), at, (most, other))
+    spacing = power_of_two(2 * most.most / LEVELS[lanes.name])
+    steps, found = Form(), Form()
+    for side in (spacing, -spacing):
+        for i in range(math.ceil(most.most / spacing)):
+            on, opens = by.level(lanes, gate.times(side / spacing**2) + Form({}, -i - Fraction(1, 2)))
+            steps = steps + on.times(side)
+            found = found + Form({by.passed(lanes, value, opens): side})
+    at = max(lanes.layer(gate, value), 1 + max(lanes.units[lane].layer for lane in steps.terms))
+    rest = lanes.read(gate, at) + steps.times(Fraction(-1))
+    left = by.rest(lanes, rest, lanes.read(value, at), at, (Size(spacing * Fraction(17, 32), 0.0), other))
+    return found + atom_form(lanes.value(left, at + 1))
+
+
+def paired(lanes: Lanes, gate: Form, value: Form, layer: int, size: tuple[Size, Size]) -> Form:
+    """gate * value as a form of units that have an input gate: pairs of gates of one factor, times the other as it is."""
+    square = float(power_of_two(size[0].most)) ** 2
     found = Form()
     for share, scale in pair_scales(lanes.name):
         rows, undo = mirrored(np.array([[1.0, 0.0]]), np.diag([square, 0.0]), scale, 4)
@@ -132,7 +168,7 @@ def pair_scales(dtype: str) -> tuple[tuple[float, float], ...]:
 
     def pair(x: np.ndarray, scale: float) -> np.ndarray:
         rows, undo = one(scale)
-        return sum(weight * sigmoid(factor * x + bias) for (factor, bias), weight in zip(rows, undo, strict=True))
+        return sigmoid(x[:, None] * rows[:, 0] + rows[:, 1]) @ undo
 
     shares = _fitted(lambda x: np.stack([pair(x, scale) for scale in scales], axis=1), lambda x: x, ROUNDING[dtype])
     return tuple(zip(shares, scales, strict=True))
@@ -141,7 +177,7 @@ def pair_scales(dtype: str) -> tuple[tuple[float, float], ...]:
 @functools.cache
 def square_weights(dtype: str) -> tuple[tuple[float, float], ...]:
     """(weight, bias) of the tanh units whose sum is a square."""
-    biases = BIASES[dtype] * np.arange(1, 5) / 4
+    biases = 2.0 * np.arange(1, BIASES[dtype] + 1) / BIASES[dtype]
 
     def columns(x: np.ndarray) -> np.ndarray:
         x, b = SQUARES[dtype] * x[:, None], biases[None]

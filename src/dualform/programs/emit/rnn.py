@@ -1,9 +1,9 @@
 """Into a stack of tanh RNNs: states and values are tiny, decisions are large, and what has to be shut is driven to -1.
 
-A tanh has no gate. A value v is let through or shut by o, exactly 0 or 1: tanh(e v - 80 o) + tanh(80 o) is e v, added to nothing,
-or -1 + 1. The sum of the two is taken by a unit of the next layer that reads nothing else, for beside a 1 the digits of e v are
-lost. To make o from a sign takes a layer, too: tanh(K (1 - s)) is 0 where s is 1, and 1 where it is anything less. So a ReLU takes
-three layers more than the states that it reads, where a threshold takes none.
+A tanh has no gate. A value v is let through or shut by o, exactly 0 or 1: tanh(e v - 80 o) + tanh(80 o) is e v, added to
+nothing, or -1 + 1. The sum of the two is taken by a unit of the next layer that reads nothing else, for beside a 1 the digits of
+e v are lost. To make o from a sign takes a layer, too: tanh(K (1 - s)) is 0 where s is 1, and 1 where it is anything less. So a
+ReLU takes three layers more than the states that it reads, where a threshold takes none.
 """
 
 from fractions import Fraction
@@ -11,10 +11,10 @@ from typing import Any
 
 from dualform.mixers import TanhRNN
 from dualform.models import Stack
-from dualform.programs.decisions import Decision, Gated, Ramp, Relu, Threshold
-from dualform.programs.emit.lanes import FIRM, SHUT, SURE, Lane, Lanes, Unit
+from dualform.programs.decisions import Gated, Ramp, Relu, Single, Threshold
+from dualform.programs.emit.lanes import FIRM, SHUT, Lane, Lanes, Unit
 from dualform.programs.emit.layered import Layered, cast, stacked
-from dualform.programs.emit.products import squared
+from dualform.programs.emit.products import Levels, product, squared
 from dualform.programs.emit.target import register
 from dualform.programs.graph import Atom, Form, atom_form, combined
 from dualform.programs.path import Path
@@ -28,15 +28,12 @@ def rnn(path: Path, dtype: Any) -> Stack:
     return stacked(path, dtype, place, layer)
 
 
-def place(lanes: Lanes, first: Atom, step: Decision, size: Any) -> None:
+def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
     """The units of a step."""
     if isinstance(step, Threshold):
         found = bit(lanes, step.form)
     elif isinstance(step, Relu):
-        at = lanes.layer(step.form)
-        form = lanes.read(step.form, at)
-        sign = lanes.sign(form, at, lanes.steep(form))
-        found = atom_form(passed(lanes, step.form, closed(lanes, ONE + Form({sign: MINUS}), at + 1)))
+        found = atom_form(passed(lanes, step.form, level(lanes, step.form)[1]))
     elif isinstance(step, Gated):
         form, at = decision(lanes, step.gate)
         found = atom_form(passed(lanes, step.value, closed(lanes, ONE + form.times(MINUS), at + 1)))
@@ -46,9 +43,7 @@ def place(lanes: Lanes, first: Atom, step: Decision, size: Any) -> None:
         shut = closed(lanes, over + Form({low: MINUS}, Fraction(1)), at + 1)
         found = atom_form(passed(lanes, step.form, shut)) + atom_form(closed(lanes, over, at + 1))
     else:
-        at = lanes.layer(*step.forms)
-        left, right = (lanes.read(form, at) for form in step.forms)
-        found = squared(lanes, left, right, at, size)
+        found = product(lanes, step, size, Levels(level, passed, squared))
     lanes.give(first, found)
 
 
@@ -66,6 +61,15 @@ def decision(lanes: Lanes, gate: Form) -> tuple[Form, int]:
     if alone is not None and lanes.units[alone].scale == 1 and abs(form.terms[alone]) == 1:
         return form, at - 1
     return atom_form(lanes.sign(form, at)), at
+
+
+def level(lanes: Lanes, form: Form) -> tuple[Form, Lane]:
+    """1 where a form of atoms is above 0, and 0 elsewhere; and the unit, 0 and 1, that shuts a value elsewhere."""
+    at = lanes.layer(form)
+    given = lanes.read(form, at)
+    sign = lanes.sign(given, at, lanes.steep(given))
+    shut = closed(lanes, ONE + Form({sign: MINUS}), at + 1)
+    return ONE + Form({shut: MINUS}), shut
 
 
 def ends(lanes: Lanes, form: Form) -> tuple[Lane, Lane, int]:
