@@ -50,7 +50,7 @@ VARIANTS: Mapping[str, Variant] = {
     ),
     "induction": Variant("induction", quick=False),
     "induction by shifting": Variant(
-        "induction", {"symbols": 3, "form": "multiplicative", "delay": "shift"}, PRODUCTS | SHIFTS, quick=False
+        "induction", {"symbols": 3, "form": "multiplicative", "delay": "shift"}, SHIFTS | PRODUCTS, quick=False
     ),
     "linear attention": Variant("linear_attention", {}, PRODUCTS),
     "recall": Variant("recall", {}, PRODUCTS, quick=False),
@@ -59,7 +59,7 @@ VARIANTS: Mapping[str, Variant] = {
         "gradient_descent", {"d_x": 4, "d_y": 1, "eta": 0.125}, PRODUCTS, quick=False
     ),
     "tok2tok": Variant("tok2tok", {}, PRODUCTS, quick=False),
-    "tok2tok as published": Variant("tok2tok", {"delay": "shift"}, PRODUCTS | SHIFTS, quick=False),
+    "tok2tok as published": Variant("tok2tok", {"delay": "shift"}, SHIFTS | PRODUCTS, quick=False),
     "tok2tok of one token": Variant("tok2tok", {"length": 1}, PRODUCTS, quick=False),
     # 1e10 leaves float32 no digit for tokens; smaller numbers do.
     "tok2tok, optimised": Variant("tok2tok", {"length": 2, "form": "optimised", **SMALL}, quick=False),

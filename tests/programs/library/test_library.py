@@ -89,7 +89,7 @@ def test_compiled_is_interpreted(name, to):
 @pytest.mark.parametrize(("name", "to"), [(name, to) for name, to in PAIRS if held(name, to)])
 def test_certified(name, to, dtype):
     """Over 1,000 inputs of odd lengths the error is at most 1e-9 in float64, 1e-4 in float32, and no whole number is wrong."""
-    certificate = certify(compile_program(made(name), to, dtype), inputs=1000, lengths=(1, 3, 17, 65, 257), seed=4)
+    certificate = certify(compile_program(made(name), to, dtype), inputs=1000, lengths=(1, 3, 17, 65), seed=4)
     assert certificate.error <= (tolerance(name, to) if dtype == "float64" else 1e-4)
     assert certificate.wrong in (None, 0)
 

@@ -138,7 +138,7 @@ class _Units:
         row[list(found)] = list(found.values())
         return row
 
-    def inputs(self) -> tuple[Float[np.ndarray, "units d+1"], Float[np.ndarray, "units d+1"]]:
+    def inputs(self) -> tuple[Float[np.ndarray, "units width"], Float[np.ndarray, "units width"]]:
         """The two input gates, the last column their biases."""
         lanes = lanes_of(range(self.width))
         sides = ([pair[side] for pair in self.pairs] for side in (0, 1))

@@ -71,16 +71,17 @@ def target(random: np.random.Generator, d_in: int, d_out: int, points: int = 5) 
     return function
 
 
-def told(
-    function: Callable[[np.ndarray], np.ndarray], d_in: int, cells: int
-) -> Float[np.ndarray, "cells^d_in 1+d_in+d_out"]:
-    """A function as a prompt: (width, corner, value at the middle) of every cell of a grid of so many in each direction."""
+def told(function: Callable[[np.ndarray], np.ndarray], d_in: int, cells: int) -> Float[np.ndarray, "cells d"]:
+    """A function as a prompt: (width, corner, value at the middle) of every cell of a grid of so many in each direction.
+
+    **Returns:** (cells^d_in, 1 + d_in + d_out).
+    """
     corners = np.stack(np.meshgrid(*[np.arange(cells) / cells] * d_in, indexing="ij"), axis=-1).reshape(-1, d_in)
     values = np.stack([function(corner + 0.5 / cells) for corner in corners])
     return np.concatenate([np.full((len(corners), 1), 1 / cells), corners, values], axis=1)
 
 
-def asked(x: np.ndarray, d_out: int) -> Float[np.ndarray, "1 1+d_in+d_out"]:
+def asked(x: np.ndarray, d_out: int) -> Float[np.ndarray, "1 d"]:
     """A point as the first token."""
     return np.concatenate([x, np.zeros(1 + d_out)])[None]
 
