@@ -80,6 +80,7 @@ def public(folder: Path, form: str, length: int, prompt: np.ndarray) -> Side:
     seconds = time.perf_counter() - begin
 
     def run() -> np.ndarray:
+        assert made.mode is MatrixMode.NUMERIC  # which holds as long as what set it is there
         graph.reset()
         return graph(prompt[None, :]).numpy()[0, -length:]
 
