@@ -48,6 +48,13 @@ def test_a_file_of_ones_own(tmp_path, capsys):
     assert "mine as linear-rnn" in said(["compile", str(path), "--to", "linear-rnn", *FAST], capsys)
 
 
+def test_an_automaton(capsys):
+    """Its tokens are symbols; exact in every dtype."""
+    printed = said(["compile", "automaton:parity", "--to", "delta", *FAST, "--run", "1,1,1"], capsys)
+    assert re.search(r"bfloat16 .* 4 .* 9 .* 0%", printed) and "the number of ones is odd" in printed
+    assert re.search(r"3\s+│ 1\s+│ 1\s+│ 1", printed)
+
+
 def test_what_there_is(capsys):
     """All programs and all architectures, each with a sentence."""
     printed = said(["compile", "--list"], capsys)
@@ -67,6 +74,14 @@ REFUSED = {
     "another name": (["sortt"], r"there is no program 'sortt'; there are .*majority"),
     "no file": (["nowhere.py"], "there is no file nowhere.py"),
     "an option": (["majority", "--options", "length=3"], "majority has no option 'length'"),
+    "an automaton": (["automaton:party"], "there is no automaton 'party'; there are parity"),
+    "an automaton's option": (["automaton:parity", "--options", "n=3"], "parity has no option n; it has none"),
+    "a symbol": (["automaton:parity", "--to", "rnn", "--run", "2"], r"\[2.0\] is no symbol; they are 0 to 1"),
+    "an automaton elsewhere": (
+        ["automaton:parity", "--to", "hawk"],
+        "no automaton is compiled to 'hawk'; there are rnn",
+    ),
+    "a page of a table": (["automaton:parity", "--report", "x.html"], "an automaton is a table"),
     "no option": (["majority", "--options", "length"], "write KEY=VALUE"),
     "tokens": (["majority", "--run", "1,x"], "write numbers, tokens apart by commas"),
     "wide tokens": (["majority", "--run", "1 2,3"], "token 1 has 2 numbers; the program takes 1"),

@@ -1,5 +1,6 @@
 """`dualform compile`: write a program into the weights of a recurrent network."""
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,6 +13,9 @@ from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
 from dualform.errors import InputError, require
 
+AUTOMATON = "automaton:"
+"""What stands before the name of a finite automaton."""
+
 
 @dataclass(frozen=True)
 class Compile(Options):
@@ -19,7 +23,10 @@ class Compile(Options):
 
     program: Annotated[
         Positional[str | None],
-        option("[PROGRAM]", "A program by its name, see --list, or a file of Python that defines one as `program`."),
+        option(
+            "[PROGRAM]",
+            "A program by its name, see --list, or a file of Python that defines one as `program`; automaton:NAME is a finite automaton.",
+        ),
     ] = None
     list: Annotated[bool, option(None, "List the programs that come with the package, and the architectures.")] = False
     to: Annotated[
@@ -83,6 +90,8 @@ class Compile(Options):
             if path is not None:
                 check_writable(path)
         with jax.enable_x64(True):
+            if self.program is not None and self.program.startswith(AUTOMATON):
+                return self._automaton(Terminal())
             program = self._program()
             tokens = None if self.run is None else tokens_of(self.run, program.width_in)
             compiled = compile_program(program, self.to, self.dtype)
@@ -94,11 +103,36 @@ class Compile(Options):
             if tokens is not None:
                 prints.run(terminal, compiled, tokens, compiled_run(compiled, tokens))
             proved = certificates(program, self.to, inputs=self.inputs, longest=self.length, seed=self.seed)
-            prints.certificates(terminal, program, proved)
+            prints.certificates(terminal, proved)
             if self.report is not None:
                 from dualform.reports.program_page import write_program_page
 
                 terminal.unbroken(f"page: {write_program_page(self.report, compiled, proved)}")
+        return 0
+
+    def _automaton(self, terminal: Any) -> int:
+        """The same of a finite automaton, whose tokens are symbols."""
+        import numpy as np
+
+        from dualform.checkpoints import save_weights
+        from dualform.programs.automata import KNOWN, automata_certificates, compile_automata, interpret
+        from dualform.reports.terminal import compile as prints
+
+        name = str(self.program).removeprefix(AUTOMATON)
+        require(name in KNOWN, f"there is no automaton {name!r}; there are {', '.join(KNOWN)}.")
+        require(self.report is None, "--report shows a program's graph after every pass; an automaton is a table.")
+        automaton = made_with(KNOWN[name], name, dict(_setting(each) for each in self.options))
+        x = None if self.run is None else automaton.one_hot(symbols_of(self.run, automaton.symbols))
+        compiled = compile_automata(automaton, self.to, self.dtype)
+        prints.automaton(terminal, automaton, compiled)
+        if self.out is not None:
+            save_weights(self.out, compiled.model)
+            terminal.unbroken(f"saved: {self.out}")
+        if x is not None:
+            y = np.asarray(compiled.model(jax.numpy.asarray(x, self.dtype))[0], np.float64)
+            prints.outputs(terminal, self.dtype, np.argmax(x, axis=1)[:, None], (y, interpret(automaton, x)))
+        proved = automata_certificates(automaton, self.to, inputs=self.inputs, longest=self.length, seed=self.seed)
+        prints.certificates(terminal, proved)
         return 0
 
     def _program(self) -> Any:
@@ -118,6 +152,28 @@ class Compile(Options):
         raise InputError(
             f"there is no program {self.program!r}; there are {', '.join(library())}, and any file of Python that defines one."
         )
+
+
+def made_with(make: Any, name: str, given: dict[str, Any]) -> Any:
+    """What a function makes with options.
+
+    **Raises:** `InputError` for an option that it has not.
+    """
+    known = inspect.signature(make).parameters
+    wrong = [key for key in given if key not in known]
+    require(not wrong, f"{name} has no option {', '.join(wrong)}; it has {', '.join(known) or 'none'}.")
+    return make(**given)
+
+
+def symbols_of(said: str, symbols: int) -> list[int]:
+    """The symbols that were typed.
+
+    **Raises:** `InputError` where they are none.
+    """
+    found = tokens_of(said, 1)[:, 0]
+    wrong = [each for each in found if each != int(each) or not 0 <= each < symbols]
+    require(not wrong, f"--run {said}: {wrong[:1]} is no symbol; they are 0 to {symbols - 1}.")
+    return [int(each) for each in found]
 
 
 def _setting(said: str) -> tuple[str, Any]:

@@ -5,6 +5,7 @@ from dualform.programs.automata.compiled import (
     HOLDERS,
     CompiledAutomata,
     Holder,
+    automata_certificates,
     certify_automata,
     compile_automata,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Holder",
     "Spelling",
     "as_program",
+    "automata_certificates",
     "certify_automata",
     "compile_automata",
     "interpret",

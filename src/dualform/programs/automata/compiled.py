@@ -17,7 +17,7 @@ from dualform.programs.automata.reflections import delta
 from dualform.programs.automata.saturated import saturated
 from dualform.programs.automata.signs import mamba
 from dualform.programs.automata.turning import as_program
-from dualform.programs.compiled import DTYPES, Certificate, compile_program
+from dualform.programs.compiled import DTYPES, SHORT, Certificate, compile_program
 
 
 class Holder(NamedTuple):
@@ -118,3 +118,20 @@ def _nearest(outputs: np.ndarray, levels: Sequence[np.ndarray]) -> np.ndarray:
         found.append(np.argmin(np.sum((part[..., None, :] - level) ** 2, axis=-1), axis=-1))
         at += level.shape[1]
     return np.stack(found, axis=-1)
+
+
+def automata_certificates(
+    automata: Automata, to: str, *, inputs: int = 100, longest: int = 4096, seed: int = 0, long: int = 2
+) -> list[Certificate]:
+    """Certificates in each of `DTYPES`: many inputs of `SHORT` tokens, and `long` of so many tokens.
+
+    **Raises:** `InputError` as of `compile_automata`.
+    """
+    found = []
+    for dtype in DTYPES:
+        compiled = compile_automata(automata, to, dtype)
+        if longest > SHORT:
+            found.append(certify_automata(compiled, inputs=inputs, lengths=(SHORT,), seed=seed))
+        few = min(long, inputs) if longest > SHORT else inputs
+        found.append(certify_automata(compiled, inputs=few, lengths=(longest,), seed=seed))
+    return found

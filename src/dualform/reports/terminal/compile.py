@@ -7,7 +7,8 @@ import numpy as np
 from rich.table import Table
 
 from dualform.experiments.numerals import number
-from dualform.programs import Certificate, Compiled, Program, targets
+from dualform.programs import Certificate, Compiled, targets
+from dualform.programs.automata import HOLDERS, KNOWN, Automaton, CompiledAutomata
 from dualform.reports.terminal import Terminal, bare_table
 
 MOST = 40
@@ -26,10 +27,18 @@ def listed(terminal: Terminal) -> None:
     terminal.whole(table)
     terminal.print()
     table = bare_table()
+    table.add_column("automaton")
+    table.add_column("what it gives at each token")
+    for name, make in KNOWN.items():
+        table.add_row(f"automaton:{name}", make().what)
+    terminal.whole(table)
+    terminal.print()
+    table = bare_table()
     table.add_column("architecture")
     table.add_column("its layers")
+    table.add_column("which automata it holds")
     for name, each in targets().items():
-        table.add_row(name, each.what)
+        table.add_row(name, each.what, HOLDERS[name].what if name in HOLDERS else "none")
     terminal.whole(table)
 
 
@@ -42,11 +51,25 @@ def compiled(terminal: Terminal, found: Compiled) -> None:
     terminal.print(table)
 
 
-def run(terminal: Terminal, found: Compiled, tokens: np.ndarray, outputs: tuple[np.ndarray, np.ndarray]) -> None:
-    """What the network and the interpreter give of some tokens."""
-    table = Table("token", "input", f"network, {found.dtype}", "interpreter")
+def automaton(terminal: Terminal, made: Automaton, found: CompiledAutomata) -> None:
+    """What became of a table."""
+    terminal.unbroken(f"{made.name} as ", (found.to, "bold"), f": {made.what}")
+    table = Table("compiled", "")
+    for name, value in (("states", made.states), ("symbols", made.symbols), ("parameters", found.parameters)):
+        table.add_row(name, f"{value:,}")
+    terminal.print(table)
+
+
+def run(terminal: Terminal, found: Compiled, tokens: np.ndarray, given: tuple[np.ndarray, np.ndarray]) -> None:
+    """What a program's network and its interpreter give of some tokens."""
+    outputs(terminal, found.dtype, tokens, given)
+
+
+def outputs(terminal: Terminal, dtype: str, tokens: np.ndarray, given: tuple[np.ndarray, np.ndarray]) -> None:
+    """What a network and an interpreter give of some tokens."""
+    table = Table("token", "input", f"network, {dtype}", "interpreter")
     row = lambda numbers: " ".join(f"{each:.6g}" for each in np.asarray(numbers, np.float64))
-    for i, (x, y, expected) in enumerate(zip(tokens, *outputs, strict=True)):
+    for i, (x, y, expected) in enumerate(zip(tokens, *given, strict=True)):
         if i < MOST:
             table.add_row(str(i + 1), row(x), row(y), row(expected))
     terminal.whole(table)
@@ -54,9 +77,10 @@ def run(terminal: Terminal, found: Compiled, tokens: np.ndarray, outputs: tuple[
         terminal.print(f"and {len(tokens) - MOST} tokens more")
 
 
-def certificates(terminal: Terminal, program: Program, proved: Sequence[Certificate]) -> None:
+def certificates(terminal: Terminal, proved: Sequence[Certificate]) -> None:
     """How far the network is from the interpreter, for each dtype and length."""
-    table = Table("certificate", "inputs", "tokens", "largest error", *(["wrong outputs"] if program.discrete else []))
+    whole = any(each.wrong is not None for each in proved)
+    table = Table("certificate", "inputs", "tokens", "largest error", *(["wrong outputs"] if whole else []))
     for each in proved:
         wrong: list[Any] = [] if each.wrong is None else [f"{100 * each.wrong:.4g}%"]
         table.add_row(each.dtype, f"{each.inputs:,}", f"{each.tokens:,}", number(each.error), *wrong)
