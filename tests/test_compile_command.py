@@ -76,7 +76,7 @@ REFUSED = {
     "an option": (["majority", "--options", "length=3"], "majority has no option 'length'"),
     "an automaton": (["automaton:party"], "there is no automaton 'party'; there are parity"),
     "an automaton's option": (["automaton:parity", "--options", "n=3"], "parity has no option n; it has none"),
-    "a symbol": (["automaton:parity", "--to", "rnn", "--run", "2"], r"\[2.0\] is no symbol; they are 0 to 1"),
+    "a symbol": (["automaton:parity", "--to", "rnn", "--run", "2"], "2 is no symbol; they are 0 to 1"),
     "an automaton elsewhere": (
         ["automaton:parity", "--to", "hawk"],
         "no automaton is compiled to 'hawk'; there are rnn",

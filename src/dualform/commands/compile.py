@@ -25,7 +25,7 @@ class Compile(Options):
         Positional[str | None],
         option(
             "[PROGRAM]",
-            "A program by its name, see --list, or a file of Python that defines one as `program`; automaton:NAME is a finite automaton.",
+            "A program by its name, see --list, such as automaton:parity; or a file of Python that defines one as `program`.",
         ),
     ] = None
     list: Annotated[bool, option(None, "List the programs that come with the package, and the architectures.")] = False
@@ -121,17 +121,18 @@ class Compile(Options):
         name = str(self.program).removeprefix(AUTOMATON)
         require(name in KNOWN, f"there is no automaton {name!r}; there are {', '.join(KNOWN)}.")
         require(self.report is None, "--report shows a program's graph after every pass; an automaton is a table.")
-        automaton = made_with(KNOWN[name], name, dict(_setting(each) for each in self.options))
-        x = None if self.run is None else automaton.one_hot(symbols_of(self.run, automaton.symbols))
-        compiled = compile_automata(automaton, self.to, self.dtype)
-        prints.automaton(terminal, automaton, compiled)
+        made = made_with(KNOWN[name], name, dict(_setting(each) for each in self.options))
+        compiled = compile_automata(made, self.to, self.dtype)
+        first = compiled.automata[0]
+        x = None if self.run is None else first.one_hot(symbols_of(self.run, first.symbols))
+        prints.automata(terminal, compiled)
         if self.out is not None:
             save_weights(self.out, compiled.model)
             terminal.unbroken(f"saved: {self.out}")
         if x is not None:
             y = np.asarray(compiled.model(jax.numpy.asarray(x, self.dtype))[0], np.float64)
-            prints.outputs(terminal, self.dtype, np.argmax(x, axis=1)[:, None], (y, interpret(automaton, x)))
-        proved = automata_certificates(automaton, self.to, inputs=self.inputs, longest=self.length, seed=self.seed)
+            prints.outputs(terminal, self.dtype, np.argmax(x, axis=1)[:, None], (y, interpret(made, x)))
+        proved = automata_certificates(made, self.to, inputs=self.inputs, longest=self.length, seed=self.seed)
         prints.certificates(terminal, proved)
         return 0
 
@@ -172,7 +173,7 @@ def symbols_of(said: str, symbols: int) -> list[int]:
     """
     found = tokens_of(said, 1)[:, 0]
     wrong = [each for each in found if each != int(each) or not 0 <= each < symbols]
-    require(not wrong, f"--run {said}: {wrong[:1]} is no symbol; they are 0 to {symbols - 1}.")
+    require(not wrong, f"--run {said}: {wrong[0] if wrong else 0:g} is no symbol; they are 0 to {symbols - 1}.")
     return [int(each) for each in found]
 
 

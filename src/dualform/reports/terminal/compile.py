@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dualform.experiments.numerals import number
 from dualform.programs import Certificate, Compiled, targets
-from dualform.programs.automata import HOLDERS, KNOWN, Automaton, CompiledAutomata
+from dualform.programs.automata import HOLDERS, KNOWN, CompiledAutomata
 from dualform.reports.terminal import Terminal, bare_table
 
 MOST = 40
@@ -30,7 +30,7 @@ def listed(terminal: Terminal) -> None:
     table.add_column("automaton")
     table.add_column("what it gives at each token")
     for name, make in KNOWN.items():
-        table.add_row(f"automaton:{name}", make().what)
+        table.add_row(f"automaton:{name}", " ".join((make.__doc__ or "").split("\n\n")[0].split()))
     terminal.whole(table)
     terminal.print()
     table = bare_table()
@@ -51,12 +51,18 @@ def compiled(terminal: Terminal, found: Compiled) -> None:
     terminal.print(table)
 
 
-def automaton(terminal: Terminal, made: Automaton, found: CompiledAutomata) -> None:
-    """What became of a table."""
-    terminal.unbroken(f"{made.name} as ", (found.to, "bold"), f": {made.what}")
-    table = Table("compiled", "")
-    for name, value in (("states", made.states), ("symbols", made.symbols), ("parameters", found.parameters)):
-        table.add_row(name, f"{value:,}")
+def automata(terminal: Terminal, found: CompiledAutomata) -> None:
+    """What became of a table, or of several that read the same symbols."""
+    for each in found.automata:
+        terminal.unbroken(f"{each.name} as ", (found.to, "bold"), f": {each.what}")
+    table, made = Table("compiled", ""), found.automata
+    states = ", ".join(f"{each.states:,}" for each in made)
+    for name, value in (
+        ("states", states),
+        ("symbols", f"{made[0].symbols:,}"),
+        ("parameters", f"{found.parameters:,}"),
+    ):
+        table.add_row(name, value)
     terminal.print(table)
 
 
