@@ -16,7 +16,7 @@ from dualform.programs.emit import target
 from dualform.programs.graph import Block, Graph, Relu, Times
 from dualform.programs.lowering import lowered
 from dualform.programs.passes import passed
-from dualform.programs.path import Path, as_path
+from dualform.programs.path import Path
 from dualform.programs.program import Program, interpret
 
 DTYPES = ("float64", "float32", "bfloat16")
@@ -89,7 +89,7 @@ def compile_program(program: Program, to: str, dtype: str = "float64") -> Compil
     )
     emitter = target(to)
     passes = passed(lowered(program.output))
-    path = as_path(passes[-1][1])
+    path = emitter.path(passes[-1][1])
     if path.graph.count(Times):
         path = replace(path, drawn=drawn(program))
     largest = max(

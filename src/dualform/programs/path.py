@@ -64,18 +64,22 @@ class Path:
         return max((len(layer.kept) for layer in self.layers), default=self.graph.width)
 
 
-def as_path(graph: Graph) -> Path:
-    """Every step in the first layer that can have it; at least one layer."""
+def as_path(graph: Graph, together: bool = True) -> Path:
+    """Every step in the first layer that can have it; at least one layer.
+
+    **Arguments:** together: whether units read the states of their own layer; if not, they stand one layer above them.
+    """
     level: dict[Atom, int] = dict.fromkeys(range(graph.width), 0)
     states: set[Atom] = set()
     placed: list[tuple[int, Placed]] = []
     for first, step in zip(graph.first, graph.steps, strict=True):
         reads = {atom for form in step.forms for atom in form.terms}
-        if isinstance(step, Block):
+        if isinstance(step, Block) or not together:
             at = 1 + max((level[atom] for atom in reads), default=0)
-            states |= set(range(first, first + step.size))
         else:
             at = max((level[atom] + (atom not in states) for atom in reads), default=1)
+        if isinstance(step, Block):
+            states |= set(range(first, first + step.size))
         placed.append((at, Placed(first, step)))
         level |= dict.fromkeys(range(first, first + step.size), at)
     depth = max((at for at, _ in placed), default=1)

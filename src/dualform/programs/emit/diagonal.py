@@ -3,12 +3,14 @@
 Every atom has a lane of the stream, which holds it from the layer that gives it on; lane 0 is 1.
 """
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from dualform.errors import InputError
+from dualform.errors import InputError, require
 from dualform.mixers import LRU
 from dualform.models import MLP, Block, GatedMLP, SequenceModel
 from dualform.programs.emit.spectrum import spectrum
@@ -37,7 +39,7 @@ def gated_linear_rnn(path: Path, dtype: Any) -> SequenceModel:
 
 def stream(path: Path, dtype: Any, mixer: Any, mlp: Any) -> SequenceModel:
     """The path as residual blocks: (layer, lanes, width, cast) -> the block's mixer, and its MLP."""
-    cast = lambda w: jnp.asarray(np.asarray(w, np.float64), dtype)
+    cast = partial(_cast, dtype)
     graph = path.graph
     lanes, width = lanes_of(range(graph.atoms), first=1), graph.atoms + 1
     w_in = np.zeros((width, graph.width))
@@ -49,6 +51,21 @@ def stream(path: Path, dtype: Any, mixer: Any, mlp: Any) -> SequenceModel:
     )
     w_out, b_out = rows(graph.outputs, lanes, width)
     return SequenceModel(cast(w_in), cast(b_in), blocks, cast(w_out), cast(b_out))
+
+
+def _cast(dtype: Any, w: Any) -> Array:
+    """Weights in the network's dtype.
+
+    **Raises:** `InputError` where one is too large for it.
+    """
+    w = np.asarray(w, np.float64)
+    largest, limit = np.max(np.abs(w[np.isfinite(w)]), initial=0), float(jnp.finfo(dtype).max)
+    require(
+        largest < limit,
+        f"the network needs a weight of {largest:.3g}; {jnp.dtype(dtype).name} ends at {limit:.3g}. Compile it in float64, or "
+        "use smaller constants.",
+    )
+    return jnp.asarray(w, dtype)
 
 
 def lru_of(layer: PathLayer, lanes: dict[int, int], width: int, cast: Any) -> LRU:
@@ -103,23 +120,37 @@ def relu_mlp(layer: PathLayer, lanes: dict[int, int], width: int, cast: Any) -> 
     return MLP(cast(w), cast(down), cast(b), activation="relu")
 
 
-def gated_mlp(layer: PathLayer, lanes: dict[int, int], width: int, cast: Any) -> GatedMLP | None:
-    """A hidden unit for each ReLU, beside a 1; two for each product."""
+def gated_mlp(
+    layer: PathLayer,
+    lanes: dict[int, int],
+    width: int,
+    cast: Any,
+    activation: str = "relu",
+    sharp: float = 1,
+    faint: float | None = None,
+) -> GatedMLP | None:
+    """A hidden unit for each ReLU, beside a 1; for each product two that are mirrored, or one whose gate is linear.
+
+    **Arguments:** sharp: K of f(K x) / K, which is ReLU(x).  faint: k of 2 f(k x) / k, which is x; None for an activation that is
+    linear nowhere around 0. See `gates`.
+    """
     if not layer.units:
         return None
     w, b = rows([each.step.forms[0] for each in layer.relus], lanes, width)
     left, b_left = rows([each.step.forms[0] for each in layer.products], lanes, width)
     right, b_right = rows([each.step.forms[1] for each in layer.products], lanes, width)
+    by = [1.0, -1.0] if faint is None else [faint]
     relus, products = len(w), len(left)
-    down = np.zeros((width, relus + 2 * products))
-    down[[lanes[each.first] for each in layer.relus], np.arange(relus)] = 1
+    down = np.zeros((width, relus + len(by) * products))
+    down[[lanes[each.first] for each in layer.relus], np.arange(relus)] = 1 / sharp
     to = [lanes[each.first] for each in layer.products]
-    down[to, relus + np.arange(products)], down[to, relus + products + np.arange(products)] = 1, -1
+    for i, factor in enumerate(by):
+        down[to, relus + i * products + np.arange(products)] = factor if faint is None else 2 / factor
     return GatedMLP(
-        w_gate=cast(np.concatenate([w, left, -left])),
-        w_up=cast(np.concatenate([np.zeros_like(w), right, right])),
+        w_gate=cast(np.concatenate([sharp * w, *(factor * left for factor in by)])),
+        w_up=cast(np.concatenate([np.zeros_like(w), *(right for _ in by)])),
         w_down=cast(down),
-        b_gate=cast(np.concatenate([b, b_left, -b_left])),
-        b_up=cast(np.concatenate([np.ones(relus), b_right, b_right])),
-        activation="relu",
+        b_gate=cast(np.concatenate([sharp * b, *(factor * b_left for factor in by)])),
+        b_up=cast(np.concatenate([np.ones(relus), *(b_right for _ in by)])),
+        activation=activation,
     )

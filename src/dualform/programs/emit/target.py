@@ -5,29 +5,33 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dualform.errors import require
-from dualform.programs.path import Path
+from dualform.programs.graph import Graph
+from dualform.programs.path import Path, as_path
 
 
 class Target(NamedTuple):
     """An architecture.
 
     - emit: (path, dtype) -> a layer, (time, d_in) -> (time, d_out); `InputError`, which says why, where it cannot hold the path.
-    - what: its layers, in a sentence.
+    - what: its layers, in a sentence.  path: graph -> the path that it emits.
     """
 
     name: str
     emit: Callable[[Path, Any], Any]
     what: str
+    path: Callable[[Graph], Path] = as_path
 
 
 _TARGETS: dict[str, Target] = {}
 
 
-def register(name: str, what: str) -> Callable[[Callable[[Path, Any], Any]], Callable[[Path, Any], Any]]:
+def register(
+    name: str, what: str, path: Callable[[Graph], Path] = as_path
+) -> Callable[[Callable[[Path, Any], Any]], Callable[[Path, Any], Any]]:
     """Make a function the emitter of that name."""
 
     def made(emit: Callable[[Path, Any], Any]) -> Callable[[Path, Any], Any]:
-        _TARGETS[name] = Target(name, emit, what)
+        _TARGETS[name] = Target(name, emit, what, path)
         return emit
 
     return made
