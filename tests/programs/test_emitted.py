@@ -72,7 +72,7 @@ def _mlp(mlp: GatedMLP | None, grown) -> GatedMLP:
     )
 
 
-@pytest.mark.parametrize("many", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [50, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_compiled_is_interpreted(many):
     """Of so many random programs, each as a gated linear RNN: its outputs are the interpreter's."""
     drawn, refused = [], 0
