@@ -27,15 +27,23 @@ from dualform.mixers import registry
 from dualform.mixers.card import card
 from dualform.models import published
 from dualform.programs import targets
+from dualform.programs.graph import Block, Relu, Times
+from dualform.programs.library import library
+from dualform.programs.lowering import lowered
+from dualform.programs.passes import passed
 from dualform.reports.figures import svg
 from dualform.reports.page import Table
 from dualform.reports.paper_figures import figures_of
+from dualform.reports.program_figures import graph_figure
 from dualform.reports.reproduction_page import made_with, numbers_table, read_record, unknowns_table
 from dualform.tasks.carried import CARRIED
 from dualform.tasks.task import settings_of
 
 WIDTH = 8
 """The width at which the table of mixers counts."""
+
+PROGRAM_PICTURES = "assets/programs"
+"""Where those of programs' graphs are."""
 
 PICTURES = "assets/papers"
 """Where, within the site, the pictures of papers' results are written, each paper's in a folder of its name."""
@@ -54,7 +62,16 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
             files.append(File.generated(config, f"{PICTURES}/{paper.name}/{name}", content=content))
         return text
 
+    def programs() -> str:
+        text, pictures = programs_list()
+        for name, content in pictures.items():
+            from mkdocs.structure.files import File
+
+            files.append(File.generated(config, f"{PROGRAM_PICTURES}/{name}", content=content))
+        return text
+
     made = {
+        "<!-- programs -->": programs,
         "<!-- mixers -->": mixers_table,
         "<!-- held -->": held_table,
         "<!-- models -->": models_table,
@@ -93,6 +110,22 @@ def mixers_table() -> str:
         error = "" if each.error is None else f"{each.error:.0e}"
         whence.append(f"| `{each.name}` | {each.source} | {each.oracle} | {error} |")
     return "\n".join(what) + "\n\n" + "\n".join(whence)
+
+
+def programs_list() -> tuple[str, dict[str, str]]:
+    """Every program of the library: what its docstring says, its options, its graph; and the pictures, by file name."""
+    parts, pictures = [], {}
+    for name, entry in library().items():
+        graph = passed(lowered(entry.make().output))[-1][1]
+        pictures[f"{name}.svg"] = svg(graph_figure(graph), "white")
+        options = ", ".join(f"`{option}={value!r}`" for option, value in entry.options.items()) or "none"
+        counts = f"{graph.count(Block)} blocks of states, {graph.count(Relu)} ReLUs, {graph.count(Times)} products"
+        parts.append(
+            f"## {name}\n\n{inspect.getdoc(entry.make)}\n\nOptions: {options}.\n\n"
+            f"![The graph of {name} after all passes]({PROGRAM_PICTURES.replace('assets', '../assets')}/{name}.svg)\n\n"
+            f"After all passes: {counts}, {graph.numbers()} numbers."
+        )
+    return "\n\n".join(parts), pictures
 
 
 def architectures_table() -> str:
