@@ -149,6 +149,14 @@ def test_equal_steps_are_one():
     assert len(graph_of(concat(state(x[0]), state(x[0]))).steps) == 1
 
 
+def test_a_gate_is_made_of_the_present():
+    """Of a product of a state and the token, whichever way it is written, the state is the factor on the right."""
+    x = Input(1)
+    for product in (state(x) * x, x * state(x)):
+        *_, step = graph_of(product).steps
+        assert isinstance(step, Times) and set(step.left.terms) == {0}
+
+
 def test_known_signs_are_used():
     """A ReLU of what is never negative is what it reads, and of what is never positive nothing."""
     x = Input(1)

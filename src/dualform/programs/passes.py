@@ -102,8 +102,14 @@ def apart(graph: Graph) -> Graph:
 
 
 def merged(graph: Graph) -> Graph:
-    """Equal steps as one; ReLUs and products that differ by a factor as one, too, where it is positive (a product's: any)."""
+    """Equal steps as one; ReLUs and products that differ by a factor as one, too, where it is positive (a product's: any).
+
+    Of a product whose one factor alone reads what was before this token, that factor is the right one: a gate, which a dual form
+    freezes, is made of the left.
+    """
     seen: dict[tuple, Atom] = {}
+    past: set[Atom] = set()
+    reads_past = lambda form: any(atom in past for atom in form.terms)
 
     def make(step: Step, add: Callable[[Step], Atom]):
         if isinstance(step, Block):
@@ -111,6 +117,7 @@ def merged(graph: Graph) -> Graph:
             key = ("state", rows, tuple(form.key for form in step.drive), step.start)
             if key not in seen:
                 seen[key] = add(step)
+                past.update(range(seen[key], seen[key] + step.size))
             return [atom_form(seen[key] + i) for i in range(step.size)]
         if isinstance(step, Relu):
             factor = _size(step.form)
@@ -123,8 +130,12 @@ def merged(graph: Graph) -> Graph:
             left, right = sorted((left, right), key=lambda each: each.key)
             key = ("product", left.key, right.key)
         if key not in seen:
+            if isinstance(step, Times) and reads_past(step.left) and not reads_past(step.right):
+                step = replace(step, left=step.right, right=step.left)
             seen[key] = add(step)
             own[key] = factor
+            if any(reads_past(form) for form in step.forms):
+                past.add(seen[key])
         return [Form({seen[key]: factor / own[key]})]
 
     own: dict[tuple, Fraction] = {}
