@@ -182,10 +182,7 @@ def cycle(n: int, form: str = "rotation", first: int = 0, name: str = "cycle", r
         return ring.becomes(Linear(ring, [{(i - 1) % n: Fraction(1)} for i in range(n)]))
     if form != "rotation":
         raise error(f"there is no cycle {form!r}; there are rotation and ring.")
-    cosine, sine = (
-        (lambda i: fraction(round(math.cos(2 * math.pi * i / n), 17))),
-        (lambda i: fraction(round(math.sin(2 * math.pi * i / n), 17))),
-    )
+    cosine, sine = (lambda i: _cosine(4 * i, n)), (lambda i: _cosine(4 * i - n, n))
     turn = Register(2, [cosine(first - 1), sine(first - 1)], name)
     at = turn.becomes(Linear(turn, [{0: cosine(1), 1: -sine(1)}, {0: sine(1), 1: cosine(1)}]))
     if n == 1:
@@ -197,6 +194,26 @@ def cycle(n: int, form: str = "rotation", first: int = 0, name: str = "cycle", r
 def modulo(n: int, form: str = "rotation", first: int = 0, name: str = "modulo", ramp: str = "whole") -> Value:
     """(first + t - 1) mod n at token t, a whole number; arguments as of `cycle`."""
     return Linear(cycle(n, form, first, name, ramp), [{i: Fraction(i) for i in range(n) if i}])
+
+
+def remainder(x: Operand, n: int, largest: int, base: int = 4) -> Value:
+    """x modulo n, of a whole number x from 0 to `largest`.
+
+    As on paper: as many times n base^k as fit are taken off, then as many times n base^(k-1), down to n; what is left is the
+    remainder. Every power is a layer of ReLUs, with 2 (base - 1) of them, and no state: where no state may turn, what a
+    `cycle` counts is counted by this, up to a largest number.
+    """
+    left, n, base = as_value(x), whole_number("n", n), whole_number("base", base)
+    largest = whole_number("largest", largest)
+    if base < 2:
+        raise error("the base of a division is 2 or more.")
+    sizes = [n]
+    while sizes[-1] * base <= largest:
+        sizes.append(sizes[-1] * base)
+    for size in reversed(sizes):
+        times = [exceeds(left, size * m - 1) for m in range(1, min(base - 1, largest // size) + 1)]
+        left = left - size * _sum(times) if times else left
+    return left
 
 
 def one_hot(x: Operand, n: int, scale: Number = SCALE) -> Value:
@@ -265,6 +282,13 @@ def running_maximum(x: Operand, largest: int, name: str = "maximum") -> Value:
 def first_token(name: str = "first") -> Value:
     """1 at the first token, 0 at all others."""
     return relu(2 - counter(1, name=name))
+
+
+def _cosine(quarters: int, n: int) -> Fraction:
+    """cos(2 pi quarters / (4 n)), exactly so where it is 0, 1 or -1, and floating point has 6e-17."""
+    if quarters % n == 0:
+        return Fraction((1, 0, -1, 0)[quarters // n % 4])
+    return fraction(math.cos(math.pi * quarters / (2 * n)))
 
 
 def _sum(values: Sequence[Value]) -> Value:

@@ -24,14 +24,28 @@ class Variant:
 SHIFTS = {to: "no basis of eigenvectors, as that of a shift has none" for to in ("linear-rnn", "gated-linear-rnn")}
 PRODUCTS = {"linear-rnn": "a linear RNN has no product of two values"}
 
+POSITIVE = {
+    to: "lie in \\[0, 1\\], and a product of decays that are not negative never comes back"
+    for to in ("hawk", "griffin")
+}
+REAL = {to: "lie in \\[-1, 1\\], and real decays count modulo powers of two alone" for to in ("mamba", "delta")}
+TURNS = POSITIVE | REAL
+"""What turns by other than half a circle."""
+
+SIGNS = POSITIVE
+"""What changes its sign."""
+
 SMALL = {"scale": 4, "large": 512}
 
 VARIANTS: Mapping[str, Variant] = {
     "majority": Variant("majority"),
-    "token count": Variant("token_count"),
+    "token count": Variant("token_count", {}, TURNS),
+    "token count of four places": Variant("token_count", {"n": 4, "form": "rotation"}, TURNS, quick=False),
+    "token count of two places": Variant("token_count", {"n": 2, "form": "rotation"}, SIGNS, quick=False),
+    "token count by division": Variant("token_count", {"n": 3, "form": "division", "longest": 200}, quick=False),
     # What turns is cos and sin, rounded once.
-    "token count by rotation": Variant("token_count", {"n": 7, "form": "rotation"}, quick=False),
-    "remainder": Variant("remainder", {"n": 3, "longest": 60}, quick=False),
+    "token count by rotation": Variant("token_count", {"n": 7, "form": "rotation"}, TURNS, quick=False),
+    "remainder": Variant("remainder", {"n": 3, "longest": 60, "base": 3}, quick=False),
     "parity": Variant("parity", {"longest": 127}, quick=False),
     "dyck": Variant("dyck"),
     "dyck of bounded depth": Variant("dyck", {"deepest": 3}, quick=False),
@@ -58,13 +72,17 @@ VARIANTS: Mapping[str, Variant] = {
     "gradient descent of other widths": Variant(
         "gradient_descent", {"d_x": 4, "d_y": 1, "eta": 0.125}, PRODUCTS, quick=False
     ),
-    "tok2tok": Variant("tok2tok", {}, PRODUCTS, quick=False),
-    "tok2tok as published": Variant("tok2tok", {"delay": "shift"}, SHIFTS | PRODUCTS, quick=False),
-    "tok2tok of one token": Variant("tok2tok", {"length": 1}, PRODUCTS, quick=False),
+    "in-context map": Variant("in_context_map", {"length": 2, "longest": 80}, quick=False),
+    "in-context map by products": Variant(
+        "in_context_map", {"form": "multiplicative", "places": "ring"}, TURNS | PRODUCTS, quick=False
+    ),
+    "tok2tok": Variant("tok2tok", {"cycle": "ring"}, TURNS | PRODUCTS, quick=False),
+    "tok2tok as published": Variant("tok2tok", {"delay": "shift"}, TURNS | SHIFTS | PRODUCTS, quick=False),
+    "tok2tok of one token": Variant("tok2tok", {"length": 1}, SIGNS | PRODUCTS, quick=False),
     # 1e10 leaves float32 no digit for tokens; smaller numbers do.
-    "tok2tok, optimised": Variant("tok2tok", {"length": 2, "form": "optimised", **SMALL}, quick=False),
-    "tok2tok by steps": Variant("tok2tok", {"length": 2, "form": "step", **SMALL}, quick=False),
-    "tok2tok, direct": Variant("tok2tok", {"length": 2, "form": "direct", **SMALL}, quick=False),
+    "tok2tok, optimised": Variant("tok2tok", {"length": 2, "form": "optimised", **SMALL}, TURNS, quick=False),
+    "tok2tok by steps": Variant("tok2tok", {"length": 2, "form": "step", **SMALL}, TURNS, quick=False),
+    "tok2tok, direct": Variant("tok2tok", {"length": 2, "form": "direct", **SMALL}, TURNS, quick=False),
     "vec2vec": Variant("vec2vec", {}, PRODUCTS, quick=False),
     "vec2vec of three numbers": Variant("vec2vec", {"d_in": 1, "d_out": 3}, PRODUCTS, quick=False),
     "vec2vec, optimised": Variant("vec2vec", {"form": "optimised", "large": 8}, quick=False),

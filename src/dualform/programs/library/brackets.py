@@ -19,7 +19,7 @@ def dyck(deepest: int | None = None) -> Program:
 
     **Arguments:** deepest: how deep brackets may be nested; any depth if not given.
     """
-    x = Input()
+    x = Input(low=0, high=1, whole=True)
     depth = counter(2 * x - 1, name="depth")
     return Program(
         concat(depth, counter(_beyond(depth, deepest), name="wrong")),
@@ -45,7 +45,7 @@ def brackets(kinds: int = 2, deepest: int = 4, form: str = "direct") -> Program:
     **Arguments:** kinds; deepest; form: of the conditional, see `if_else`.
     """
     kinds, deepest = whole_number("kinds", kinds), whole_number("deepest", deepest)
-    x = Input()
+    x = Input(low=-kinds, high=kinds, whole=True)
     opens = exceeds(x, 0)
     depth = counter(2 * opens - 1, name="depth")
     here = equal(depth + 1 - opens, list(range(1, deepest + 1)), scale=4)

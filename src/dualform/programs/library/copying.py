@@ -26,7 +26,8 @@ def followers(n: int, symbols: int, form: str, large: Number, delay: str) -> Val
     require(
         contexts <= 256, f"{symbols} symbols have {contexts} contexts of {n - 1}; take fewer symbols, or a smaller n."
     )
-    seen = shift_register(one_hot(Input(), symbols, scale=4), n, delay, name="seen")
+    x = Input(low=0, high=symbols - 1, whole=True)
+    seen = shift_register(one_hot(x, symbols, scale=4), n, delay, name="seen")
     last = [seen[i * symbols : (i + 1) * symbols] for i in range(n)]  # the newest first
     shown = []
     for now, before in zip(_combined(last[:-1]), _combined(last[1:]), strict=True):

@@ -19,7 +19,7 @@ def shift(length: int = 4, form: str = "digits") -> Program:
     room for 13 of them, and float64 for 31.
     """
     length = whole_number("length", length)
-    x = Input()
+    x = Input(low=0, high=1, whole=True)
     return Program(shift_register(x, length, form), draw=bits, expected=lambda x: _last(x, length), discrete=True)
 
 
@@ -27,7 +27,7 @@ def shift(length: int = 4, form: str = "digits") -> Program:
 def delayed_copy(by: int = 3, form: str = "digits") -> Program:
     """The bit that was read `by` tokens ago, 0 before the first: forms as of shift_register."""
     by = whole_number("by", by)
-    x = Input()
+    x = Input(low=0, high=1, whole=True)
     return Program(delay(x, by, form), draw=bits, expected=lambda x: _last(x, by + 1)[:, -1:], discrete=True)
 
 

@@ -19,7 +19,7 @@ def sorting(values: int = 4) -> Program:
         y_t = [p_t > at_most_t[0]] + ... + [p_t > at_most_t[values - 1]],  p_t the number of delimiters so far
     """
     n = whole_number("values", values)
-    x = Input()
+    x = Input(low=0, high=n, whole=True)
     read = one_hot(x, n + 1, scale=4)
     counts = counter(read, name="counts")
     at_most = Linear(counts, [{u: 1 for u in range(v + 1)} for v in range(n)])

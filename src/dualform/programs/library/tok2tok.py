@@ -52,10 +52,12 @@ def tok2tok(
     the condition's opposite as a step of its own, see `unless`. Everything else is as published, steps of slope 1000 and the
     double steps in conjunctions too.
 
-    **Arguments:** length: T; form: of the conditionals, see `if_else`; vocabulary, samples: of the maps that are drawn, which the
-    weights do not depend on; delay: "digits", or "shift" as published, see `shift_register`; cycle: "rotation" as published, or
-    "ring"; scale: of the steps; large: of the conditionals, 1e10 as published, which float32 has too few digits for: there take
-    a number above the length of the prompt, and a scale of 4; ramp: of the steps, see `step`.
+    **Arguments:** length: T; form: of the conditionals, see `if_else`; vocabulary, samples: of the maps that are drawn, which
+    the program does not depend on; delay: "digits", or "shift" as published, see `shift_register`; cycle: "rotation" as
+    published, or "ring"; scale: of the steps; large: of the conditionals, 1e10 as published, which float32 has too few digits
+    for: there take a number above the length of the prompt, and a scale of 4; ramp: of the steps, see `step`.
+
+    The same function, written for every architecture, is `in_context_map`.
 
     **Source:** Petrov et al. 2024 (arXiv 2406.01424), Sec. 5 and their tests. Deviates: the delay by digits.
     """
@@ -71,7 +73,7 @@ def tok2tok(
             return unless(opposite, value, large)
         return if_else(condition, value, form=form, scale=scale, large=large)
 
-    x = Input()
+    x = Input(low=0, high=vocabulary - 1, whole=True)
     time = counter(1, start=-1, name="time")  # 0 at the first token
     place, twice = modulo(t, cycle, ramp=ramp), modulo(2 * t, cycle, ramp=ramp)
     at = [together(above(place, i - HALF), below(place, i + HALF)) for i in range(t)]
@@ -97,13 +99,13 @@ def tok2tok(
     given = [kept(above(each, HALF), below(each, HALF), part) for each, part in zip(at, held, strict=True)]
     return Program(
         summed(concat(*given)),
-        draw=lambda random, time: _prompt(random, time, t, vocabulary, samples),
-        expected=lambda x: _looked_up(x[:, 0], t),
+        draw=lambda random, time: prompt(random, time, t, vocabulary, samples),
+        expected=lambda x: looked_up(x[:, 0], t),
         discrete=True,
     )
 
 
-def _prompt(random: np.random.Generator, time: int, t: int, vocabulary: int, samples: int) -> np.ndarray:
+def prompt(random: np.random.Generator, time: int, t: int, vocabulary: int, samples: int) -> np.ndarray:
     """A query, then keys and values for the rest of the time; the query is one of the first `samples` keys, and only that."""
     pairs = max(1, -(-(time - t) // (2 * t)))
     keys = _different(random, min(pairs, vocabulary**t), t, vocabulary)
@@ -125,7 +127,7 @@ def _different(random: np.random.Generator, n: int, t: int, vocabulary: int) -> 
     return np.array(list(found))
 
 
-def _looked_up(tokens: np.ndarray, t: int) -> np.ndarray:
+def looked_up(tokens: np.ndarray, t: int) -> np.ndarray:
     """By comparing pair after pair."""
     query, prompt = tokens[:t], tokens[t:]
     held, found = np.zeros(t), np.zeros(len(tokens))
