@@ -121,11 +121,17 @@ def programs_list() -> tuple[str, dict[str, str]]:
         options = ", ".join(f"`{option}={value!r}`" for option, value in entry.options.items()) or "none"
         counts = f"{graph.count(Block)} blocks of states, {graph.count(Relu)} ReLUs, {graph.count(Times)} products"
         parts.append(
-            f"## {name}\n\n{inspect.getdoc(entry.make)}\n\nOptions: {options}.\n\n"
+            f"## {name}\n\n{as_text(inspect.getdoc(entry.make) or '')}\n\nOptions: {options}.\n\n"
             f"![The graph of {name} after all passes]({PROGRAM_PICTURES.replace('assets', '../assets')}/{name}.svg)\n\n"
             f"After all passes: {counts}, {graph.numbers()} numbers."
         )
     return "\n\n".join(parts), pictures
+
+
+def as_text(docstring: str) -> str:
+    """A docstring whose brackets are no links, but in what is indented as code."""
+    lines = docstring.split("\n")
+    return "\n".join(line if line.startswith("    ") else line.replace("[", "\\[") for line in lines)
 
 
 def architectures_table() -> str:
@@ -270,8 +276,9 @@ def measurements(folder: Path) -> str:
 
 
 def demoted(markdown: str) -> str:
-    """The same report with every heading one level lower."""
-    return re.sub(r"^(#{1,5}) ", r"#\1 ", markdown.strip(), flags=re.M)
+    """The same report with every heading one level lower, and its links to other reports from the page that it is put on."""
+    linked = re.sub(r"\]\((\w+\.md)\)", r"](benchmarks/\1)", markdown)
+    return re.sub(r"^(#{1,5}) ", r"#\1 ", linked.strip(), flags=re.M)
 
 
 def papers_table(folder: Path) -> str:

@@ -17,7 +17,7 @@ from dualform.models.affine import check_affine
 
 
 class TPGN(eqx.Module):
-    """future[r', p] = w_o[r'] [short, long_p] + b_o[r'], of a past folded into rows r of one period, places p within it.
+    """future[r', p] = w_o[r'] (short, long_p) + b_o[r'], of a past folded into rows r of one period, places p within it.
 
     long_p = w_long [PGN over the rows at place p, all rows] + b_long: a `PGN` along each column, whose rows one affine map
     reads. short = w_column [w_row [row r] + b_row, all rows] + b_column: each row, then all rows, mapped to one vector that
