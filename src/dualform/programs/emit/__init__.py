@@ -9,7 +9,7 @@ from dualform.programs.emit import hawk as _hawk
 from dualform.programs.emit import lstm as _lstm
 from dualform.programs.emit import mamba as _mamba
 from dualform.programs.emit import rnn as _rnn
-from dualform.programs.emit.target import Target, target, targets
+from dualform.programs.emit.registration import Target, target, targets
 
 __all__ = ["Target", "target", "targets"]
 

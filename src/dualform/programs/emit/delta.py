@@ -34,7 +34,7 @@ from dualform.models import SequenceModel
 from dualform.programs.emit.channels import REACH, Reach, cut, gathered
 from dualform.programs.emit.diagonal import gated_mlp, stream
 from dualform.programs.emit.gates import OPEN, faintness, sharpness
-from dualform.programs.emit.target import register
+from dualform.programs.emit.registration import register
 from dualform.programs.graph import Graph
 from dualform.programs.path import Path, PathLayer, as_path
 

@@ -13,8 +13,8 @@ from jaxtyping import Array
 from dualform.errors import InputError, require
 from dualform.mixers import LRU
 from dualform.models import MLP, Block, GatedMLP, SequenceModel
+from dualform.programs.emit.registration import register
 from dualform.programs.emit.spectrum import spectrum
-from dualform.programs.emit.target import register
 from dualform.programs.path import Path, PathLayer, Placed, lanes_of, rows
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from dualform.errors import InputError, require
 from dualform.mixers import GatedRNN
-from dualform.programs.emit.target import register
+from dualform.programs.emit.registration import register
 from dualform.programs.graph import Atom, Block, Form, Relu, Times
 from dualform.programs.path import Path, lanes_of, rows
 

@@ -17,7 +17,7 @@ from dualform.models import SequenceModel
 from dualform.programs.emit.channels import Reach
 from dualform.programs.emit.diagonal import stream
 from dualform.programs.emit.hawk import HELD, geglu, hawk_path, recurrent_of
-from dualform.programs.emit.target import register
+from dualform.programs.emit.registration import register
 from dualform.programs.graph import Graph
 from dualform.programs.path import Path, PathLayer
 

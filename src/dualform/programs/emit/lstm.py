@@ -17,7 +17,7 @@ from dualform.programs.decisions import Gated, Ramp, Relu, Single, Threshold
 from dualform.programs.emit.lanes import SURE, Gate, Lane, Lanes
 from dualform.programs.emit.layered import Layered, cast, stacked
 from dualform.programs.emit.products import Levels, paired, product
-from dualform.programs.emit.target import register
+from dualform.programs.emit.registration import register
 from dualform.programs.graph import Atom, Form, atom_form
 from dualform.programs.path import Path
 

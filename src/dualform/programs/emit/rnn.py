@@ -15,7 +15,7 @@ from dualform.programs.decisions import Gated, Ramp, Relu, Single, Threshold
 from dualform.programs.emit.lanes import FIRM, SHUT, Lane, Lanes, Unit
 from dualform.programs.emit.layered import Layered, cast, stacked
 from dualform.programs.emit.products import Levels, product, squared
-from dualform.programs.emit.target import register
+from dualform.programs.emit.registration import register
 from dualform.programs.graph import Atom, Form, atom_form, combined
 from dualform.programs.path import Path
 
