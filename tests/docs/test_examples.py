@@ -16,7 +16,8 @@ import pytest
 from dualform.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "papers").glob("*.md"))]
+FOLDERS = ("", "papers", "programs")
+PAGES = [ROOT / "README.md", *(page for each in FOLDERS for page in sorted((ROOT / "docs" / each).glob("*.md")))]
 SOURCES = sorted((ROOT / "src" / "dualform").rglob("*.py"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.M | re.S)
 

@@ -29,7 +29,7 @@ from tests.reports.records import record
 from tests.reports.test_page import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "papers").glob("*.md")])
+PAGES = sorted([page for folder in ("", "papers", "programs") for page in (ROOT / "docs" / folder).glob("*.md")])
 TEXTS = [*sorted(ROOT.glob("*.md")), *PAGES]
 
 
