@@ -20,6 +20,7 @@ from dualform.checkpoints.layouts import LAYOUTS
 from dualform.checkpoints.layouts.config import Key
 from dualform.checkpoints.layouts.keys import COMMON
 from dualform.commands.options import flag
+from dualform.errors import InputError
 from dualform.experiments.papers import PAPERS
 from dualform.experiments.protocol import changed_since
 from dualform.experiments.reproduction import Paper
@@ -27,10 +28,13 @@ from dualform.mixers import registry
 from dualform.mixers.card import card
 from dualform.models import published
 from dualform.programs import targets
+from dualform.programs.automata import HOLDERS, KNOWN, compile_automata, spelled
+from dualform.programs.automata.automaton import side_by_side
 from dualform.programs.graph import Block, Relu, Times
 from dualform.programs.library import library
 from dualform.programs.lowering import lowered
 from dualform.programs.passes import passed
+from dualform.programs.path import as_path
 from dualform.reports.figures import svg
 from dualform.reports.page import Table
 from dualform.reports.paper_figures import figures_of
@@ -76,6 +80,8 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         "<!-- held -->": held_table,
         "<!-- models -->": models_table,
         "<!-- architectures -->": architectures_table,
+        "<!-- library -->": library_texts,
+        "<!-- automata -->": automata_table,
         "<!-- tasks -->": tasks_table,
         "<!-- data sets -->": data_sets_table,
         "<!-- names -->": public_names,
@@ -138,6 +144,47 @@ def architectures_table() -> str:
     """What programs can be compiled to."""
     rows = [f"| `{name}` | {each.what} |" for name, each in targets().items()]
     return "\n".join(["| `--to` | network |", "|---|---|", *rows])
+
+
+def library_texts() -> str:
+    """Every program of the package: what it does, its equations, its options and its size."""
+    parts = []
+    for name, entry in library().items():
+        text = (inspect.getdoc(entry.make) or "").split("\n\n", 1)
+        graph = passed(lowered(entry.make().output))[-1][1]
+        sizes = {
+            "layers": len(as_path(graph).layers),
+            "states": sum(step.size for step in graph.steps if isinstance(step, Block)),
+            "ReLUs": graph.count(Relu),
+            "products": graph.count(Times),
+            "numbers": graph.numbers(),
+        }
+        options = ", ".join(f"`{option}={value}`" for option, value in entry.options.items())
+        size = ", ".join(f"{count:,} {of if count != 1 else of.removesuffix('s')}" for of, count in sizes.items())
+        said = [f"### {name}", entry.what, *text[1:], f"Options: {options or 'none'}. Size: {size}."]
+        parts.append("\n\n".join(said))
+    return "\n\n".join(parts)
+
+
+def automata_table() -> str:
+    """The automata of the package: how large they are, how large as each network, and where they are not held."""
+    head = ["automaton", "states", "symbols", *(f"`{to}`" for to in HOLDERS), "letters of a word"]
+    rows = []
+    for name, make in KNOWN.items():
+        automata = side_by_side(make())
+        row = [f"`{name}`", "x".join(str(each.states) for each in automata), str(automata[0].symbols)]
+        for to in HOLDERS:
+            try:
+                row.append(f"{compile_automata(automata, to).parameters:,}")
+            except InputError:
+                row.append("")
+        try:
+            row.append(str(spelled(automata).length))
+        except InputError:
+            row.append("")
+        rows.append(row)
+    listed = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
+    return "\n".join(["Numbers in a network, where there is one:", "", *listed])
 
 
 OURS = "equations"

@@ -21,6 +21,8 @@ from dualform.experiments.papers import PAPERS, chosen
 from dualform.experiments.protocol import changed_since
 from dualform.mixers import registry
 from dualform.models import published
+from dualform.programs.automata import KNOWN
+from dualform.programs.library import library
 from dualform.reports.reproduction_page import read_record
 from dualform.tasks.carried import CARRIED
 from dualform.tasks.task import settings_of
@@ -104,6 +106,26 @@ def test_mixers_table(hooks: ModuleType):
     for name, make in registry().items():
         kind = type(eqx.filter_eval_shape(make, 4, key=jr.key(0)))
         assert f"`{kind.__name__}`" in what[name]
+
+
+def test_programs_of_the_library(hooks: ModuleType):
+    """Every program of the package has its text on the page: what it does, its equations, its options, its size."""
+    text = hooks.library_texts()
+    for name, entry in library().items():
+        (part,) = re.findall(rf"^### {name}\n(.*?)(?=^### |\Z)", text, flags=re.M | re.S)
+        assert entry.what in part and all(f"`{option}=" in part for option in entry.options)
+    assert "    y_t = [p_t > at_most_t[0]]" in text
+    assert "Options: none. Size: 1 layer, 1 state, 2 ReLUs, 0 products, " in text  # majority's
+
+
+def test_automata_of_the_package(hooks: ModuleType):
+    """Every automaton has a row: how large it is in each architecture that holds it, and how long its words are."""
+    rows = {row.split("|")[1].strip(" `"): row for row in hooks.automata_table().splitlines()[4:]}
+    assert set(rows) == set(KNOWN)
+    cells = {name: [cell.strip() for cell in row.split("|")[2:-1]] for name, row in rows.items()}
+    assert cells["parity"] == ["2", "2", "127", "344", "442", "32", "70", "", "1"]
+    assert cells["word_problem"][:2] == ["3x3x3", "6"] and cells["word_problem"][-1] == "3"
+    assert cells["word_problem"][5:8] == ["", "", ""]
 
 
 def test_models_table(hooks: ModuleType, monkeypatch):

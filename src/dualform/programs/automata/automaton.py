@@ -15,6 +15,7 @@ from dualform.errors import require
 class Automaton:
     """s_t = table[s_{t-1}][x_t],  y_t = outputs[s_t], from a start state; x_t one of finitely many symbols.
 
+        >>> from dualform.programs.automata import Automaton
         >>> parity = Automaton([[0, 1], [1, 0]], outputs=[[0], [1]])
         >>> parity.interpret(parity.one_hot([1, 0, 1, 1]))[:, 0].tolist()
         [1.0, 1.0, 0.0, 1.0]

@@ -60,7 +60,7 @@ def flip_flop(values: int = 2) -> Automaton:
     return Automaton(table, name="flip-flop", what="What was set last, one-hot.")
 
 
-def word_problem(group: str = "s5", elements: str = "all") -> tuple[Automaton, ...]:
+def word_problem(group: str = "s3", elements: str = "all") -> tuple[Automaton, ...]:
     """The product of all elements of a group that were read so far, as a permutation: for each thing, its place, one-hot.
 
     **Arguments:** group: one of `tasks.state_tracking.GROUPS`; elements: "all" of it, or "swaps" of two things. Symbols are

@@ -50,6 +50,7 @@ def library() -> Mapping[str, Entry]:
 def program(name: str, **options: Any) -> Program:
     """The program of that name.
 
+        >>> from dualform.programs.library import program
         >>> program("majority").what
         '1 where more ones than zeros were read, 0 elsewhere.'
 
