@@ -67,7 +67,7 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         return text
 
     def programs() -> str:
-        text, pictures = programs_list()
+        text, pictures = library_texts()
         for name, content in pictures.items():
             from mkdocs.structure.files import File
 
@@ -75,12 +75,11 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
         return text
 
     made = {
-        "<!-- programs -->": programs,
+        "<!-- library -->": programs,
         "<!-- mixers -->": mixers_table,
         "<!-- held -->": held_table,
         "<!-- models -->": models_table,
         "<!-- architectures -->": architectures_table,
-        "<!-- library -->": library_texts,
         "<!-- automata -->": automata_table,
         "<!-- tasks -->": tasks_table,
         "<!-- data sets -->": data_sets_table,
@@ -118,22 +117,6 @@ def mixers_table() -> str:
     return "\n".join(what) + "\n\n" + "\n".join(whence)
 
 
-def programs_list() -> tuple[str, dict[str, str]]:
-    """Every program of the library: what its docstring says, its options, its graph; and the pictures, by file name."""
-    parts, pictures = [], {}
-    for name, entry in library().items():
-        graph = passed(lowered(entry.make().output))[-1][1]
-        pictures[f"{name}.svg"] = svg(graph_figure(graph), "white")
-        options = ", ".join(f"`{option}={value!r}`" for option, value in entry.options.items()) or "none"
-        counts = f"{graph.count(Block)} blocks of states, {graph.count(Relu)} ReLUs, {graph.count(Times)} products"
-        parts.append(
-            f"## {name}\n\n{as_text(inspect.getdoc(entry.make) or '')}\n\nOptions: {options}.\n\n"
-            f"![The graph of {name} after all passes]({PROGRAM_PICTURES.replace('assets', '../assets')}/{name}.svg)\n\n"
-            f"After all passes: {counts}, {graph.numbers()} numbers."
-        )
-    return "\n\n".join(parts), pictures
-
-
 def as_text(docstring: str) -> str:
     """A docstring whose brackets are no links, but in what is indented as code."""
     lines = docstring.split("\n")
@@ -146,12 +129,13 @@ def architectures_table() -> str:
     return "\n".join(["| `--to` | network |", "|---|---|", *rows])
 
 
-def library_texts() -> str:
-    """Every program of the package: what it does, its equations, its options and its size."""
-    parts = []
+def library_texts() -> tuple[str, dict[str, str]]:
+    """Every program of the package: what it does, its equations, its options, its size and its graph; pictures by file name."""
+    parts, pictures = [], {}
     for name, entry in library().items():
-        text = (inspect.getdoc(entry.make) or "").split("\n\n", 1)
+        text = as_text(inspect.getdoc(entry.make) or "").split("\n\n", 1)
         graph = passed(lowered(entry.make().output))[-1][1]
+        pictures[f"{name}.svg"] = svg(graph_figure(graph), "white")
         sizes = {
             "layers": len(as_path(graph).layers),
             "states": sum(step.size for step in graph.steps if isinstance(step, Block)),
@@ -161,9 +145,10 @@ def library_texts() -> str:
         }
         options = ", ".join(f"`{option}={value}`" for option, value in entry.options.items())
         size = ", ".join(f"{count:,} {of if count != 1 else of.removesuffix('s')}" for of, count in sizes.items())
-        said = [f"### {name}", entry.what, *text[1:], f"Options: {options or 'none'}. Size: {size}."]
+        picture = f"![The graph of {name} after all passes](../{PROGRAM_PICTURES}/{name}.svg)"
+        said = [f"### {name}", entry.what, *text[1:], f"Options: {options or 'none'}. Size: {size}.", picture]
         parts.append("\n\n".join(said))
-    return "\n\n".join(parts)
+    return "\n\n".join(parts), pictures
 
 
 def automata_table() -> str:

@@ -110,7 +110,8 @@ def test_mixers_table(hooks: ModuleType):
 
 def test_programs_of_the_library(hooks: ModuleType):
     """Every program of the package has its text on the page: what it does, its equations, its options, its size."""
-    text = hooks.library_texts()
+    text, pictures = hooks.library_texts()
+    assert set(pictures) == {f"{name}.svg" for name in library()}
     for name, entry in library().items():
         (part,) = re.findall(rf"^### {name}\n(.*?)(?=^### |\Z)", text, flags=re.M | re.S)
         assert entry.what in part and all(f"`{option}=" in part for option in entry.options)
