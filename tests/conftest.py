@@ -65,6 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "filterwarnings",
         "ignore:(?s)Exception ignored in.*Event loop is closed:pytest.PytestUnraisableExceptionWarning",
     )
+    # A check of a list looks at a random item of it, also where hypothesis draws what is made of lists.
+    config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside strategies")
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
 
 
