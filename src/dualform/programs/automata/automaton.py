@@ -38,7 +38,7 @@ class Automaton:
     def __post_init__(self):
         table = as_array(self.table)
         require(
-            table is not None and table.ndim == 2 and table.size > 0 and np.issubdtype(table.dtype, np.integer),
+            table is not None and table.ndim == 2 and table.size > 0 and bool(np.issubdtype(table.dtype, np.integer)),
             f"a table has a row of whole numbers for each state, and a column for each symbol; got {self.table!r}.",
         )
         assert table is not None
@@ -97,7 +97,7 @@ class Automaton:
         """
         found = np.asarray(symbols)
         require(
-            np.issubdtype(found.dtype, np.integer) and bool(np.all((found >= 0) & (found < self.symbols))),
+            bool(np.issubdtype(found.dtype, np.integer) and np.all((found >= 0) & (found < self.symbols))),
             f"symbols are whole numbers from 0 to {self.symbols - 1}; got {printed(found)}.",
         )
         return np.eye(self.symbols)[found]

@@ -61,7 +61,7 @@ def _cast(dtype: Any, w: Any) -> Array:
     w = np.asarray(w, np.float64)
     largest, limit = float(np.max(np.abs(w[np.isfinite(w)]), initial=0)), float(jnp.finfo(dtype).max)
     require(
-        largest < limit,
+        bool(largest < limit),
         f"the network needs a weight of {largest:.3g}; {jnp.dtype(dtype).name} ends at {limit:.3g}. Compile it in float64, or "
         "use smaller constants.",
     )
