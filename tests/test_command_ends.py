@@ -175,6 +175,7 @@ UNREAD = {
     ("attend", "--text", "a", "--policy", "full", "--rerotate"): "--rerotate is of a policy that drops some",
     ("attend", "--text", "a", "--place", "0"): "--place 0 is the token at which another --method explains",
     ("attend", "--text", "a", "--target", "state", "--place", "0"): "--place choose a logit; the target state has none",
+    ("compile", "--list", "--run", "1"): "--run is of a program that is compiled; --list compiles none",
     ("construct", "--d", "5"): "--d is of --teacher gaussian; every other has its own",
     ("construct", "--rank", "1", "--d", "4"): "--d and --rank are of --teacher gaussian",
     ("construct", "--layers", "1"): "--layers is of the stacks; a gated RNN is one layer",
