@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias, Union
 
 import numpy as np
@@ -364,6 +365,12 @@ def error(message: str) -> InputError:
 def written_at() -> str:
     """File and line of the innermost call from outside the language."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename in _INSIDE:
+    while frame.f_back is not None and _is_inside(frame):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _is_inside(frame: FrameType) -> bool:
+    """Whether a call is the language's own, or that of a checker of types which wraps it."""
+    checker = str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("jaxtyping", "beartype")
+    return checker or frame.f_code.co_filename in _INSIDE or frame.f_code.co_filename.startswith("<@beartype")

@@ -92,19 +92,37 @@ def channels(block: Placed, reach: Reach, late: bool = False) -> list[Channel]:
     return [each for each in found if any(step.drive[row].key != (0,) for row in np.flatnonzero(each.enter))]
 
 
-def gathered(
-    layer: PathLayer, lanes: dict[int, int], width: int, reach: Reach, late: bool = False
-) -> list[tuple[Channel, np.ndarray, np.ndarray]]:
-    """Every channel of a layer, with the rows that read its drive from the stream and write what it holds to it."""
+class Gathered(NamedTuple):
+    """A channel of a layer: what it reads of the stream, and the constant beside it, and where in the stream it is written to."""
+
+    decay: float
+    lag: int
+    enter: Float[np.ndarray, " width"]
+    bias: float
+    leave: Float[np.ndarray, " width"]
+
+    @property
+    def row(self) -> Float[np.ndarray, " width"]:
+        """What it reads, the constant too, which is that many times lane 0."""
+        row = self.enter.copy()
+        row[0] += self.bias
+        return row
+
+
+def gathered(layer: PathLayer, lanes: dict[int, int], width: int, reach: Reach, late: bool = False) -> list[Gathered]:
+    """Every channel of a layer.
+
+    **Raises:** `InputError` as of `channels`.
+    """
     found = []
     for block in layer.blocks:
         drive, bias = rows(block.step.forms, lanes, width)
-        drive[:, 0] += bias
         to = [lanes[atom] for atom in block.atoms]
         for channel in channels(block, reach, late):
             leave = np.zeros(width)
             leave[to] = channel.leave
-            found.append((channel, channel.enter @ drive, leave))
+            row = channel.enter @ drive, float(channel.enter @ bias)
+            found.append(Gathered(channel.decay, channel.lag, *row, leave))
     return found
 
 

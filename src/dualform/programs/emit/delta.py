@@ -87,8 +87,8 @@ def delta(path: Path, dtype: Any) -> SequenceModel:
 def delta_of(layer: PathLayer, lanes: dict[int, int], width: int, cast: Any, *, dtype: Any) -> DeltaRule:
     """The layer's states as heads; one that holds nothing where there are none."""
     by_decay: dict[float, list[Held]] = {}
-    for channel, enter, leave in gathered(layer, lanes, width, HELD):
-        by_decay.setdefault(channel.decay, []).append(Held(enter, channel.lag, leave))
+    for each in gathered(layer, lanes, width, HELD):
+        by_decay.setdefault(each.decay, []).append(Held(each.row, each.lag, each.leave))
     entries = _entries([len(group) for group in by_decay.values()])
     cut_into = lambda group: (group[i : i + entries - 1] for i in range(0, len(group), entries - 1))
     heads: list[tuple[float, list[Held]]] = [

@@ -60,16 +60,17 @@ def recurrent_of(
     found = gathered(layer, lanes, width, reach, late=True)
     n = max(1, len(found))
     lam, b_a, scale = np.zeros(n), np.full(n, OPEN), np.ones(n)
-    w_x, w_o, kernel = np.zeros((n, width)), np.zeros((width, n)), np.zeros((REACH + 1, n))
-    for i, (channel, enter, leave) in enumerate(found):
-        lam[i], b_a[i], scale[i] = decayed(channel.decay, dtype)
-        w_x[i], w_o[:, i], kernel[REACH - channel.lag, i] = enter / scale[i], leave / OPEN, 1
+    w_x, b_x, w_o, kernel = np.zeros((n, width)), np.zeros(n), np.zeros((width, n)), np.zeros((REACH + 1, n))
+    for i, each in enumerate(found):
+        lam[i], b_a[i], scale[i] = decayed(each.decay, dtype)
+        w_x[i], b_x[i], w_o[:, i] = each.enter / scale[i], each.bias / scale[i], each.leave / OPEN
+        kernel[REACH - each.lag, i] = 1
     none = np.zeros((n, 1, 1))
     return GriffinRecurrent(
         w_y=cast(np.zeros((n, width))),
         b_y=cast(np.full(n, OPEN)),
         w_x=cast(w_x),
-        b_x=cast(np.zeros(n)),
+        b_x=cast(b_x),
         kernel=cast(kernel),
         b_conv=cast(np.zeros(n)),
         core=RGLRU(

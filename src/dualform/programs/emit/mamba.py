@@ -27,7 +27,7 @@ from dualform.programs.emit.channels import REACH, Reach, cut, gathered
 from dualform.programs.emit.diagonal import stream
 from dualform.programs.emit.gates import OPEN, SHUT, faintness, sharpness
 from dualform.programs.emit.registration import register
-from dualform.programs.graph import Form, Graph
+from dualform.programs.graph import Graph
 from dualform.programs.path import Path, PathLayer, as_path, rows
 
 HELD = Reach("Mamba", -1, "gated-linear-rnn (complex decays), gru or lstm")
@@ -53,9 +53,10 @@ def mamba(path: Path, dtype: Any) -> SequenceModel:
 
 
 class Part(NamedTuple):
-    """A channel: the rows of v and z, D, how many tokens it looks back, its decay (None: no state), and where it is read out."""
+    """A channel: v and its bias, z, D, how many tokens it looks back, its decay (None: no state), and where it is read out."""
 
     v: np.ndarray
+    bias: float
     z: np.ndarray
     skip: float
     lag: int
@@ -66,32 +67,35 @@ class Part(NamedTuple):
 def mamba_of(layer: PathLayer, lanes: dict[int, int], width: int, cast: Any, *, dtype: Any) -> Mamba:
     """The layer's states and units as channels; the first one is constant."""
     sharp, faint, lane = sharpness(dtype), faintness(dtype), np.eye(width)
-    still = OPEN * lane[0]
-    parts = [Part(np.zeros(width), np.zeros(width), 0, 0, None, np.zeros(width))]
-    for held, enter, leave in gathered(layer, lanes, width, HELD):
+    still, none = OPEN * lane[0], np.zeros(width)
+    parts = [Part(none, OPEN, none, 0, 0, None, none)]
+    for held in gathered(layer, lanes, width, HELD):
         skip = 0 if held.decay else 2 / faint
-        parts.append(Part(faint * enter, still, skip, held.lag, held.decay or None, leave / OPEN))
+        # A bias is added to what the convolution gives, also where that looks back beyond the first token.
+        v, bias = (faint * held.row, 0.0) if held.lag else (faint * held.enter, faint * held.bias)
+        parts.append(Part(v, bias, still, skip, held.lag, held.decay or None, held.leave / OPEN))
     for each in layer.relus:
-        read = _read(each.step.forms[0], lanes, width)
-        parts.append(Part(sharp * read, still, 1 / sharp, 0, None, lane[lanes[each.first]] / OPEN))
+        w, b = rows([each.step.forms[0]], lanes, width)
+        parts.append(Part(sharp * w[0], sharp * b[0], still, 1 / sharp, 0, None, lane[lanes[each.first]] / OPEN))
     for each in layer.products:
-        left, right = (faint * _read(form, lanes, width) for form in each.step.forms)
-        parts.append(Part(left, right, 2 / faint, 0, None, 2 / faint * lane[lanes[each.first]]))
+        (left, right), (b_left, b_right) = rows(each.step.forms, lanes, width)
+        z, out = faint * (right + b_right * lane[0]), 2 / faint * lane[lanes[each.first]]
+        parts.append(Part(faint * left, faint * b_left, z, 2 / faint, 0, None, out))
     return _written(parts, cast, faint)
 
 
 def _written(parts: Sequence[Part], cast: Any, faint: float) -> Mamba:
     n, negative = len(parts), any((part.decay or 0) < 0 for part in parts)
-    kernel, first = np.zeros((REACH + 1, n)), np.eye(n)[0]
+    kernel, first = np.zeros((REACH + 1, n)), np.eye(n)[:1]
     kernel[[REACH - part.lag for part in parts], np.arange(n)] = 1
     rates = [NEVER if part.decay is None else _rate(part.decay, negative) for part in parts]
     return Mamba(
         w_u=cast([part.v for part in parts]),
         w_z=cast([part.z for part in parts]),
         kernel=cast(kernel),
-        bias=cast(OPEN * first),
-        w_b=cast(2 / (OPEN * OPEN * faint) * first[None]),
-        w_c=cast(first[None] / OPEN),
+        bias=cast([part.bias for part in parts]),
+        w_b=cast(2 / (OPEN * OPEN * faint) * first),
+        w_c=cast(first / OPEN),
         w_1=cast(np.zeros((1, n))),
         w_2=cast(np.zeros((n, 1))),
         b_delta=cast([-SHUT if part.decay is None else OPEN for part in parts]),
@@ -106,10 +110,3 @@ def _rate(decay: float, negative: bool) -> float:
     """-delta A of a decay."""
     held = (1 + decay) / 2 if negative else decay
     return SHUT if held <= 0 else max(NEVER, -float(np.log(held)))
-
-
-def _read(form: Form, lanes: dict[int, int], width: int) -> np.ndarray:
-    """A form as a row of weights; its constant stands on lane 0, which is 1."""
-    w, b = rows([form], lanes, width)
-    w[0, 0] += b[0]
-    return w[0]
