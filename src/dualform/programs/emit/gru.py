@@ -16,7 +16,7 @@ from dualform.models import Stack
 from dualform.programs.decisions import Gated, Ramp, Relu, Single, Threshold
 from dualform.programs.emit.lanes import FIRM, SHUT, SURE, Gate, Lane, Lanes, Unit
 from dualform.programs.emit.layered import Layered, cast, stacked
-from dualform.programs.emit.products import Levels, product, squared
+from dualform.programs.emit.products import Parts, product, squared
 from dualform.programs.emit.registration import register
 from dualform.programs.emit.rnn import HALF, MINUS, bit, ends
 from dualform.programs.graph import Atom, Form, atom_form
@@ -34,7 +34,8 @@ def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
     if isinstance(step, Threshold):
         found = bit(lanes, step.form)
     elif isinstance(step, Relu):
-        found = atom_form(passed(lanes, step.form, level(lanes, step.form)[1]))
+        at = lanes.layer(step.form)
+        found = atom_form(passed(lanes, step.form, level(lanes, lanes.read(step.form, at), at)[1]))
     elif isinstance(step, Gated):
         at = max(lanes.layer(step.gate, sure=True), lanes.layer(step.value, above=True))
         found = atom_form(let(lanes, step.value, Gate(lanes.read(step.gate, at, sure=True).times(MINUS), SURE), at))
@@ -46,15 +47,13 @@ def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
         over = lanes.sign(Form({high: Fraction(1)}, HALF + Fraction(1, 2**20)), at, FIRM)
         found = atom_form(let(lanes, step.form, shut, at)) + Form({over: HALF}, HALF)
     else:
-        found = product(lanes, step, size, Levels(level, passed, squared))
+        found = product(lanes, step, size, Parts(level, passed, squared, bounded=True))
     lanes.give(first, found)
 
 
-def level(lanes: Lanes, form: Form) -> tuple[Form, Lane]:
-    """1 where a form of atoms is above 0, and 0 elsewhere; and the unit that is its sign, beside the states that it reads."""
-    at = lanes.layer(form)
-    given = lanes.read(form, at)
-    sign = lanes.sign(given, at, lanes.steep(given))
+def level(lanes: Lanes, form: Form, at: int) -> tuple[Form, Lane]:
+    """1 where a form is above 0, and 0 elsewhere; and the unit that is its sign, beside the states that it reads."""
+    sign = lanes.sign(form, at, lanes.steep(form))
     firm = lanes.sign(Form({sign: Fraction(1)}, -HALF), at + 1, FIRM)
     return Form({firm: HALF}, HALF), sign
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from dualform.errors import require
 from dualform.mixers import AbstractMixer
 from dualform.models import Stack
-from dualform.programs.decisions import Block, decided
+from dualform.programs.decisions import Block, Decisions, Gated, Ramp, Threshold, decided
 from dualform.programs.emit.lanes import Gate, Lane, Lanes, Unit
 from dualform.programs.emit.products import sizes
 from dualform.programs.graph import Atom, Form, atom_form
@@ -172,10 +172,12 @@ Layer: TypeAlias = Callable[[Layered, int, Any], AbstractMixer]
 def stacked(path: Path, dtype: Any, place: Place, layer: Layer) -> Stack:
     """The path's graph as a stack: a unit for each value and decision, and a mixer for each layer of them.
 
-    **Raises:** `InputError`, with file and line, where a state grows; where a weight is too large for the dtype.
+    **Raises:** `InputError`, with file and line, where a state grows, or a factor is so large that what it multiplies would not
+    come through a tanh as it is; where a weight is too large for the dtype.
     """
     decisions = decided(path.graph)
     lanes = Lanes(decisions, dtype)
+    check_factors(decisions, lanes)
     factors = sizes(decisions, path.drawn, lanes.name)
     for first, step in zip(decisions.first, decisions.steps, strict=True):
         if isinstance(step, Block):
@@ -190,6 +192,19 @@ def stacked(path: Path, dtype: Any, place: Place, layer: Layer) -> Stack:
         tuple(layer(layered, at, dtype) for at in range(1, layered.depth + 1)),
         cast(layered.readout(), dtype),
     )
+
+
+def check_factors(decisions: Decisions, lanes: Lanes) -> None:
+    """Raise `InputError` where a value is multiplied by so much that a tanh would not give it as it is."""
+    most = 1 / (lanes.epsilon * 2**12)
+    for step in decisions.steps:
+        forms = () if isinstance(step, Threshold | Ramp) else (step.value,) if isinstance(step, Gated) else step.forms
+        largest = max((abs(factor) for form in forms for factor in form.terms.values()), default=Fraction(0))
+        require(
+            largest <= most,
+            f"{step.place}: a value is multiplied by {float(largest):.3g}; values up to {float(most):.3g} go through a tanh of "
+            f"{lanes.name} as they are. Use smaller constants.",
+        )
 
 
 def check_growth(block: Block) -> None:

@@ -16,7 +16,7 @@ from dualform.models import Stack
 from dualform.programs.decisions import Gated, Ramp, Relu, Single, Threshold
 from dualform.programs.emit.lanes import SURE, Gate, Lane, Lanes
 from dualform.programs.emit.layered import Layered, cast, stacked
-from dualform.programs.emit.products import Levels, paired, product
+from dualform.programs.emit.products import Parts, paired, product
 from dualform.programs.emit.registration import register
 from dualform.programs.graph import Atom, Form, atom_form
 from dualform.programs.path import Path
@@ -40,26 +40,25 @@ def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
     elif isinstance(step, Gated):
         found = atom_form(lanes.value(forms[1], at, {"input": Gate(forms[0], SURE)}))
     elif isinstance(step, Relu):
-        found = atom_form(passed(lanes, step.form, step.form))
+        found = atom_form(lanes.value(forms[0], at, {"input": Gate(forms[0], lanes.steep(forms[0]))}))
     elif isinstance(step, Ramp):
         found = ramp(lanes, forms[0], at)
     else:
-        found = product(lanes, step, size, Levels(level, passed, paired))
+        found = product(lanes, step, size, Parts(level, passed, paired, bounded=False))
     lanes.give(first, found)
 
 
-def level(lanes: Lanes, form: Form) -> tuple[Form, Form]:
-    """1 where a form of atoms is above 0, and 0 elsewhere; what passes a value there is the form."""
-    at = lanes.layer(form)
-    given = lanes.read(form, at)
-    return atom_form(lanes.value(ONE, at, {"input": Gate(given, lanes.steep(given))})), form
+def level(lanes: Lanes, form: Form, at: int) -> tuple[Form, Lane]:
+    """1 where a form is above 0, and 0 elsewhere; what passes a value there is that unit."""
+    on = lanes.value(ONE, at, {"input": Gate(form, lanes.steep(form))})
+    return atom_form(on), on
 
 
-def passed(lanes: Lanes, value: Form, form: Form) -> Lane:
-    """A value where a form is above 0, and 0 elsewhere."""
-    at = lanes.layer(value, form)
-    given = lanes.read(form, at)
-    return lanes.value(lanes.read(value, at), at, {"input": Gate(given, lanes.steep(given))})
+def passed(lanes: Lanes, value: Form, on: Lane) -> Lane:
+    """A value where a unit is 1, and 0 where it is 0."""
+    at = max(lanes.units[on].layer + 1, lanes.layer(value))
+    gate = Gate(Form({on: Fraction(2)}, Fraction(-1)), SURE)
+    return lanes.value(lanes.read(value, at), at, {"input": gate})
 
 
 def ramp(lanes: Lanes, form: Form, at: int) -> Form:

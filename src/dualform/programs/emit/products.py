@@ -2,13 +2,14 @@
 
 Neither is exact. A sigmoid's pair is its argument up to terms of higher order, a tanh's is its square; several pairs of
 different scales, with factors that least squares find, take these terms out, and then the scale can be so large that little
-is lost to rounding. What is left, in units of the sizes of both factors:
+is lost to rounding. What is left, in units of the sizes of both factors, is 3e-14 in float64 and 1e-6 in float32.
 
-    a pair of gates, of two scales     3e-14 in float64, 1e-6 in float32, times the other factor as it is
-    a square, of four biases or five   3e-14 in float64, 1e-6 in float32
+So one factor, the steadier one, is cut into levels first, where that is not enough: each lets the other factor through or not,
+which is exact, and what is left of the one is small, and so is the error. It is 0 where the factor is a multiple of the levels'
+distance, as whole numbers are.
 
-So a factor's size has to be known: it is measured on the inputs that the program is meant for, and continued to longer ones
-as it grew (to `HORIZON` tokens). Beyond twice that the product is wrong.
+A factor's size has to be known: it is measured on the inputs that the program is meant for, and continued to longer ones as it
+grew, to `HORIZON` tokens. Where one is `ROOM` times as large, the product is wrong.
 """
 
 import functools
@@ -39,17 +40,27 @@ SQUARES = {"float64": 2.0**-2.25, "float32": 2.0**-0.5, "bfloat16": 2.0**-0.5}
 BIASES = {"float64": 5, "float32": 4, "bfloat16": 4}
 """How many biases a square has: with one more, in float32, nothing is gained."""
 
-ROOM = 1.5
-"""How much larger than the largest that was measured a factor may be."""
 
+ROOM = Fraction(3, 2), Fraction(4)
+"""How many times as large as that the steadier factor may be, and the other one."""
 
-LEVELS = {"float64": 0, "float32": 32, "bfloat16": 32}
-"""Into so many steps at most a factor is cut, of which each lets the other one through exactly; what is left is small."""
+LEVELS = 16
+"""Into so many a factor is cut at most; if that is not enough, what is left of it once more."""
+
+LEAST = {"float64": 0, "float32": 1, "bfloat16": 1}
+"""How often a factor is cut: in float32 always, so that products with 0 and 1 are exact."""
+
+TARGET = {"float64": 2e-11, "float32": 2e-6, "bfloat16": 2e-6}
+"""The error of a product down to which it is cut once more, ..."""
+
+ATTAINED = {"float64": 3e-14, "float32": 1e-6, "bfloat16": 1e-6}
+"""... with this error in units of the sizes of both factors."""
 
 
 class Size(NamedTuple):
-    """How large a factor is at the most; and as which power of the number of tokens it grows."""
+    """How large a factor is: met, the most that was measured; most, that continued to the horizon; growth, as which power."""
 
+    met: Fraction
     most: Fraction
     growth: float
 
@@ -74,89 +85,96 @@ def _size(form: Form, decisions: Decisions, values: Float[np.ndarray, "batch tim
     time = values.shape[1]
     early, all_ = (float(np.max(np.abs(part))) for part in (values[:, : math.ceil(time / 4)], values))
     growth = min(max(math.log(all_ / early, 4), 0.0), 3.0) if early > 0 else 0.0
-    most = Fraction(ROOM * (all_ or 1.0) * max(1.0, horizon / time) ** growth)
+    met = Fraction(all_ or 1.0)
+    most = met * Fraction(max(1.0, horizon / time) ** growth)
     bound = max(abs(end) for end in of_form(form, decisions.ranges).ends)
-    most = bound if isinstance(bound, Fraction) and bound else most
-    unit = power_of_two(most) / 8  # few bits, which scale without rounding
-    return Size(unit * math.ceil(most / unit), growth)
+    if isinstance(bound, Fraction) and bound:  # which is not met, and needs no room
+        return Size(bound / ROOM[0], bound / ROOM[0], 0.0)
+    return Size(met, most, growth)
 
 
-class Levels(NamedTuple):
-    """What an architecture decides with.
+class Parts(NamedTuple):
+    """What an architecture makes products of.
 
-    - level: (lanes, form of atoms) -> a form of lanes, 1 where that is above 0 and 0 elsewhere, and what passes a value there.
+    - level: (lanes, form of lanes, layer) -> a form of lanes, 1 where that is above 0 and 0 elsewhere, and what passes a value.
     - passed: (lanes, form of atoms, that) -> a lane that is the value, or 0.
-    - rest: (lanes, form, form, layer, sizes of both) -> a form of lanes that is nearly the product of two forms of lanes.
+    - rest: (lanes, form, form, layer, their sizes, whether it is 0 where the first is) -> a form that is nearly their product.
+    - bounded: whether the second of these has to stay within its size, too.
     """
 
-    level: Callable[[Lanes, Form], tuple[Form, Any]]
+    level: Callable[[Lanes, Form, int], tuple[Form, Any]]
     passed: Callable[[Lanes, Form, Any], Lane]
-    rest: Callable[[Lanes, Form, Form, int, tuple[Size, Size]], Form]
+    rest: Callable[[Lanes, Form, Form, int, tuple[Fraction, Fraction], bool], Form]
+    bounded: bool
 
 
-def product(lanes: Lanes, step: Times, size: tuple[Size, Size], by: Levels) -> Form:
-    """A product of two numbers.
+def product(lanes: Lanes, step: Times, size: tuple[Size, Size], parts: Parts) -> Form:
+    """A product of two numbers: x y = d (sum of [x > d / 2 + i d] y - sum of [-x > d / 2 + i d] y) + r y.
 
-    Where `LEVELS` says so, x y = d (sum of [x > d / 2 + i d] y - sum of [-x > d / 2 + i d] y) + r y, of which the sums are exact,
-    as what lets y through is 0 or 1, and r, the rest of x, is d / 2 at the most.
+    The sums are exact, as what lets y through is 0 or 1, and r, the rest of x, is d / 2 at the most; it may be cut once more.
     """
-    (gate, most), (value, other) = steadier_first((step.left, size[0]), (step.right, size[1]))
-    if not LEVELS[lanes.name]:
-        at = lanes.layer(gate, value)
-        return by.rest(lanes, lanes.read(gate, at), lanes.read(value, at), at, (most, other))
-    spacing = power_of_two(2 * most.most / LEVELS[lanes.name])
-    steps, found = Form(), Form()
-    for side in (spacing, -spacing):
-        for i in range(math.ceil(most.most / spacing)):
-            on, opens = by.level(lanes, gate.times(side / spacing**2) + Form({}, -i - Fraction(1, 2)))
-            steps = steps + on.times(side)
-            found = found + Form({by.passed(lanes, value, opens): side})
-    at = max(lanes.layer(gate, value), 1 + max(lanes.units[lane].layer for lane in steps.terms))
-    rest = lanes.read(gate, at) + steps.times(Fraction(-1))
-    left = by.rest(lanes, rest, lanes.read(value, at), at, (Size(spacing * Fraction(17, 32), 0.0), other))
-    return found + atom_form(lanes.value(left, at + 1))
+    (gate, its), (value, other) = steadier_first((step.left, size[0]), (step.right, size[1]))
+    most = ROOM[0] * its.most
+    room = ROOM[1] * other.most if parts.bounded else other.met
+    cuts, found = 0, Form()
+    at = lanes.layer(gate)
+    rest, low = lanes.read(gate, at), of_form(gate, lanes.ranges).ends[0]
+    while cuts < LEAST[lanes.name] or (cuts < 3 and ATTAINED[lanes.name] * float(most * room) > TARGET[lanes.name]):
+        spacing, steps, after = power_of_two(2 * most / LEVELS), Form(), at
+        for side in (spacing,) if low >= 0 and not cuts else (spacing, -spacing):
+            for i in range(math.ceil(most / spacing)):
+                above = rest.times(side / spacing**2) + Form({}, -i - Fraction(1, 2))
+                on, opens = parts.level(lanes, above, at)
+                steps, after = steps + on.times(side), max(lanes.units[lane].layer for lane in on.terms)
+                found = found + Form({parts.passed(lanes, value, opens): side})
+        after = max(after + 1, lanes.layer(gate)) if not cuts else after + 1
+        kept = lanes.read(gate, after) if not cuts else rest
+        rest = atom_form(lanes.value(kept + steps.times(Fraction(-1)), after))
+        cuts, at, most = cuts + 1, after + 1, spacing * Fraction(17, 32)
+    at = max(at, lanes.layer(value)) if cuts else lanes.layer(gate, value)
+    rest = rest if cuts else lanes.read(gate, at)
+    return found + parts.rest(lanes, rest, lanes.read(value, at), at, (most, room), cuts > 0)
 
 
-def paired(lanes: Lanes, gate: Form, value: Form, layer: int, size: tuple[Size, Size]) -> Form:
+def paired(lanes: Lanes, gate: Form, value: Form, layer: int, most: tuple[Fraction, Fraction], exact: bool) -> Form:
     """gate * value as a form of units that have an input gate: pairs of gates of one factor, times the other as it is."""
-    square = float(power_of_two(size[0].most)) ** 2
+    square = float(power_of_two(most[0])) ** 2
     found = Form()
     for share, scale in pair_scales(lanes.name):
         rows, undo = mirrored(np.array([[1.0, 0.0]]), np.diag([square, 0.0]), scale, 4)
-        for (factor, bias), weight in zip(rows, undo, strict=True):
+        pair = Form()
+        for (factor, bias), side in zip(rows, (1, -1), strict=True):
             given = combined([(Fraction(factor), gate)], Fraction(bias))
             lane = lanes.value(value, layer, {"input": Gate(given, Fraction(1))})
-            found = found + Form({lane: Fraction(share * weight)})
+            pair = pair + Form({lane: Fraction(side)})
+        # The difference of the two by itself is 0 where they are equal; summed with others it is rounded.
+        found = found + (atom_form(lanes.value(pair, layer + 1)) if exact else pair).times(Fraction(share * undo[0]))
     return found
 
 
 def steadier_first(left: tuple[Form, Size], right: tuple[Form, Size]) -> tuple[tuple[Form, Size], tuple[Form, Size]]:
     """Both factors: first the one that grows less with the number of tokens, or else is smaller."""
-    swap = (right[1].growth, right[1].most) < (left[1].growth, left[1].most)
+    swap = (right[1].growth, right[1].met) < (left[1].growth, left[1].met)
     return (right, left) if swap else (left, right)
 
 
-def squared(lanes: Lanes, left: Form, right: Form, layer: int, size: tuple[Size, Size]) -> Form:
-    """left * right as a form of tanh units: of x and y that are 1 at the most ((x + y) / 2)^2 - ((x - y) / 2)^2."""
-    x, y = (form.times(1 / each.most) for form, each in zip((left, right), size, strict=True))
-    half, minus = Fraction(1, 2), Fraction(-1)
-    if x.key == y.key:
-        found = _square(lanes, x, layer)
-    else:
-        found = _square(lanes, (x + y).times(half), layer)
-        found = found + _square(lanes, (x + y.times(minus)).times(half), layer).times(minus)
-    return found.times(size[0].most * size[1].most)
+def squared(lanes: Lanes, left: Form, right: Form, layer: int, most: tuple[Fraction, Fraction], exact: bool) -> Form:
+    """left * right as a form of tanh units: p^2 - q^2 with p = (x + y) / 2, q = (x - y) / 2, of x and y that are 1 at the most.
 
-
-def _square(lanes: Lanes, x: Form, layer: int) -> Form:
-    """The square of what is 1 at the most: the sum of w (tanh(b + e x) + tanh(b - e x) - 2 tanh(b)) over the biases."""
+    A square is the sum of w (tanh(b + e p) + tanh(b - e p) - 2 tanh(b)) over some biases. Where x is 0, q is -p, and units of
+    the one are those of the other.
+    """
+    x, y = (form.times(1 / each) for form, each in zip((left, right), most, strict=True))
+    half, scale = Fraction(1, 2), Fraction(SQUARES[lanes.name])
+    p, q = (x + y).times(half * scale), (x + y.times(Fraction(-1))).times(half * scale)
+    tanh = lambda form, bias: lanes.add(Unit(form + Form({}, Fraction(bias)), Fraction(1), Fraction(1), layer, None))
     found = Form()
     for weight, bias in square_weights(lanes.name):
-        for sign in (1, -1):
-            given = combined([(sign * Fraction(SQUARES[lanes.name]), x)], Fraction(bias))
-            lane = lanes.add(Unit(given, Fraction(1), Fraction(1), layer, None))
-            found = found + Form({lane: Fraction(weight)}, Fraction(-weight * math.tanh(bias)))
-    return found
+        for side in (1, -1):
+            plus, minus = tanh(p.times(Fraction(side)), bias), tanh(q.times(Fraction(-side)), bias)
+            pair = Form({plus: Fraction(1)}) + Form({minus: Fraction(-1)})
+            found = found + (atom_form(lanes.value(pair, layer + 1)) if exact else pair).times(Fraction(weight))
+    return found.times(most[0] * most[1])
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from dualform.models import Stack
 from dualform.programs.decisions import Gated, Ramp, Relu, Single, Threshold
 from dualform.programs.emit.lanes import FIRM, SHUT, Lane, Lanes, Unit
 from dualform.programs.emit.layered import Layered, cast, stacked
-from dualform.programs.emit.products import Levels, product, squared
+from dualform.programs.emit.products import Parts, product, squared
 from dualform.programs.emit.registration import register
 from dualform.programs.graph import Atom, Form, atom_form, combined
 from dualform.programs.path import Path
@@ -33,7 +33,8 @@ def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
     if isinstance(step, Threshold):
         found = bit(lanes, step.form)
     elif isinstance(step, Relu):
-        found = atom_form(passed(lanes, step.form, level(lanes, step.form)[1]))
+        at = lanes.layer(step.form)
+        found = atom_form(passed(lanes, step.form, level(lanes, lanes.read(step.form, at), at)[1]))
     elif isinstance(step, Gated):
         form, at = decision(lanes, step.gate)
         found = atom_form(passed(lanes, step.value, closed(lanes, ONE + form.times(MINUS), at + 1)))
@@ -43,7 +44,7 @@ def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
         shut = closed(lanes, over + Form({low: MINUS}, Fraction(1)), at + 1)
         found = atom_form(passed(lanes, step.form, shut)) + atom_form(closed(lanes, over, at + 1))
     else:
-        found = product(lanes, step, size, Levels(level, passed, squared))
+        found = product(lanes, step, size, Parts(level, passed, squared, bounded=True))
     lanes.give(first, found)
 
 
@@ -63,11 +64,9 @@ def decision(lanes: Lanes, gate: Form) -> tuple[Form, int]:
     return atom_form(lanes.sign(form, at)), at
 
 
-def level(lanes: Lanes, form: Form) -> tuple[Form, Lane]:
-    """1 where a form of atoms is above 0, and 0 elsewhere; and the unit, 0 and 1, that shuts a value elsewhere."""
-    at = lanes.layer(form)
-    given = lanes.read(form, at)
-    sign = lanes.sign(given, at, lanes.steep(given))
+def level(lanes: Lanes, form: Form, at: int) -> tuple[Form, Lane]:
+    """1 where a form is above 0, and 0 elsewhere; and the unit, 0 and 1, that shuts a value elsewhere."""
+    sign = lanes.sign(form, at, lanes.steep(form))
     shut = closed(lanes, ONE + Form({sign: MINUS}), at + 1)
     return ONE + Form({shut: MINUS}), shut
 
