@@ -97,7 +97,8 @@ def test_known_decisions():
     assert kinds(shift_register(x, 3, "digits"))["Ramp"] == 2  # numbers with digits in base 3 are no lattice
     three = bits(3)
     assert kinds(look_up(three[0] + 2 * three[1] + 4 * three[2], list(range(8)))) == {"Threshold": 7}
-    assert kinds(modulo(5) + 0 * x)["Threshold"] == 1  # the first token; where a point on a circle is stays a ramp
+    assert kinds(modulo(5) + 0 * x) == {"Block": 2, "Threshold": 5}  # the first token, and where a point on a circle is
+    assert kinds(larger(counter(Fraction(1, 10**6)), 1) + 0 * x)["Ramp"] == 1  # what never comes round may be anywhere
     assert kinds(three[0] * three[1]) == {"Threshold": 1}
     assert kinds(three[0] * counter(three[1]))["Gated"] == 1
     assert kinds(y * counter(y)) == {"Block": 1, "Times": 1}

@@ -106,22 +106,28 @@ def compiled(make, to, dtype):
 
 
 @pytest.mark.parametrize("to", NETWORKS)
-@pytest.mark.parametrize("dtype", tiers(ERROR, "float64"))
-def test_decisions_of_bits_are_right(to, dtype):
+def test_decisions_of_bits_are_right(to):
     """All outputs of a program of bits are right at all tokens, in float64 to the last bit: nothing is nearly 0 or 1."""
-    found = compiled(everything, to, dtype)
+    found = compiled(everything, to, "float64")
     assert all(type(layer) is NETWORKS[to] for layer in found.model.layers)
-    certificate = certify(found, inputs=1000, lengths=(65,))
-    assert certificate.wrong == 0
-    # The point on a circle of `modulo` is a sum of rounded numbers, and is decided; nothing else is rounded.
-    assert certificate.error <= (0 if dtype == "float64" else ERROR[dtype])
+    certificate = certify(found, inputs=100, lengths=(65,))
+    assert certificate.wrong == 0 and certificate.error == 0
 
 
-@pytest.mark.parametrize("to", NETWORKS)
-@pytest.mark.parametrize("dtype", tiers(ERROR, "float64"))
-def test_numbers_come_through(to, dtype):
+@pytest.mark.parametrize("to", tiers(NETWORKS, "gru"))
+def test_numbers_come_through(to):
     """ReLUs, ramps, conditionals and products of real numbers are within what is asked for."""
-    assert certify(compiled(numbers, to, dtype), inputs=1000, lengths=(65,)).error <= ERROR[dtype]
+    assert certify(compiled(numbers, to, "float64"), inputs=100, lengths=(65,)).error <= ERROR["float64"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", NETWORKS)
+@pytest.mark.parametrize("dtype", ERROR)
+@pytest.mark.parametrize("make", [everything, numbers])
+def test_certified(make, to, dtype):
+    """Over 1,000 inputs of odd lengths the error is what is asked for, and no whole number is wrong."""
+    certificate = certify(compiled(make, to, dtype), inputs=1000, lengths=(1, 3, 17, 65))
+    assert certificate.error <= ERROR[dtype] and certificate.wrong in (None, 0)
 
 
 @pytest.mark.slow
@@ -172,7 +178,7 @@ def test_edges(to):
     x = np.array([0, -0.0, 1, -1, below, above, 2.0**-52, -(2.0**-52), 0.5, 1e6, -1e6, 0, 1, 1e-12])[None, :, None]
     model = compile_program(edges(), to).model
     given_ = jax.vmap(lambda x: model(x)[0])(jnp.asarray(x))
-    np.testing.assert_allclose(given_, interpret(edges(), x), rtol=1e-15, atol=1e-18)
+    np.testing.assert_allclose(given_, interpret(edges(), x), rtol=1e-15, atol=1e-16)
 
 
 @pytest.mark.parametrize(("to", "layers"), [("lstm", 1), ("gru", 3), ("rnn", 4)])
@@ -194,7 +200,7 @@ def padded(model: Stack, to: str) -> Stack | None:
     """
     if len(model.layers) > LAYERS[to] or max(layer.d_out for layer in model.layers) > WIDTH:
         return None
-    grown = lambda w, *shape: jnp.zeros(shape, w.dtype).at[tuple(slice(n) for n in w.shape)].set(w)
+    grown = lambda w, *shape: np.pad(np.asarray(w), [(0, n - m) for n, m in zip(shape, w.shape, strict=True)])
     square = lambda w: grown(w, *w.shape[:-2], WIDTH, WIDTH)
     vector = lambda w: grown(w, *w.shape[:-1], WIDTH)
     layers = []
@@ -202,28 +208,21 @@ def padded(model: Stack, to: str) -> Stack | None:
         assert isinstance(layer, TanhRNN | GRU | LSTM)
         parts = {"u": square(layer.u), "v": square(layer.v), "b": vector(layer.b)}
         layers.append(GRU(**parts, b_h=vector(layer.b_h)) if isinstance(layer, GRU) else type(layer)(**parts))
-    one, no = jnp.eye(WIDTH), jnp.zeros((WIDTH, WIDTH))
-    full = lambda *values: jnp.stack([jnp.full(WIDTH, value) for value in values])
+    one, no = np.eye(WIDTH), np.zeros((WIDTH, WIDTH))
+    full = lambda *values: np.stack([np.full(WIDTH, value) for value in values])
     through = {
         "rnn": lambda: TanhRNN(one, no, full(0.0)[0]),
-        "gru": lambda: GRU(jnp.stack([no, no, one]), jnp.stack([no] * 3), full(40.0, -800.0, 0.0), full(0.0)[0]),
-        "lstm": lambda: LSTM(jnp.stack([no, no, one, no]), jnp.stack([no] * 4), full(40.0, -800.0, 0.0, 40.0)),
+        "gru": lambda: GRU(np.stack([no, no, one]), np.stack([no] * 3), full(40.0, -800.0, 0.0), full(0.0)[0]),
+        "lstm": lambda: LSTM(np.stack([no, no, one, no]), np.stack([no] * 4), full(40.0, -800.0, 0.0, 40.0)),
     }[to]()
-    readout = (
-        jnp.zeros((10, WIDTH + 1)).at[: len(model.readout), : model.readout.shape[1] - 1].set(model.readout[:, :-1])
-    )
-    embedding = (
-        jnp.zeros((WIDTH, 3)).at[: len(model.embedding), : model.embedding.shape[1] - 1].set(model.embedding[:, :-1])
-    )
-    return Stack(
-        embedding.at[: len(model.embedding), -1].set(model.embedding[:, -1]),
-        (through,) * (LAYERS[to] - len(layers)) + tuple(layers),
-        readout.at[: len(model.readout), -1].set(model.readout[:, -1]),
-    )
+    ends = lambda w, rows, columns: np.concatenate([grown(w[:, :-1], rows, columns), grown(w[:, -1:], rows, 1)], axis=1)
+    through = (through,) * (LAYERS[to] - len(layers))
+    return Stack(ends(model.embedding, WIDTH, 2), through + tuple(layers), ends(model.readout, 10, WIDTH))
 
 
-@pytest.mark.parametrize("many", tiers([40, 2000], 40))
-@pytest.mark.parametrize("to", NETWORKS)
+@pytest.mark.parametrize(
+    ("to", "many"), tiers([(to, many) for to in NETWORKS for many in (40, 2000)], ("rnn", 40), ("lstm", 40))
+)
 def test_compiled_is_interpreted(to, many):
     """Of random programs without products, as declared to have whole inputs and as not, outputs are the interpreter's."""
     drawn = []
@@ -234,7 +233,7 @@ def test_compiled_is_interpreted(to, many):
         derandomize=True,
         database=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(programs(products=False, most=14), st.integers(0, 2**16))
     def draw(output, seed):
@@ -256,7 +255,7 @@ def test_compiled_is_interpreted(to, many):
     for i in range(0, len(held), 80):
         part = slice(i, i + 80)
         inputs = jnp.asarray(np.stack([np.pad(x, ((0, 0), (0, 2 - x.shape[1]))) for _, x in held[part]]))
-        outputs = batched()(jtu.tree_map(lambda *leaves: jnp.stack(leaves), *models[part]), inputs)
+        outputs = batched()(jtu.tree_map(lambda *leaves: jnp.asarray(np.stack(leaves)), *models[part]), inputs)
         for (output, x), y in zip(held[part], np.asarray(outputs), strict=True):
             expected = interpret(Program(output), x)
             # Float64's rounding of sums that reach some hundreds.
@@ -296,14 +295,15 @@ def test_what_grows_is_refused(to):
 
 @pytest.mark.parametrize("to", NETWORKS)
 def test_too_large_for_float32(to):
-    """A factor that fits float32, and whose weight does not, is refused; float64 has room for it."""
+    """What would not come through a tanh as it is is refused with its line, and so are weights that float32 has not."""
     x = Input()
-    large = Program(relu(x * 1e38 - 1), "large")
+    with pytest.raises(InputError, match=r"test_saturating.py:\d+: a value is multiplied by 1e.12; .* up to 2.75e.11"):
+        compile_program(Program(relu(x * 10**12)), to, "float32")
+    assert compile_program(Program(relu(x * 10**12)), to).model.d_out == 1
     with pytest.raises(
-        InputError, match="a weight of this network is .*; float32 ends at 3.4e.38. Compile it in float64"
+        InputError, match="a weight of this network is 1.*; float32 ends at 3.4e.38. Compile it in float64"
     ):
-        compile_program(large, to, "float32")
-    assert compile_program(large, to).model.d_out == 1
+        compile_program(Program(x * 1e30), to, "float32")
 
 
 @pytest.mark.parametrize("to", NETWORKS)

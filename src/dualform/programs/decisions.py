@@ -8,12 +8,14 @@ to be.
 - ReLUs of one number at several places, as steps and bumps have, are ramps between these places; the last ReLU, which is where
   the sum would grow, goes as soon as everything that reads it has taken the difference.
 - A ReLU or a ramp of a number of a lattice that has few points on its slope is a sum of `Threshold`s.
+- A ramp of what comes round by itself, whatever the input, as a point on a circle does, and is never on its slope, is a
+  `Threshold`: followed for `FOLLOWED` tokens.
 - A product with a number of few values is a sum of `Gated`s.
 - A large constant that shuts a ReLU, of which a bit says whether it is there, is as large as it has to be and no larger; where
   nothing says how large that is, it is never added and taken away again, L c - L, but times the opposite of c, which is 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TypeAlias
@@ -26,6 +28,9 @@ from dualform.programs.ranges import Range, exactly
 
 FEW = 8
 """So many thresholds at most stand for one ReLU, ramp or product."""
+
+FOLLOWED = 2**12
+"""Tokens for which what does not depend on the input is followed; what takes longer to come round is taken for any number."""
 
 HEAVY = 2**6
 """A factor that is so many times another one counts as large beside it: what it leaves is rounded to as many digits less."""
@@ -139,12 +144,16 @@ def _slopes(graph: Graph) -> dict[Atom, list[tuple[Atom, Fraction, Fraction]]]:
 
 @dataclass
 class _Draft:
-    """Steps so far, the range of each atom, the steps by their first atoms, and by what they are."""
+    """Steps so far, the range of each atom, the steps by their first atoms, and by what they are.
+
+    - clocks: of atoms that do not depend on the input, what they are at each token.
+    """
 
     ranges: list[Range]
     steps: list[Decision] = field(default_factory=list)
     made: dict[Atom, Decision] = field(default_factory=dict)
     seen: dict[tuple, Atom] = field(default_factory=dict)
+    clocks: dict[Atom, np.ndarray] = field(default_factory=dict)
 
     def add(self, step: Decision) -> Atom:
         """The first atom of a step, which may be there already."""
@@ -169,6 +178,10 @@ class _Draft:
             self.ranges.append(forms[0].product(forms[1]))
         self.steps.append(step)
         self.made[at] = step
+        if all(atom in self.clocks for form in step.forms for atom in form.terms):
+            one = np.ones((1, FOLLOWED))
+            found = given(step, [valued(form, self.clocks, one) for form in step.forms])
+            self.clocks |= {at + i: each for i, each in enumerate(found)}
         if key is not None:
             self.seen[key] = at
         return at
@@ -222,7 +235,19 @@ class _Draft:
         points = found.points(FEW, found.above(Fraction(0)), found.at_least(one)) if found.step else None
         if points is not None:
             return self.stairs(form, lambda x: min(x, one), points, place)
+        if self.comes_round(form):
+            return atom_form(self.add(Threshold(combined([(Fraction(2), form)], -one), place)))
         return atom_form(self.add(Ramp(form, place)))
+
+    def comes_round(self, form: Form) -> bool:
+        """Whether a form depends on no input, and is again and again what it was, and never between 0 and 1."""
+        if any(atom not in self.clocks for atom in form.terms):
+            return False
+        values = valued(form, self.clocks, np.ones((1, FOLLOWED)))[0]
+        early, late = np.sort(values[: FOLLOWED // 2]), values[FOLLOWED // 2 :]
+        at = np.clip(np.searchsorted(early, late), 1, len(early) - 1)
+        again = np.minimum(np.abs(late - early[at - 1]), np.abs(late - early[at])) <= 1e-6
+        return bool(np.all(again) and not np.any((values > 1e-6) & (values < 1 - 1e-6)))
 
     def slope(self, places: Sequence[tuple[Atom, Fraction, Fraction]], form: Form, place: str) -> dict[Atom, Form]:
         """ReLUs of one number as ramps between their places, and a ReLU at the last one.
@@ -342,35 +367,40 @@ def evaluated(decisions: Decisions, inputs: np.ndarray) -> np.ndarray:
 
     **Returns:** (atoms, batch, time).
     """
-    exact = inputs.dtype == object
     atoms = [inputs[..., i] for i in range(decisions.width)]
     one = np.ones_like(inputs[..., 0])
     for step in decisions.steps:
-        values = [valued(form, atoms, one) for form in step.forms]
-        if isinstance(step, Block):
-            a = np.zeros((step.size, step.size), inputs.dtype)
-            for i, row in enumerate(step.matrix):
-                for j, entry in row.items():
-                    a[i, j] = entry if exact else float(entry)
-            s = np.zeros((len(inputs), step.size), inputs.dtype)
-            drive, found = np.stack(values, axis=-1), []
-            for t in range(inputs.shape[1]):
-                s = s @ a.T + drive[:, t]
-                found.append(s)
-            atoms += list(np.moveaxis(np.stack(found, axis=1), -1, 0))
-        elif isinstance(step, Threshold):
-            atoms.append(np.where(values[0] > 0, one, one * 0))
-        elif isinstance(step, Gated):
-            atoms.append(np.where(values[0] > 0, values[1], one * 0))
-        elif isinstance(step, Times):
-            atoms.append(values[0] * values[1])
-        else:
-            found = np.maximum(values[0], one * 0)
-            atoms.append(np.minimum(found, one) if isinstance(step, Ramp) else found)
-    return np.stack(atoms) if atoms else np.zeros((0, *inputs.shape[:2]))
+        atoms += given(step, [valued(form, atoms, one) for form in step.forms])
+    return np.stack(atoms)
 
 
-def valued(form: Form, atoms: Sequence[np.ndarray] | np.ndarray, one: np.ndarray) -> np.ndarray:
+def given(step: Decision, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What a step gives of the values of its forms, (batch, time) each."""
+    zero = values[0] * 0
+    if isinstance(step, Block):
+        number = (lambda x: x) if zero.dtype == object else float
+        a, s = np.zeros((step.size, step.size), zero.dtype), np.stack([zero[:, 0]] * step.size, axis=1)
+        for i, row in enumerate(step.matrix):
+            for j, entry in row.items():
+                a[i, j] = number(entry)
+        drive, found = np.stack(values, axis=-1), []
+        for t in range(zero.shape[1]):
+            s = s @ a.T + drive[:, t]
+            found.append(s)
+        return list(np.moveaxis(np.stack(found, axis=1), -1, 0))
+    if isinstance(step, Threshold):
+        return [np.where(values[0] > 0, zero + 1, zero)]
+    if isinstance(step, Gated):
+        return [np.where(values[0] > 0, values[1], zero)]
+    if isinstance(step, Times):
+        return [values[0] * values[1]]
+    positive = np.maximum(values[0], zero)
+    return [np.minimum(positive, zero + 1) if isinstance(step, Ramp) else positive]
+
+
+def valued(
+    form: Form, atoms: Sequence[np.ndarray] | Mapping[Atom, np.ndarray] | np.ndarray, one: np.ndarray
+) -> np.ndarray:
     """A form of such atoms."""
     number = (lambda x: x) if one.dtype == object else float
     found = one * number(form.constant)

@@ -53,7 +53,7 @@ def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
 
 def level(lanes: Lanes, form: Form, at: int) -> tuple[Form, Lane]:
     """1 where a form is above 0, and 0 elsewhere; and the unit that is its sign, beside the states that it reads."""
-    sign = lanes.sign(form, at, lanes.steep(form))
+    sign = lanes.sign(form, at, lanes.steep(form, at))
     firm = lanes.sign(Form({sign: Fraction(1)}, -HALF), at + 1, FIRM)
     return Form({firm: HALF}, HALF), sign
 

@@ -24,9 +24,9 @@ EPSILON = {"float64": Fraction(1, 2**100), "float32": Fraction(1, 2**50), "bfloa
 """What a value is multiplied with to go through a tanh: values up to 2^73 (2^38 in float32) come out exactly, and so do those
 down to 2^-922 (2^-76), below which numbers end."""
 
-STEEPEST = {"float64": Fraction(2**300), "float32": Fraction(2**60), "bfloat16": Fraction(2**60)}
-"""How much what may be any number is enlarged to decide on which side of 0 it is: a sum of others that is not 0 is so far from
-it that nothing comes out between, unless all of them are below the inverse of this."""
+STEEPEST = {"float64": Fraction(2**400), "float32": Fraction(2**112), "bfloat16": Fraction(2**112)}
+"""The largest weight of what decides on which side of 0 any number is: a sum of others that is not 0 is then so far from it that
+next to nothing comes out between."""
 
 SURE = Fraction(2**12)
 """How much what is at least 1 in size is enlarged to decide: exp(-2^12) is 0."""
@@ -161,10 +161,23 @@ class Lanes:
             self.units.append(Unit(form, self.epsilon, self.epsilon, layer, state=state))
             self.give(first + i, atom_form(at + i))
 
-    def steep(self, form: Form) -> Fraction:
-        """How much a form of any numbers is enlarged to decide on which side of 0 it is: the steepest, over its factors."""
-        largest = max((abs(factor) for factor in (*form.terms.values(), form.constant)), default=Fraction(1))
-        return self.steepest / power_of_two(largest)
+    def steep(self, form: Form, layer: int) -> Fraction:
+        """How much a form of any numbers is enlarged by a unit in a layer to decide on which side of 0 it is."""
+        own, past = self.parted(form, layer)
+        weights = [abs(own.constant)]
+        weights += [abs(factor) / self.units[lane].scale for each in (own, past) for lane, factor in each.terms.items()]
+        return self.steepest / power_of_two(max(*weights, Fraction(1)))
+
+    def parted(self, form: Form, layer: int) -> tuple[Form, Form]:
+        """A form for a unit in a layer, as one of the layer below, and one of the layer's states at the token before."""
+        own, past = Form({}, form.constant), Form()
+        for lane, factor in form.terms.items():
+            unit = self.units[lane]
+            if unit.state is not None and unit.layer == layer:
+                own, past = own + unit.form.times(factor), past + Form(unit.state).times(factor)
+            else:
+                own = own + Form({lane: factor})
+        return own, past
 
 
 def power_of_two(x: Fraction) -> Fraction:

@@ -36,7 +36,7 @@ class Layered:
     """
 
     def __init__(self, lanes: Lanes, outputs: Sequence[Form]):
-        self.units, self.outputs = lanes.units, outputs
+        self.units, self.parted, self.outputs = lanes.units, lanes.parted, outputs
         wanted = self._wanted(lane for form in outputs for lane in form.terms)
         depth = max([1, *(self.units[lane].layer for lane in wanted)])
         self.depth, last = depth, dict.fromkeys((lane for form in outputs for lane in form.terms), depth)
@@ -103,24 +103,13 @@ class Layered:
         below, here = self.columns[layer - 1], self.columns[layer]
         u, v, b = np.zeros((len(rows), len(below))), np.zeros((len(rows), len(here))), np.zeros(len(rows))
         for i, (form, gain) in enumerate(rows):
-            own, past = self._parted(form, layer)
+            own, past = self.parted(form, layer)
             b[i] = number(gain * own.constant)
             for lane, factor in own.terms.items():
                 u[i, below[lane]] = number(gain * factor / self.units[lane].scale)
             for lane, factor in past.terms.items():
                 v[i, here[lane]] = number(gain * factor / self.units[lane].scale)
         return Weights(u, v, b)
-
-    def _parted(self, form: Form, layer: int) -> tuple[Form, Form]:
-        """A form for a unit of a layer, as one of the layer below, and one of the layer's states at the token before."""
-        own, past = Form({}, form.constant), Form()
-        for lane, factor in form.terms.items():
-            unit = self.units[lane]
-            if unit.state is not None and unit.layer == layer:
-                own, past = own + unit.form.times(factor), past + Form(unit.state).times(factor)
-            else:
-                own = own + Form({lane: factor})
-        return own, past
 
     def embedding(self, width: int) -> Float[np.ndarray, "d_1 columns"]:
         """Each input that is wanted, times its scale; the last column is for a 1."""
@@ -153,13 +142,13 @@ def cast(w: np.ndarray, dtype: Any):
 
     **Raises:** `InputError` where one is too large for it.
     """
-    found = jnp.asarray(w, dtype)
+    largest, limit = float(np.max(np.abs(w), initial=0)), float(jnp.finfo(dtype).max)
     require(
-        bool(np.all(np.isfinite(np.asarray(found, np.float64)))),
-        f"a weight of this network is {np.max(np.abs(w)):.3g}; {jnp.dtype(dtype).name} ends at "
-        f"{float(jnp.finfo(dtype).max):.3g}. Compile it in float64, or use smaller constants.",
+        largest <= limit,
+        f"a weight of this network is {largest:.3g}; {jnp.dtype(dtype).name} ends at {limit:.3g}. Compile it in float64, or use "
+        "smaller constants.",
     )
-    return found
+    return jnp.asarray(w, dtype)
 
 
 Place: TypeAlias = Callable[[Lanes, Atom, Any, Any], None]

@@ -40,7 +40,7 @@ def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
     elif isinstance(step, Gated):
         found = atom_form(lanes.value(forms[1], at, {"input": Gate(forms[0], SURE)}))
     elif isinstance(step, Relu):
-        found = atom_form(lanes.value(forms[0], at, {"input": Gate(forms[0], lanes.steep(forms[0]))}))
+        found = atom_form(lanes.value(forms[0], at, {"input": Gate(forms[0], lanes.steep(forms[0], at))}))
     elif isinstance(step, Ramp):
         found = ramp(lanes, forms[0], at)
     else:
@@ -50,7 +50,7 @@ def place(lanes: Lanes, first: Atom, step: Single, size: Any) -> None:
 
 def level(lanes: Lanes, form: Form, at: int) -> tuple[Form, Lane]:
     """1 where a form is above 0, and 0 elsewhere; what passes a value there is that unit."""
-    on = lanes.value(ONE, at, {"input": Gate(form, lanes.steep(form))})
+    on = lanes.value(ONE, at, {"input": Gate(form, lanes.steep(form, at))})
     return atom_form(on), on
 
 
@@ -64,7 +64,7 @@ def passed(lanes: Lanes, value: Form, on: Lane) -> Lane:
 def ramp(lanes: Lanes, form: Form, at: int) -> Form:
     """min(max(x, 0), 1) as x where both gates say that it is between, and 1 where one says that it is above."""
     rest = form.times(Fraction(-1)) + ONE
-    above, below = Gate(form, lanes.steep(form)), Gate(rest, lanes.steep(rest))
+    above, below = Gate(form, lanes.steep(form, at)), Gate(rest, lanes.steep(rest, at))
     inside = lanes.value(form, at, {"input": above, "output": below})
     return atom_form(inside) + atom_form(lanes.value(ONE, at, {"input": Gate(rest, -below.gain)}))
 

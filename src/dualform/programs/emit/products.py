@@ -8,13 +8,14 @@ So one factor, the steadier one, is cut into levels first, where that is not eno
 which is exact, and what is left of the one is small, and so is the error. It is 0 where the factor is a multiple of the levels'
 distance, as whole numbers are.
 
-A factor's size has to be known: it is measured on the inputs that the program is meant for, and continued to longer ones as it
-grew, to `HORIZON` tokens. Where one is `ROOM` times as large, the product is wrong.
+A factor's size has to be known: it is measured on the inputs that the program is meant for, states as if all that drives them
+had one sign, and continued to longer inputs as it grew, to `HORIZON` tokens. Beyond `ROOM` times that, the product is wrong.
 """
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -23,12 +24,12 @@ from jaxtyping import Float
 
 from dualform.construct.linearised import mirrored
 from dualform.programs.bounds import of_form
-from dualform.programs.decisions import Decisions, Times, evaluated, valued
+from dualform.programs.decisions import Block, Decisions, Gated, Relu, Times, evaluated, given
 from dualform.programs.emit.lanes import Gate, Lane, Lanes, Unit, power_of_two
 from dualform.programs.graph import Atom, Form, atom_form, combined
 
 ROUNDING = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-24}
-HORIZON = {"float64": 4096, "float32": 128, "bfloat16": 128}
+HORIZON = {"float64": 4096, "float32": 512, "bfloat16": 512}
 """Tokens to which sizes are continued: in float32 no digit can be spared for more."""
 
 GATES = {"float64": 2.0**-5, "float32": 2.0**-0.5, "bfloat16": 2.0**-0.5}
@@ -41,8 +42,8 @@ BIASES = {"float64": 5, "float32": 4, "bfloat16": 4}
 """How many biases a square has: with one more, in float32, nothing is gained."""
 
 
-ROOM = Fraction(3, 2), Fraction(4)
-"""How many times as large as that the steadier factor may be, and the other one."""
+ROOM = Fraction(3, 2)
+"""How many times as large as that a factor may be."""
 
 LEVELS = 16
 """Into so many a factor is cut at most; if that is not enough, what is left of it once more."""
@@ -58,7 +59,7 @@ ATTAINED = {"float64": 3e-14, "float32": 1e-6, "bfloat16": 1e-6}
 
 
 class Size(NamedTuple):
-    """How large a factor is: met, the most that was measured; most, that continued to the horizon; growth, as which power."""
+    """How large a factor is: met, the most that was measured; most, what it may be; growth, as which power of the tokens."""
 
     met: Fraction
     most: Fraction
@@ -76,21 +77,45 @@ def sizes(
         return {}
     if drawn is None:
         drawn = np.random.default_rng(0).standard_normal((64, 65, decisions.width))
-    atoms, one = evaluated(decisions, drawn), np.ones(drawn.shape[:2])
-    size = lambda form: _size(form, decisions, valued(form, atoms, one), HORIZON[dtype])
+    found = magnitudes(decisions, drawn)
+    size = lambda form: _size(form, decisions, _magnitude(form, found), HORIZON[dtype])
     return {at: (size(step.left), size(step.right)) for at, step in products}
+
+
+def magnitudes(decisions: Decisions, drawn: Float[np.ndarray, "batch time d"]) -> np.ndarray:
+    """How large each atom is at the most, (atoms, batch, time), whatever cancels in states here and not elsewhere."""
+    values, one = evaluated(decisions, drawn), np.ones(drawn.shape[:2])
+    found = [np.abs(values[i]) for i in range(decisions.width)]
+    for at, step in zip(decisions.first, decisions.steps, strict=True):
+        if isinstance(step, Block):
+            rows = tuple({j: abs(a) for j, a in row.items()} for row in step.matrix)
+            found += given(replace(step, matrix=rows), [_magnitude(form, found) for form in step.drive])
+        elif isinstance(step, Times):
+            found.append(_magnitude(step.left, found) * _magnitude(step.right, found))
+        else:  # what is decided is what it is; a number that is let through is as large as what it is made of
+            form = step.value if isinstance(step, Gated) else step.form
+            most = _magnitude(form, found) if isinstance(step, Gated | Relu) else one
+            # A large constant that shuts a ReLU is taken from nothing that comes through.
+            large = np.max(most) > 64 * max(1.0, np.max(np.abs(values[at])))
+            found.append(np.where(values[at] != 0, np.abs(values[at]) if large else most, 0))
+    return np.stack(found)
+
+
+def _magnitude(form: Form, atoms: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    found = np.full(atoms[0].shape, abs(float(form.constant)))
+    for atom, factor in form.terms.items():
+        found = found + abs(float(factor)) * atoms[atom]
+    return found
 
 
 def _size(form: Form, decisions: Decisions, values: Float[np.ndarray, "batch time"], horizon: int) -> Size:
     time = values.shape[1]
-    early, all_ = (float(np.max(np.abs(part))) for part in (values[:, : math.ceil(time / 4)], values))
+    early, all_ = (float(np.max(part)) for part in (values[:, : math.ceil(time / 4)], values))
     growth = min(max(math.log(all_ / early, 4), 0.0), 3.0) if early > 0 else 0.0
     met = Fraction(all_ or 1.0)
-    most = met * Fraction(max(1.0, horizon / time) ** growth)
+    most = ROOM * met * Fraction(max(1.0, horizon / time) ** growth)
     bound = max(abs(end) for end in of_form(form, decisions.ranges).ends)
-    if isinstance(bound, Fraction) and bound:  # which is not met, and needs no room
-        return Size(bound / ROOM[0], bound / ROOM[0], 0.0)
-    return Size(met, most, growth)
+    return Size(met, bound if isinstance(bound, Fraction) and bound else most, growth)
 
 
 class Parts(NamedTuple):
@@ -99,7 +124,7 @@ class Parts(NamedTuple):
     - level: (lanes, form of lanes, layer) -> a form of lanes, 1 where that is above 0 and 0 elsewhere, and what passes a value.
     - passed: (lanes, form of atoms, that) -> a lane that is the value, or 0.
     - rest: (lanes, form, form, layer, their sizes, whether it is 0 where the first is) -> a form that is nearly their product.
-    - bounded: whether the second of these has to stay within its size, too.
+    - bounded: whether the second of these has to stay within its size, too; the error is one of that size, then.
     """
 
     level: Callable[[Lanes, Form, int], tuple[Form, Any]]
@@ -114,8 +139,7 @@ def product(lanes: Lanes, step: Times, size: tuple[Size, Size], parts: Parts) ->
     The sums are exact, as what lets y through is 0 or 1, and r, the rest of x, is d / 2 at the most; it may be cut once more.
     """
     (gate, its), (value, other) = steadier_first((step.left, size[0]), (step.right, size[1]))
-    most = ROOM[0] * its.most
-    room = ROOM[1] * other.most if parts.bounded else other.met
+    most, room = its.most, other.most if parts.bounded else other.met / 16
     cuts, found = 0, Form()
     at = lanes.layer(gate)
     rest, low = lanes.read(gate, at), of_form(gate, lanes.ranges).ends[0]

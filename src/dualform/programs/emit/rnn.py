@@ -66,7 +66,7 @@ def decision(lanes: Lanes, gate: Form) -> tuple[Form, int]:
 
 def level(lanes: Lanes, form: Form, at: int) -> tuple[Form, Lane]:
     """1 where a form is above 0, and 0 elsewhere; and the unit, 0 and 1, that shuts a value elsewhere."""
-    sign = lanes.sign(form, at, lanes.steep(form))
+    sign = lanes.sign(form, at, lanes.steep(form, at))
     shut = closed(lanes, ONE + Form({sign: MINUS}), at + 1)
     return ONE + Form({shut: MINUS}), shut
 
@@ -76,7 +76,7 @@ def ends(lanes: Lanes, form: Form) -> tuple[Lane, Lane, int]:
     at = lanes.layer(form)
     low = lanes.read(form, at)
     high = low + Form({}, MINUS)
-    return lanes.sign(low, at, lanes.steep(low)), lanes.sign(high, at, lanes.steep(high)), at
+    return lanes.sign(low, at, lanes.steep(low, at)), lanes.sign(high, at, lanes.steep(high, at)), at
 
 
 def closed(lanes: Lanes, form: Form, layer: int) -> Lane:
