@@ -19,6 +19,14 @@ from dualform.programs import Input, counter, larger
 x = Input(1)
 program = larger(counter(x), counter(1 - x))
 """
+LOST = """
+import numpy as np
+from dualform.programs import Input, Program, relu
+
+x = Input(1)
+output = relu(x * 10**9 + 1) - relu(x * 10**9)  # 1, of which float32 sees nothing beside 1e9
+program = Program(output, draw=lambda random, time: random.integers(0, 2, (time, 1)).astype(float), discrete=True)
+"""
 
 
 def said(arguments: list[str], capsys) -> str:
@@ -55,6 +63,18 @@ def test_an_automaton(capsys):
     assert re.search(r"3\s+│ 1\s+│ 1\s+│ 1", printed)
 
 
+def test_a_network_that_is_wrong_is_not_saved(tmp_path, capsys):
+    """The certificate is printed, what to do is said, the exit code is 1, and nothing is written."""
+    out, path = tmp_path / "network.safetensors", tmp_path / "lost.py"
+    path.write_text(LOST)
+    assert main(["compile", str(path), *FAST, "--out", str(out)]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert re.search(
+        r"In float32 \d+\.\d+% of outputs are wrong, as the certificate says. It is right in float64", printed
+    )
+    assert "Nothing was saved to" in printed and not out.exists()
+
+
 def test_what_there_is(capsys):
     """All programs and all architectures, each with a sentence."""
     printed = said(["compile", "--list"], capsys)
@@ -89,6 +109,10 @@ REFUSED = {
     "no inputs": (["majority", "--inputs", "0"], "--inputs 0: give a whole number, at least 1"),
     "a list of one": (["majority", "--list"], "--list lists all programs"),
     "a list with more": (["--list", "--run", "1"], "--run is of a program that is compiled"),
+    "digits": (
+        ["delayed_copy", "--options", "by=14", "--out", "x.safetensors"],
+        r"delays\.py:\d+: .* float32 as gated-linear-rnn rounds by .* Compile it in float64",
+    ),
     "no product": (["tok2tok", "--to", "linear-rnn"], r"tok2tok\.py:\d+: a linear RNN has no product of two values"),
 }
 

@@ -72,8 +72,7 @@ class Compile(Options):
     )
 
     def __call__(self) -> int:
-        """Run it, and return the exit code."""
-        from dualform.checkpoints import save_weights
+        """Run it, and return the exit code: 1 where the network is wrong."""
         from dualform.programs import certificates, compile_program, compiled_run
         from dualform.reports.terminal import Terminal
         from dualform.reports.terminal import compile as prints
@@ -97,9 +96,6 @@ class Compile(Options):
             compiled = compile_program(program, self.to, self.dtype)
             terminal = Terminal()
             prints.compiled(terminal, compiled)
-            if self.out is not None:
-                save_weights(self.out, compiled.model)
-                terminal.unbroken(f"saved: {self.out}")
             if tokens is not None:
                 prints.run(terminal, compiled, tokens, compiled_run(compiled, tokens))
             proved = certificates(program, self.to, inputs=self.inputs, longest=self.length, seed=self.seed)
@@ -108,13 +104,26 @@ class Compile(Options):
                 from dualform.reports.program_page import write_program_page
 
                 terminal.unbroken(f"page: {write_program_page(self.report, compiled, proved)}")
+            return self._saved(terminal, compiled.model, proved)
+
+    def _saved(self, terminal: Any, model: Any, proved: Any) -> int:
+        """Save the network, unless its certificate says that it is wrong in the dtype in which it is asked for."""
+        from dualform.checkpoints import save_weights
+        from dualform.programs import fault
+
+        wrong = fault(proved, self.dtype)
+        if wrong is not None:
+            terminal.unbroken(f"{wrong}{'' if self.out is None else f' Nothing was saved to {self.out}.'}")
+            return 1
+        if self.out is not None:
+            save_weights(self.out, model)
+            terminal.unbroken(f"saved: {self.out}")
         return 0
 
     def _automaton(self, terminal: Any) -> int:
         """The same of a finite automaton, whose tokens are symbols."""
         import numpy as np
 
-        from dualform.checkpoints import save_weights
         from dualform.programs.automata import KNOWN, automata_certificates, compile_automata, interpret
         from dualform.reports.terminal import compile as prints
 
@@ -126,15 +135,12 @@ class Compile(Options):
         first = compiled.automata[0]
         x = None if self.run is None else first.one_hot(symbols_of(self.run, first.symbols))
         prints.automata(terminal, compiled)
-        if self.out is not None:
-            save_weights(self.out, compiled.model)
-            terminal.unbroken(f"saved: {self.out}")
         if x is not None:
             y = np.asarray(compiled.model(jax.numpy.asarray(x, self.dtype))[0], np.float64)
             prints.outputs(terminal, self.dtype, np.argmax(x, axis=1)[:, None], (y, interpret(made, x)))
         proved = automata_certificates(made, self.to, inputs=self.inputs, longest=self.length, seed=self.seed)
         prints.certificates(terminal, proved)
-        return 0
+        return self._saved(terminal, compiled.model, proved)
 
     def _program(self) -> Any:
         """The program that is asked for."""

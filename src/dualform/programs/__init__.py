@@ -4,7 +4,15 @@ The language is that of LSRL (Petrov et al. 2024, arXiv 2406.01424): one graph o
 run for each token. `compile_program` writes it into a network of this package, `certify` holds that against `interpret`.
 """
 
-from dualform.programs.compiled import Certificate, Compiled, certificates, certify, compile_program, compiled_run
+from dualform.programs.compiled import (
+    Certificate,
+    Compiled,
+    certificates,
+    certify,
+    compile_program,
+    compiled_run,
+    fault,
+)
 from dualform.programs.emit import targets
 from dualform.programs.program import Program, from_file, interpret
 from dualform.programs.sugar import (
@@ -56,6 +64,7 @@ __all__ = [
     "either",
     "equal",
     "exceeds",
+    "fault",
     "first_token",
     "from_file",
     "if_else",

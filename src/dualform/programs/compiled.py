@@ -1,5 +1,6 @@
 """A program compiled: graph, path, network, and what it is worth against the interpreter."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,11 +14,13 @@ from jaxtyping import Float
 from dualform.arrays import count_parameters
 from dualform.errors import InputError, require
 from dualform.programs.emit import target
+from dualform.programs.emit.registration import Target
 from dualform.programs.graph import Block, Graph, Relu, Times
-from dualform.programs.lowering import lowered
+from dualform.programs.lowering import lowered, nodes
 from dualform.programs.passes import passed
 from dualform.programs.path import Path
 from dualform.programs.program import Program, interpret
+from dualform.programs.values import Register
 
 DTYPES = ("float64", "float32", "bfloat16")
 SHORT = 65
@@ -88,6 +91,7 @@ def compile_program(program: Program, to: str, dtype: str = "float64") -> Compil
         "weights in float64 need JAX's float64: jax.config.update('jax_enable_x64', True).",
     )
     emitter = target(to)
+    check_roundoff(program, emitter, dtype)
     passes = passed(lowered(program.output))
     path = emitter.path(passes[-1][1])
     if path.graph.count(Times):
@@ -104,6 +108,23 @@ def compile_program(program: Program, to: str, dtype: str = "float64") -> Compil
     return Compiled(program, to, dtype, emitter.emit(path, jnp.dtype(dtype)), passes, path)
 
 
+def check_roundoff(program: Program, to: Target, dtype: str) -> None:
+    """Raise `InputError` where float64 or float32 is too coarse for a register.
+
+    bfloat16 is refused nothing: its certificate says how far off it is.
+    """
+    epsilon = to.roundings * float(jnp.finfo(dtype).eps)
+    for each in nodes(program.output):
+        if isinstance(each, Register) and each.roundoff is not None and dtype != "bfloat16":
+            require(
+                epsilon <= each.roundoff,
+                f"{each.place}: {each.name} holds digits that are told apart down to a rounding of {float(each.roundoff):.2g}, "
+                f"and {dtype} as {to.name} rounds by {epsilon:.2g}. "
+                + ("Compile it in float64, or" if dtype == "float32" else "Use")
+                + " a shorter delay, or delay by shifts (form='shift'), which rnn, gru and lstm have.",
+            )
+
+
 def drawn(program: Program, inputs: int = 64) -> Float[np.ndarray, "batch time d"]:
     """Inputs of `SHORT` tokens on which scales are chosen; no certificate is made on them."""
     random = np.random.default_rng([2**32 - 1, inputs])
@@ -117,6 +138,7 @@ class Certificate:
     - error: the largest difference of outputs, divided by 1 or the size of the output, whichever is larger.
     - wrong: of a program of whole numbers the share of tokens at which a rounded output is another one; None otherwise.
     - inputs, tokens: how many sequences, and of how many tokens the longest.  dtype: in which the network was run.
+    - refused: why there is no network in this dtype, and so no error; None where there is one.
     """
 
     error: float
@@ -124,6 +146,7 @@ class Certificate:
     inputs: int
     tokens: int
     dtype: str
+    refused: str | None = None
 
 
 def certify(
@@ -162,16 +185,44 @@ def certificates(
 
     An output has seen what stands before it alone, so that an input of `SHORT` tokens is one of every length up to there.
 
-    **Raises:** `InputError` as of `compile_program`.
+    **Raises:** `InputError` as of `compile_program` in float64; what a narrower dtype refuses is said in its certificate.
     """
     found = []
     for dtype in DTYPES:
-        compiled = compile_program(program, to, dtype)
+        try:
+            compiled = compile_program(program, to, dtype)
+        except InputError as refusal:
+            if dtype == DTYPES[0]:
+                raise
+            found.append(Certificate(math.nan, None, 0, 0, dtype, str(refusal)))
+            continue
         if longest > SHORT:
             found.append(certify(compiled, inputs=inputs, lengths=(SHORT,), seed=seed))
         few = min(long, inputs) if longest > SHORT else inputs
         found.append(certify(compiled, inputs=few, lengths=(longest,), seed=seed))
     return found
+
+
+def fault(proved: Sequence[Certificate], dtype: str) -> str | None:
+    """What is wrong with a network in a dtype, by its certificates, and what to do; None where nothing is.
+
+    Whole numbers have to be right at every token. Of other outputs, whose error the certificate says, none may be infinite.
+    """
+    bad = lambda each: (
+        bool(each.wrong) if each.wrong is not None else not math.isfinite(each.error)
+    )  # also of one refused
+    worst = [each for each in proved if each.dtype == dtype and bad(each)]
+    if not worst:
+        return None
+    how = (
+        "outputs are not finite"
+        if worst[0].wrong is None
+        else f"{max(each.wrong or 0 for each in worst):.2%} of outputs are wrong"
+    )
+    held = {each.dtype for each in proved} - {each.dtype for each in proved if bad(each)}
+    right = [other for other in DTYPES if other in held]
+    cure = f"It is right in {right[0]}: take that, or" if right else "Use"
+    return f"In {dtype} {how}, as the certificate says. {cure} smaller constants or another form of the program."
 
 
 def compiled_run(found: Compiled, tokens: Float[np.ndarray, "time d"]) -> tuple[np.ndarray, np.ndarray]:

@@ -262,7 +262,10 @@ def shift_register(x: Operand, length: int, form: str = "shift", name: str = "sh
             kept.becomes(seen[-1])
             seen.append(kept)
     elif form == "digits":
-        rest = state(x, a=[{i: Fraction(1, 3)} for i in range(x.width)], name=name)
+        # A state below 3/2 is off by 15/8 of an epsilon, each digit that is read makes that 3 times as much, and 3/8 more; a step
+        # is right while it is off by less than 1/8.
+        roundoff = Fraction(1, 18) / 3 ** (length - 1) if length > 1 else None
+        rest = state(x, a=[{i: Fraction(1, 3)} for i in range(x.width)], name=name, roundoff=roundoff)
         while len(seen) < length:
             # What is left after x_t is in [0, 1/2] where the next digit is 0 and in [1, 3/2] where it is 1, once times 3.
             rest = (rest - seen[-1]) * 3

@@ -209,13 +209,15 @@ class Register(Value):
     What it becomes must be linear in every register that leads to itself: only such a state can be a network's. A program that
     breaks this is refused, with the place where.
 
-    **Arguments:** width; start: (width,), what is read at the first token, 0 if not given.
+    **Arguments:** width; start: (width,), what is read at the first token, 0 if not given; roundoff: the largest epsilon of
+    floating point with which what is read from it is right, None where any is; what is coarser is refused when it is compiled.
     """
 
-    def __init__(self, width: int = 1, start: Any = None, name: str = "register"):
+    def __init__(self, width: int = 1, start: Any = None, name: str = "register", roundoff: Number | None = None):
         width = whole_number("the width of a register", width)
         super().__init__(width, name=name)
         self.start = vector(start, width, "start")
+        self.roundoff = roundoff
         self.update: Value | None = None
 
     def becomes(self, value: Operand) -> "Value":
@@ -245,11 +247,19 @@ class Now(Value):
         self.register = register
 
 
-def state(x: Operand, a: Any = None, b: Any = None, bias: Any = None, start: Any = None, name: str = "state") -> Value:
+def state(
+    x: Operand,
+    a: Any = None,
+    b: Any = None,
+    bias: Any = None,
+    start: Any = None,
+    name: str = "state",
+    roundoff: Number | None = None,
+) -> Value:
     """s_t = A s_{t-1} + B x_t + bias, the linear state; read after it was written.
 
     **Arguments:** a: (n, n), the identity if not given; b: (n, x.width), the identity if not given; bias, start: (n,), 0 if not
-    given; start is s_0.
+    given; start is s_0; roundoff: as of a `Register`.
 
     **Raises:** `InputError`, with file and line, where shapes do not fit.
     """
@@ -259,7 +269,7 @@ def state(x: Operand, a: Any = None, b: Any = None, bias: Any = None, start: Any
     rows = matrix([{i: Fraction(1)} for i in range(n)] if a is None else a, n, "A")
     if len(rows) != n:
         raise error(f"A has {len(rows)} rows; what drives the state is {n} wide, and A must be {(n, n)}.")
-    register = Register(n, start, name)
+    register = Register(n, start, name, roundoff)
     return register.becomes(Linear(register, rows, vector(bias, n, "bias")) + driven)
 
 

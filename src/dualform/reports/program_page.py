@@ -60,12 +60,14 @@ def program_page(compiled: Compiled, proved: Sequence[Certificate]) -> str:
 def _certificate(proved: Sequence[Certificate]) -> Section:
     head = ("dtype", "inputs", "tokens", "largest error", "wrong outputs")
     wrong = lambda each: "" if each.wrong is None else f"{100 * each.wrong:.4g}%"
-    rows = [(p.dtype, f"{p.inputs:,}", f"{p.tokens:,}", number(p.error), wrong(p)) for p in proved]
+    made = [each for each in proved if each.refused is None]
+    rows = [(p.dtype, f"{p.inputs:,}", f"{p.tokens:,}", number(p.error), wrong(p)) for p in made]
+    refused = [f"There is no network in {each.dtype}: {each.refused}" for each in proved if each.refused is not None]
     said = (
         "The largest difference between the network's outputs and the interpreter's, which runs the program token by token in "
         "float64, on inputs drawn anew; divided by the size of the output where that is above 1."
     )
-    return Section("Certificate", paragraphs=[said], table=Table(head, rows, (1, 2, 3, 4)))
+    return Section("Certificate", paragraphs=[said, *refused], table=Table(head, rows, (1, 2, 3, 4)))
 
 
 def _passes(compiled: Compiled) -> list[Section]:

@@ -74,7 +74,7 @@ def delta_path(graph: Graph) -> Path:
     return as_path(cut(graph))
 
 
-@register("delta", "residual blocks of a delta rule whose decays reach -1, and a SwiGLU", delta_path)
+@register("delta", "residual blocks of a delta rule whose decays reach -1, and a SwiGLU", delta_path, roundings=4)
 def delta(path: Path, dtype: Any) -> SequenceModel:
     """A `DeltaRule` (negative=True) and a `GatedMLP` with silu in each block.
 

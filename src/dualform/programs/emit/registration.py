@@ -14,24 +14,26 @@ class Target(NamedTuple):
 
     - emit: (path, dtype) -> a layer, (time, d_in) -> (time, d_out); `InputError`, which says why, where it cannot hold the path.
     - what: its layers, in a sentence.  path: graph -> the path that it emits.
+    - roundings: how many times more than in a recurrence that is written out its states are rounded at a token.
     """
 
     name: str
     emit: Callable[[Path, Any], Any]
     what: str
     path: Callable[[Graph], Path] = as_path
+    roundings: int = 1
 
 
 _TARGETS: dict[str, Target] = {}
 
 
 def register(
-    name: str, what: str, path: Callable[[Graph], Path] = as_path
+    name: str, what: str, path: Callable[[Graph], Path] = as_path, roundings: int = 1
 ) -> Callable[[Callable[[Path, Any], Any]], Callable[[Path, Any], Any]]:
     """Make a function the emitter of that name."""
 
     def made(emit: Callable[[Path, Any], Any]) -> Callable[[Path, Any], Any]:
-        _TARGETS[name] = Target(name, emit, what, path)
+        _TARGETS[name] = Target(name, emit, what, path, roundings)
         return emit
 
     return made

@@ -16,7 +16,7 @@ def shift(length: int = 4, form: str = "digits") -> Program:
     Form "shift" hands each bit on to the next place at each token, which takes a matrix without eigenvectors: rnn, gru and lstm
     have it. Form "digits" keeps one number, rest_t = rest_{t-1} / 3 + x_t, whose digits in base 3 are the bits, and reads one
     after the other: where 3 (rest - x) is above 3/4 the next bit is 1. Every digit takes 1.6 bits of the arithmetic, and the
-    threshold three more: a delay of 11 is right in float32, and of 30 in float64.
+    threshold three more: a delay of 11 is right in float32, and of 30 in float64; longer ones are refused when they are compiled.
     """
     length = whole_number("length", length)
     x = Input(low=0, high=1, whole=True)

@@ -89,5 +89,9 @@ def certificates(terminal: Terminal, proved: Sequence[Certificate]) -> None:
     table = Table("certificate", "inputs", "tokens", "largest error", *(["wrong outputs"] if whole else []))
     for each in proved:
         wrong: list[Any] = [] if each.wrong is None else [f"{100 * each.wrong:.4g}%"]
-        table.add_row(each.dtype, f"{each.inputs:,}", f"{each.tokens:,}", number(each.error), *wrong)
+        if each.refused is None:
+            table.add_row(each.dtype, f"{each.inputs:,}", f"{each.tokens:,}", number(each.error), *wrong)
     terminal.whole(table)
+    for each in proved:
+        if each.refused is not None:
+            terminal.unbroken(f"no network in {each.dtype}: {each.refused}")
