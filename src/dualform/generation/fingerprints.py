@@ -12,6 +12,7 @@ import jax
 
 from dualform.described import array_digest, described
 from dualform.errors import require
+from dualform.models.chain import core_of
 
 
 class Fingerprint(NamedTuple):
@@ -86,7 +87,7 @@ def words_of(module: eqx.Module) -> str:
     if not hasattr(module, "blocks"):
         return f"{kind}{_kept(module)}"
     blocks: Any = getattr(module, "blocks")  # noqa: B009 - only some modules have them
-    mixers = [type(block.mixer).__name__ + _kept(block.mixer) for block in blocks]
+    mixers = [type(mixer).__name__ + _kept(mixer) for mixer in map(core_of, blocks)]
     runs = [(name, len(list(group))) for name, group in itertools.groupby(mixers)]
     layers = ", ".join(name if count == 1 else f"{count} times {name}" for name, count in runs)
     return f"{kind} with {layers}"
