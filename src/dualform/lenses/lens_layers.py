@@ -1,7 +1,7 @@
 """What a lens looks at, and through: the layers of a model whose outputs its readout could take, and that readout.
 
 The readout is what stands behind the last layer: norms, a pool where there is one, and the linear map to the outputs. It stays as
-it is. A model has one where its stages (`model.stages()`) end so: every language model, a `SequenceModel`, a `Recurrent`, a `Stack`.
+it is. A model has one where its stages (`model.stages()`) end so, as those of every language model, and of a `SequenceModel`, do.
 """
 
 from typing import Any, NamedTuple

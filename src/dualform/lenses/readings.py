@@ -89,9 +89,7 @@ def logit_lens(
     top = count_of("top", top, 1, "give how many of the likeliest outputs to name, at least 1")
     layers = lens_layers(model)
     given = _given(model, layers, x, tuned, state, start, mask)
-    read = [np.asarray(each) for each in _reading(*given, min(top, layers.outputs))]
-    kl, entropy, numbers, likely = read
-    return LensReading(layers.names, kl, entropy, numbers, likely)
+    return LensReading(layers.names, *map(np.asarray, _reading(min(top, layers.outputs), *given)))
 
 
 def lens_log_probabilities(
@@ -117,7 +115,7 @@ def lens_log_probabilities(
     return _one_layer(readout, hidden[number], parts, start, mask)
 
 
-def _given(model: Any, layers: LensLayers, x: Any, tuned: TunedLens | None, state: Any, start: Any, mask: Any):
+def _given(model: Any, layers: LensLayers, x: Any, tuned: TunedLens | None, state: Any, start: Any, mask: Any) -> Any:
     """What the programs below take: the readout, what the layers give, a translator for each, the flags."""
     hidden = hidden_states(model, layers, x, state, start, mask)
     translators = ()
@@ -140,7 +138,7 @@ def divergence(final: Float[Array, "time outputs"], lens: Float[Array, "time out
 
 
 @compiled
-def _reading(readout: Any, hidden: Any, translators: Any, start: Any, mask: Any, top: int):
+def _reading(top: int, readout: Any, hidden: Any, translators: Any, start: Any, mask: Any):
     """For each layer KL, entropy and the likeliest outputs; one layer after the other, since logits of all may not fit."""
     final = said(readout, hidden[-1], (), start, mask)
 
