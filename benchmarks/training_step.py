@@ -36,7 +36,9 @@ class PrefixRNN(GatedRNN):
         decay = jnp.broadcast_to(self.decay, drive.shape)
         h = jax.lax.associative_scan(lambda a, b: (a[0] * b[0], b[0] * a[1] + b[1]), (decay, drive))[1]
         y = project(project(h, self.w_m_out) * project(h, self.w_x_out), self.readout)
-        return super().at(x, state, segments)._replace(y=y, state=h[-1])  # the rest, the map, is thrown away by the call
+        return (
+            super().at(x, state, segments)._replace(y=y, state=h[-1])
+        )  # the rest, the map, is thrown away by the call
 
 
 def jax_side(kind: type[GatedRNN], units: int, steps: int):
