@@ -143,6 +143,15 @@ def test_a_recipe_leaves_a_folder_for_each_seed(tmp_path, capsys):
         train_seeds([recipes[0], replace(recipes[1], carried=True)], [tmp_path / "a", tmp_path / "b"])
 
 
+@pytest.mark.slow
+def test_every_seed_that_diverges_is_named(tmp_path):
+    """At a rate at which all do, the error has a sentence for each seed."""
+    first = Recipe.of(SMALL)
+    wild = replace(first, fit=replace(first.fit, learning_rate=1e30, final_learning_rate=1e30, clip=1e30, warmup=0))
+    with pytest.raises(DivergedError, match="seed 2: training diverged: .* seed 3: training diverged"):
+        train_seeds([replace(wild, seed=seed) for seed in (2, 3)], [tmp_path / "a", tmp_path / "b"])
+
+
 @pytest.mark.parametrize("more", [[], ["--together"]])
 def test_folders_of_another_training_are_said_before_any_is_made(more, tmp_path, capsys):
     """That of the last seed, too, and a training's folder that would hold those of seeds."""

@@ -26,8 +26,8 @@ def train_seeds(
 
     **Returns:** the results in the order of the recipes.
 
-    **Raises:** `InputError` where recipes differ in more than the seed, or a seed is there twice; `DivergedError` of the first
-    one whose numbers were no longer finite, when all others are done; else as `Recipe.train`.
+    **Raises:** `InputError` where recipes differ in more than the seed, or a seed is there twice; `DivergedError`
+    that names every seed whose numbers were no longer finite, when all others are done; else as `Recipe.train`.
     """
     first = recipes[0]
     check_folders(recipes, folders)
@@ -56,9 +56,13 @@ def train_seeds(
         for i, fitted in zip(left, found, strict=True):
             if not isinstance(fitted, DivergedError):
                 results[i] = recipes[i].result(task, fitted, Run(folders[i]), scores)
-        for fitted in found:
-            if isinstance(fitted, DivergedError):
-                raise fitted
+        lost = [
+            (recipes[i].seed, fitted)
+            for i, fitted in zip(left, found, strict=True)
+            if isinstance(fitted, DivergedError)
+        ]
+        if lost:
+            raise DivergedError(" ".join(f"seed {seed}: {error}" for seed, error in lost))
     return [result for result in results if result is not None]
 
 
