@@ -282,8 +282,8 @@ def main() -> None:
     said = (
         f"Batches of {options.batch} texts of {options.time} bytes, width {options.width}, {options.layers} layers, float32; "
         f"medians of {options.rounds} rounds of {STEPS} steps, the sides in turn, ratios round by round. minGRU is that of "
-        "minGRU-pytorch, Mamba that of mambapy (its parallel scan); LSTM, GRU and attention are PyTorch's own. Memory is the peak of a "
-        "process that trains one side alone, less what it held before; ours has the compiler in it."
+        "minGRU-pytorch, Mamba that of mambapy (its parallel scan); LSTM, GRU and attention are PyTorch's. Memory is the peak "
+        "of a process that trains one side alone, less what it held before; ours has the compiler in it."
     )
     shown = ("width", "layers", "time", "batch", "rounds")
     command = "python -m benchmarks.throughput " + " ".join(f"--{name} {getattr(options, name)}" for name in shown)
