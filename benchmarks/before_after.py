@@ -69,8 +69,8 @@ def section(title: str, rows: Sequence[tuple[str, float, float]]) -> str:
     quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     lines = [f"## {title}", ""]
     lines += [
-        f"{len(rows)} rows: {statistics.geometric_mean(ratios):.2f} times as fast as before in the geometric mean, the middle half "
-        f"from {quarters[0]:.2f} to {quarters[2]:.2f}.",
+        f"{len(rows)} rows: {statistics.geometric_mean(ratios):.2f} times as fast as before in the geometric mean, the middle "
+        f"half from {quarters[0]:.2f} to {quarters[2]:.2f}.",
         "",
         "| what | before, ms | after, ms | times faster |",
         "|---|---|---|---|",
