@@ -277,7 +277,8 @@ def main() -> None:
     if Path(options.peers).is_dir():
         sys.path.append(options.peers)
     if options.alone:
-        return alone(*options.alone, options)
+        name, which = options.alone
+        return alone(name, which, options)
     lines = [HEAD, ["---"] * len(HEAD), *map(partial(row, options=options), options.only.split(","))]
     said = (
         f"Batches of {options.batch} texts of {options.time} bytes, width {options.width}, {options.layers} layers, float32; "
