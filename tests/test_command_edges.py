@@ -62,6 +62,7 @@ BASES: dict[str, dict[str, str]] = {
     "construct": {"out": "precious.html"},
     "discover": {**GAUSSIAN, "out": "run [1]"},
     "generate": {**MODEL, "prompt": "abc", "length": "2"},
+    "lens": {**MODEL, "text": "abc", "out": "precious.html"},
     "memory": {**MODEL, "tasks": "kv", "length": "64", "examples": "1", "turns": "1", "out": "precious.html"},
     "mixers": {},
     "models": {},
@@ -74,6 +75,16 @@ BASES: dict[str, dict[str, str]] = {
     "view": {"run": "nowhere", "browser": "no"},
 }
 """The least that each command takes."""
+LEARNT: dict[str, str | None] = {
+    "train": "yes",
+    "text": None,
+    "file": "text [1]",
+    "steps": "2",
+    "batch": "2",
+    "length": "4",
+    "out": "lens [1]",
+}
+"""What trains a lens."""
 BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("attend", "figure"): {"policy": "tova"},
     ("attend", "file"): {"text": None},
@@ -86,6 +97,12 @@ BESIDE: dict[tuple[str, str], dict[str, str | None]] = {
     ("discover", "seeds"): {"out": None},
     ("generate", "prompts"): {"prompt": None},
     ("generate", "states"): {"policy": "tova"},
+    ("lens", "batch"): LEARNT,
+    ("lens", "file"): {"text": None},
+    ("lens", "length"): LEARNT,
+    ("lens", "rate"): LEARNT,
+    ("lens", "seed"): LEARNT,
+    ("lens", "steps"): LEARNT,
     ("memory", "states"): {"policy": "tova"},
     ("memory", "file"): {"tasks": "needle"},
     ("models", "archive"): {"action": "get", "names": "g2p-en"},
@@ -158,8 +175,8 @@ def command_line(command: str, given: Mapping[str, str | None]) -> list[str]:
             continue
         if flag is None:
             places.append(said)
-        elif said == "no" and not fields[name].edges:
-            flags.append(flag.replace("--", "--no-", 1))
+        elif said in ("no", "yes") and not fields[name].edges:
+            flags.append(flag.replace("--", "--no-", 1) if said == "no" else flag)
         else:
             flags += [flag, said]
     return [command, *places, *flags]
@@ -185,7 +202,9 @@ JOBS = (
     "dualform.generation.surprise",
     "dualform.generation.stream",
     "dualform.commands.sessions.opened",
+    "dualform.lenses.lens_training.fit",
     "dualform.reports.attend.model_form",
+    "dualform.reports.lens.logit_lens",
     "dualform.training.recipe.fit",
 )
 """Where the work of a command begins, when all that can be told before is told."""

@@ -57,7 +57,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         with terminable():
             return command()
     except KeyboardInterrupt:
-        if isinstance(command, commands.Discover | commands.Reproduce | commands.Sweep | commands.Train):
+        of_runs = isinstance(command, commands.Discover | commands.Reproduce | commands.Sweep | commands.Train)
+        if of_runs or getattr(command, "train", False):
             return say("interrupted; nothing is lost, the same command goes on from the last checkpoint.", INTERRUPTED)
         return say("interrupted; what was not written yet is lost, the same command begins anew.", INTERRUPTED)
 

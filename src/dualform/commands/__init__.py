@@ -6,6 +6,7 @@ from dualform.commands.compile import Compile
 from dualform.commands.construct import Construct
 from dualform.commands.discover import Discover
 from dualform.commands.generate import Generate
+from dualform.commands.lens import Lens
 from dualform.commands.memory import Memory
 from dualform.commands.mixers import Mixers
 from dualform.commands.models import Models
@@ -24,6 +25,7 @@ __all__ = [
     "Construct",
     "Discover",
     "Generate",
+    "Lens",
     "Memory",
     "Mixers",
     "Models",

@@ -21,7 +21,7 @@ class Attend(Options):
     """
 
     model: Annotated[str, flags.MODEL] = "characters"
-    text: Annotated[str | None, option("TEXT", "What the model reads; of g2p-en a word.")] = None
+    text: Annotated[str | None, flags.text("Of g2p-en a word.")] = None
     file: Annotated[
         Path | None,
         flags.file("A model that listens reads a WAV file, and a bare layer activations, (time, d), in an .npy file."),

@@ -34,6 +34,10 @@ MODEL = option(
     "A checkpoint's file or folder, or a name: characters and recall come with the package, `dualform models` lists others.",
 )
 
+LOOKED_INTO = option(
+    "MODEL", "The model that is looked into: a checkpoint's file or folder, or a name, as of generate --model."
+)
+
 REROTATE = option(None, "Count positions anew among the kept states.")
 
 TEACHER = "An embedded head's name, such as default; gaussian; or a safetensors file with w_v, w_k, w_q and, if any, w_o, inputs."
@@ -103,6 +107,11 @@ def seed(more: str = "", default: str | None = None) -> object:
     return option("N", f"The seed of all that is random. {more}".strip(), default)
 
 
+def rate(more: str, default: str | None = None) -> object:
+    """How far a training step goes."""
+    return option("X", f"The learning rate. {more}", default)
+
+
 def states(default: str, several: bool = False) -> object:
     """The bound on a memory."""
     return option(_several("N", several), "How many keys and values each layer keeps; full keeps all.", default)
@@ -117,6 +126,11 @@ def task(default: str | None = None, more: str = "") -> object:
 def teacher(default: str | None = None) -> object:
     """The attention that is written into an RNN, or learnt by one."""
     return option("TEACHER", TEACHER, default)
+
+
+def text(more: str = "") -> object:
+    """A text as it is typed."""
+    return option("TEXT", f"What the model reads. {more}".strip())
 
 
 def width(default: str) -> object:

@@ -37,7 +37,7 @@ class Train(Options):
     layers: Annotated[int | None, option("N", "Layers of a stack. In training, residual blocks.", "2")] = None
     steps: Annotated[int | None, option("N", "Training steps.", "1000")] = None
     batch: Annotated[int | None, flags.batch("In training, those of a step.", "the task's")] = None
-    rate: Annotated[float | None, option("X", "The learning rate, after a tenth of the steps.", "0.003")] = None
+    rate: Annotated[float | None, flags.rate("It is reached after a tenth of the steps.", "0.003")] = None
     precision: Annotated[
         Literal["full", "bfloat16"] | None,
         option(None, "In what matrices and inputs are computed; the weights that are trained stay in float32.", "full"),

@@ -1,15 +1,11 @@
 """An attention view as one self-contained HTML page to explore: no network, tokens never as markup, errors stated."""
 
 import base64
-import hashlib
-import json
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import numpy as np
 from jaxtyping import Int
 from markupsafe import Markup
@@ -18,7 +14,7 @@ from dualform.errors import InputError, require
 from dualform.reports.attention_claims import claims
 from dualform.reports.attention_maps import BYTES, Encoded, Precision, encode, pack, pool
 from dualform.reports.attention_view import AttentionView, KeptView, LayerView, with_aggregates
-from dualform.reports.modules import joined
+from dualform.reports.scripted_page import scripted_page
 from dualform.tensor_file import write_atomically
 
 __all__ = ["AttentionView", "KeptView", "LayerView", "attention_page", "write_attention_page"]
@@ -81,7 +77,7 @@ def attention_page(
         "scales": [[a.scale for a in layer] for layer in encoded],
         "error": max(a.error for layer in encoded for a in layer),
     }
-    made = render(content, [[a.text for a in layer] for layer in encoded])
+    made = render(content, [[a.text for a in layer] for layer in encoded], beside=view.beside)
     require(
         len(made) <= limit,
         f"the page would take {len(made) / 1e6:.0f} MB, more than {limit / 1e6:g} MB. Show fewer tokens or layers, or write a "
@@ -146,38 +142,19 @@ def _two_bytes(lives: Int[np.ndarray, " time"]) -> str:
     return base64.b64encode(lives.astype("<u2").tobytes()).decode()
 
 
-def render(content: dict[str, Any], maps: Sequence[Sequence[str]] = (), connect: str = "'none'") -> str:
-    """The page from what it shows; `connect` is where its script may read more from, in a policy's words."""
-    web = files("dualform.reports") / "web"
-    # Hashes are of the text as it stands in the page, so that nothing else runs.
-    style = (web / "style.css").read_text("utf-8")
-    script = joined(web, "main.js")
-    policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; connect-src {connect}; "
-        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
-    )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dualform.reports", "web"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("attention.html").render(
-        generator=GENERATOR,
-        policy=Markup(policy),  # noqa: S704 - our own words and hashes
-        title=content["title"],
-        style=Markup(style),
-        script=Markup(script),
-        view=Markup(as_data(content)),
-        maps=[[Markup(text) for text in layer] for layer in maps],
-    )
+def render(
+    content: dict[str, Any],
+    maps: Sequence[Sequence[str]] = (),
+    connect: str = "'none'",
+    beside: tuple[str, str] | None = None,
+) -> str:
+    """The page from what it shows.
 
-
-def as_data(content: object) -> str:
-    """JSON in ASCII for a script element of type application/json: nothing in it can end the element or begin markup."""
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    **Arguments:** connect: where its script may read more from, in a policy's words; beside: as of the view.
+    """
+    texts = [[Markup(text) for text in layer] for layer in maps]
+    parts = ("attention.html", "main.js", ("style.css",))
+    return scripted_page(*parts, GENERATOR, content, connect, maps=texts, beside=beside)
 
 
 def _number(value: float) -> float | None:

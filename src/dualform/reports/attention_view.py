@@ -81,6 +81,7 @@ class AttentionView:
     - method: how the maps were made, as "contributions".  target: of what, as "token".
     - details: what else a reader should know, shown as it is.
     - kept: what a bounded model keeps; None for any other.
+    - beside: a page of another kind of the same model and text: what the link says, and its relative address; None without one.
     - bound: the residual up to which a sum is called exact to rounding, in the dtype in which the model ran.
     """
 
@@ -93,6 +94,7 @@ class AttentionView:
     details: Mapping[str, str] = field(default_factory=dict)
     kept: KeptView | None = None
     bound: float = 1e-5
+    beside: tuple[str, str] | None = None
 
     @property
     def causal(self) -> bool:

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { module, open, viewOf } from "./page.mjs";
 
 open(viewOf(["The", " cat", "\n", ""], [[[1]]]));
-const { asKept, brief, clipped, residualText, shown, tokenName } = await module("numbers");
+const { asKept, brief, residualText, tokenName } = await module("numbers");
+const { clipped, shown } = await module("letters");
 
 test("few digits, and a power of ten for the small and the large", () => {
   assert.deepEqual([0, 0.5, -0.0001234, 123456, -12.3456].map((v) => brief(v)), ["0", "0.5000", "\u22121.23e\u22124", "1.23e+5", "\u221212.35"]);

@@ -30,4 +30,11 @@ export function open(view, maps = []) {
   globalThis.requestAnimationFrame = (draw) => frames.push(draw);
 }
 
+// As much of a browser as the modules of the lens page need.
+export function openLens(view) {
+  const elements = { view: { textContent: JSON.stringify(view) } };
+  globalThis.document = { getElementById: (id) => (elements[id] ??= { hidden: true }), createElement: () => ({}) };
+  globalThis.requestAnimationFrame = (draw) => frames.push(draw);
+}
+
 export const module = (name) => import(new URL(`${name}.js`, web));

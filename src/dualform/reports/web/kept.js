@@ -2,9 +2,11 @@
 
 import { bytesOf } from "./decode.js";
 import { TIME, view } from "./source.js";
-import { clipped, shown, tokenName } from "./numbers.js";
+import { tokenName } from "./numbers.js";
+import { clipped, shown } from "./letters.js";
 import { colours, css, ink, paint, place } from "./colour.js";
-import { $, clamp, drawn, element, set, state } from "./state.js";
+import { drawn, set, state } from "./state.js";
+import { $, clamp, element } from "./elements.js";
 import { hideTip, showTip } from "./tip.js";
 import { MOST_TOKENS } from "./tokens.js";
 import { MOST_CELLS } from "./plot.js";

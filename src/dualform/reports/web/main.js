@@ -2,7 +2,9 @@
 
 import { EXACT, plain, TIME, view } from "./source.js";
 import { brief, residualText } from "./numbers.js";
-import { $, AGGREGATED, drawAll, drawn, element, mapName, mapOf, set, state } from "./state.js";
+import { AGGREGATED, drawAll, drawn, mapName, mapOf, set, state } from "./state.js";
+import { $, element } from "./elements.js";
+import { startFrame, startKeys } from "./frame.js";
 import { fromAddress, MODES, toAddress } from "./address.js";
 import { startProfile } from "./profile.js";
 import { startTokens } from "./tokens.js";
@@ -50,12 +52,6 @@ function showMap() {
   $("map-residual").textContent = proofs.length ? residualText(worst(chosen(proofs))) : "";
 }
 
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  $("theme").textContent = theme === "dark" ? "Light" : "Dark";
-  set({ theme });
-}
-
 const moves = {
   ArrowLeft: (event) => set({ token: state.token - (event.shiftKey ? 10 : 1) }),
   ArrowRight: (event) => set({ token: state.token + (event.shiftKey ? 10 : 1) }),
@@ -69,7 +65,7 @@ const letters = {
   a: () => { if (AGGREGATED) set({ mode: MODES[(MODES.indexOf(state.mode) + 1) % 3] }); },
   "+": () => zoom(1 / 1.6), "=": () => zoom(1 / 1.6), "-": () => zoom(1.6), 0: zoomAll,
   c: () => set({ root: !state.root }), s: () => set({ shared: !state.shared }),
-  d: () => setTheme(state.theme === "dark" ? "light" : "dark"),
+  d: () => frame.turn(),
   "?": () => $("help").showModal(),
 };
 
@@ -82,31 +78,10 @@ function step(by) {
   if (view.layers[layer]) set({ layer, head: by > 0 ? 0 : view.layers[layer].heads.length - 1 });
 }
 
-function startKeys() {
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || $("help").open) return;
-    const act = letters[event.key.toLowerCase()];
-    if (act) {
-      act();
-      return event.preventDefault();
-    }
-    // Arrows are the page's own to scroll with where something else has the focus.
-    const at = document.activeElement, ours = at === document.body || at === $("strip") || at === $("map") || at.classList.contains("tile");
-    if (ours && moves[event.key]) {
-      moves[event.key](event);
-      event.preventDefault();
-    }
-  });
-  $("ask").addEventListener("click", () => $("help").showModal());
-  $("help-close").addEventListener("click", () => $("help").close());
-  $("theme").addEventListener("click", () => setTheme(state.theme === "dark" ? "light" : "dark"));
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
-  return dark.matches ? "dark" : "light";
-}
+const frame = startFrame(state, set);
 
 function start() {
-  state.theme = startKeys();
+  startKeys(letters, moves, (at) => at === $("strip") || at === $("map") || at.classList.contains("tile"));
   startTokens();
   startTiles();
   startPlot();
@@ -118,7 +93,9 @@ function start() {
   drawn(["layer", "mode", "head", "token", "r0", "c0", "n"], () => { clearTimeout(later); later = setTimeout(toAddress, 300); });
   drawn(["layer"], showLayer);
   drawn(["layer", "mode", "head"], showMap);
-  setTheme(state.theme);
+  const beside = $("beside"); // the lens page of the same text, where there is one
+  if (beside) drawn(["token"], () => { beside.hash = `token=${state.token}`; });
+  frame.show();
   showCertificate();
   set(fromAddress());
   drawAll();

@@ -1,9 +1,11 @@
 // The big map: a region of one map, its axes, and the chosen token's row and column.
 
 import { source, view } from "./source.js";
-import { asKept, brief, shown, tokenName } from "./numbers.js";
+import { asKept, brief, tokenName } from "./numbers.js";
+import { shown } from "./letters.js";
 import { colours, css, paint, place } from "./colour.js";
-import { $, choice, drawn, mapName, mapOf, newest, peakOf, state } from "./state.js";
+import { choice, drawn, mapName, mapOf, newest, peakOf, state } from "./state.js";
+import { $ } from "./elements.js";
 import { hideTip, showTip } from "./tip.js";
 
 export const MOST_CELLS = 512; // along a side; beyond, a cell stands for several tokens

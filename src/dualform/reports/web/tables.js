@@ -1,8 +1,10 @@
 // The chosen token's strongest sources and readers as tables: the text that says what the maps show.
 
 import { view } from "./source.js";
-import { asKept, brief, clipped, shown, tokenName } from "./numbers.js";
-import { $, choice, drawn, element, set, state } from "./state.js";
+import { asKept, brief, tokenName } from "./numbers.js";
+import { clipped, shown } from "./letters.js";
+import { choice, drawn, set, state } from "./state.js";
+import { $, element } from "./elements.js";
 import { profile, profiled } from "./profile.js";
 
 export function strongestOf(a, most) {

@@ -4,7 +4,8 @@ import { bytesOf, fromInt8 } from "./decode.js";
 import { small, TIME, view } from "./source.js";
 import { brief } from "./numbers.js";
 import { paint } from "./colour.js";
-import { $, AGGREGATED, choice, drawn, element, mapOf, peakOf, set, state } from "./state.js";
+import { AGGREGATED, choice, drawn, mapOf, peakOf, set, state } from "./state.js";
+import { $, element } from "./elements.js";
 
 const tiles = []; // { layer, map, button, canvas, painted }
 const ready = new IntersectionObserver((seen) => {

@@ -1,10 +1,10 @@
 // What is said beside the pointer.
 
-import { $, clamp, element } from "./state.js";
+import { $, clamp, element } from "./elements.js";
 
-export function showTip(event, text, value) {
+export function showTip(event, text, ...values) {
   const tip = $("tip");
-  tip.replaceChildren(element("b", { text: value }), element("span", { text }));
+  tip.replaceChildren(...values.map((value) => element("b", { text: value })), element("span", { text }));
   tip.hidden = false;
   const { offsetWidth: wide, offsetHeight: high } = tip;
   tip.style.left = `${clamp(event.clientX + 14, 4, Math.max(4, innerWidth - wide - 4))}px`;

@@ -1,9 +1,11 @@
 // The tokens on top: the chosen one, and what it takes from and gives to in colour.
 
 import { TIME, view } from "./source.js";
-import { asKept, brief, clipped, shown, tokenName } from "./numbers.js";
+import { asKept, brief, tokenName } from "./numbers.js";
+import { clipped, shown } from "./letters.js";
 import { colours, css, ink, place } from "./colour.js";
-import { $, choice, clamp, drawn, element, mapName, mapOf, peakOf, set, state } from "./state.js";
+import { choice, drawn, mapName, mapOf, peakOf, set, state } from "./state.js";
+import { $, clamp, element } from "./elements.js";
 import { hideTip, showTip } from "./tip.js";
 import { profile, profiled } from "./profile.js";
 

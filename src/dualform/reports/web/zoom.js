@@ -1,7 +1,8 @@
 // Zoom: a square of n x n tokens from row r0 and column c0, by rectangle, wheel, buttons, keys, or the bars beside the map.
 
 import { TIME } from "./source.js";
-import { $, clamp, drawn, element, set, state } from "./state.js";
+import { drawn, set, state } from "./state.js";
+import { $, clamp, element } from "./elements.js";
 import { hideTip } from "./tip.js";
 import { cellAt, plot, tipAt } from "./plot.js";
 
