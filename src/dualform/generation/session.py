@@ -101,9 +101,17 @@ class Session:
         self._shared = True
 
     @classmethod
-    def after(cls, model: LanguageModel, read: int, state: State, logits: Array | None = None) -> "Session":
-        """A session of one text that goes on from a state behind so many tokens, which it does not know."""
-        session = cls(model, history=0)
+    def after(
+        cls,
+        model: LanguageModel,
+        read: int,
+        state: State,
+        logits: Array | None = None,
+        *,
+        texts: SupportsIndex | None = None,
+    ) -> "Session":
+        """A session that goes on from a state behind so many tokens of each text, which it does not know."""
+        session = cls(model, texts=texts, history=0)
         session._first = Mark(read, 0, state, logits)
         return session
 

@@ -106,12 +106,19 @@ def passages_of(
 
 @eqx.filter_jit
 def _loss(model: LanguageModel, tokens: Int[Array, " time"], given: int) -> Float[Array, ""]:
-    """The mean of -log p; logits are made by blocks, since those of all tokens may not fit into memory."""
+    """The mean of -log p of a passage's tokens behind those given."""
     x, _ = model.read(tokens[:-1])
+    return loss_of(model, x[given - 1 :], tokens[given:])
+
+
+def loss_of(model: LanguageModel, x: Float[Array, "time d"], targets: Int[Array, " time"]) -> Float[Array, ""]:
+    """The mean of -log p of tokens, in nats, from what `read` gives of the token before each.
+
+    Logits are made by blocks, since those of all tokens may not fit into memory.
+    """
 
     def one(inputs):
         x, target = inputs
         return -jax.nn.log_softmax(model.logits(x[None])[0])[target]
 
-    x, targets = x[given - 1 :], tokens[given:]
     return jnp.mean(jax.lax.map(one, (x, targets), batch_size=min(BLOCK, len(x))))
