@@ -13,6 +13,7 @@ from dualform.commands.models import Models
 from dualform.commands.perplexity import Perplexity
 from dualform.commands.reproduce import Reproduce
 from dualform.commands.serve import Serve
+from dualform.commands.steer import Steer
 from dualform.commands.sweep import Sweep
 from dualform.commands.tasks import Tasks
 from dualform.commands.train import Train
@@ -32,6 +33,7 @@ __all__ = [
     "Perplexity",
     "Reproduce",
     "Serve",
+    "Steer",
     "Sweep",
     "Tasks",
     "Train",

@@ -26,7 +26,7 @@ class Attend(Options):
         Path | None,
         flags.file("A model that listens reads a WAV file, and a bare layer activations, (time, d), in an .npy file."),
     ] = None
-    layer: Annotated[str, option("NAME", "One layer, by the name that the page shows, or all.")] = "all"
+    layer: Annotated[str, flags.layer("The page shows their names.")] = "all"
     target: Annotated[
         Literal["logit", "token", "state"],
         option(

@@ -66,6 +66,11 @@ def file(more: str = "") -> object:
     return option("FILE", f"A file of text to read. {more}".strip())
 
 
+def layer(more: str = "") -> object:
+    """A part of a model."""
+    return option("NAME", f"One layer, by its name, or all. {more}".strip())
+
+
 def length(more: str) -> object:
     """How long texts are, in tokens."""
     return option("N", f"Tokens of each text. {more}")

@@ -17,9 +17,23 @@ from dualform.experiments.reproduction import Paper
 from dualform.experiments.state_tracking.paper import STATE_TRACKING
 from dualform.experiments.tova.paper import TOVA
 from dualform.experiments.tpgn.paper import TPGN
+from dualform.experiments.transfer.paper import TRANSFER
 from dualform.experiments.wave.paper import WAVE
 
-_LISTED = (GATED_RNN, TPGN, WAVE, TOVA, IMPLICIT_ATTENTION, CHUNG, MINIMAL, MQAR, STATE_TRACKING, GRIFFIN, LSRL)
+_LISTED = (
+    GATED_RNN,
+    TPGN,
+    WAVE,
+    TOVA,
+    IMPLICIT_ATTENTION,
+    CHUNG,
+    MINIMAL,
+    MQAR,
+    STATE_TRACKING,
+    GRIFFIN,
+    LSRL,
+    TRANSFER,
+)
 PAPERS: dict[str, Paper] = {paper.name: paper for paper in _LISTED}
 """By name, in the order in which they are listed."""
 
