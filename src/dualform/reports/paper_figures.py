@@ -15,6 +15,7 @@ from dualform.experiments.gated_rnn.architectures import ARCHITECTURES
 from dualform.reports.figures import INK, OTHER, kernels, matrix, style, weight_matrices
 from dualform.reports.paper_tables import beyond, fits, layers, lstm_gates, regression, scaling, scores
 from dualform.reports.series import LOOKS, MARKERS, PALETTE, finite, mean_and_range, ticks_at
+from dualform.reports.steering_figure import share_against_cost
 
 Drawn: TypeAlias = tuple[Figure, str]
 _LOG = logging.getLogger(__name__)
@@ -269,6 +270,7 @@ DRAWINGS: dict[str, dict[str, Sequence[Callable[[Mapping[str, Any]], Drawn | Non
         "fig5": (against_parameters,),
         "scaling": (scaling,),
         "in-context": (beyond,),
-    }
+    },
+    "transfer": {"steering": (share_against_cost,)},
 }
 """What is drawn of a paper's results: functions from the data to a figure and a caption, or to None where there is nothing."""

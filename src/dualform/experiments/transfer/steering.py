@@ -179,9 +179,9 @@ def _run(workshop: Workshop, preset: str, shakespeare: Path) -> Findings:
     why = (
         "The share of upper-case letters among the letters that are written, the mean over prompts with an interval of 95%. The "
         f"vector is the mean over {counts[0]} lines of the first nine tenths of the text, upper case less as they are; prompts "
-        f"and passages are of its last twentieth. Written are {counts[1]} tokens behind each of {counts[2]} prompts at temperature "
-        f"{TEMPERATURE}, by the same draws at each dose. The cost is nats a token of {counts[3]} passages above the unsteered "
-        "ones', whose first tokens are read as a prompt. Doses of the gated linear attention were chosen with a model of another "
+        f"and passages are of its last twentieth. Written are {counts[1]} tokens behind each of {counts[2]} prompts at "
+        f"temperature {TEMPERATURE}, by the same draws at each dose. The cost is nats a token of {counts[3]} passages above the "
+        "unsteered ones', whose first tokens are read as a prompt. Doses of the gated linear attention were chosen with a model of another "
         "seed. It is trained here on the text with half of its sections in upper case "
         f"({grid['steps']:,} steps, width {grid['width']}, one seed); characters has seen upper case in names alone."
     )
