@@ -158,9 +158,9 @@ class Steer(Options):
         begin = beginning(loaded.tokens)
         tokens = loaded.encode(text_of_file(self.file))[len(begin) :]
         length = min(TIME, len(tokens) + len(begin))
-        passages = passages_of(tokens, PASSAGES, length, begin)
         given = min(max(GIVEN, len(begin)), length - 1)
         require(given >= 1, f"{str(self.file)!r} has a single token; nothing of it is foretold. Give a longer text.")
+        passages = passages_of(tokens, PASSAGES, length, begin)
         cost = lambda dose: steered_perplexity(loaded.model, passages, vector, dose, given=given, states=self._adding())
         return [cost(dose) for dose in doses]
 

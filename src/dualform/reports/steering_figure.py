@@ -25,5 +25,6 @@ def share_against_cost(data: Mapping[str, Any]) -> tuple[Figure, str] | None:
     axes.legend(fontsize=7, frameon=False)
     return figure, (
         "The share of upper-case letters in what is written, against what the dose costs on held-out text: a point for each "
-        "dose, from none at 0. Dotted: a random vector of the same norm at the same doses. The cost's axis is linear below 0.1 nats."
+        "dose, from none at 0. Dotted: a random vector of the same norm at the same doses. The cost's axis is linear below 0.1 "
+        "nats."
     )

@@ -70,7 +70,7 @@ class Pretended(Workshop):
 
     def sweep(self, name, jobs):
         results = {"parameters": 1, "validation": {}, "test": {}}
-        assert all(Recipe.of(job.config).seed == 1 for job in jobs) or name == "steering"
+        assert name == "steering" or all(Recipe.of(job.config).seed == 1 for job in jobs)
         made = lambda job: results if name == "steering-models" else self.given(job.config["name"], job.config["arm"])
         return [Row(job.name, job.config, "done", (made(job),)) for job in jobs]
 

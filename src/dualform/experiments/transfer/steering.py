@@ -181,8 +181,8 @@ def _run(workshop: Workshop, preset: str, shakespeare: Path) -> Findings:
         f"vector is the mean over {counts[0]} lines of the first nine tenths of the text, upper case less as they are; prompts "
         f"and passages are of its last twentieth. Written are {counts[1]} tokens behind each of {counts[2]} prompts at "
         f"temperature {TEMPERATURE}, by the same draws at each dose. The cost is nats a token of {counts[3]} passages above the "
-        "unsteered ones', whose first tokens are read as a prompt. Doses of the gated linear attention were chosen with a model of another "
-        "seed. It is trained here on the text with half of its sections in upper case "
+        "unsteered ones', whose first tokens are read as a prompt. Doses of the gated linear attention were chosen with a model "
+        "of another seed. It is trained here on the text with half of its sections in upper case "
         f"({grid['steps']:,} steps, width {grid['width']}, one seed); characters has seen upper case in names alone."
     )
     numbers = [number for name, arm in ARMS.items() if name in found for number in _numbers(name, arm, found[name])]
