@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -20,16 +21,8 @@ def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("steer")
     with jax.enable_x64(False):
         recurrent = models.gla(key=jax.random.key(0), vocabulary=len(LETTERS) + 1, d=8, layers=3, heads=2)
-        sizes = {
-            "vocabulary": len(LETTERS) + 1,
-            "d": 4,
-            "layers": 1,
-            "heads": 1,
-            "kv_heads": 1,
-            "hidden": 4,
-            "context": 64,
-        }
-        attends = models.llama(key=jax.random.key(0), **sizes)
+        sizes: Any = {"vocabulary": len(LETTERS) + 1, "d": 4, "layers": 1, "heads": 1, "kv_heads": 1, "hidden": 4}
+        attends = models.llama(key=jax.random.key(0), **sizes, context=64)
         for name, model in (("gla", recurrent), ("llama", attends)):
             checkpoints.save_weights(folder / f"{name}.safetensors", model, notes(CharacterTokens(LETTERS)))
     for name, text in (

@@ -112,8 +112,8 @@ class Steer(Options):
         from dualform.lenses import contrast
 
         assert self.toward is not None and self.away is not None
-        texts = [[loaded.encode(line) for line in _lines(path)] for path in (self.toward, self.away)]
-        return contrast(loaded.model, *texts, self._places(loaded.model))
+        toward, away = ([loaded.encode(line) for line in _lines(path)] for path in (self.toward, self.away))
+        return contrast(loaded.model, toward, away, self._places(loaded.model))
 
     def _places(self, model: Any) -> list[str]:
         """Where the vector is taken and added."""

@@ -39,13 +39,14 @@ TEMPERATURE = 0.8
 class Arm:
     """A way to steer a model.
 
-    - model: characters, smollm2, or one that is trained here.  places, states: as of `lenses`.  doses: from 0 up.
+    - model: characters, smollm2, or one that is trained here.  places, states, over: as of `lenses`.  doses: from 0 up.
     """
 
     model: str
     places: tuple[str, ...]
     doses: tuple[float, ...]
     states: str = "each"
+    over: str = "all"
 
 
 ARMS: dict[str, Arm] = {
@@ -54,9 +55,10 @@ ARMS: dict[str, Arm] = {
     "gla, states": Arm("gla", ("block 1.state",), (0, 0.05, 0.1, 0.15, 0.2, 0.3)),
     "gla, states once": Arm("gla", ("block 1.state",), (0, 0.5, 1, 1.5, 2, 2.5), "once"),
     "gla, both": Arm("gla", ("block 1.out", "block 1.state"), (0, 0.25, 0.5, 0.75, 1, 1.25), "once"),
-    "smollm2, activations": Arm("smollm2", ("block 15.out",), (0, 0.5, 1, 1.5, 2, 3)),
+    "smollm2, activations": Arm("smollm2", ("block 15.out",), (0, 0.5, 1, 1.5, 2, 3), over="last"),
 }
-"""Every way, in the layer in the middle, or the lower of two."""
+"""Every way, in the layer in the middle, or the lower of two. SmolLM2's activations at a text's first token are hundreds of times
+those at others, so that a mean over all tokens is of that token; its vector is of the last one."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def measured(loaded: Any, text: str, arm: Arm, sizes: Sizes) -> dict[str, Any]:
     lines = contrast_lines(text, sizes.lines, CONTRAST_SEED)
     encoded = lambda said: np.asarray(loaded.encode(said))
     toward, away = [encoded(line.upper()) for line in lines], [encoded(line) for line in lines]
-    vector = contrast(loaded.model, toward, away, list(arm.places))
+    over: Any = arm.over
+    vector = contrast(loaded.model, toward, away, list(arm.places), over=over)
     begins = [encoded(line)[: sizes.given] for line in prompts(text, sizes.texts, lines)]
     passages = passages_of(encoded(text[int(0.95 * len(text)) :]), sizes.passages, sizes.time)
     control = random_like(vector, key=jr.key(CONTROL))
@@ -262,7 +265,7 @@ UNKNOWNS: Sequence[tuple[str, str]] = (
         "the share of upper-case letters, which can be counted; the paper asks chat models about behaviours",
     ),
     ("the models", "of 0.1 to 135 million parameters; the paper has Mamba and RWKV-v5 of 3 and 7 billion"),
-    ("over which tokens", "activations are means over all of a line's tokens; the paper takes the answer's"),
+    ("over which tokens", "means over all of a line's tokens, of SmolLM2 the last; the paper takes the answer's"),
     (
         "when states are added to",
         "before each token, and, as in the paper's code, once before the prompt's last; the paper reads one token behind it",
