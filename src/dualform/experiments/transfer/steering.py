@@ -57,8 +57,8 @@ ARMS: dict[str, Arm] = {
     "gla, both": Arm("gla", ("block 1.out", "block 1.state"), (0, 0.25, 0.5, 0.75, 1, 1.25), "once"),
     "smollm2, activations": Arm("smollm2", ("block 15.out",), (0, 0.5, 1, 1.5, 2, 3), over="last"),
 }
-"""Every way, in the layer in the middle, or the lower of two. SmolLM2's activations at a text's first token are 150 times as long as
-those at others there, so that a mean over all tokens is of that token; its vector is of the last one."""
+"""Every way, in the layer in the middle, or the lower of two. SmolLM2's activations at a text's first token are 150 times as long
+as those at others there, so that a mean over all tokens is of that token; its vector is of the last one."""
 
 
 @dataclass(frozen=True)
