@@ -16,6 +16,7 @@ from dualform.tasks.chomsky import (
 from dualform.tasks.copying import Copy
 from dualform.tasks.events import Events
 from dualform.tasks.forecast import Forecast
+from dualform.tasks.hmm import HiddenMarkov
 from dualform.tasks.images import Digits, FashionMNIST
 from dualform.tasks.in_context import (
     InContextRegression,
@@ -56,6 +57,7 @@ __all__ = [
     "Events",
     "FashionMNIST",
     "Forecast",
+    "HiddenMarkov",
     "InContextRegression",
     "Induction",
     "MNIST1D",
