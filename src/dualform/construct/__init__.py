@@ -1,7 +1,8 @@
-"""construct: attention written into the weights of an RNN, exactly, with a certificate; into LRU and LSTM, linearised."""
+"""construct: attention written into the weights of an RNN, exactly, with a certificate; into LRU and LSTM, linearised; and exact filters of hidden states."""
 
 from dualform.construct.certificate import Certificate
 from dualform.construct.forms import FORMS, Construction, build, gated_rnn, side_gated_rnn
+from dualform.construct.hidden_states import filter_lru, filter_lstm
 from dualform.construct.into_lru import VARIANTS, lru
 from dualform.construct.into_lstm import lstm
 from dualform.construct.layers_needed import Row, table3
@@ -21,6 +22,8 @@ __all__ = [
     "Table4",
     "build",
     "build_stack",
+    "filter_lru",
+    "filter_lstm",
     "gated_rnn",
     "linearisation_curve",
     "lru",

@@ -36,7 +36,8 @@ class HiddenMarkov(DrawnTask):
     """Observations of a hidden Markov model, which is drawn once; each token asks what is known of the state, or what comes next.
 
     All sequences, those that are held out too, are of the same model: it is what is to be learnt. Tokens are observations,
-    one-hot, or vectors (linear-system).
+    one-hot, or vectors (linear-system), and a mark, 1 at the first of them: without it attention that sees how far tokens are apart,
+    and not where they are, takes a run of equal ones for one.
 
     - family: one of `FAMILIES`.  states, observations: how many there are, or widths of vectors (linear-system; matrix-product
       has a state that is a vector); cyclic-hard has states * stage states, and two observations more.
@@ -87,12 +88,12 @@ class HiddenMarkov(DrawnTask):
 
     @property
     def d_in(self) -> int:
-        """Width of a token, with the place of what is fed back, if anything is."""
-        return self.hidden.d_in + (self.d_out if self.feedback else 0)
+        """Width of an observation, the mark, and the place of what is fed back, if anything is."""
+        return self.hidden.d_in + 1 + (self.d_out if self.feedback else 0)
 
     @property
     def d_out(self) -> int:
-        """Width of a belief, or of a token."""
+        """Width of a belief, or of an observation."""
         return self.hidden.states if self.target == "belief" else self.hidden.d_in
 
     @property
@@ -104,7 +105,8 @@ class HiddenMarkov(DrawnTask):
         """Tokens (time, d_in); and what is asked for beside what is exact, (time, 2 * d_out)."""
         tokens, beliefs, following, expected = self.hidden.drawn(key, self.time)
         pair = (beliefs, beliefs) if self.target == "belief" else (following, expected)
-        return jnp.pad(tokens, ((0, 0), (0, self.d_in - tokens.shape[1]))), jnp.concatenate(pair, axis=1)
+        x = jnp.pad(tokens, ((0, 0), (0, self.d_in - tokens.shape[1]))).at[0, tokens.shape[1]].set(1)
+        return x, jnp.concatenate(pair, axis=1)
 
     def outputs(self, model: Any, x: Float[Array, "batch time d_in"]) -> Float[Array, "batch time d_out"]:
         """What a model gives for sequences, with feedback where there is any."""
