@@ -1,4 +1,7 @@
-"""construct: attention written into the weights of an RNN, exactly, with a certificate; into LRU and LSTM, linearised; and exact filters of hidden states."""
+"""construct: attention written into the weights of an RNN, exactly, with a certificate; into LRU and LSTM, linearised.
+
+Beside them, exact filters of hidden states in the weights of an LSTM and of an LRU.
+"""
 
 from dualform.construct.certificate import Certificate
 from dualform.construct.forms import FORMS, Construction, build, gated_rnn, side_gated_rnn

@@ -1,10 +1,10 @@
 """Exact filters of hidden states, written into the weights of recurrent networks.
 
-What is known of a hidden Markov model's state is a row of numbers that each observation multiplies by a matrix of its own, divided
-by its sum; a linear recurrence up to normalisation. An LSTM holds any such recurrence: a copy of the state for each observation,
+What is known of a hidden Markov model's state is a row of numbers that each observation multiplies by a matrix of its own, divided by
+its sum: a linear recurrence up to normalisation. An LSTM holds any such recurrence: a copy of the state for each observation,
 whose input gate is open where that one is read and shut elsewhere. The candidate multiplies the sum of all copies by the copy's
-matrix; states are so small that no tanh bends them. What does not depend on the observation, as of Kalman's filter in the long run,
-is an LRU.
+matrix; states are so small that no tanh bends them. A matrix that is the same at every token, as that of Kalman's filter in the
+long run, is an LRU's.
 """
 
 from typing import Any
@@ -85,7 +85,8 @@ def filter_lru(system: LinearSystem, dtype: Any = None) -> Recurrent:
     f, gain = (np.asarray(each[-1], np.float64) for each in (found.turn, found.gain))
     values, vectors = np.linalg.eig(f)
     require(
-        np.linalg.cond(vectors) < 1e8, "the filter's matrix has no eigenvectors of their own, so that no LRU is made of it."
+        np.linalg.cond(vectors) < 1e8,
+        "the filter's matrix has no eigenvectors of their own, so that no LRU is made of it.",
     )
     driven, n = np.linalg.solve(vectors, gain.astype(complex)), len(f)
     phase = np.mod(np.angle(values), 2 * np.pi)

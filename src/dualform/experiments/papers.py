@@ -9,6 +9,7 @@ from dualform.errors import InputError, require
 from dualform.experiments.chung.paper import CHUNG
 from dualform.experiments.gated_rnn.paper import GATED_RNN
 from dualform.experiments.griffin.paper import GRIFFIN
+from dualform.experiments.hmm.paper import HMM
 from dualform.experiments.implicit_attention.paper import IMPLICIT_ATTENTION
 from dualform.experiments.lsrl.paper import LSRL
 from dualform.experiments.minimal.paper import MINIMAL
@@ -33,6 +34,7 @@ _LISTED = (
     GRIFFIN,
     LSRL,
     TRANSFER,
+    HMM,
 )
 PAPERS: dict[str, Paper] = {paper.name: paper for paper in _LISTED}
 """By name, in the order in which they are listed."""

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from dualform.experiments.gated_rnn.architectures import ARCHITECTURES
 from dualform.reports.figures import INK, OTHER, kernels, matrix, style, weight_matrices
+from dualform.reports.hmm_figures import fit_lengths, simplex
 from dualform.reports.paper_tables import beyond, fits, layers, lstm_gates, regression, scaling, scores
 from dualform.reports.series import LOOKS, MARKERS, PALETTE, finite, mean_and_range, ticks_at
 from dualform.reports.steering_figure import share_against_cost
@@ -272,5 +273,6 @@ DRAWINGS: dict[str, dict[str, Sequence[Callable[[Mapping[str, Any]], Drawn | Non
         "in-context": (beyond,),
     },
     "transfer": {"steering": (share_against_cost,)},
+    "hmm": {"fit-length": (fit_lengths,), "beliefs": (simplex,)},
 }
 """What is drawn of a paper's results: functions from the data to a figure and a caption, or to None where there is nothing."""

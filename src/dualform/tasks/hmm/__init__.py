@@ -6,9 +6,9 @@ from dualform.tasks.hmm.families import cyclic_det, cyclic_hard, cyclic_rnd, ran
 from dualform.tasks.hmm.feedback import with_feedback
 from dualform.tasks.hmm.filtering import Filtered
 from dualform.tasks.hmm.judging import THRESHOLD, distances, estimates, fit_length, judged
-from dualform.tasks.hmm.linear_system import Kalman, LinearSystem, linear_system
-from dualform.tasks.hmm.matrix_product import MatrixProduct, matrix_product
+from dualform.tasks.hmm.products import MatrixProduct, matrix_product
 from dualform.tasks.hmm.source import Drawn, Source
+from dualform.tasks.hmm.systems import Kalman, LinearSystem, linear_system
 from dualform.tasks.hmm.task import FAMILIES, HiddenMarkov
 
 __all__ = [

@@ -83,8 +83,8 @@ class HMM(Source):
     def drawn(self, key: Array, time: int) -> Drawn:
         """A sequence, its exact beliefs, and what is to be expected of each next token."""
         observed = self.observed(key, time + 1)
-        beliefs = jnp.exp(self.filtered(observed[:-1]).log_beliefs)
-        tokens = jax.nn.one_hot(observed, self.d_in, dtype=beliefs.dtype)
+        tokens = jax.nn.one_hot(observed, self.d_in, dtype=self.initial.dtype)
+        beliefs = self.beliefs(tokens[:-1])
         return Drawn(tokens[:-1], beliefs, tokens[1:], self.expected(beliefs))
 
     def filtered(self, observations: Int[Array, " time"], *, form: Form = "naive") -> Filtered:
@@ -107,6 +107,10 @@ class HMM(Source):
         found = (one_by_one if form == "naive" else as_tree)(self.initial, self.kernels, observations)
         _check_possible(observations, found)
         return found
+
+    def beliefs(self, tokens: Float[Array, "time d_in"], *, form: Form = "naive") -> Float[Array, "time state"]:
+        """As probabilities; `filtered` has them as logs."""
+        return jnp.exp(self.filtered(jnp.argmax(tokens, axis=1), form=form).log_beliefs)
 
     def observed(self, key: Array, time: int) -> Int[Array, " time"]:
         """A sequence of observations, each a number from 0."""

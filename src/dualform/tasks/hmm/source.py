@@ -6,6 +6,8 @@ from typing import ClassVar, NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from dualform.tasks.hmm.filtering import Form
+
 
 class Drawn(NamedTuple):
     """One sequence.
@@ -42,6 +44,15 @@ class Source(eqx.Module):
     @abstractmethod
     def informative(self) -> bool:
         """Whether what is observed next depends on the state, so that there is something to foretell."""
+
+    @abstractmethod
+    def beliefs(self, tokens: Float[Array, "time d_in"], *, form: Form = "naive") -> Float[Array, "time state"]:
+        """What is known of the state after each token, exactly.
+
+        **Arguments:** form: "naive" (one token after the other), or "associative" (a tree of products).
+
+        **Raises:** `InputError` for another form.
+        """
 
     @abstractmethod
     def drawn(self, key: Array, time: int) -> Drawn:

@@ -13,9 +13,9 @@ from dualform.errors import require
 from dualform.tasks.hmm.families import cyclic_det, cyclic_hard, cyclic_rnd, random_hmm
 from dualform.tasks.hmm.feedback import with_feedback
 from dualform.tasks.hmm.judging import estimates, judged
-from dualform.tasks.hmm.linear_system import linear_system
-from dualform.tasks.hmm.matrix_product import matrix_product
+from dualform.tasks.hmm.products import matrix_product
 from dualform.tasks.hmm.source import Source
+from dualform.tasks.hmm.systems import linear_system
 from dualform.tasks.registration import register
 from dualform.tasks.scores import Scores, of_numbers
 from dualform.tasks.task import DrawnTask, setting
@@ -36,8 +36,8 @@ class HiddenMarkov(DrawnTask):
     """Observations of a hidden Markov model, which is drawn once; each token asks what is known of the state, or what comes next.
 
     All sequences, those that are held out too, are of the same model: it is what is to be learnt. Tokens are observations,
-    one-hot, or vectors (linear-system), and a mark, 1 at the first of them: without it attention that sees how far tokens are apart,
-    and not where they are, takes a run of equal ones for one.
+    one-hot, or vectors (linear-system), and a mark, 1 at the first of them: without it attention that sees how far tokens are
+    apart, and not where they are, takes a run of equal ones for one.
 
     - family: one of `FAMILIES`.  states, observations: how many there are, or widths of vectors (linear-system; matrix-product
       has a state that is a vector); cyclic-hard has states * stage states, and two observations more.

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax.core import Tracer
+from jaxtyping import Array, Float
 
 from dualform.errors import require
 from dualform.tasks.hmm.affine import carried
@@ -31,7 +32,7 @@ class MatrixProduct(Source):
             self.matrices.ndim == 3 and self.matrices.shape[1:] == self.begin.shape * 2,
             f"matrices has shape {self.matrices.shape} and begin {self.begin.shape}; they must be (observation, n, n), (n,).",
         )
-        if isinstance(self.matrices, jax.core.Tracer):
+        if isinstance(self.matrices, Tracer):
             return
         for i, a in enumerate(np.asarray(self.matrices, np.float64)):
             off = float(np.abs(a @ a.T - np.eye(len(a))).max())
@@ -56,9 +57,9 @@ class MatrixProduct(Source):
         """False: every observation is as likely as any other."""
         return False
 
-    def beliefs(self, observations: Int[Array, " time"], *, form: Form = "naive") -> Float[Array, "time n"]:
+    def beliefs(self, tokens: Float[Array, "time d_in"], *, form: Form = "naive") -> Float[Array, "time n"]:
         """b_t after each token."""
-        matrices = self.matrices[observations]
+        matrices = self.matrices[jnp.argmax(tokens, axis=1)]
         return carried(matrices, jnp.zeros(matrices.shape[:2], matrices.dtype), self.begin, form=form)
 
     def drawn(self, key: Array, time: int) -> Drawn:
@@ -67,7 +68,7 @@ class MatrixProduct(Source):
         tokens = jax.nn.one_hot(observed, self.d_in, dtype=self.begin.dtype)
         return Drawn(
             tokens[:-1],
-            self.beliefs(observed[:-1]),
+            self.beliefs(tokens[:-1]),
             tokens[1:],
             jnp.full((time, self.d_in), 1 / self.d_in, tokens.dtype),
         )

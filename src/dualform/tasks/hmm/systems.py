@@ -82,10 +82,10 @@ class LinearSystem(Source):
 
         return jax.lax.scan(step, self.covariance, None, length=time)[1]
 
-    def beliefs(self, observations: Float[Array, "time d"], *, form: Form = "naive") -> Float[Array, "time n"]:
+    def beliefs(self, tokens: Float[Array, "time d_in"], *, form: Form = "naive") -> Float[Array, "time n"]:
         """The mean of s_t given all up to y_t."""
-        filter_ = self.kalman(len(observations))
-        drive = jnp.einsum("tnd,td->tn", filter_.gain, observations)
+        filter_ = self.kalman(len(tokens))
+        drive = jnp.einsum("tnd,td->tn", filter_.gain, tokens)
         return carried(filter_.turn, drive, jnp.zeros_like(drive[0]), form=form)
 
     def drawn(self, key: Array, time: int) -> Drawn:
@@ -116,4 +116,5 @@ def linear_system(states: int, observations: int, seed: int, dtype: Any) -> Line
         p = a @ p @ a.T + 0.25 * np.eye(states)
         gain = np.linalg.solve(c @ p @ c.T + 0.25 * np.eye(observations), c @ p).T
         p = (np.eye(states) - gain @ c) @ p
-    return LinearSystem(*(jnp.asarray(each, dtype) for each in (a, c, (p + p.T) / 2)))
+    put = lambda array: jnp.asarray(array, dtype)
+    return LinearSystem(put(a), put(c), put((p + p.T) / 2))
