@@ -68,7 +68,8 @@ def _run(workshop: Workshop, preset: str) -> Findings:
         f"A random model of {size.states} states and {OBSERVATIONS} observations; networks are trained to foretell the next "
         f"observation, {size.steps:,} batches of 32 sequences of {size.time} tokens, and never see a belief. Then a ridge "
         "regression from what the last layer gives to the exact belief is fitted on the sequences of validation, and judged on "
-        "those of the test. The paper trains beliefs and reads none out; the picture is that of Shai et al. 2024 (arXiv 2405.15943)."
+        "those of the test. The paper trains beliefs and reads none out; the picture is that of Shai et al. 2024 (arXiv "
+        "2405.15943)."
     )
     return Findings(numbers_of(rows), {"rows": rows, "drawn": drawn}, grid["seeds"], why, failed)
 

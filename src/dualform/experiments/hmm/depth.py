@@ -66,8 +66,8 @@ def _run(workshop: Workshop, preset: str) -> Findings:
         f"32 fresh sequences, {rates}. The distance is that of the belief from the exact one, Euclidean, the mean over test "
         f"sequences; a length is fitted while it is at most {THRESHOLD:g}. The paper plots, trains on lengths up to 120 with a "
         "curriculum, at depths of 1 to 7, and reports the best of four seeds; block CoT is shown of 3 and 4 layers with blocks "
-        "of 8 and 12. Judged is what it claims: that recurrent networks are far better, that the length grows with depth, and with "
-        "block CoT."
+        "of 8 and 12. Judged is what it claims: that recurrent networks are far better, that the length grows with depth, and "
+        "with block CoT."
     )
     return Findings(numbers, {"rows": rows, "time": size.time}, grid["seeds"], why, failed)
 
