@@ -1,6 +1,6 @@
 """Exact filters of hidden states, written into the weights of recurrent networks.
 
-What is known of a hidden Markov model's state is a row of numbers that each observation multiplies by a matrix of its own, divided
+What is known of a hidden Markov model is a row of numbers that each observation multiplies by a matrix of its own, divided
 by its sum: a linear recurrence up to normalisation. An LSTM holds any such recurrence: a copy of the state for each observation,
 whose input gate is open where that one is read and shut elsewhere. The candidate multiplies the sum of all copies by the copy's
 matrix; states are so small that no tanh bends them. A matrix that is the same at every token, as that of Kalman's filter in the

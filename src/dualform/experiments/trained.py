@@ -36,7 +36,7 @@ class Trained(NamedTuple):
     @property
     def inside(self) -> bool:
         """Whether worse rates were tried on both sides of it."""
-        return bool(self.tried) and min(self.tried) < self.rate < max(self.tried)
+        return min(self.tried) < self.rate < max(self.tried)
 
     def scores(self, name: str, splits: Sequence[str] = ("test",)) -> list[float]:
         """A score of each seed, the mean over these splits."""
@@ -44,24 +44,17 @@ class Trained(NamedTuple):
 
 
 def trained(
-    workshop: Workshop,
-    sweep: str,
-    recipes: Mapping[str, Recipe],
-    seeds: int,
-    begin: Sequence[float] = BEGIN,
-    *,
-    search: bool = True,
+    workshop: Workshop, sweep: str, recipes: Mapping[str, Recipe], seeds: int, begin: Sequence[float] = BEGIN
 ) -> tuple[dict[str, Trained], list[str]]:
     """Search each recipe's learning rate, then train its seeds.
 
-    **Arguments:** recipes: by the models' names, letters, digits, `.`, `_`, `=` and `-`; begin: neighbours on the ladder; search:
-    False where every model is trained at the first of them, untried.
+    **Arguments:** recipes: by the models' names, letters, digits, `.`, `_`, `=` and `-`; begin: neighbours on the ladder.
 
     **Returns:** what came of each model of which a seed was finished, and "name: reason" of every run that failed.
     """
     tried: dict[str, dict[float, float]] = {name: {} for name in recipes}
     failed: list[str] = []
-    missing = {name: list(begin) if search else [] for name in recipes}
+    missing = {name: list(begin) for name in recipes}
     while any(missing.values()):
         jobs = [_job(name, recipes[name], rate, SEARCH_SEED) for name, rates in missing.items() for rate in rates]
         found, broken = _results(workshop, f"{sweep}-rates", jobs)
@@ -74,7 +67,6 @@ def trained(
             }
         missing = {name: _next(tried[name]) if missing[name] else [] for name in recipes}
     best = {name: min(rates, key=lambda rate: rates[rate]) for name, rates in tried.items() if rates}
-    best = best if search else dict.fromkeys(recipes, begin[0])
     jobs = [_job(name, recipes[name], rate, seed) for name, rate in best.items() for seed in range(seeds)]
     found, broken = _results(workshop, sweep, jobs)
     rows = {
@@ -158,8 +150,6 @@ def alone(what: str, each: Trained, name: str, *, splits=("test",)) -> Number:
 
 
 def _at_rate(each: Trained) -> str:
-    if not each.tried:
-        return f"; learning rate {each.rate:g}, which was given"
     return f"; learning rate {each.rate:g}" + ("" if each.inside else ", at the edge of those tried")
 
 

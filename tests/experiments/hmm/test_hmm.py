@@ -135,7 +135,7 @@ def test_filters_are_held(monkeypatch, tmp_path):
 def test_results_are_made_of_trainings(monkeypatch, tmp_path):
     """Trainings of ten steps: every model has a row, a length and a picture; states are read of each."""
     grid = {"families": ("cyclic-det",), "models": ("gru", "transformer-1", "transformer-1-block-4")}
-    shared = {"size": SMALL, "seeds": 1, "search": False}
+    shared = {"size": SMALL, "seeds": 1, "rate": 3e-3}
     monkeypatch.setattr(depth, "GRIDS", {"quick": grid | shared})
     monkeypatch.setattr(beliefs, "GRIDS", {"quick": {"models": ("gru",)} | shared})
     workshop = Workshop(tmp_path, backend="here")

@@ -6,20 +6,29 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dualform.experiments.hmm.depth import GIVEN
-from dualform.experiments.hmm.networks import LINEAR, Size, hidden_states, model_of, recipe, task_of, tokens_of
+from dualform.experiments.hmm.networks import (
+    GIVEN,
+    LINEAR,
+    Size,
+    hidden_states,
+    model_of,
+    recipe,
+    task_of,
+    tokens_of,
+    trained_at,
+)
 from dualform.experiments.hmm.readout import explained, ridge
 from dualform.experiments.reproduction import Experiment, Findings, Number, Workshop, at_least, at_most, ours_alone
-from dualform.experiments.trained import BEGIN, table, trained
+from dualform.experiments.trained import table
 from dualform.training.recipe import Recipe
 
 GRIDS: dict[str, dict[str, Any]] = {
-    "quick": {"models": ("gru", "transformer-2"), "size": Size(32, 24, 1500), "seeds": 1, "search": False},
+    "quick": {"models": ("gru", "transformer-2"), "size": Size(32, 24, 1200), "seeds": 1, "rate": GIVEN},
     "full": {
         "models": ("gru", "tanh_rnn", "lstm", "transformer-1", "transformer-2", "transformer-4", *LINEAR),
         "size": Size(32, 32, 4000),
         "seeds": 3,
-        "search": True,
+        "rate": None,
     },
 }
 FAMILY, OBSERVATIONS = "random", 3
@@ -50,8 +59,7 @@ def readings(
 def _run(workshop: Workshop, preset: str) -> Findings:
     grid = GRIDS[preset]
     recipes = {name: recipe(name, FAMILY, grid["size"], "next", OBSERVATIONS) for name in grid["models"]}
-    rates = BEGIN if grid["search"] else (GIVEN,)
-    found, failed = trained(workshop, "beliefs", recipes, grid["seeds"], rates, search=grid["search"])
+    found, failed = trained_at(workshop, "beliefs", recipes, grid["seeds"], grid["rate"])
     rows, drawn = [], {}
     for row in table(found, "distance"):
         name, each = row["model"], found[row["model"]]

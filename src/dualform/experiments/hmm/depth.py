@@ -6,9 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from dualform.experiments.hmm.networks import LINEAR, Size, apart, blocks_of, model_of, recipe, task_of
+from dualform.experiments.hmm.networks import (
+    GIVEN,
+    LINEAR,
+    Size,
+    apart,
+    blocks_of,
+    model_of,
+    recipe,
+    task_of,
+    trained_at,
+)
 from dualform.experiments.reproduction import Experiment, Findings, Number, Workshop, at_least, ours_alone
-from dualform.experiments.trained import BEGIN, Trained, table, trained
+from dualform.experiments.trained import Trained, table
 from dualform.tasks.hmm import FAMILIES, THRESHOLD, fit_length
 
 HELD = ("matrix-product", "cyclic-det", "cyclic-rnd", "cyclic-hard")
@@ -19,9 +29,9 @@ GRIDS: dict[str, dict[str, Any]] = {
     "quick": {
         "families": ("matrix-product", "cyclic-det"),
         "models": ("gru", *(f"transformer-{layers}" for layers in (1, 2, 3, 4)), "transformer-2-block-4"),
-        "size": Size(32, 24, 1500),
+        "size": Size(32, 24, 1200),
         "seeds": 1,
-        "search": False,
+        "rate": GIVEN,
     },
     "full": {
         "families": tuple(FAMILIES),
@@ -36,21 +46,18 @@ GRIDS: dict[str, dict[str, Any]] = {
         ),
         "size": Size(32, 32, 2000),
         "seeds": 1,
-        "search": True,
+        "rate": None,
     },
 }
-GIVEN = 3e-3
-"""The learning rate of all models, where none is searched."""
 
 
 def _run(workshop: Workshop, preset: str) -> Findings:
     grid = GRIDS[preset]
     numbers, rows, failed = [], [], []
-    begin = BEGIN if grid["search"] else (GIVEN,)
     for family in grid["families"]:
         recipes = {name: recipe(name, family, grid["size"]) for name in grid["models"]}
         sweep = f"depth-{family}"
-        found, broken = trained(workshop, sweep, recipes, grid["seeds"], begin, search=grid["search"])
+        found, broken = trained_at(workshop, sweep, recipes, grid["seeds"], grid["rate"])
         failed += broken
         fits = {name: measured(workshop, sweep, name, each, recipes[name]) for name, each in found.items()}
         numbers += numbers_of(family, found, fits)
@@ -58,7 +65,7 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     size = grid["size"]
     rates = (
         "each model's rate is the best on validation data of a seed of its own"
-        if grid["search"]
+        if grid["rate"] is None
         else f"at a learning rate of {GIVEN:g}, the same for all and not searched"
     )
     why = (

@@ -1,6 +1,7 @@
 """The networks that read hidden Markov models, how they are trained, and how far they fit."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,11 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dualform.checkpoints import load
-from dualform.experiments.reproduction import Workshop
-from dualform.experiments.trained import Trained, trained_run
+from dualform.experiments.reproduction import Workshop, results_of
+from dualform.experiments.trained import FUNCTION, Trained, trained, trained_run
 from dualform.lenses import trace
 from dualform.models.architecture import Architecture
 from dualform.tasks.hmm import HiddenMarkov, distances
+from dualform.training import Job
 from dualform.training.config import FitConfig
 from dualform.training.recipe import WEIGHTS, Recipe
 
@@ -28,6 +30,10 @@ LINEAR: dict[str, Mapping[str, Any]] = {
     "min_gru": {},
 }
 """Linear recurrences, in blocks as a transformer's: two of each."""
+
+
+GIVEN = 3e-3
+"""The learning rate of all models, where none is searched."""
 
 
 class Size(NamedTuple):
@@ -77,6 +83,30 @@ def task_of(told: Recipe) -> HiddenMarkov:
     task = told.open_task()
     assert isinstance(task, HiddenMarkov)
     return task
+
+
+def trained_at(
+    workshop: Workshop, sweep: str, recipes: Mapping[str, Recipe], seeds: int, rate: float | None
+) -> tuple[dict[str, Trained], list[str]]:
+    """Trainings at one learning rate for all, which is not searched; with none given, as `trained` searches it.
+
+    **Returns:** what `trained` does.
+    """
+    if rate is None:
+        return trained(workshop, sweep, recipes, seeds)
+    named = {(name, seed): f"{name}-rate={rate:g}-seed={seed}" for name in recipes for seed in range(seeds)}
+    jobs = []
+    for (name, seed), job in named.items():
+        fit = replace(recipes[name].fit, learning_rate=rate, final_learning_rate=rate / 100)
+        jobs.append(Job(job, FUNCTION, replace(recipes[name], fit=fit, seed=seed).told()))
+    rows = workshop.sweep(sweep, jobs)
+    results = {row.name: results_of([row])[0][0][1] for row in rows if row.status == "done"}
+    found = {}
+    for name in recipes:
+        done = [results[named[name, seed]] for seed in range(seeds) if named[name, seed] in results]
+        if done:
+            found[name] = Trained(rate, {rate: done[0]["validation"]["loss"]}, done)
+    return found, results_of(rows)[1]
 
 
 def model_of(workshop: Workshop, sweep: str, name: str, found: Trained, seed: int = 0) -> Any:
