@@ -1,6 +1,7 @@
 """How far each layer is from what a model says in the end, in bits a token: the logit lens against the tuned lens, held out.
 
-    python -m benchmarks.lenses --text FILE [--rwkv FILE] [--steps 250] [--seeds 2] [--write FILE.md]
+    python -m benchmarks.lenses --text FILE [--rwkv FILE] [--steps 250] [--mixers NAME ...] [--model-steps 300]
+                                [--real-steps 40] [--seeds 2] [--only MODEL ...] [--write FILE.md]
 
 A tuned lens for each model, by the published settings but for the batch, on the first nine tenths of a text; both lenses are
 measured on windows of its last tenth. The models: `characters` of the package, recurrent models of one mixer each that are
@@ -9,6 +10,7 @@ where it is in the cache, by fewer and smaller steps.
 """
 
 import argparse
+import shlex
 import tempfile
 import time
 from pathlib import Path
@@ -28,9 +30,9 @@ from dualform.lenses.readings import BITS
 from dualform.training.recipe import Recipe
 
 TRAINED = ("gla", "rwkv4", "mamba", "delta_rule", "min_gru")
-SMALL = {"steps": 40, "batch": 1, "length": 64}
+SMALL = {"batch": 2, "length": 64}
 """What is cut for SmolLM2: a step of its lens takes seconds on two cores."""
-CHARACTERS = 60_000
+CHARACTERS = 12_000
 """Of the text, for SmolLM2, whose tokens are words."""
 
 
@@ -67,12 +69,23 @@ def rows(name: str, loaded: Any, text: str, config: LensConfig, seeds: int, fold
     return found, f"{name}: {size:,} parameters, {config.tokens:,} tokens, {max(took):.0f} s"
 
 
+def command(options: argparse.Namespace) -> str:
+    """What makes the report again."""
+    given = {"text": [options.text.name], "rwkv": [] if options.rwkv is None else [options.rwkv.name]}
+    given |= {"steps": [options.steps], "mixers": options.mixers, "model-steps": [options.model_steps]}
+    given |= {"real-steps": [options.real_steps], "seeds": [options.seeds], "only": options.only or []}
+    words = (f"--{name} {shlex.join(map(str, values))}" for name, values in given.items() if values)
+    return f"python -m benchmarks.lenses {' '.join(words)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--rwkv", type=Path, default=None)
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--model-steps", type=int, default=300)
+    parser.add_argument("--mixers", nargs="*", default=TRAINED)
+    parser.add_argument("--real-steps", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--write", default=None)
@@ -91,7 +104,7 @@ def main() -> None:
         models: dict[str, Any] = {"characters": lambda: checkpoints.load("characters")}
         if options.rwkv is not None:
             models["RWKV-4, tiny"] = lambda: checkpoints.load(options.rwkv)
-        for mixer in TRAINED:
+        for mixer in options.mixers:
             models[mixer] = lambda mixer=mixer: checkpoints.load(trained(mixer, learnt, options.model_steps, folder))
         if is_there(known("smollm2")):
             models["SmolLM2-135M"] = lambda: checkpoints.load("smollm2")
@@ -99,7 +112,7 @@ def main() -> None:
             if not wanted(name):
                 continue
             real = name == "SmolLM2-135M"
-            own = LensConfig(**SMALL) if real else config
+            own = LensConfig(options.real_steps, **SMALL) if real else config
             found, said = rows(
                 name, load(), text[-CHARACTERS:] if real else text, own, 1 if real else options.seeds, folder
             )
@@ -110,13 +123,12 @@ def main() -> None:
         write(
             options.write,
             "What each layer would say: the logit lens and the tuned lens",
-            f"python -m benchmarks.lenses --text {options.text.name} --steps {options.steps} --model-steps {options.model_steps} "
-            f"--seeds {options.seeds}" + ("" if options.rwkv is None else f" --rwkv {options.rwkv.name}"),
+            command(options),
             [
                 f"KL(final || lens) in bits a token, on up to 32 windows of the last tenth of {options.text.name}, which neither "
                 "the lens nor the models of one mixer saw in training. The last layer, whose KL is 0, is left out."
-                " Less by: the mean over windows of the paired difference, with its interval of 95%. The mean "
-                f"of {options.seeds} seeds, of SmolLM2 one.",
+                " Less by: the mean over windows of the paired difference, with its interval of 95%. Means "
+                f"of {options.seeds} seeds, of SmolLM2 one, on the last {CHARACTERS:,} characters.",
                 "\n".join(table),
                 "A training with its measuring, compilation included, the slowest seed of each: "
                 + "; ".join(took)

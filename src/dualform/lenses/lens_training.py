@@ -213,7 +213,9 @@ class LensLosses(eqx.Module):
     tuned: Float[np.ndarray, "layer window"]
 
 
-def lens_losses(model: Any, lens: TunedLens, windows: Int[np.ndarray, "window time"], batch: int = 16) -> LensLosses:
+def lens_losses(
+    model: Any, lens: TunedLens, windows: Int[np.ndarray | Array, "window time"], batch: int = 16
+) -> LensLosses:
     """How far the tuned lens, and the logit lens, are from what the model says in the end, on windows of one length.
 
     **Raises:** `InputError` where the lens is of another model.

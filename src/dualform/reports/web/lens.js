@@ -40,7 +40,8 @@ function showFacts() {
 function showDetails() {
   const rows = [...view.details, ["tokens", String(TIME)], ["layers", String(LAYERS)], ["numbers", "rounded to four digits"]];
   $("details").append(...rows.flatMap(([key, value]) => [element("dt", { text: key }), element("dd", { text: value })]));
-  $("facts").append(...view.details.map(([key, value]) => element("span", { class: "fact" }, element("span", { class: "label", text: key }), " ", element("b", { text: value }))));
+  const short = view.details.filter(([, value]) => value.length <= 60); // the rest is in the help
+  $("facts").append(...short.map(([key, value]) => element("span", { class: "fact" }, element("span", { class: "label", text: key }), " ", element("b", { text: value }))));
   $("foot").textContent = `${TIME} tokens, ${LAYERS} layers, ${view.outputs.toLocaleString("en")} outputs. Probabilities, entropy and KL are rounded to four digits.`;
 }
 
