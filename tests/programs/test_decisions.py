@@ -52,7 +52,7 @@ def outputs(found: Decisions, inputs: np.ndarray) -> np.ndarray:
 
 def same(graph: Graph, inputs: np.ndarray) -> bool:
     """Whether a graph's decisions give what it gives."""
-    expected = np.array([run(graph, list(each)) for each in inputs], object)
+    expected = np.array([run(graph, [list(token) for token in each]) for each in inputs], object)
     return bool((outputs(decided(graph), inputs) == expected).all())
 
 

@@ -1,5 +1,7 @@
 """Random programs as networks: what is compiled gives what the interpreter gives."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -72,9 +74,17 @@ def _mlp(mlp: GatedMLP | None, grown) -> GatedMLP:
     )
 
 
-@pytest.mark.parametrize("many", [50, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_compiled_is_interpreted(many):
-    """Of so many random programs, each as a gated linear RNN: its outputs are the interpreter's."""
+class Compared(NamedTuple):
+    """Random programs: how many were drawn, how many of them a network holds, and the largest error of those."""
+
+    drawn: int
+    held: int
+    refused: int
+    error: float
+
+
+def compared(many: int) -> Compared:
+    """So many random programs, each as a gated linear RNN, against the interpreter."""
     drawn, refused = [], 0
 
     @settings(
@@ -102,7 +112,7 @@ def test_compiled_is_interpreted(many):
         if model is not None:
             models.append(model)
             held.append((output, seed))
-    assert len(held) > 0.5 * len(drawn), (len(held), refused, len(drawn))
+    worst = 0.0
     run = eqx.filter_jit(jax.vmap(lambda model, x: model(x)[0]))
     inputs = [
         np.random.default_rng(seed).integers(-3, 4, (TIME, lowered(output).width)).astype(float)
@@ -117,4 +127,16 @@ def test_compiled_is_interpreted(many):
         for (output, _), x, y in zip(held[part], inputs[part], np.asarray(outputs), strict=True):
             expected = interpret(Program(output), x)
             error = np.abs(y[:, : output.width] - expected) / np.maximum(1, np.abs(expected))
-            assert np.max(error) < TOLERANCE
+            worst = max(worst, float(np.max(np.where(np.isnan(error), np.inf, error))))
+    return Compared(len(drawn), len(held), refused, worst)
+
+
+@pytest.mark.parametrize("many", [50, pytest.param(1000, marks=pytest.mark.slow)])
+def test_compiled_is_interpreted(many):
+    """Of so many random programs, each as a gated linear RNN: its outputs are the interpreter's.
+
+    10,000 are in docs/benchmarks/random_programs.md, by its command.
+    """
+    found = compared(many)
+    assert found.held > 0.5 * found.drawn, found
+    assert found.error < TOLERANCE

@@ -18,7 +18,7 @@ from dualform.programs.values import Input, Register, Value, concat, relu, state
 from tests.laws import laws
 from tests.programs.drawn import TOKENS, programs
 
-FEW, MANY = 60, 10_000
+FEW, MANY = 60, 1000
 ROUNDING = 100 * laws.ROUNDING
 """Of float64 over a few tokens of a few nodes, in units of the output where that is above 1."""
 
@@ -50,8 +50,8 @@ def test_passes_change_nothing(data):
 @pytest.mark.slow
 @settings(max_examples=MANY, deadline=None, derandomize=True)
 @given(st.data())
-def test_passes_change_nothing_of_ten_thousand(data):
-    """The same law of 10,000 programs."""
+def test_passes_change_nothing_of_many(data):
+    """The same law of a thousand programs; of ten thousand in docs/benchmarks/random_programs.md, by its command."""
     output = data.draw(programs(most=8))
     held(output, data.draw(tokens(lowered(output).width, 4)))
 

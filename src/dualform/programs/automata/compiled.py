@@ -17,7 +17,7 @@ from dualform.programs.automata.reflections import delta
 from dualform.programs.automata.saturated import saturated
 from dualform.programs.automata.signs import mamba
 from dualform.programs.automata.turning import as_program
-from dualform.programs.compiled import DTYPES, SHORT, Certificate, compile_program
+from dualform.programs.compiled import DTYPES, SHORT, Certificate, compile_program, lengthened
 
 
 class Holder(NamedTuple):
@@ -102,7 +102,8 @@ def certify_automata(
     for length in lengths:
         x = np.eye(symbols)[random.integers(0, symbols, (max(1, inputs // len(lengths)), length))]
         expected = interpret(found.automata, x)
-        given = np.asarray(call(found.model, jnp.asarray(x, found.dtype)), np.float64)
+        given = np.asarray(call(found.model, jnp.asarray(lengthened(x, max(lengths)), found.dtype)), np.float64)
+        given = given[:, :length]
         difference = np.abs(given - expected) / np.maximum(1, np.abs(expected))
         worst = max(worst, float(np.max(np.where(np.isnan(difference), np.inf, difference))))
         wrong += int(np.sum(np.any(_nearest(given, levels) != _nearest(expected, levels), axis=-1)))

@@ -109,13 +109,15 @@ class Lanes:
         """Whether an atom is the sum of things that are not small beside it, and multiplied by so much that it shows.
 
         A bit that is read as (1 + s) / 2, of s = -1 or 1, is 0 up to the rounding of 1 / 2: times 1e10, it is not. Whole
-        numbers are not rounded.
+        numbers are not rounded, unless they are so large that beside them the dtype has no digit for the finest of the others.
         """
         signed = any(self.units[lane].scale == 1 for lane in self.atoms[atom][0].terms)
         if not signed or abs(form.terms[atom]) < HEAVY * min(abs(factor) for factor in form.terms.values()):
             return False
-        lattices = all(self.ranges[each].step is not None for each in form.terms)
-        return not lattices or not all(dyadic(factor) for factor in form.terms.values())
+        steps = [(self.ranges[each].step, abs(factor)) for each, factor in form.terms.items()]
+        finest = [factor if step == 0 else factor * step for step, factor in steps if step is not None]
+        exact = len(finest) == len(steps) and all(dyadic(factor) for factor in form.terms.values())
+        return not exact or abs(form.terms[atom]) > 2 ** (jnp.finfo(self.name).nmant - 1) * min(finest)
 
     def read(self, form: Form, layer: int, sure: bool = False) -> Form:
         """A form of atoms as one of lanes, for a unit in a layer; `sure` as of `layer`."""
