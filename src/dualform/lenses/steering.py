@@ -107,7 +107,9 @@ def random_like(vector: SteeringVector, *, key: Array) -> SteeringVector:
     return SteeringVector(jtu.tree_unflatten(structure, scaled), vector.of, vector.texts)
 
 
-def steered(model: LanguageModel, vector: SteeringVector, times: float, *, states: Adding = "each") -> LanguageModel:
+def steered(
+    model: LanguageModel, vector: SteeringVector, times: float | int, *, states: Adding = "each"
+) -> LanguageModel:
     """The model with `times` the vector added to what its blocks give, at every token, in every form; at 0 it is the model.
 
     **Arguments:** states: the vector's states are added before each token ("each"), or left to `steered_state` ("once").
@@ -121,7 +123,7 @@ def steered(model: LanguageModel, vector: SteeringVector, times: float, *, state
     return model if states == "once" else with_states_added(model, changes)
 
 
-def steered_state(model: LanguageModel, state: State, vector: SteeringVector, times: float) -> State:
+def steered_state(model: LanguageModel, state: State, vector: SteeringVector, times: float | int) -> State:
     """The state with `times` the vector's states added; counts and flags in it stay, and so do the states of other blocks.
 
     **Arguments:** state: of a text, or of several, with an axis of texts in front, as a call or a session gives it.
@@ -136,7 +138,7 @@ def steered_session(
     model: LanguageModel,
     prompts: Any,
     vector: SteeringVector,
-    times: float,
+    times: float | int,
     *,
     states: Adding = "each",
     texts: int | None = None,
@@ -171,7 +173,7 @@ def steered_perplexity(
     model: LanguageModel,
     passages: Int[np.ndarray, "passage time"],
     vector: SteeringVector,
-    times: float,
+    times: float | int,
     *,
     given: int = 1,
     states: Adding = "each",

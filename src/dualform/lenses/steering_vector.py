@@ -45,14 +45,14 @@ class SteeringVector(eqx.Module):
         squares = lambda value: sum(float(np.sum(np.square(np.asarray(a, float)))) for a in jtu.tree_leaves(value))
         return {place: squares(value) ** 0.5 for place, value in self.values.items()}
 
-    def scaled(self, times: float) -> dict[str, Any]:
+    def scaled(self, times: float | int) -> dict[str, Any]:
         """The values, `times` each.
 
         **Raises:** `InputError` for a dose that is not finite.
         """
         return _scaled(self.values, _dose(times))
 
-    def edits(self, times: float, after: int | None = None) -> dict[str, Any]:
+    def edits(self, times: float | int, after: int | None = None) -> dict[str, Any]:
         """The edits of a `lenses.trace` of the model that add `times` this vector, to states once.
 
         **Arguments:** after: the token after which states are added to; needed where there are states.
@@ -176,7 +176,7 @@ def _state_refused(block: Any) -> str | None:
 
 
 @eqx.filter_jit
-def _scaled(values: PyTree, times: Float[Array, ""] | float) -> PyTree:
+def _scaled(values: PyTree, times: Float[Array, ""] | float | int) -> PyTree:
     """So many times each array."""
     return jtu.tree_map(lambda a: a * jnp.asarray(times, a.dtype), values)
 

@@ -123,7 +123,7 @@ def test_a_model_is_measured():
     """The characters: at 0 the vector and the control are one, at a large dose upper case is what is written."""
     text = (TEXT + "\n") * 2
     sizes = Sizes(lines=6, texts=2, given=8, length=12, passages=2, time=24)
-    found = measured(checkpoints.load("characters"), text, Arm("characters", ("block 2.out",), (0, 3)), sizes)
+    found = measured(checkpoints.load("characters"), text, Arm("characters", ("block 2.out",), (0.0, 3.0)), sizes)
     assert found["vector"][0] == found["control"][0] and found["doses"] == [0, 3]
     assert np.mean(found["vector"][1]["shares"]) > 0.6 > np.mean(found["control"][1]["shares"]) + 0.1
     assert np.mean(found["vector"][1]["losses"]) > np.mean(found["vector"][0]["losses"]) + 1

@@ -43,19 +43,19 @@ class Arm:
     """
 
     model: str
-    places: tuple[str, ...]
-    doses: tuple[float, ...]
+    places: Sequence[str]
+    doses: Sequence[float]
     states: str = "each"
     over: str = "all"
 
 
 ARMS: dict[str, Arm] = {
-    "characters, activations": Arm("characters", ("block 2.out",), (0, 0.5, 1, 1.5, 2, 3)),
-    "gla, activations": Arm("gla", ("block 1.out",), (0, 0.25, 0.5, 0.75, 1, 1.5)),
-    "gla, states": Arm("gla", ("block 1.state",), (0, 0.05, 0.1, 0.15, 0.2, 0.3)),
-    "gla, states once": Arm("gla", ("block 1.state",), (0, 0.5, 1, 1.5, 2, 2.5), "once"),
-    "gla, both": Arm("gla", ("block 1.out", "block 1.state"), (0, 0.25, 0.5, 0.75, 1, 1.25), "once"),
-    "smollm2, activations": Arm("smollm2", ("block 15.out",), (0, 0.5, 1, 1.5, 2, 3), over="last"),
+    "characters, activations": Arm("characters", ("block 2.out",), (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)),
+    "gla, activations": Arm("gla", ("block 1.out",), (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)),
+    "gla, states": Arm("gla", ("block 1.state",), (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)),
+    "gla, states once": Arm("gla", ("block 1.state",), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5), "once"),
+    "gla, both": Arm("gla", ("block 1.out", "block 1.state"), (0.0, 0.25, 0.5, 0.75, 1.0, 1.25), "once"),
+    "smollm2, activations": Arm("smollm2", ("block 15.out",), (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), over="last"),
 }
 """Every way, in the layer in the middle, or the lower of two. SmolLM2's activations at a text's first token are 150 times as long
 as those at others there, so that a mean over all tokens is of that token; its vector is of the last one."""
