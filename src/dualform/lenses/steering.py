@@ -110,7 +110,9 @@ def random_like(vector: SteeringVector, *, key: Array) -> SteeringVector:
 def steered(
     model: LanguageModel, vector: SteeringVector, times: float | int, *, states: Adding = "each"
 ) -> LanguageModel:
-    """The model with `times` the vector added to what its blocks give, at every token, in every form; at 0 it is the model.
+    """The model with `times` the vector added to what its blocks give, at every token, in every form.
+
+    At 0 it is the model to the bit; with states "each" but for rounding, since they are read token by token.
 
     **Arguments:** states: the vector's states are added before each token ("each"), or left to `steered_state` ("once").
 
