@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dualform.mixers import LRU
 from dualform.models import Block, GatedMLP, SequenceModel
-from dualform.programs import Program, interpret
+from dualform.programs import Input, Program, Register, compile_program, concat, counter, interpret, state
 from dualform.programs.emit import target
 from dualform.programs.lowering import lowered
 from dualform.programs.passes import passed
@@ -129,6 +129,19 @@ def compared(many: int) -> Compared:
             error = np.abs(y[:, : output.width] - expected) / np.maximum(1, np.abs(expected))
             worst = max(worst, float(np.max(np.where(np.isnan(error), np.inf, error))))
     return Compared(len(drawn), len(held), refused, worst)
+
+
+def test_decays_are_exact_and_finite():
+    """Decays of 1, 0 and -1 are these to the bit, in float32 and float64, and no weight is infinite, so that `fit` takes them."""
+    x = Input()
+    flip, before = Register(1, [1]), Register(1)
+    made = Program(concat(counter(x), flip.becomes(-flip), state(x, a=[[0]]), before.becomes(x)))
+    for dtype in ("float32", "float64"):
+        model = compile_program(made, "gated-linear-rnn", dtype).model
+        leaves = jtu.tree_leaves(eqx.filter(model, eqx.is_inexact_array))
+        assert all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves)
+        decays = np.concatenate([np.real(np.asarray(block.mixer.decay())) for block in model.blocks])
+        assert {1.0, 0.0, -1.0} <= set(decays.tolist())
 
 
 @pytest.mark.parametrize("many", [50, pytest.param(1000, marks=pytest.mark.slow)])

@@ -17,6 +17,10 @@ from dualform.programs.emit.registration import register
 from dualform.programs.emit.spectrum import spectrum
 from dualform.programs.path import Path, PathLayer, Placed, lanes_of, rows
 
+REMEMBERED, FORGOTTEN, UNTURNED = -45.0, 10.0, -1000.0
+"""nu of a decay of 1, nu of one of 0 and theta of one that does not turn: exp(-exp(-45)) is 1, exp(-exp(10)) is 0 and exp(-1000)
+is 0, to the bit in every dtype. Infinity would be so, too, but no training goes on from what is not finite."""
+
 
 @register("linear-rnn", "residual blocks of an LRU and a ReLU MLP")
 def linear_rnn(path: Path, dtype: Any) -> SequenceModel:
@@ -82,7 +86,8 @@ def lru_of(layer: PathLayer, lanes: dict[int, int], width: int, cast: Any) -> LR
         c[[lanes[atom] for atom in block.atoms], at:end] = part.leave
         at = end
     with np.errstate(divide="ignore"):
-        nu, theta = np.log(-np.log(np.abs(decay))), np.log(np.abs(np.angle(decay)))
+        nu = np.clip(np.log(-np.log(np.abs(decay))), REMEMBERED, FORGOTTEN)
+        theta = np.maximum(np.log(np.abs(np.angle(decay))), UNTURNED)
     return LRU(
         nu=cast(nu),
         theta=cast(theta),
