@@ -132,7 +132,7 @@ def said(readout: Any, h: Float[Array, "time d"], translator: tuple[Array, ...],
     return jax.nn.log_softmax(logits.astype(accumulator(logits.dtype)))
 
 
-def divergence(final: Float[Array, "time outputs"], lens: Float[Array, "time outputs"]) -> Float[Array, " time"]:
+def divergence(final: Float[Array, "*time outputs"], lens: Float[Array, "*time outputs"]) -> Float[Array, "*time"]:
     """KL(final || lens) of log-probabilities, in nats."""
     return jnp.sum(jnp.exp(final) * (final - lens), axis=-1)
 
