@@ -111,7 +111,7 @@ def trained_at(
 
 def model_of(workshop: Workshop, sweep: str, name: str, found: Trained, seed: int = 0) -> Any:
     """The best weights of one training, in float32."""
-    return load(trained_run(workshop, sweep, name, found.rate, seed) / WEIGHTS)
+    return load(trained_run(workshop, sweep, name, found.rate, seed) / WEIGHTS).model
 
 
 def apart(task: HiddenMarkov, model: Any, split: str = "test") -> Float[np.ndarray, " time"]:
