@@ -66,6 +66,7 @@ BASES: dict[str, dict[str, str]] = {
     "memory": {**MODEL, "tasks": "kv", "length": "64", "examples": "1", "turns": "1", "out": "precious.html"},
     "mixers": {},
     "models": {},
+    "probe": {**MODEL, "data": "labelled.jsonl", "kind": "difference"},
     "perplexity": {**MODEL, "file": "text [1]", "length": "8", "passages": "2"},
     "reproduce": {"paper": "gated-rnn", "results": "table1", "backend": "here", "out": "results [1]"},
     "serve": {"path": "nowhere", "browser": "no"},
@@ -216,6 +217,7 @@ JOBS = (
     "dualform.reports.attend.model_form",
     "dualform.reports.lens.logit_lens",
     "dualform.training.recipe.fit",
+    "dualform.lenses.probes.places.activations",
 )
 """Where the work of a command begins, when all that can be told before is told."""
 
@@ -241,6 +243,8 @@ def place(tmp_path, model, monkeypatch, unchecked) -> Iterator[Path]:
     os.symlink(model, model.name)
     for name, content in (("text [1]", b"abc def ghi\n" * 9), ("empty", b""), ("latin", b"caf\xe9")):
         (tmp_path / name).write_bytes(content)
+    lines = (f'{{"text": "{text}", "label": {i % 2}}}\n' for i, text in enumerate(("ab", "bc", "cd", "de")))
+    (tmp_path / "labelled.jsonl").write_text("".join(lines))
     (tmp_path / "folder").mkdir()
     (tmp_path / "sweep [1].toml").write_text(f"{RECIPE}[sweep]\nseed = [0, 1]\n")
     write_run(tmp_path / "trained [1]")

@@ -11,6 +11,7 @@ from dualform.commands.memory import Memory
 from dualform.commands.mixers import Mixers
 from dualform.commands.models import Models
 from dualform.commands.perplexity import Perplexity
+from dualform.commands.probe import Probe
 from dualform.commands.reproduce import Reproduce
 from dualform.commands.serve import Serve
 from dualform.commands.steer import Steer
@@ -31,6 +32,7 @@ __all__ = [
     "Mixers",
     "Models",
     "Perplexity",
+    "Probe",
     "Reproduce",
     "Serve",
     "Steer",

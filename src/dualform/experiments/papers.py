@@ -14,6 +14,7 @@ from dualform.experiments.implicit_attention.paper import IMPLICIT_ATTENTION
 from dualform.experiments.lsrl.paper import LSRL
 from dualform.experiments.minimal.paper import MINIMAL
 from dualform.experiments.mqar.paper import MQAR
+from dualform.experiments.onion.paper import ONION
 from dualform.experiments.reproduction import Paper
 from dualform.experiments.state_tracking.paper import STATE_TRACKING
 from dualform.experiments.tova.paper import TOVA
@@ -35,6 +36,7 @@ _LISTED = (
     LSRL,
     TRANSFER,
     HMM,
+    ONION,
 )
 PAPERS: dict[str, Paper] = {paper.name: paper for paper in _LISTED}
 """By name, in the order in which they are listed."""

@@ -33,6 +33,7 @@ from dualform.tasks.music import Music
 from dualform.tasks.recall import AssociativeRecall, recall_accuracy, recall_loss
 from dualform.tasks.registration import known, named, register
 from dualform.tasks.regression import RegressionInContext
+from dualform.tasks.repeat import Repeat
 from dualform.tasks.selective_copy import SelectiveCopy
 from dualform.tasks.series import Series
 from dualform.tasks.state_tracking import StateTracking
@@ -69,6 +70,7 @@ __all__ = [
     "Parity",
     "RecallSample",
     "RegressionInContext",
+    "Repeat",
     "ReverseString",
     "SelectiveCopy",
     "Series",
