@@ -211,8 +211,9 @@ def test_what_cannot_be_probed_is_said(name):
 
 
 def test_rare_labels_that_no_split_can_hold():
-    """A label whose only two texts are in one group of a split that leaves none to be fitted."""
-    x, labels = planted(20)
-    with pytest.raises(InputError, match=r"^in 100 draws no 19 of the 20 texts had every one of the 2 labels"):
-        parted(examples(x, labels), 0.95, 0)
+    """Three texts with two labels each, of which any one lacks the third; of four texts with two labels two are held out."""
+    found = examples(np.eye(6), list("acabbc"), texts=[0, 0, 1, 1, 2, 2])
+    with pytest.raises(InputError, match=r"^in 100 draws no 1 of the 3 texts had every one of the 3 labels"):
+        parted(found, 0.3, 0)
+    assert [len(side.labels) for side in parted(examples(np.eye(4), list("abab")), 0.3, 0)] == [2, 2]
     assert set(KINDS) == {"linear", "mlp", "difference", "lda", "ccs"}

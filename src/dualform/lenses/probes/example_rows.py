@@ -102,14 +102,15 @@ def parted(examples: Examples, share: float, seed: int) -> tuple[Examples, Examp
     **Raises:** `InputError` where the share leaves one side empty, or no draw had every label on both sides.
     """
     random, texts = np.random.default_rng(seed), np.unique(examples.texts)
-    held = _count(share, len(texts))
+    least = len(examples.names)  # each side has every label, of texts of its own at the least
+    held = max(1, min(max(_count(share, len(texts)), least), len(texts) - least))
     for _ in range(DRAWS):
         test = _drawn(examples.texts, held, random)
         sides = [np.unique(examples.labels[rows]) for rows in (test, ~test)]
         if all(len(side) == len(examples.names) for side in sides):
             return examples.of(~test), examples.of(test)
     raise InputError(
-        f"in {DRAWS} draws no {held} of the {len(texts)} texts had every one of the {len(examples.names)} labels, and left every "
+        f"in {DRAWS} draws no {held} of the {len(texts)} texts had every one of the {least} labels, and left every "
         "one to be fitted. Give more examples of the rare labels, or hold out another share."
     )
 
