@@ -30,7 +30,7 @@ def mean_interval(values: Float[np.ndarray, " n"] | Sequence[float]) -> tuple[fl
     return mean, mean - half, mean + half
 
 
-def share_interval(share: float, trials: float, z: float = 1.96) -> tuple[float, float]:
+def share_interval(share: float, trials: float | int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's interval for a share of so many independent trials, 95% for z = 1.96; also where it is 0 or 1.
 
     **Source:** Wilson 1927 (J. Am. Stat. Assoc. 22, 209-212).
@@ -44,7 +44,7 @@ def share_interval(share: float, trials: float, z: float = 1.96) -> tuple[float,
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def area_interval(area: float, positive: float, negative: float, z: float = 1.96) -> tuple[float, float]:
+def area_interval(area: float, positive: float | int, negative: float | int, z: float = 1.96) -> tuple[float, float]:
     """An interval for the area under a ROC curve, of so many positive and negative trials; also where it is 0 or 1.
 
     All areas A with |A - area| <= z SE(A), where SE(A)^2 = A (1 - A) (1 + (N - 1) ((1 - A) / (2 - A) + A / (1 + A))) /

@@ -1,6 +1,7 @@
 """Probes: what is planted is found, what is not there is not, and a probe that only remembers is seen through."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,8 @@ def test_what_is_planted_is_found(kind):
     drawn = probed(kind, examples(x, np.random.default_rng(9).integers(0, 2, len(x))))
     assert abs(drawn.area.value - 0.5) < 0.2  # three standard errors
     if kind == "linear":
-        assert found.probe.direction() @ U > 0.9 and found.strength in {*BEGIN, *EDGES}
+        probe: Any = found.probe
+        assert probe.direction() @ U > 0.9 and found.strength in {*BEGIN, *EDGES}
 
 
 def test_several_labels():

@@ -72,7 +72,7 @@ def chosen_strength(made: Callable[[float], Any], examples: Examples) -> float:
     if not folds:
         return 1.0
     tried: dict[float, tuple[float, float]] = {}
-    waiting = list(BEGIN)
+    best, waiting = BEGIN[0], list(BEGIN)
     while waiting:
         for c in waiting:
             wrong, loss = np.mean([_mistakes(made(c), examples, *fold) for fold in folds], axis=0)
