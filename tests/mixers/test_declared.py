@@ -21,9 +21,6 @@ from tests.laws import laws
 
 MANY = 5
 """Arrays, or parts that hold some, of which so many are told apart by their names alone."""
-BY_POSITION = {"GatedRNN"}
-"""Takes its five arrays by position as well: so does code that stored results of papers name as theirs, which has to stay as
-it was run."""
 RENAMED = {"given_decay": "decay"}
 
 
@@ -39,8 +36,7 @@ def test_many_arrays_are_given_by_name(kind):
     """No two of five arrays or more can be swapped in silence: at most four are taken by position, and few only."""
     given = parameters(kind)
     by_position = [name for name, each in given.items() if each.kind is not inspect.Parameter.KEYWORD_ONLY]
-    few = len(by_position) < MANY or kind.__name__ in BY_POSITION
-    assert few, f"{kind.__name__} takes {by_position} by position: write _: KW_ONLY"
+    assert len(by_position) < MANY, f"{kind.__name__} takes {by_position} by position: write _: KW_ONLY"
     assert by_position or len(given) >= MANY, f"{kind.__name__} has {len(given)} arrays, which need no names"
 
 

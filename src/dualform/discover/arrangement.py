@@ -41,7 +41,15 @@ def arrange(rnn: GatedRNN) -> GatedRNN:
 
     by_memory = np.argsort(np.argmax(np.abs(u), axis=1), kind="stable") if u.size else np.arange(len(u))
     with jax.enable_x64(True):
-        return GatedRNN(a, b, u[by_memory], w[by_memory], readout[:, by_memory], nu=rnn.nu, decay=rnn.given_decay)
+        return GatedRNN(
+            w_m_in=a,
+            w_x_in=b,
+            w_m_out=u[by_memory],
+            w_x_out=w[by_memory],
+            readout=readout[:, by_memory],
+            nu=rnn.nu,
+            decay=rnn.given_decay,
+        )
 
 
 def _swapped(a, b, where):

@@ -51,7 +51,7 @@ class GatedRNN(AbstractMixer):
 
     @no_type_check  # it takes lists and NumPy's arrays, too
     def __init__(
-        self, w_m_in, w_x_in, w_m_out, w_x_out, readout, *, nu=None, decay: Float[Constant, " n"] | None = None
+        self, *, w_m_in, w_x_in, w_m_out, w_x_out, readout, nu=None, decay: Float[Constant, " n"] | None = None
     ):
         require((nu is None) != (decay is None), "give exactly one of nu (trained decays) and decay (fixed ones).")
         self.w_m_in, self.w_x_in, self.w_m_out, self.w_x_out, self.readout = w_m_in, w_x_in, w_m_out, w_x_out, readout

@@ -180,8 +180,14 @@ def settled(rnn: GatedRNN, margin: float = 0.01) -> GatedRNN:
     exact = set_decays(rnn, split).given_decay
     assert exact is not None
     dtype = rnn.w_m_in.dtype
-    arrays = (rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout)
-    return GatedRNN(*arrays, decay=jnp.asarray(np.asarray(exact), dtype))
+    return GatedRNN(
+        w_m_in=rnn.w_m_in,
+        w_x_in=rnn.w_x_in,
+        w_m_out=rnn.w_m_out,
+        w_x_out=rnn.w_x_out,
+        readout=rnn.readout,
+        decay=jnp.asarray(np.asarray(exact), dtype),
+    )
 
 
 def alive(rnn: GatedRNN, share: float = DEAD) -> tuple[np.ndarray, np.ndarray]:
