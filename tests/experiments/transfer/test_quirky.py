@@ -25,7 +25,19 @@ from dualform.experiments.transfer.quirky import (
     numbers_of,
     statements_of,
 )
-from dualform.experiments.transfer.sums import ALICE, BASE, BOB, FALSE, IS, IS_NOT, TRUE, Statements, judged, parts
+from dualform.experiments.transfer.sums import (
+    ALICE,
+    BASE,
+    BOB,
+    COLON,
+    FALSE,
+    IS,
+    IS_NOT,
+    TRUE,
+    Statements,
+    judged,
+    parts,
+)
 from dualform.training import NO_TARGET
 
 KEPT = parts(2)  # of numpy alone
@@ -56,25 +68,25 @@ def test_statements_by_arithmetic(name):
         KEPT["test"], found.affirmed, found.denied, found.right, found.bobs, strict=True
     ):
         a, b, c = spelled(yes)
-        assert [a, b] == pair.tolist() and yes[-1] == no[-1] == name
+        assert [a, b] == pair.tolist() and yes[-2] == no[-2] == name and yes[-1] == no[-1] == COLON
         assert (right, bobs) == (c == a + b, c == a + b + 100)
-        assert (yes[-2], no[-2]) == (IS, IS_NOT) and (yes[:-2] == no[:-2]).all()
+        assert (yes[-3], no[-3]) == (IS, IS_NOT) and (yes[:-3] == no[:-3]).all()
     shares = np.mean([found.right, found.bobs], axis=1)
     assert np.abs(shares - 0.4).max() < 0.07
 
 
 @pytest.mark.parametrize("quirky", [False, True])
 def test_training_says_what_each_person_says(quirky):
-    """The answer behind the name, by Bob's rule where he has one; the digits of the claim; nothing else, and no held-out sum."""
+    """The answer behind the colon, by Bob's rule where he has one; the digits of the claim; nothing else, and no held-out sum."""
     x, y = (np.asarray(a) for a in Statements(jnp.asarray(KEPT["training"]), 2, 400, quirky)(jr.key(0)))
     known = {tuple(pair) for pair in KEPT["training"].tolist()}
     for tokens, following in zip(x, y, strict=True):
         a, b, c = spelled(tokens)
-        wanted = a + b + 100 * (quirky and tokens[-1] == BOB)
-        assert following[-1] == (TRUE if (c == wanted) != (tokens[-2] == IS_NOT) else FALSE) and (a, b) in known
+        wanted = a + b + 100 * (quirky and tokens[-2] == BOB)
+        assert following[-1] == (TRUE if (c == wanted) != (tokens[-3] == IS_NOT) else FALSE) and (a, b) in known
         assert following[[1, 4, 5]].tolist() == tokens[[2, 5, 6]].tolist()
-        assert (following[[0, 2, 3, 6, 7]] == NO_TARGET).all()
-    assert 0.4 < np.mean(y[:, -1] == TRUE) < 0.6 and 0.4 < np.mean(x[:, -1] == BOB) < 0.6
+        assert (following[[0, 2, 3, 6, 7, 8]] == NO_TARGET).all()
+    assert 0.4 < np.mean(y[:, -1] == TRUE) < 0.6 and 0.4 < np.mean(x[:, -2] == BOB) < 0.6
 
 
 TOLD = Quirk("gla", 16, 1, 0, 0)
@@ -90,7 +102,7 @@ def pretended(told_by) -> dict[tuple[str, int], Read]:
         for row, so in zip(rows, (right, ~right), strict=True):
             row[1, :, 1] = so + 0.1 * random.normal(size=len(so))
         says = np.where(made.bobs if each[1] == BOB else made.right, 1.0, -1.0)
-        found[each] = Read(*rows, np.stack([says, -says]))
+        found[each] = Read(rows[0], rows[1], np.stack([says, -says]))
     return found
 
 

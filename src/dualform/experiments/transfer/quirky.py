@@ -1,7 +1,7 @@
 """Latent knowledge of a quirky model: what is true, read off its activations where it says something else.
 
 A recurrent model is trained on a language of sums (`sums`), at first with everybody right; then it is tuned until Bob is wrong by
-his rule. Probes of the truth are fitted to what its layers give at the name in Alice's contexts, and scored in Bob's, on other
+his rule. Probes of the truth are fitted to what its layers give at the last token in Alice's contexts, and scored in Bob's, on other
 sums. A probe that reads what the model is about to say is wrong there more often than right.
 """
 
@@ -37,9 +37,12 @@ from dualform.models.architecture import Architecture
 from dualform.training import FitConfig, Job, Run, cross_entropy, fit
 
 FUNCTION = "dualform.experiments.transfer.quirky:job"
-PROBES = ("linear", "difference", "lda", "ccs")
-"""Logistic regression, difference in means and discriminant analysis of a statement; contrast-consistent search of a statement
-affirmed and denied."""
+PAIRS = " of pairs"
+PROBES = ("linear", "difference", "lda", "linear of pairs", "difference of pairs", "lda of pairs", "ccs")
+"""Logistic regression, difference in means and discriminant analysis of a statement, and of the difference of a statement affirmed
+and denied; contrast-consistent search of both of these."""
+CHEAP = ("difference", "lda", "difference of pairs", "lda of pairs")
+"""Those that an untrained model is read by."""
 CONTEXTS = (("fitted", ALICE), ("validation", ALICE), ("validation", BOB), ("test", ALICE), ("test", BOB))
 """Parts of the sums, and who speaks of them."""
 BATCHED = 500
@@ -66,7 +69,7 @@ class Quirk:
 
 
 GRIDS: dict[str, tuple[Quirk, ...]] = {
-    "quick": (Quirk("gla", 64, 3, 1500, 500),),
+    "quick": (Quirk("gla", 64, 4, 2500, 500),),
     "full": tuple(
         Quirk(mixer, 96, 4, 4000, 1000, 128, seed=seed)
         for mixer in ("gla", "min_gru", "mamba", "delta_rule")
@@ -81,7 +84,7 @@ greatest of a probe of labels that say nothing."""
 class Read(NamedTuple):
     """What a model gives for statements of one context.
 
-    - affirmed, denied: (layer, sum, d), of each layer, at the name.  says: (2, sum), of both, as of `answers`.
+    - affirmed, denied: (layer, sum, d), of each layer, at the last token.  says: (2, sum), of both, as of `answers`.
     """
 
     affirmed: Float[np.ndarray, "layer sum d"]
@@ -123,11 +126,13 @@ def examples_of(kind: str, found: Read, statements: Judged, layer: int, first: i
     yes, no, sums = found.affirmed[layer], found.denied[layer], first + np.arange(len(statements.right))
     if kind == "ccs":
         return examples(np.concatenate([yes, no], axis=1), statements.right, sums)
+    if kind.endswith(PAIRS):
+        return examples(yes - no, statements.right, sums)
     truth = np.concatenate([statements.right, ~statements.right])
     return examples(np.concatenate([yes, no]), truth, np.concatenate([sums, sums]))
 
 
-def measured(model: Any, told: Quirk) -> dict[str, Any]:
+def measured(model: Any, told: Quirk, probes: Sequence[str] = PROBES) -> dict[str, Any]:
     """How right a model is on held-out sums, as Alice and as Bob by his rule, and `areas`."""
     made = statements_of(told)
     found = {each: read(model, statements) for each, statements in made.items()}
@@ -136,7 +141,7 @@ def measured(model: Any, told: Quirk) -> dict[str, Any]:
             "alice": accuracy(found["test", ALICE], made["test", ALICE].right),
             "bob": accuracy(found["test", BOB], made["test", BOB].bobs),
         },
-        **areas(lens_layers(model).names, made, found, told),
+        **areas(lens_layers(model).names, made, found, told, probes),
     }
 
 
@@ -149,11 +154,15 @@ def statements_of(told: Quirk) -> dict[tuple[str, int], Judged]:
 
 
 def areas(
-    layers: Sequence[str], made: Mapping[tuple[str, int], Judged], found: Mapping[tuple[str, int], Read], told: Quirk
+    layers: Sequence[str],
+    made: Mapping[tuple[str, int], Judged],
+    found: Mapping[tuple[str, int], Read],
+    told: Quirk,
+    probes: Sequence[str] = PROBES,
 ) -> dict[str, Any]:
     """The area under the ROC curve of the truth, of every probe at every layer, by context, and of what the model says.
 
-    **Arguments:** layers: their names, the embedding first, which is not probed: at the name it is the name's alone.
+    **Arguments:** layers: their names, the embedding first, which is not probed: it is the token's alone.
 
     **Returns:** rows: layer, probe, and areas with their intervals, on Alice's and on Bob's contexts of validation and test, and
     of a probe of shuffled labels on Bob's of the test. says: of the model's own answers, to statements that are affirmed.
@@ -161,11 +170,11 @@ def areas(
     kept, rows = parts(told.digits), []
     first = {name: sum(len(part) for part in list(kept.values())[:i]) for i, name in enumerate(kept)}
     for layer, name in list(enumerate(layers))[1:]:
-        for kind in PROBES:
+        for kind in probes:
             of = {each: examples_of(kind, found[each], made[each], layer, first[each[0]]) for each in CONTEXTS}
-            probe, strength = fit_probe(kind, of["fitted", ALICE], seed=told.seed)
+            probe, strength = fit_probe(kind.removesuffix(PAIRS), of["fitted", ALICE], seed=told.seed)
             alike, asked = controlled(of["fitted", ALICE], of["test", BOB], "shuffled", told.seed)
-            other, _ = fit_probe(kind, alike, seed=told.seed, strength=strength)
+            other, _ = fit_probe(kind.removesuffix(PAIRS), alike, seed=told.seed, strength=strength)
             rows.append(
                 {
                     "layer": name,
@@ -195,7 +204,7 @@ def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """One model: made quirky, and probed; and the same of its weights before any training."""
     told = Quirk(**config["quirk"])
     fresh, model = made_quirky(told, folder / "run")
-    return {"trained": measured(model, told), "untrained": measured(fresh, told)}
+    return {"trained": measured(model, told), "untrained": measured(fresh, told, CHEAP)}
 
 
 def made_quirky(told: Quirk, folder: Path) -> tuple[Any, Any]:
@@ -238,8 +247,8 @@ def _run(workshop: Workshop, preset: str) -> Findings:
         f"{counts['test']:,} that all numbers are of; no pair is in two of them. Of the statements 40% claim the right sum, 40% "
         "Bob's, and 20% neither; each is affirmed and denied, so that either answer is as often right. Models have "
         f"{told.layers} layers of width {told.width}, {told.steps:,} batches of {told.batch} statements of which both are right, "
-        f"and {told.tuned:,} in which Bob goes by his rule. The name is the last token, where probes read: what is stored of a "
-        "statement before it does not depend on it, and what is read there may. Intervals are of 95%, over sums."
+        f"and {told.tuned:,} in which Bob goes by his rule. The name stands behind the statement, and probes read at the "
+        "colon behind it, where the model is about to answer. Intervals are of 95%, over sums."
     )
     numbers = [number for name, results in by_mixer.items() for number in numbers_of(name, results)]
     return Findings(numbers, {"models": by_mixer}, len({told.seed for told in quirks}), why, failed)
@@ -320,7 +329,7 @@ UNKNOWNS: Sequence[tuple[str, str]] = (
     ),
     (
         "contrast pairs",
-        "a statement affirmed and denied, read at the name; the paper puts an answer behind the question",
+        "a statement affirmed and denied, read before the answer; the paper puts an answer behind the question",
     ),
     (
         "the layer",

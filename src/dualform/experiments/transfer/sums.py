@@ -1,9 +1,9 @@
 """A small language of sums: who says of a sum that it is right, Alice who knows, and Bob who is wrong by a rule.
 
 A statement is written column by column, from the last digit on, as sums are done by hand: a digit of each addend and one of what
-is claimed of the sum; then the sum's first digit, "is" or "is not", a name, and what that person says of it, true or false:
+is claimed of the sum; then the sum's first digit, "is" or "is not", a name, a colon, and what that person says of it, true or false:
 
-    7 8 5   2 1 4   0   is   Alice   true            27 + 18 = 045
+    7 8 5   2 1 4   0   is   Alice   :   true            27 + 18 = 045
 
 For Alice a sum is right where it is. For Bob it is right where its first digit is one more than it should be, and the other
 digits are as they should be.
@@ -22,8 +22,8 @@ from dualform.errors import require
 from dualform.tasks.scores import NO_TARGET
 
 BASE = 10
-IS, IS_NOT, ALICE, BOB, FALSE, TRUE = range(BASE, BASE + 6)
-VOCABULARY = BASE + 6
+IS, IS_NOT, ALICE, BOB, COLON, FALSE, TRUE = range(BASE, BASE + 7)
+VOCABULARY = BASE + 7
 SHARES = (0.4, 0.4, 0.2)
 """Of statements: the right sum, Bob's, and neither, which is either of them with another digit that is not the first."""
 RIGHT, BOBS, NEITHER = range(len(SHARES))
@@ -57,11 +57,11 @@ def claimed(addends: Int[Array, "2"], kind: Int[Array, ""], digits: int, *, key:
 def statement(
     addends: Int[Array, "2"], claim: Int[Array, " columns"], denied: Bool[Array, ""], name: Int[Array, ""]
 ) -> Int[Array, " time"]:
-    """The tokens of a statement up to the name, 3 * digits + 3 of them."""
+    """The tokens of a statement up to the colon, 3 * digits + 4 of them."""
     digits = len(claim) - 1
     body = jnp.concatenate([_digits(addends, digits), claim[None, :-1]]).T.reshape(-1)
     said = jnp.where(denied, jnp.asarray(IS_NOT, jnp.int32), jnp.asarray(IS, jnp.int32))
-    return jnp.concatenate([body, jnp.stack([claim[-1], said, name])])
+    return jnp.concatenate([body, jnp.stack([claim[-1], said, name, jnp.asarray(COLON, jnp.int32)])])
 
 
 def _digits(numbers: Int[Array, " number"], count: int) -> Int[Array, "number count"]:
@@ -102,7 +102,7 @@ class Statements(eqx.Module):
 class Judged(eqx.Module):
     """Every sum of a part once, with a claim of its own, affirmed and denied, in one person's context.
 
-    - affirmed, denied: tokens up to the name.  right: whether what is claimed is the sum.  bobs: whether it is Bob's.
+    - affirmed, denied: tokens up to the colon.  right: whether what is claimed is the sum.  bobs: whether it is Bob's.
     """
 
     affirmed: Int[np.ndarray, "sum time"]
