@@ -1,8 +1,8 @@
 """Latent knowledge of a quirky model: what is true, read off its activations where it says something else.
 
 A recurrent model is trained on a language of sums (`sums`), at first with everybody right; then it is tuned until Bob is wrong by
-his rule. Probes of the truth are fitted to what its layers give at the last token in Alice's contexts, and scored in Bob's, on other
-sums. A probe that reads what the model is about to say is wrong there more often than right.
+his rule. Probes of the truth are fitted to what its layers give at the last token in Alice's contexts, and scored in Bob's, on
+other sums. A probe that reads what the model is about to say is wrong there more often than right.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,8 +39,8 @@ from dualform.training import FitConfig, Job, Run, cross_entropy, fit
 FUNCTION = "dualform.experiments.transfer.quirky:job"
 PAIRS = " of pairs"
 PROBES = ("linear", "difference", "lda", "linear of pairs", "difference of pairs", "lda of pairs", "ccs")
-"""Logistic regression, difference in means and discriminant analysis of a statement, and of the difference of a statement affirmed
-and denied; contrast-consistent search of both of these."""
+"""Logistic regression, difference in means and discriminant analysis of a statement, and of the difference of a statement
+affirmed and denied; contrast-consistent search of both of these."""
 CHEAP = ("difference", "lda", "difference of pairs", "lda of pairs")
 """Those that an untrained model is read by."""
 CONTEXTS = (("fitted", ALICE), ("validation", ALICE), ("validation", BOB), ("test", ALICE), ("test", BOB))

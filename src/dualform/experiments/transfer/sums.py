@@ -1,7 +1,7 @@
 """A small language of sums: who says of a sum that it is right, Alice who knows, and Bob who is wrong by a rule.
 
 A statement is written column by column, from the last digit on, as sums are done by hand: a digit of each addend and one of what
-is claimed of the sum; then the sum's first digit, "is" or "is not", a name, a colon, and what that person says of it, true or false:
+is claimed of the sum; then the sum's first digit, "is" or "is not", a name, a colon, and what that person says, true or false:
 
     7 8 5   2 1 4   0   is   Alice   :   true            27 + 18 = 045
 
