@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dualform.intervals import area_interval, share_interval
 
@@ -25,7 +25,11 @@ def accuracy(right: Float[np.ndarray, " row"], texts: Int[np.ndarray, " row"]) -
     return Rate(share, *share_interval(share, len(np.unique(texts))))
 
 
-def area(scores: Float[np.ndarray, " row"], positive: Int[np.ndarray, " row"], texts: Int[np.ndarray, " row"]) -> Rate:
+def area(
+    scores: Float[np.ndarray, " row"],
+    positive: Int[np.ndarray, " row"] | Bool[np.ndarray, " row"],
+    texts: Int[np.ndarray, " row"],
+) -> Rate:
     """The area under the ROC curve: how often a positive row has the higher score of two; ties are half.
 
     **Arguments:** positive: 0 or 1, both of which there are.
