@@ -180,5 +180,6 @@ def _check_probabilities(name: str, rows: Array, which: str) -> None:
             f"{said} holds {row.min():.3g}; probabilities are not negative. Was it given as logs?",
         )
         require(
-            abs(row.sum() - 1) <= SUMS, f"{said} sums to {row.sum():.6g}; probabilities sum to 1. Divide it by its sum."
+            bool(abs(row.sum() - 1) <= SUMS),
+            f"{said} sums to {row.sum():.6g}; probabilities sum to 1. Divide it by its sum.",
         )
