@@ -100,11 +100,12 @@ class Compile(Options):
                 prints.run(terminal, compiled, tokens, compiled_run(compiled, tokens))
             proved = certificates(program, self.to, inputs=self.inputs, longest=self.length, seed=self.seed)
             prints.certificates(terminal, proved)
+            code = self._saved(terminal, compiled.model, proved)
             if self.report is not None:
                 from dualform.reports.program_page import write_program_page
 
                 terminal.unbroken(f"page: {write_program_page(self.report, compiled, proved)}")
-            return self._saved(terminal, compiled.model, proved)
+            return code
 
     def _saved(self, terminal: Any, model: Any, proved: Any) -> int:
         """Save the network, unless its certificate says that it is wrong in the dtype in which it is asked for."""

@@ -78,14 +78,14 @@ def filter_lru(system: LinearSystem, dtype: Any = None) -> Recurrent:
     found = system.kalman(64)
     change = float(np.abs(np.asarray(found.gain - found.gain[-1:])).max())
     require(
-        change < 1e-6,
+        bool(change < 1e-6),
         f"the gain of this filter changes by {change:.3g} over the first 64 tokens, and an LRU's matrix does not. Begin with the "
         "covariance that the filter ends with, as `linear_system` does.",
     )
     f, gain = (np.asarray(each[-1], np.float64) for each in (found.turn, found.gain))
     values, vectors = np.linalg.eig(f)
     require(
-        np.linalg.cond(vectors) < 1e8,
+        bool(np.linalg.cond(vectors) < 1e8),
         "the filter's matrix has no eigenvectors of their own, so that no LRU is made of it.",
     )
     driven, n = np.linalg.solve(vectors, gain.astype(complex)), len(f)

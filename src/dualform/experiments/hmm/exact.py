@@ -41,7 +41,7 @@ def automaton_of(hmm: HMM) -> Automaton:
     """
     kernels, initial = np.asarray(hmm.kernels), np.asarray(hmm.initial)
     require(
-        bool(np.all((kernels > 0).sum(axis=2) == 1)) and (initial > 0).sum() == 1,
+        bool(np.all((kernels > 0).sum(axis=2) == 1) and (initial > 0).sum() == 1),
         "an observation of this model does not say where each state goes, so that it is no automaton.",
     )
     return Automaton(kernels.argmax(axis=2).T, int(initial.argmax()), name="cyclic-det", what="The state, one-hot.")

@@ -37,7 +37,7 @@ class MatrixProduct(Source):
         for i, a in enumerate(np.asarray(self.matrices, np.float64)):
             off = float(np.abs(a @ a.T - np.eye(len(a))).max())
             require(
-                off < 1e-4,  # what float32 holds
+                bool(off < 1e-4),  # what float32 holds
                 f"the matrix of observation {i} is not orthogonal, A A^T is off by {off:.3g}: products of such matrices vanish "
                 "or grow. Give orthogonal ones, such as those of a QR decomposition.",
             )
