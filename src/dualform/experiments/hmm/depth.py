@@ -121,7 +121,9 @@ def numbers_of(family: str, found: Mapping[str, Trained], fits: Mapping[str, Map
         if block and f"transformer-{layers}" in fitted and family in HELD:
             less = fitted[f"transformer-{layers}"]
             what = f"{family}: length fitted by {layers} blocks with CoT every {block} tokens, over that without"
-            numbers.append(at_least(what, None, float(fitted[name] - less), 1.0, f"{fitted[name]:g} and {less:g} tokens"))
+            numbers.append(
+                at_least(what, None, float(fitted[name] - less), 1.0, f"{fitted[name]:g} and {less:g} tokens")
+            )
     for name, length in fitted.items():
         layers, block = blocks_of(name)
         what = f"distance {mean(found[name].scores('distance')):.3g}; learning rate {found[name].rate:g}"
