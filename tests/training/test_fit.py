@@ -204,7 +204,8 @@ def test_batched_keeps_a_subclass_s_own_forward(getkey):
 
     rnn, x = student(), jr.normal(getkey(), (3, 6, 2))
     kind: Any = Doubled
-    doubled = kind(rnn.w_m_in, rnn.w_x_in, rnn.w_m_out, rnn.w_x_out, rnn.readout, nu=rnn.nu)
+    names = ("w_m_in", "w_x_in", "w_m_out", "w_x_out", "readout", "nu")
+    doubled = kind(**{name: getattr(rnn, name) for name in names})
     np.testing.assert_allclose(batched(doubled, x), 2 * batched(rnn, x), rtol=1e-10)
 
 
