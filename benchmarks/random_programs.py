@@ -31,7 +31,7 @@ def passes_hold(many: int) -> int:
         derandomize=True,
         database=None,
         phases=[hypothesis.Phase.generate],
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
     )
     @hypothesis.given(st.data())
     def each(data):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -58,6 +59,8 @@ def area_interval(area: float, positive: float | int, negative: float | int, z: 
     """
     from scipy.optimize import brentq
 
+    root: Any = brentq  # whose types ask for all of its options
+
     half, inside = (positive + negative) / 2, min(max(area, 1e-9), 1 - 1e-9)
 
     def beyond(a: float) -> float:
@@ -65,5 +68,5 @@ def area_interval(area: float, positive: float | int, negative: float | int, z: 
         return abs(a - area) - z * math.sqrt(a * (1 - a) * spread / (positive * negative))
 
     # At an edge the error is 0, and beside the area itself the distance: there is one end between them.
-    low, high = (edge if area == edge else float(brentq(beyond, *sorted((edge, inside)))) for edge in (0.0, 1.0))
+    low, high = (edge if area == edge else float(root(beyond, *sorted((edge, inside)))) for edge in (0.0, 1.0))
     return low, high

@@ -29,7 +29,13 @@ class Interchange(NamedTuple):
 
 
 def interchange(
-    model: Any, x: Any, source: Any, place: str, basis: Float[Array, "n k"] | None = None, *, token: int | None = None
+    model: Any,
+    x: Any,
+    source: Any,
+    place: str,
+    basis: Float[Array, "n k"] | Float[np.ndarray, "n k"] | None = None,
+    *,
+    token: int | None = None,
 ) -> Interchange:
     """A run of x, where what passes a place has in a subspace what it has in the run of another sequence.
 
