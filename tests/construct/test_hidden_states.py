@@ -72,7 +72,7 @@ def test_bad_input():
     """Which model is written, and what to do for the other."""
     system = linear_system(2, 2, 0, jnp.float64)
     with pytest.raises(InputError, match="got LinearSystem. A linear system is an LRU"):
-        filter_lstm(system)  # pyright: ignore[reportArgumentType]
+        filter_lstm(system)  # pyright: ignore[reportArgumentType] - refused
     unsure = eqx.tree_at(lambda s: s.covariance, system, 9 * jnp.eye(2))
     assert isinstance(unsure, LinearSystem)
     with pytest.raises(InputError, match="the gain of this filter changes by"):

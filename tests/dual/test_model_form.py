@@ -139,7 +139,7 @@ BAD = {
     "no such layer": (lambda: FORM().layer("head"), "there is no layer 'head'; there are block 1, block 2"),
     "no such output": (lambda: FORM().logit(0, 7), "there is no output 7; there are 7, from 0 to 6"),
     "no such place": (lambda: FORM().logit(6, 0), "place 6 does not exist; there are 6, from 0 to 5"),
-    "no such rollout": (lambda: FORM().rollout("sums"), "there is no rollout of 'sums'; there are shares and norms"),  # pyright: ignore - refused
+    "no such rollout": (lambda: FORM().rollout("sums"), "there is no rollout of 'sums'; there are shares and norms"),  # pyright: ignore - refused - refused
     "another map": (lambda: FORM().agreement(np.zeros((2, 6))), r"the map has shape \(2, 6\); .* must be \(6, 6\)"),
     "no stages": (lambda: model_form(laws.make("gla"), X), r"a GLA has no stages\(\); for a single mixer or block use"),
     "no token": (lambda: model_form(MODEL(), jnp.array([7])), "token 0 is 7; this vocabulary goes from 0 to 6"),

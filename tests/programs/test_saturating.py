@@ -288,7 +288,7 @@ def test_squares_and_pairs(dtype, bound):
     assert np.abs(square - wide**2).max() < bound
     pair, b = 0, -np.log(2 + np.sqrt(3))
     for share, scale in pair_scales(dtype):
-        gate = lambda sign: (1 / (1 + np.exp(-(b + sign * scale * x).astype(dtype)))).astype(np.float64)  # noqa: B023
+        gate = lambda sign: (1 / (1 + np.exp(-(b + sign * scale * x).astype(dtype)))).astype(np.float64)  # noqa: B023 - called in this turn
         pair = pair + share * 3 / scale * (gate(1) - gate(-1))
     assert np.abs(pair - wide).max() < bound
 

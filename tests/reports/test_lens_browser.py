@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def show(browser, tmp_path) -> Iterator[Callable[..., Any]]:  # noqa: F811
+def show(browser, tmp_path) -> Iterator[Callable[..., Any]]:  # noqa: F811 - the fixture
     """Opens a view, and fails where the page says, asks or breaks anything."""
     context, said = browser.new_context(viewport={"width": 1280, "height": 900}), []
 

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from dualform.commands import flags
 from dualform.commands.flags import option
 from dualform.commands.options import OF_A_POLICY, Options, Read, drops
+from dualform.commands.sources import NOTHING, source_of
 from dualform.errors import require
-from dualform.reading import text_of_file
 
 DEFAULT_TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
 
@@ -103,12 +103,8 @@ class Attend(Options):
 
     def _source(self) -> str | Path:
         """What the model reads: words, or the file of what no words are."""
-        require(self.text is None or self.file is None, "--text and --file are both given; give one of them.")
-        if self.text is not None:
-            return self.text
-        if self.file is None:
-            require(self.model == Attend.model, f"what shall {self.model} read? Give --text '...' or --file FILE.")
+        source = source_of(self.text, self.file, (".wav", ".npy"), "a text or a WAV file")
+        if source is None:
+            require(self.model == Attend.model, NOTHING.format(self.model))
             return DEFAULT_TEXT
-        if self.file.suffix.lower() in (".wav", ".npy"):
-            return self.file
-        return text_of_file(self.file, "a text or a WAV file")
+        return source

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from dualform.commands import flags
 from dualform.commands.flags import option
 from dualform.commands.options import Options, Read
+from dualform.commands.sources import NOTHING, source_of
 from dualform.errors import InputError, require
 from dualform.reading import text_of_file
 
@@ -125,12 +126,10 @@ class Lens(Options):
 
     def _source(self) -> str | Path:
         """What the model reads: words, or the file of what no words are."""
-        require(self.text is None or self.file is None, "--text and --file are both given; give one of them.")
-        if self.text is not None:
-            return self.text
-        if self.file is None:
-            raise InputError(f"what shall {self.model} read? Give --text '...' or --file FILE.")
-        return self.file if self.file.suffix.lower() == ".npy" else text_of_file(self.file)
+        source = source_of(self.text, self.file, (".npy",))
+        if source is None:
+            raise InputError(NOTHING.format(self.model))
+        return source
 
     def _attention_command(self) -> str:
         """What writes the attention page of the same model and text."""

@@ -100,8 +100,8 @@ def filter_lru(system: LinearSystem, dtype: Any = None) -> Recurrent:
         gamma=cast(np.zeros(n)),
         b_re=mark(driven.real),
         b_im=mark(driven.imag),
-        c_re=cast(vectors.real),  # pyright: ignore[reportAttributeAccessIssue]
-        c_im=cast(vectors.imag),  # pyright: ignore[reportAttributeAccessIssue]
+        c_re=cast(vectors.real),  # pyright: ignore[reportAttributeAccessIssue] - NumPy's own
+        c_im=cast(vectors.imag),  # pyright: ignore[reportAttributeAccessIssue] - NumPy's own
         skip=cast(np.zeros((n, gain.shape[1] + 1))),
     )
     return Recurrent((lru,), cast(np.eye(n)))

@@ -27,17 +27,20 @@ class Fingerprint(NamedTuple):
     weights: str
     words: str
 
-    def check(self, other: "Fingerprint", what: str) -> None:
-        """Raise `InputError` unless `what`, whose fingerprint is `other`, is of the model whose fingerprint this is."""
+    def check(self, other: "Fingerprint", what: str, anew: str = "read the tokens anew") -> None:
+        """Raise `InputError` unless `what`, whose fingerprint is `other`, is of the model whose fingerprint this is.
+
+        **Arguments:** anew: what else can be done than to take that model.
+        """
         require(
             self.structure == other.structure,
             f"{what} is of another model: of {other.words}. This one is {self.words}. Take the model, the policy and the number "
-            "of states that it was made with, or read the tokens anew.",
+            f"of states that it was made with, or {anew}.",
         )
         require(
             self.weights == other.weights,
             f"{what} is of a model with other weights, as of another training, on the same {self.words}. Take the model that it "
-            "was made with, or read the tokens anew.",
+            f"was made with, or {anew}.",
         )
 
 

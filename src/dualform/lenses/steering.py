@@ -119,7 +119,7 @@ def steered(
     **Raises:** `InputError` for a vector of another model, and a dose that is not finite.
     """
     require(states in ("each", "once"), f"states is {states!r}; it must be each or once.")
-    fingerprint(model).check(vector.of, "the steering vector")
+    vector.check(model)
     outputs, changes = _parted(vector.scaled(times))
     model = with_behind(model, {place: Added(value) for place, value in outputs.items()})
     return model if states == "once" else with_states_added(model, changes)
@@ -132,7 +132,7 @@ def steered_state(model: LanguageModel, state: State, vector: SteeringVector, ti
 
     **Raises:** `InputError` as `steered`.
     """
-    fingerprint(model).check(vector.of, "the steering vector")
+    vector.check(model)
     return _states_plus(model, state, _parted(vector.scaled(times))[1])
 
 

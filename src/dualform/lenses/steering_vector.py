@@ -23,6 +23,7 @@ from dualform.recurrences.softmax import LOWEST
 from dualform.tensor_file import read_tensors, write_tensors
 
 FORMAT, VERSION = "dualform-steering-vector", 1
+ANEW = "make the vector anew"
 _PLACE = re.compile(r"(?P<stage>block \d+)\.(?P<what>out|state)")
 
 
@@ -44,6 +45,10 @@ class SteeringVector(eqx.Module):
         """The Euclidean norm of each place's value."""
         squares = lambda value: sum(float(np.sum(np.square(np.asarray(a, float)))) for a in jtu.tree_leaves(value))
         return {place: squares(value) ** 0.5 for place, value in self.values.items()}
+
+    def check(self, model: Any) -> None:
+        """Raise `InputError` where it is of another model."""
+        fingerprint(model).check(self.of, "the steering vector", ANEW)
 
     def scaled(self, times: float | int) -> dict[str, Any]:
         """The values, `times` each.
@@ -100,7 +105,7 @@ class SteeringVector(eqx.Module):
         if lacking or len(texts) != 2 or None in texts:
             raise FileError(f"{where} does not say which model and texts it is of. Make it anew.")
         of = Fingerprint(*(notes[name] for name in Fingerprint._fields))
-        fingerprint(model).check(of, f"the steering vector in {where}")
+        fingerprint(model).check(of, f"the steering vector in {where}", ANEW)
         known = set(steerable(model))
         likes = {
             place: _like(model, place) for place in dict.fromkeys(n.split("/")[0] for n in arrays) if place in known

@@ -229,7 +229,7 @@ def run(graph: Graph, inputs: Sequence[Sequence[Any]], number: Callable[[Any], A
     outputs, zero, found = [convert(form) for form in graph.outputs], number(0), []
     for token in inputs:
         atoms = [number(each) for each in token]
-        value = lambda form: sum((factor * atoms[atom] for atom, factor in form[0]), form[1])  # noqa: B023
+        value = lambda form: sum((factor * atoms[atom] for atom, factor in form[0]), form[1])  # noqa: B023 - called in this turn
         for i, (step, forms) in enumerate(steps):
             if isinstance(step, Relu):
                 atoms.append(max(value(forms[0]), zero))

@@ -92,7 +92,7 @@ def as_path(graph: Graph, together: bool = True) -> Path:
     for at in range(1, depth + 1):
         here = [each for where, each in placed if where == at]
         kept = tuple(sorted(atom for atom, where in level.items() if where <= at and last.get(atom, 0) > at))
-        of = lambda kind: tuple(each for each in here if isinstance(each.step, kind))  # noqa: B023
+        of = lambda kind: tuple(each for each in here if isinstance(each.step, kind))  # noqa: B023 - called in this turn
         layers.append(PathLayer(of(Block), of(Relu), of(Times), given, kept))
         given = kept
     return Path(graph, tuple(layers))

@@ -60,7 +60,7 @@ class MatrixLayer:
     def noisy(self, random: np.random.Generator, noise: float) -> "MatrixLayer":
         """With noise in every number that is not 0."""
         affine = [each.noisy(random, noise) for each in (self.drive, self.relu, self.left, self.right)]
-        return MatrixLayer(_noisy(self.carry, random, noise), *affine, self.states, self.relus, self.products)  # pyright: ignore[reportCallIssue]
+        return MatrixLayer(_noisy(self.carry, random, noise), *affine, self.states, self.relus, self.products)  # pyright: ignore[reportCallIssue] - four
 
     def units(self, x: Float[np.ndarray, "*batch atoms"]) -> None:
         """Write what the units give into the atoms."""

@@ -17,7 +17,7 @@ def reduced(matrix: Sequence[Sequence[Fraction]]) -> tuple[Matrix, list[int]]:
             continue
         lead = rows.pop(at)
         lead = [entry / lead[column] for entry in lead]
-        less = lambda row: _less(row, row[column], lead)  # noqa: B023
+        less = lambda row: _less(row, row[column], lead)  # noqa: B023 - called in this turn
         rows, found = [less(row) for row in rows], [less(row) for row in found]
         found.append(lead)
         columns.append(column)
