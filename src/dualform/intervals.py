@@ -55,7 +55,7 @@ def area_interval(area: float, positive: float | int, negative: float | int, z: 
 
         >>> from dualform.intervals import area_interval
         >>> [round(each, 3) for each in area_interval(1.0, 20, 20)]
-        [0.869, 1.0]
+        [0.899, 1.0]
     """
     from scipy.optimize import brentq
 

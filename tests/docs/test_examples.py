@@ -96,8 +96,9 @@ def quick_docstrings() -> list:
 
 
 @pytest.mark.parametrize("page", runnable(), ids=lambda p: p.name)
-def test_python_blocks_run(page: Path):
-    """A page's Python blocks run in order, as one program, at JAX's defaults."""
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A page's Python blocks run in order, as one program, at JAX's defaults, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": page.stem}
     with user_defaults(), contextlib.redirect_stdout(io.StringIO()):
         for block in blocks(page, "python"):

@@ -57,7 +57,9 @@ def _exp(exponent: float) -> float:
         return math.inf
 
 
-def perplexity(model: LanguageModel, passages: Int[np.ndarray, "passage time"], given: SupportsIndex = 1) -> Perplexity:
+def perplexity(
+    model: LanguageModel, passages: Int[Array | np.ndarray, "passage time"], given: SupportsIndex = 1
+) -> Perplexity:
     """The perplexity of passages, each read from its own beginning: of every token but the first, given those before it.
 
     A bounded model reads token by token: what it has dropped is not there for what follows.

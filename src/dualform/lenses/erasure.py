@@ -13,6 +13,7 @@ still be there.
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -58,7 +59,7 @@ def erase(x: Any, z: Any) -> Eraser:
     **Arguments:** x: (example, d), activations, such as those of many tokens; z: (example,), a label of each, whole numbers or
     truth values; or real numbers, (example,) or (example, k).
 
-    **Returns:** an `Eraser` in the dtype of x.
+    **Returns:** an `Eraser` in the dtype of x, or where that is float64 and JAX's float64 is off, in float32.
 
     **Raises:** `InputError` for shapes that do not fit, numbers that are not finite, and a concept that is the same everywhere.
 
@@ -99,7 +100,8 @@ def erase(x: Any, z: Any) -> Eraser:
     told = strengths > max(concept.shape) * np.finfo(float).eps * np.linalg.norm(concept, 2)
     columns = columns[:, told]
     read, taken = (columns.T / sizes) @ right, right.T @ (sizes[:, None] * columns)
-    return Eraser(*(jnp.asarray(a, given.dtype) for a in (mean, read, taken)))
+    dtype = jax.dtypes.canonicalize_dtype(given.dtype)
+    return Eraser(*(jnp.asarray(a, dtype) for a in (mean, read, taken)))
 
 
 def _columns(z: np.ndarray) -> np.ndarray:

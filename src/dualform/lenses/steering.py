@@ -173,7 +173,7 @@ def steered_session(
 
 def steered_perplexity(
     model: LanguageModel,
-    passages: Int[np.ndarray, "passage time"],
+    passages: Int[Array | np.ndarray, "passage time"],
     vector: SteeringVector,
     times: float | int,
     *,

@@ -48,9 +48,9 @@ class ContrastProbe(NamedTuple):
 
 
 def fit_ccs(
-    yes: Float[np.ndarray, "row d"],
-    no: Float[np.ndarray, "row d"],
-    labels: Int[np.ndarray, " row"] | None = None,
+    yes: Float[Array | np.ndarray, "row d"],
+    no: Float[Array | np.ndarray, "row d"],
+    labels: Int[Array | np.ndarray, " row"] | None = None,
     *,
     seed: int = 0,
 ) -> ContrastProbe:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from dualform.errors import InputError, require
 
@@ -36,8 +36,8 @@ class Examples(NamedTuple):
 
 
 def examples(
-    x: Float[np.ndarray, "row d"],
-    labels: Sequence[Any] | np.ndarray,
+    x: Shaped[Array | np.ndarray, "row d"],
+    labels: Sequence[Any] | Array | np.ndarray,
     texts: Sequence[int] | np.ndarray | None = None,
     types: Sequence[int] | np.ndarray | None = None,
 ) -> Examples:
@@ -62,7 +62,7 @@ def examples(
     return found
 
 
-def numbered(labels: Sequence[Any] | np.ndarray) -> tuple[tuple[str, ...], Int[np.ndarray, " row"]]:
+def numbered(labels: Sequence[Any] | Array | np.ndarray) -> tuple[tuple[str, ...], Int[np.ndarray, " row"]]:
     """What the labels are called, in order, and the number of each row's."""
     said = [str(label) for label in labels]
     names = tuple(sorted(set(said)))

@@ -87,7 +87,11 @@ def told_loss(probe: Any, h: Float[Array, "batch n"], tokens: Int[Array, "batch 
 
 
 def fit_onion(
-    x: Float[np.ndarray, "row n"], labels: Int[np.ndarray, "row time"], *, seed: int = 0, steps: int = 2000
+    x: Float[Array | np.ndarray, "row n"],
+    labels: Int[Array | np.ndarray, "row time"],
+    *,
+    seed: int = 0,
+    steps: int = 2000,
 ) -> tuple[OnionProbe, Callable[[Float[np.ndarray, "row n"]], Int[np.ndarray, "row time"]]]:
     """A probe of the tokens that each row holds, trained on rows of activations.
 

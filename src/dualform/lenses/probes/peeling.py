@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from dualform.errors import require
 from dualform.lenses.onion import Onion
@@ -36,7 +36,7 @@ class Peeled(NamedTuple):
 
 
 def peeled(
-    x: Float[np.ndarray, "row n"],
+    x: Float[Array | np.ndarray, "row n"],
     labels: Sequence[Sequence[Any]],
     texts: Int[np.ndarray, " row"] | None = None,
     *,

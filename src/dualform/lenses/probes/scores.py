@@ -16,7 +16,7 @@ class Rate(NamedTuple):
     high: float
 
 
-def accuracy(right: Float[np.ndarray, " row"], texts: Int[np.ndarray, " row"]) -> Rate:
+def accuracy(right: Float[np.ndarray, " row"] | Bool[np.ndarray, " row"], texts: Int[np.ndarray, " row"]) -> Rate:
     """The share of rows that are right.
 
     The interval is Wilson's of as many trials as there are texts: rows of one text may be right or wrong together.

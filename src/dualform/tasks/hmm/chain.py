@@ -25,7 +25,7 @@ class HMM(Source):
         >>> import jax.numpy as jnp
         >>> from dualform.tasks.hmm import HMM
         >>> weather = HMM.of_matrices(jnp.array([1.0, 0]), jnp.array([[0.9, 0.1], [0.2, 0.8]]), jnp.eye(2))
-        >>> weather.kernels.shape, float(weather.kernels[1, 0].sum().round(3))
+        >>> weather.kernels.shape, round(float(weather.kernels[1, 0].sum()), 3)
         ((2, 2, 2), 0.1)
 
     **Arguments:** initial (state,); kernels (observation, state, state).
