@@ -122,3 +122,21 @@ def test_parity_is_scaled_from_chance_to_perfect():
     scores = {"length 64": {"accuracy": 1.0}, "length 128": {"accuracy": 0.5}, "length 256": {"accuracy": 0.5}}
     each = trained(Pretended(), "s", RECIPE, 1)[0]["model"]._replace(results=[{"test": scores}])
     assert parity.scaled(each) == [pytest.approx(1 / 3)]
+
+
+@pytest.mark.parametrize("twin", ["delta_rule", "mamba"])
+def test_of_two_twins_one_solves_parity(twin):
+    """Eigenvalues from -1 to 1 must solve it in the worst seed, those from 0 to 1 may not in the best; others decide nothing."""
+    each = trained(Pretended(), "s", RECIPE, 1)[0]["model"]
+
+    def of(*accuracies):
+        results = [{"test": {f"length {length}": {"accuracy": a} for length in parity.LENGTHS}} for a in accuracies]
+        return each._replace(results=results)
+
+    def outcomes(*accuracies):
+        found = parity._numbers({twin: of(*accuracies), f"{twin}_negative": of(*accuracies), "gla": of(*accuracies)})
+        return [number.outcome for number in found]
+
+    assert outcomes(0.96, 1.0) == ["differs", "met", "ours alone"]
+    assert outcomes(0.5, 0.94) == ["differs", "differs", "ours alone"]
+    assert outcomes(0.5, 0.74) == ["met", "differs", "ours alone"]

@@ -24,10 +24,10 @@ MODELS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "lstm": ("lstm", {}),
 }
 TWINS = ("delta_rule", "delta_rule_negative", "mamba", "mamba_negative")
-"""Each with eigenvalues from 0 to 1, and from -1 to 1."""
+"""Pairs of the same mixer: with eigenvalues from 0 to 1, then from -1 to 1."""
 
 GRIDS: dict[str, dict[str, Any]] = {
-    "quick": {"models": TWINS, "width": 32, "steps": 2000, "seeds": 1},
+    "quick": {"models": TWINS, "width": 32, "steps": 1000, "seeds": 1},
     "full": {"models": tuple(MODELS), "width": 32, "steps": 4000, "seeds": 3},
 }
 TIME, LENGTHS = 40, (64, 128, 256)
@@ -40,7 +40,7 @@ def recipe(model: str, width: int, steps: int) -> Recipe:
     name, options = MODELS[model]
     return Recipe(
         task="state-tracking",
-        settings={"group": "z2", "time": TIME, "batch": 32, "held": 1024, "lengths": LENGTHS},
+        settings={"group": "z2", "time": TIME, "batch": 32, "held": 512, "lengths": LENGTHS},
         model=Architecture((name,), width, 1, "swiglu", "rms", options),
         fit=FitConfig(steps=steps, chunk=steps // 10, warmup=steps // 10, weight_decay=0.1),
     )
