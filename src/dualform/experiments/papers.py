@@ -9,6 +9,8 @@ from dualform.errors import InputError, require
 from dualform.experiments.chung.paper import CHUNG
 from dualform.experiments.gated_rnn.paper import GATED_RNN
 from dualform.experiments.griffin.paper import GRIFFIN
+from dualform.experiments.gsa.paper import GSA
+from dualform.experiments.hgrn2.paper import HGRN2
 from dualform.experiments.hmm.paper import HMM
 from dualform.experiments.implicit_attention.paper import IMPLICIT_ATTENTION
 from dualform.experiments.lsrl.paper import LSRL
@@ -31,6 +33,8 @@ _LISTED = (
     CHUNG,
     MINIMAL,
     MQAR,
+    HGRN2,
+    GSA,
     STATE_TRACKING,
     GRIFFIN,
     LSRL,
