@@ -1,5 +1,6 @@
 """Universal in-context approximation by prompting fully recurrent models: the language LSRL."""
 
+from dualform.experiments.lsrl.fine_tuning import FINE_TUNING
 from dualform.experiments.lsrl.networks import NETWORKS
 from dualform.experiments.lsrl.noise import NOISE
 from dualform.experiments.reproduction import Paper
@@ -8,5 +9,5 @@ LSRL = Paper(
     name="lsrl",
     title="Universal in-context approximation by prompting fully recurrent models",
     citation="Petrov et al. 2024 (arXiv 2406.01424)",
-    results={"noise": NOISE, "networks": NETWORKS},
+    results={"noise": NOISE, "networks": NETWORKS, "fine-tuning": FINE_TUNING},
 )
