@@ -76,9 +76,9 @@ def exceeds(x: Operand, y: Operand) -> Value:
     return larger(x, as_value(y) + Fraction(1, 4), scale=2)
 
 
-def bump(x: Operand, low: Operand, high: Operand, scale: Number = SCALE) -> Value:
-    """1 where low < x <= high, up to 1 / scale, 0 elsewhere."""
-    return larger(x, low, scale) - larger(x, high, scale)
+def bump(x: Operand, low: Operand, high: Operand, scale: Number = SCALE, ramp: str = "whole") -> Value:
+    """1 where low < x <= high, up to 1 / scale, 0 elsewhere; arguments as of `step`."""
+    return larger(x, low, scale, ramp) - larger(x, high, scale, ramp)
 
 
 def equal(x: Operand, y: Operand, scale: Number = SCALE) -> Value:

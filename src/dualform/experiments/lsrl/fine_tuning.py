@@ -4,6 +4,7 @@ The paper stops at what programs can do; whether one is worth anything as a star
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,16 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dualform.experiments.lsrl.hidden_map import SYMBOLS, drawn, entropy, excess, predictive, without_context
+from dualform.experiments.lsrl.hidden_map import (
+    FOLLOWS,
+    OTHERWISE,
+    SYMBOLS,
+    drawn,
+    entropy,
+    excess,
+    predictive,
+    without_context,
+)
 from dualform.experiments.lsrl.starts import Moved, fresh, perturbed
 from dualform.experiments.reproduction import Experiment, Findings, Number, Workshop, at_most, ours_alone, results_of
 from dualform.intervals import mean_interval
@@ -286,18 +296,22 @@ def _numbers(row: Mapping[str, Any], grid: Mapping[str, Any]) -> list[Number]:
             )
         )
         for name in STARTS:
-            mean, low, high = mean_interval(found[name][time])
             rate = row["rates"][name]
             edge = "" if min(grid["rates"]) < rate < max(grid["rates"]) else ", at the edge of those tried"
             before = f"before training {np.mean(row['noise before'][name][time]):.3g}; " if name in NOISE else ""
-            numbers.append(
-                ours_alone(
-                    f"{to}, {time} tokens, {name}: nats above the floor",
-                    f"{mean:.4g}",
-                    f"{before}{grid['seeds']} seeds, 95% {low:.4g} to {high:.4g}; rate {rate:g}{edge}",
-                )
-            )
+            value, seeds = _of_seeds(found[name][time])
+            what = f"{to}, {time} tokens, {name}: nats above the floor"
+            numbers.append(ours_alone(what, value, f"{before}{seeds}; rate {rate:g}{edge}"))
     return numbers + (_rules(row, short, longer) if to == TO[0] else [])
+
+
+def _of_seeds(values: Sequence[float]) -> tuple[str, str]:
+    """The mean, and its interval; where a seed has no number, how many have none."""
+    lost = sum(not math.isfinite(each) for each in values)
+    if lost:
+        return "inf", f"{lost} of {len(values)} seeds are no longer finite"
+    mean, low, high = mean_interval(values)
+    return f"{mean:.4g}", f"{len(values)} seeds, 95% {low:.4g} to {high:.4g}"
 
 
 def _rules(row: Mapping[str, Any], short: str, longer: Sequence[str]) -> list[Number]:

@@ -22,6 +22,7 @@ def vec2vec(
     cells: int = 8,
     scale: Number = SCALE,
     large: Number = LARGE,
+    ramp: str = "whole",
 ) -> Program:
     """A point, then a function as values in cells of a grid: gives the value of the cell that the point is in.
 
@@ -36,21 +37,23 @@ def vec2vec(
     Within 1 / scale of a border the steps are ramps, and the value is none of the two cells'.
 
     **Arguments:** d_in, d_out: of the function; form: of the conditionals, see `if_else`; cells: in each direction, of the grids
-    that are drawn, which the weights do not depend on; scale: of the steps; large: of the conditionals.
+    that are drawn, which the weights do not depend on; scale: of the steps; large: of the conditionals; ramp: of the steps that
+    compare, see `step`.
 
     **Source:** Petrov et al. 2024 (arXiv 2406.01424), Sec. 4 and their tests.
     """
     d_in, d_out, cells = whole_number("d_in", d_in), whole_number("d_out", d_out), whole_number("cells", cells)
-    together = lambda x, y: both(step(x, scale), step(y, scale))
+    above = lambda x, y: larger(x, y, scale, ramp)
+    together = lambda x, y: both(step(x, scale, ramp), step(y, scale, ramp))
     kept = lambda condition, value: if_else(condition, value, form=form, scale=scale, large=large)
 
     token = Input(1 + d_in + d_out)
     width, corner, value = token[0], token[1 : 1 + d_in], token[1 + d_in :]
     time = counter(1, name="time")
-    point = counter(kept(smaller(broadcast(time, d_in), 1 + HALF, scale), token[:d_in]), name="point")
-    within = bump(point, corner, corner + width, scale)
-    inside = together(larger(summed(within), d_in - HALF, scale), larger(time, 1 + HALF, scale))
-    here = larger(broadcast(inside, d_out), HALF, scale)
+    point = counter(kept(smaller(broadcast(time, d_in), 1 + HALF, scale, ramp), token[:d_in]), name="point")
+    within = bump(point, corner, corner + width, scale, ramp)
+    inside = together(above(summed(within), d_in - HALF), above(time, 1 + HALF))
+    here = above(broadcast(inside, d_out), HALF)
     # The optimised form is for what is not negative: a value is what it is above 0 less what it is below.
     found = kept(here, value) if form != "optimised" else kept(here, value) - kept(here, -value)
     return Program(
