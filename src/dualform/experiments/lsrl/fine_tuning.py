@@ -47,7 +47,14 @@ SEARCH_SEED = 1000
 """The seed that rates are chosen by: none that a result is reported from."""
 
 GRIDS: dict[str, dict[str, Any]] = {
-    "quick": {"rates": (1e-4, 1e-3, 1e-2, 1e-1), "steps": 200, "batch": 16, "time": 32, "seeds": 3, "lengths": (32, 128)},
+    "quick": {
+        "rates": (1e-4, 1e-3, 1e-2, 1e-1),
+        "steps": 200,
+        "batch": 16,
+        "time": 32,
+        "seeds": 3,
+        "lengths": (32, 128),
+    },
     "full": {
         "rates": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         "steps": 1000,
