@@ -32,6 +32,8 @@ NAMES = {
         *("GLA", "HGRN2", "RetNet", "DeltaRule", "GSA", "WaveRNN", "PGN", "CausalConvolution", "Constant"),
         *(
             "Aaren",
+            "CrossAttention",
+            "PositionAwareCrossAttention",
             "SoftmaxAttention",
             "Mamba",
             "Mamba2",
@@ -141,7 +143,7 @@ REGISTERED = {
     *("hgrn", "hgrn_complex", "min_gru", "min_gru_log", "min_lstm", "min_lstm_log", "rg_lru", "griffin_recurrent"),
     *("gla", "hgrn2", "retnet", "delta_rule", "gated_delta_rule", "gsa", "wave_rnn", "pgn", "causal_convolution"),
     *("aaren", "softmax_attention", "multi_query_attention", "local_attention", "mamba", "mamba2"),
-    *("rwkv4", "rwkv4_channel"),
+    *("rwkv4", "rwkv4_channel", "cross_attention", "position_aware_cross_attention"),
 }
 
 

@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
@@ -30,6 +31,23 @@ class Segments(eqx.Module):
     def flags(self) -> Flags:
         """Both, as keyword arguments of a recurrence."""
         return {"start": self.start, "mask": self.mask}
+
+    def among(self, tokens: Bool[Array, " time"]) -> tuple["Segments", Bool[Array, ""] | None]:
+        """The documents and gaps that some of the tokens see, the others passed over.
+
+        **Arguments:** tokens: (time,), True for these.
+
+        **Returns:** the segments, mask: these tokens, as far as they are there, start: at the first of them in each document that
+        begins here; and whether the last document has none of them, so that what they remember is forgotten, None where no
+        document begins.
+        """
+        here = tokens if self.mask is None else tokens & self.mask
+        if self.start is None:
+            return Segments(None, here), None
+        document = jnp.cumsum(self.start.astype(jnp.int32))
+        seen = jax.lax.cummax(jnp.where(here, document, jnp.zeros_like(document)))
+        before = jnp.concatenate([jnp.zeros_like(seen[:1]), seen[:-1]])
+        return Segments(here & (document > before), here), document[-1] > seen[-1]
 
     def visible(self, time: int) -> Bool[Array, "time source"]:
         """Which tokens each may take from: itself and those before it in its document, where there are tokens at all."""

@@ -14,6 +14,7 @@ LINEAR = {
     *("linear_attention", "side_gated_rnn", "lru", "lru_in_skip", "causal_convolution"),
     *("min_gru", "min_gru_log", "min_lstm", "min_lstm_log", "rg_lru", "griffin_recurrent"),
     *("aaren", "softmax_attention", "multi_query_attention", "local_attention", "rwkv4"),
+    *("cross_attention", "position_aware_cross_attention"),
 }
 """Mixers that read their memory linearly: gates, softmax weights and the like are chosen by tokens, and nothing else is frozen.
 

@@ -55,6 +55,9 @@ DECAYED = {
     "softmax_attention": "w_q w_k w_v w_o",
     "multi_query_attention": "w_q w_k w_v w_o",
     "local_attention": "w_q w_k w_v w_o",
+    "cross_attention": "w_q w_k w_v w_o",
+    "position_aware_cross_attention": "w_q w_k w_v w_o "
+    + " ".join(f"recurrence.{name}" for name in ("w_q", "w_k", "w_v", "a_1", "a_2", "w_g", "w_o")),
     "mamba": "w_u w_z kernel w_b w_c w_1 w_2 w_o",
     "mamba2": "w_v w_z w_b w_c w_delta kernel w_o",
     "rwkv4": "w_k w_v w_r w_o",

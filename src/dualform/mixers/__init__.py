@@ -3,6 +3,7 @@
 from dualform.mixers.aaren import Aaren
 from dualform.mixers.causal_convolution import CausalConvolution
 from dualform.mixers.constant import Constant
+from dualform.mixers.cross_attention import CrossAttention
 from dualform.mixers.delta_rule import DeltaRule
 from dualform.mixers.dense_gated_rnn import DenseGatedRNN
 from dualform.mixers.gated_rnn import GatedRNN
@@ -21,6 +22,7 @@ from dualform.mixers.min_gru import MinGRU
 from dualform.mixers.min_lstm import MinLSTM
 from dualform.mixers.mixer import AbstractMixer
 from dualform.mixers.pgn import PGN
+from dualform.mixers.position_aware_cross_attention import PositionAwareCrossAttention
 from dualform.mixers.registration import register, registry
 from dualform.mixers.retnet import RetNet
 from dualform.mixers.rg_lru import RGLRU
@@ -36,6 +38,8 @@ __all__ = [
     "Mamba2",
     "Mamba",
     "SoftmaxAttention",
+    "CrossAttention",
+    "PositionAwareCrossAttention",
     "Aaren",
     "CausalConvolution",
     "Constant",

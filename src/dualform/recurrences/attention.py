@@ -29,9 +29,9 @@ def attend(
 
     - queries: (time, head, d_k).  keys, values: (source, kv_head, d_k) and (source, kv_head, d_v); kv_head divides head, and
       each serves head / kv_head query heads, in order.
-    - first, last: (time,), int32: the sources that each query reads; none where first > last, and y is 0 there. Query t
-      reads none beyond t + source - time, nor span or more before that.
-    - span: how many sources a query reads at most; a block reads block + span of them.
+    - first, last: (time,), int32: the sources that each query reads; none where first > last, and y is 0 there. Last never
+      falls, and grows by at most 1 from a query to the next.
+    - span: how many sources a query reads at most, up to its last; a block reads block + span of them.
     - scale: of the scores.  block: queries worked on at once; memory is about head * block * (block + span).
 
     **Returns:** y (time, head, d_v), in float32 or wider.
@@ -63,8 +63,8 @@ def attend(
 
     @jax.checkpoint
     def one(inputs):
-        q, first, last, number, silent = inputs
-        begin = jnp.clip(source - time + (number + 1) * block - width, 0, source + padding - width)
+        q, first, last, silent = inputs
+        begin = jnp.clip(jnp.max(last) + 1 - width, 0, source + padding - width)
         k, v = (jax.lax.dynamic_slice_in_dim(a, begin, width) for a in (keys, values))
         place = begin + jnp.arange(width, dtype=jnp.int32)
         seen = (place[None] >= first[:, None]) & (place[None] <= last[:, None])
@@ -79,7 +79,7 @@ def attend(
         spoiled = jnp.any(seen & jax.lax.dynamic_slice_in_dim(unsound, begin, width)[None], axis=1) | silent
         return jnp.where(rows(spoiled, y), jnp.full_like(y, jnp.nan), y)
 
-    y = jax.lax.map(one, (q, first, last, jnp.arange(len(q), dtype=jnp.int32), silent))
+    y = jax.lax.map(one, (q, first, last, silent))
     return y.reshape(time + padding, heads, -1)[:time]
 
 
