@@ -11,7 +11,7 @@ from dualform.experiments.minimal import selective_copy
 from dualform.experiments.mqar import recall
 from dualform.experiments.papers import PAPERS
 from dualform.experiments.reproduction import Workshop, reproduce
-from dualform.experiments.state_tracking import parity
+from dualform.experiments.state_tracking import languages, parity
 from dualform.experiments.trained import SEARCH_SEED, above, table, trained, worst
 from dualform.training import Row
 from dualform.training.config import FitConfig
@@ -140,3 +140,37 @@ def test_of_two_twins_one_solves_parity(twin):
     assert outcomes(0.96, 1.0) == ["differs", "met", "ours alone"]
     assert outcomes(0.5, 0.94) == ["differs", "differs", "ours alone"]
     assert outcomes(0.5, 0.74) == ["met", "differs", "ours alone"]
+
+
+def test_every_language_is_published(tmp_path):
+    """Each model has four published means, said in the record's words; each recipe of both presets is one that can be opened."""
+    assert all(len(means) == len(languages.TASKS) for means in languages.PUBLISHED.values())
+    assert set(languages.PUBLISHED) == set(languages.MODELS) and languages.chance("parity") == 0.5
+    for grid in languages.GRIDS.values():
+        for task in languages.TASKS:
+            told = languages.recipe(task, grid["models"][0], grid["time"], grid["lengths"], grid["steps"])
+            assert told.open_task().splits[2:] == tuple(f"length {length}" for length in grid["lengths"])
+    found = languages.LANGUAGES.run(Pretended(folder=tmp_path), "quick")
+    assert "lstm 100.0, 100.0, 99.9, 100.0; transformer 24.4, 90.4, 23.6, 52.2" in found.why
+    assert len(found.data["rows"]) == len(languages.TASKS) * len(languages.GRIDS["quick"]["models"])
+
+
+def test_the_lstm_must_solve_four_languages_and_be_above_the_transformer_in_three():
+    """Worst seeds decide; of even pairs, where the published means are near, no order is asked for."""
+    each, splits = trained(Pretended(), "s", RECIPE, 1)[0]["model"], ["a"]
+    of = lambda *accuracies: each._replace(results=[{"test": {"a": {"accuracy": a}}} for a in accuracies])
+
+    def outcomes(lstm, transformer):
+        given = {
+            f"{task}.{model}": of(*a)
+            for task in languages.TASKS
+            for model, a in (("lstm", lstm), ("transformer", transformer))
+        }
+        found = languages._numbers(given, splits)
+        assert [n.name for n in found if "above" in n.name] == [
+            f"{task}: LSTM above transformer" for task in ("cycle-navigation", "modular-arithmetic", "parity")
+        ]
+        return [number.outcome for number in found if number.name.startswith("parity")]
+
+    assert outcomes((0.95, 1.0), (0.4, 0.5)) == ["met", "ours alone", "met"]
+    assert outcomes((0.95, 0.89), (0.4, 0.9)) == ["differs", "ours alone", "differs"]

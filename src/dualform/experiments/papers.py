@@ -6,6 +6,7 @@ A paper is a folder beside this file, and a line in `PAPERS`.
 from collections.abc import Sequence
 
 from dualform.errors import InputError, require
+from dualform.experiments.aaren.paper import AAREN
 from dualform.experiments.chung.paper import CHUNG
 from dualform.experiments.gated_rnn.paper import GATED_RNN
 from dualform.experiments.griffin.paper import GRIFFIN
@@ -35,6 +36,7 @@ _LISTED = (
     MQAR,
     HGRN2,
     GSA,
+    AAREN,
     STATE_TRACKING,
     GRIFFIN,
     LSRL,
