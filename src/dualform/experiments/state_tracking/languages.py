@@ -7,7 +7,7 @@ from typing import Any
 from dualform.experiments.reproduction import Experiment, Findings, Number, Workshop, at_least, ours_alone
 from dualform.experiments.trained import Trained, counted, table, trained
 from dualform.models.architecture import Architecture
-from dualform.tasks import named
+from dualform.tasks import Strings, named
 from dualform.training.config import FitConfig
 from dualform.training.recipe import Recipe
 
@@ -97,7 +97,9 @@ def _numbers(found: Mapping[str, Trained], splits: Sequence[str]) -> list[Number
 
 def chance(task: str) -> float:
     """The accuracy of a guess."""
-    return named(task).open().chance
+    opened = named(task).open()
+    assert isinstance(opened, Strings)
+    return opened.chance
 
 
 UNKNOWNS: Sequence[tuple[str, str]] = (
