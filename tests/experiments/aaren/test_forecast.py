@@ -43,9 +43,9 @@ def test_the_linear_map_is_fitted_on_training_alone(tmp_path):
 
 
 def test_aaren_remembers_a_few_numbers(tmp_path):
-    """For each of two heads a maximum, a sum and a vector of 16; a transformer two vectors of 32 an hour, and its place."""
+    """A maximum, a sum and a vector of 32; a transformer two vectors of 32 an hour, and its place."""
     states = [kept(recipe(name, 32, 2, 20, tmp_path)) for name in ("aaren", "transformer")]
-    assert states[0] == 2 * (1 + 1 + 16) and states[1] >= 2 * 32 * PAST
+    assert states[0] == 1 + 1 + 32 and states[1] >= 2 * 32 * PAST
 
 
 @dataclass
@@ -91,7 +91,7 @@ def test_the_means_decide(aaren, transformer, outcomes, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_published_table(shared):
-    """On the file that is meant, every 4th of the test's 3,317 windows, and the last week's error of all of them, 0.198."""
+    """On the file that is meant, every 8th of the test's 3,317 windows, and the last week's error of all of them, 0.198."""
     task = Forecast.open(shared / "data" / "series" / "ETTh1.csv", **SETTINGS)
-    assert sum(len(y) for _, y in task.held_out("test")) == -(-3317 // 4)
-    assert without_network(task)["last week"] == pytest.approx(0.198, abs=0.001)
+    assert sum(len(y) for _, y in task.held_out("test")) == -(-3317 // 8)
+    assert without_network(task)["last week"] == pytest.approx(0.198, abs=0.002)
