@@ -8,7 +8,7 @@ import pytest
 
 from dualform.dual.layer import frozen_map
 from dualform.errors import InputError
-from dualform.lenses import Onion, Subspaces, interchange, onion_interchange, trace
+from dualform.lenses import Onion, Subspaces, interchange, onion_interchange, token_effects, trace
 from dualform.mixers import GatedRNN
 from dualform.models import Recurrent
 from tests.laws import laws
@@ -88,6 +88,32 @@ def test_the_state_of_a_linear_recurrence_is_an_onion():
         alone = jnp.zeros_like(x).at[place].set(x[place])
         brought = frozen.map.run(alone)[1] - frozen.map.run(jnp.zeros_like(x))[1]
         laws.check_close(brought, onion.layer(int(read[place]), place), laws.EXACT, f"token {place}")
+
+
+def test_an_onion_is_found_in_closed_form():
+    """Of vectors that are an onion, of lists of any length, every layer is found; of the lists of other vectors, none."""
+    random = np.random.default_rng(3)
+    gamma = np.array([0.9, 0.5, 0.25, 0.75])
+    zeros = jnp.zeros(4)
+    onion = Onion(jnp.asarray(random.normal(size=(6, 4))), jnp.asarray(gamma), zeros + 1, zeros + 0.1, zeros + 0.2)
+    tokens = random.integers(1, 6, (4000, 5))
+    tokens[np.arange(5)[None] >= random.integers(2, 6, 4000)[:, None]] = -1
+    layers = np.asarray(
+        jax.vmap(jax.vmap(onion.layer))(jnp.asarray(np.maximum(tokens, 0)), jnp.arange(5)[None].repeat(4000, 0))
+    )
+    h = np.sum(layers * (tokens >= 0)[:, :, None], axis=1)
+    added = token_effects(h, tokens, 6)
+    scales = np.asarray(jax.vmap(onion.scale)(jnp.arange(5)))
+    embedding = np.asarray(onion.embedding)[1:]
+    wanted = scales[:, None] * (embedding - embedding.mean(0))[None]
+    np.testing.assert_allclose(added[:, 1:], wanted, atol=1e-10)
+    assert not added[:, 0].any()
+    found = Onion.explaining(added)
+    np.testing.assert_allclose(found.gamma, gamma, atol=1e-6)
+    moved = found.exchanged(jnp.asarray(h[0], jnp.float32), 1, int(tokens[0, 1]), 2)
+    np.testing.assert_allclose(moved, onion.exchanged(jnp.asarray(h[0]), 1, int(tokens[0, 1]), 2), atol=1e-5)
+    crossed = token_effects(h, random.permutation(tokens), 6)
+    assert np.abs(crossed).mean() < 0.1 * np.abs(added).mean()
 
 
 def test_subspaces_that_explain():

@@ -5,7 +5,7 @@ from dualform.lenses.erasure import Eraser, erase
 from dualform.lenses.exchange import Interchange, interchange, onion_interchange
 from dualform.lenses.knockout import KnockOut, edge_effects, knock_out
 from dualform.lenses.lens_training import LensConfig, LensLosses, Windows, lens_losses, train_lens
-from dualform.lenses.onion import Onion
+from dualform.lenses.onion import Onion, token_effects
 from dualform.lenses.readings import LensReading, lens_log_probabilities, logit_lens
 from dualform.lenses.steering import (
     contrast,
@@ -55,6 +55,7 @@ __all__ = [
     "steered_perplexity",
     "steered_session",
     "steered_state",
+    "token_effects",
     "trace",
     "train_lens",
     "with_behind",

@@ -143,7 +143,7 @@ def test_what_decides():
 @pytest.mark.slow
 def test_a_job_from_end_to_end(tmp_path, monkeypatch):
     """All that is trained of a small network, and the same numbers to the bit where it is stopped and goes on."""
-    told = {"network": "gru", "width": 12, "seed": 0, "more": True, "batch": 16, "pool": 64, "steps": STEPS}
+    told = {"network": "gru", "width": 12, "seed": 0, "more": True, "batch": 16, "rows": 16, "pool": 64, "steps": STEPS}
     monkeypatch.setattr(measuring, "HELD", 64)
     monkeypatch.setattr(measuring, "POOL", 64)
     monkeypatch.setattr(measuring, "SEEN", 256)

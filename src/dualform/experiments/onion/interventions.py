@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dualform.experiments.onion.network import Repeated, all_right, drawn, remembered, said
@@ -63,14 +64,13 @@ class Same(eqx.Module):
         return h + self.vectors[new] - self.vectors[old]
 
 
-def made(kind: str, n: int, task: Repeat, *, key: Array) -> Any:
-    """An intervention before it is trained."""
-    draw = lambda *shape: jr.normal(key, (*shape, n), jnp.float32) / n**0.5
-    if kind in SWAPS:
-        return Subspaces.make(n, task.time - (kind == "bigram"), key=key, dtype=jnp.float32)
+def explaining(kind: str, added: Float[np.ndarray, "time vocabulary n"]) -> Any:
+    """An intervention on layers before it is trained: the nearest to what symbols add to the state, in closed form."""
     if kind == "onion":
-        return Onion.make(task.vocabulary, n, key=key, dtype=jnp.float32)
-    return Free(draw(task.time, task.vocabulary)) if kind == "free" else Same(draw(task.vocabulary))
+        return Onion.explaining(added)
+    if kind == "free":
+        return Free(jnp.asarray(added, jnp.float32))
+    return Same(jnp.asarray(np.mean(added, axis=0), jnp.float32))
 
 
 def mended(intervention: Any, case: Case, noise: Array | None = None) -> Float[Array, " n"]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from dualform.experiments.onion import interventions, probes
 from dualform.experiments.onion.network import Repeated, all_right, drawn, held_out, network, remembered, said
 from dualform.experiments.onion.slots import Slots
+from dualform.lenses.onion import token_effects
 from dualform.lenses.probes.onion import Rows, told_loss
 from dualform.lenses.subspaces import Subspaces
 from dualform.tasks.repeat import Repeat
@@ -50,21 +51,24 @@ def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         found |= swapped(model, kind, longest, run, seed, steps["linear"], n, for_cases)
     cases = interventions.measured("onion", model, task, test, key=for_cases)
     found["nothing"] = float(interventions.success(None, model, cases))
+    pool = remembered_pool(model, task, config["rows"], config["pool"], jr.key(seed))
+    added = added_of(pool, task)
+    found |= {"one scale": one_scale(added)}
     for kind in _kinds("layers", config):
-        fresh = interventions.made(kind, n, task, key=jr.fold_in(weights, 1))
+        first = interventions.explaining(kind, added)
         data, loss = interventions.Cases(kind, task, model), interventions.Loss(model)
-        best = _trained(fresh, data, loss, config, run, kind, of="layers")
+        best = _trained(first, data, loss, config, run, kind, of="layers")
         found[kind] = float(interventions.success(best, model, cases))
+        found[f"{kind} closed form"] = float(interventions.success(first, model, cases))
         found |= _scales(best, n) if kind == "onion" else {}
-    pool = remembered_pool(model, task, config["pool"], jr.key(seed))
     for of in ("probe", "onion probe"):
         for kind in _kinds(of, config):
-            fresh = probes.made(kind, n, task, key=jr.fold_in(weights, 2))
+            fresh = probes.made(kind, n, task, key=jr.fold_in(weights, 2), added=added)
             best = _trained(fresh, pool, told_loss, config, run, f"{kind}-probe", of=of)
             found[f"{kind} probe"] = float(probes.exact(best, model, test))
     if config["more"]:
-        other = remembered_pool(untrained, task, config["pool"], jr.key(seed))
-        fresh = probes.made("onion", n, task, key=jr.fold_in(weights, 2))
+        other = remembered_pool(untrained, task, config["rows"], config["pool"], jr.key(seed))
+        fresh = probes.made("onion", n, task, key=jr.fold_in(weights, 2), added=added_of(other, task))
         best = _trained(fresh, other, told_loss, config, run, "untrained", of="onion probe")
         found["untrained"] = float(probes.exact(best, untrained, test))
     return found
@@ -102,12 +106,23 @@ def repeats(model: Any, batch: Repeated) -> Float[Array, ""]:
     return jnp.mean(jax.vmap(right)(batch).astype(jnp.float32))
 
 
-def remembered_pool(model: Any, task: Repeat, count: int, key: Array) -> Rows:
-    """States of so many of training's sequences, from which probes' batches are drawn."""
+def added_of(pool: Rows, task: Repeat) -> Float[np.ndarray, "time vocabulary n"]:
+    """What each symbol at each place adds to the states of training's sequences, in the mean."""
+    return token_effects(np.asarray(pool.x[:SEEN]), np.asarray(pool.labels[:SEEN]), task.vocabulary)
+
+
+def one_scale(added: Float[np.ndarray, "time vocabulary n"]) -> float:
+    """How much of what symbols add is one embedding, scaled entry by entry at each place: the share of squares."""
+    s = np.linalg.svd(np.moveaxis(added, -1, 0), compute_uv=False)
+    return float(np.sum(np.square(s[:, 0])) / np.sum(np.square(s)))
+
+
+def remembered_pool(model: Any, task: Repeat, rows: int, count: int, key: Array) -> Rows:
+    """States of so many of training's sequences, from which probes' batches of so many rows are drawn."""
     wide = replace(task, batch=POOL)
     parts = [_states(model, wide, jr.fold_in(key, i)) for i in range(-(-count // POOL))]
     h, targets = (jnp.concatenate(each) for each in zip(*parts, strict=True))
-    return Rows(h, targets, task.batch)
+    return Rows(h, targets, rows)
 
 
 @eqx.filter_jit

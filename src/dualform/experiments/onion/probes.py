@@ -10,10 +10,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dualform.arrays import affine
 from dualform.experiments.onion.network import Repeated, drawn, remembered
+from dualform.lenses.onion import Onion
 from dualform.lenses.probes.onion import OnionProbe
 from dualform.mixers import GRU
 from dualform.mixers.fresh import uniform_affine
@@ -71,10 +73,11 @@ class Reader(eqx.Module):
         return affine(self.gru(self.embedding[before], h)[0], self.w, self.b)
 
 
-def made(kind: str, n: int, task: Repeat, *, key: Array) -> Any:
-    """A probe before it is trained."""
+def made(kind: str, n: int, task: Repeat, *, key: Array, added: Float[np.ndarray, "time vocabulary n"]) -> Any:
+    """A probe before it is trained; what an onion peels off is what symbols add to the state, in closed form."""
     if kind == "onion":
-        return OnionProbe.make(task.vocabulary, n, key=key, dtype=jnp.float32)
+        fresh = OnionProbe.make(task.vocabulary, n, key=key, dtype=jnp.float32)
+        return eqx.tree_at(lambda probe: probe.onion, fresh, Onion.explaining(added))
     return Reader.make(n, task, key=key) if kind == "gru" else AllAtOnce.make(n, task, int(kind == "mlp"), key=key)
 
 

@@ -26,13 +26,15 @@ PAPER = {"linear": 0.01, "onion": 0.83, "linear probe": 0.01, "onion probe": 0.9
 GRIDS: dict[str, dict[str, Any]] = {
     "quick": {
         "widths": {48: 5, 64: 5},
-        "batch": 128,
+        "batch": 64,
+        "rows": 128,
         "pool": 65_536,
-        "steps": {"network": 6000, "linear": 300, "layers": 1500, "probe": 2000, "onion probe": 10_000},
+        "steps": {"network": 8000, "linear": 300, "layers": 1500, "probe": 2000, "onion probe": 10_000},
     },
     "full": {
         "widths": {48: 5, 64: 5, 128: 5, 256: 5, 512: 5, 1024: 5},
         "batch": 256,
+        "rows": 256,
         "pool": 262_144,
         "steps": {"network": 20_000, "linear": 5000, "layers": 5000, "probe": 10_000, "onion probe": 40_000},
     },
@@ -42,6 +44,8 @@ WORDS = {
     "unigram": "linear unigram intervention",
     "bigram": "linear bigram intervention",
     "onion": "onion intervention",
+    "onion closed form": "onion intervention, before it is trained",
+    "one scale": "share of what symbols add to the state that is one embedding at a scale of each place",
     "free": "intervention with a vector for each symbol at each place",
     "same": "intervention at one scale for all places",
     "linear probe": "linear probe",
@@ -55,7 +59,7 @@ WORDS = {
 
 def _run(workshop: Workshop, preset: str) -> Findings:
     grid, function = GRIDS[preset], "dualform.experiments.onion.measuring:job"
-    common = {name: grid[name] for name in ("batch", "pool", "steps")}
+    common = {name: grid[name] for name in ("batch", "rows", "pool", "steps")}
     told = lambda network, width, seed: {"network": network, "width": width, "seed": seed, "more": seed == 0, **common}
     jobs = [
         Job(f"gru-{width}-{seed}", function, told("gru", width, seed))
@@ -129,6 +133,11 @@ UNKNOWNS: Sequence[tuple[str, str]] = (
     (
         "where linear interventions begin",
         "at the subspaces that explain most of each place, in closed form; there at random, with 60,000 steps to find them",
+    ),
+    (
+        "where onions begin",
+        "at what symbols add to the state by least squares, made one embedding at a scale of each place, for interventions and "
+        "probes; there at random, with 60,000 steps of 256 sequences to find them",
     ),
     ("regularisation of subspaces", "none; there a weight of 0.001 on how many directions they take"),
     ("embeddings of the onion intervention", "as they are; there through a tanh"),

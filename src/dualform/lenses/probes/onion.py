@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from dualform.arrays import affine
 from dualform.errors import require
-from dualform.lenses.onion import Onion
+from dualform.lenses.onion import Onion, token_effects
 from dualform.lenses.probes.example_rows import check_finite
 from dualform.mixers.fresh import uniform_affine
 from dualform.training.config import FitConfig
@@ -93,7 +93,7 @@ def fit_onion(
     seed: int = 0,
     steps: int = 2000,
 ) -> tuple[OnionProbe, Callable[[Float[np.ndarray, "row n"]], Int[np.ndarray, "row time"]]]:
-    """A probe of the tokens that each row holds, trained on rows of activations.
+    """A probe of the tokens that each row holds, trained on rows of activations; what it peels off begins in closed form.
 
     **Arguments:** labels: the tokens in the order in which they are peeled, below 0 behind the last.
 
@@ -109,7 +109,10 @@ def fit_onion(
     require(bool((labels[:, 0] >= 0).all()), "a row has no token to be peeled off; give each at least one.")
     check_finite(x)
     single = lambda x: jnp.asarray(x, jnp.float32)
-    probe = OnionProbe.make(int(labels.max()) + 1, x.shape[1], key=jr.key(seed), dtype=jnp.float32)
+    vocabulary = int(labels.max()) + 1
+    probe = OnionProbe.make(vocabulary, x.shape[1], key=jr.key(seed), dtype=jnp.float32)
+    first = Onion.explaining(token_effects(x, labels, vocabulary))
+    probe = eqx.tree_at(lambda probe: probe.onion, probe, first)
     config = FitConfig(steps=steps, chunk=steps, warmup=steps // 20, learning_rate=5e-3, weight_decay=0.1, seed=seed)
     fitted = fit(probe, Rows(single(x), jnp.asarray(labels)), config, loss=told_loss).model
     count = labels.shape[1]
