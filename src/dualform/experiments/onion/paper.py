@@ -1,5 +1,6 @@
 """Recurrent neural networks learn to store and generate sequences using non-linear representations."""
 
+from dualform.experiments.onion.mixers import MIXERS
 from dualform.experiments.onion.storing import STORING
 from dualform.experiments.reproduction import Paper
 
@@ -7,5 +8,5 @@ ONION = Paper(
     name="onion",
     title="Recurrent neural networks learn to store and generate sequences using non-linear representations",
     citation="Csordás et al. 2024 (arXiv 2408.10920)",
-    results={"storing": STORING},
+    results={"storing": STORING, "mixers": MIXERS},
 )
