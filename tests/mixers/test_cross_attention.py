@@ -53,9 +53,8 @@ def test_the_recurrence_says_where_to_read():
     np.testing.assert_allclose(read(late)[1:], [30, 10, 40, 20], rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "recurrence", ["gla", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lstm", "mamba", "gsa"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("recurrence", ["gla", "lstm", "mamba", "gsa"])
 def test_any_mixer_is_the_recurrence(recurrence):
     """Steps give the parallel form, and the recurrence has its own certified map over the frames, the text passed over."""
     mixer = PositionAwareCrossAttention.make(4, key=laws.jr.key(1), recurrence=recurrence)
