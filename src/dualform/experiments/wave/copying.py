@@ -116,7 +116,7 @@ def _run(workshop: Workshop, preset: str) -> Findings:
     numbers = [number for time in grid["times"] for number in _numbers(time, rows)]
     why = (
         f"Ten symbols of eight kinds, T = {', '.join(map(str, grid['times']))}, {grid['channels']} channels of {grid['units']} "
-        f"units where the paper has 6 of 100, {grid['steps']} batches of {grid['batch']}. Losses are over all tokens, in nats. "
+        f"units, {grid['steps']} batches of {grid['batch']}. Losses are over all tokens, in nats. "
         "The paper's, such as 1e-11 at T = 80, are of many more steps and in another measure: its code divides the mean by the "
         "batch once more. Judged is what it claims: that the wave RNN copies, and better than the identity RNN."
     )
