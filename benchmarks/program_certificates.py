@@ -94,7 +94,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     held = [row for row in rows if "refused" not in row]
     good = sum(all(row[f"{dtype} error"] <= limit for dtype, limit in LIMITS.items()) for row in held)
     right = sum(not any(row[f"{dtype} wrong"] for dtype in LIMITS) for row in held)
-    slowest = max((row["float64 seconds"] for row in held), default=0.0)
+    slowest = max((row[f"{dtype} seconds"] for row in held for dtype in LIMITS), default=0.0)
     said = (
         f"{len(held)} networks of {len(rows)} pairs; {len(rows) - len(held)} are refused. Of the networks {good} are within "
         f"{LIMITS['float64']:g} in float64 and {LIMITS['float32']:g} in float32 ({verdict(good == len(held))}); no "

@@ -1,5 +1,6 @@
 """The wave RNN: a recurrent network whose units lie on a ring, on which activity travels."""
 
+import functools
 from dataclasses import KW_ONLY
 from typing import ClassVar
 
@@ -80,9 +81,7 @@ class WaveRNN(AbstractMixer):
 
     def convolve(self, h):
         """u * h, (n, c)."""
-        width = self.u.shape[2]
-        near = jnp.concatenate([jnp.roll(h, width // 2 - j, axis=0) for j in range(width)], axis=1)
-        return project(near, self.u.swapaxes(1, 2).reshape(len(self.u), -1)).astype(h.dtype)
+        return _convolved(self.u, h).astype(h.dtype)
 
     def read(self, h):
         """W_o h + b_o for each token."""
@@ -91,15 +90,18 @@ class WaveRNN(AbstractMixer):
         return affine(h.reshape(len(h), -1), w_o, self.b_o)
 
     def run(self, x, state, start, mask):
-        """Every u * h_{t-1} + V x_t + b, (time, n, c), and the last h."""
-        driven = self.driven(x)
-        driven = driven + self.b.T.astype(driven.dtype)[None]
+        """Outputs, which units are open, (time, n, c), and the last h.
 
-        def step(h, driven_t):
-            a = self.convolve(h) + driven_t
-            return jax.nn.relu(a), a
+        A step drives and reads, so that no (time, n, c) is written but what is open: it is far larger than x.
+        """
+        wide = accumulator(x.dtype, self.v.dtype)
 
-        return cell(step, driven, state.astype(driven.dtype), start=start, mask=mask)
+        def step(h, x_t):
+            a = self.convolve(h) + self.driven(x_t[None])[0].astype(wide) + self.b.T.astype(wide)
+            h = jax.nn.relu(a)
+            return h, (self.read(h[None])[0], a > 0)
+
+        return cell(step, x, state.astype(wide), start=start, mask=mask)
 
     def driven(self, x):
         """V x_t, (time, n, c)."""
@@ -107,9 +109,19 @@ class WaveRNN(AbstractMixer):
 
     def at(self, x, state, segments):
         """h = relu(a), read out; frozen, a unit is open where a was above 0, and shut elsewhere."""
-        a, after = self.run(x, state, **segments.flags)
-        map = Pointwise(self.read) @ Opened(self, a > 0, state, segments) @ Written(self.driven, x)
-        return Frozen(self.read(jax.nn.relu(a)), after, map)
+        (y, open), after = self.run(x, state, **segments.flags)
+        map = Pointwise(self.read) @ Opened(self, open, state, segments) @ Written(self.driven, x)
+        return Frozen(y, after, map)
+
+
+@functools.partial(
+    jax.checkpoint, prevent_cse=False
+)  # kept for the gradient is h, not its neighbours, width times as many
+def _convolved(u: Float[Array, "c c width"], h: Float[Array, "n c"]) -> Float[Array, "n c"]:
+    """u * h, as one product over taps and channels."""
+    width = u.shape[2]
+    near = jnp.concatenate([jnp.roll(h, width // 2 - j, axis=0) for j in range(width)], axis=1)
+    return project(near, u.swapaxes(1, 2).reshape(len(u), -1))
 
 
 class Opened(Memory):

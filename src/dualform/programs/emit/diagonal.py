@@ -6,6 +6,7 @@ Every atom has a lane of the stream, which holds it from the layer that gives it
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -69,7 +70,7 @@ def _cast(dtype: Any, w: Any) -> Array:
         f"the network needs a weight of {largest:.3g}; {jnp.dtype(dtype).name} ends at {limit:.3g}. Compile it in float64, or "
         "use smaller constants.",
     )
-    return jnp.asarray(w, dtype)
+    return jax.device_put(w.astype(jnp.dtype(dtype)))  # asarray compiles a program for each shape
 
 
 def lru_of(layer: PathLayer, lanes: dict[int, int], width: int, cast: Any) -> LRU:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -148,7 +149,7 @@ def cast(w: np.ndarray, dtype: Any):
         f"a weight of this network is {largest:.3g}; {jnp.dtype(dtype).name} ends at {limit:.3g}. Compile it in float64, or use "
         "smaller constants.",
     )
-    return jnp.asarray(w, dtype)
+    return jax.device_put(w.astype(jnp.dtype(dtype)))  # asarray compiles a program for each shape
 
 
 Place: TypeAlias = Callable[[Lanes, Atom, Any, Any], None]
