@@ -17,7 +17,9 @@ def by_hand(seed: int) -> float:
     away = np.abs(points * CELLS - np.rint(points * CELLS))
     assert (away > CELLS / 1000).all()
     middles = (np.floor(points * CELLS) + 0.5) / CELLS
-    return float(np.mean([np.linalg.norm(function(m) - function(x)) for m, x in zip(middles, points, strict=True)]))
+    return float(
+        np.mean([float(np.linalg.norm(function(m) - function(x))) for m, x in zip(middles, points, strict=True)])
+    )
 
 
 @pytest.mark.parametrize(("form", "ramp"), [("multiplicative", "whole"), ("direct", "whole"), ("step", "published")])
