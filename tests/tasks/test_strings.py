@@ -78,7 +78,8 @@ def test_answers(name):
     lengths = [check(task, tokens, targets, name) for tokens, targets in zip(x, y, strict=True)]
     possible = range(1, 12, 2) if task.odd else range(task.shortest, 13)
     assert set(lengths) == set(possible)
-    assert task.vocabulary == task.alphabet + 1 and max(map(max, x)) == task.alphabet
+    assert task.vocabulary == max(task.alphabet + 1, task.classes) and max(map(max, x)) == task.alphabet
+    assert max(map(max, y)) < task.vocabulary  # an answer is a token that a model can give
 
 
 def test_every_string_task_is_read():

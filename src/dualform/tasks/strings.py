@@ -19,8 +19,8 @@ class Strings(DrawnTask):
     """A string of `shortest` to `time` symbols, every length as likely, then as many blanks as its answer is long.
 
     The answer is read at these blanks. Behind it stand blanks without a target, so that all sequences of a batch are as long as
-    the longest. Symbols are 0 to `alphabet` - 1, the blank is the last token; answers are tokens below `classes`. A test at a
-    further length has strings of that length alone.
+    the longest. Symbols are 0 to `alphabet` - 1, the blank is token `alphabet`; answers are tokens below `classes`, of which
+    there may be more than symbols. A test at a further length has strings of that length alone.
 
     - alphabet: how many symbols there are.  classes: how many answers.  odd: whether a string of even length loses its last
       symbol.
@@ -48,8 +48,8 @@ class Strings(DrawnTask):
 
     @property
     def vocabulary(self) -> int:
-        """The symbols and the blank."""
-        return self.alphabet + 1
+        """The symbols and the blank, and further tokens where there are more answers than that."""
+        return max(self.alphabet + 1, self.classes)
 
     @property
     def chance(self) -> float:

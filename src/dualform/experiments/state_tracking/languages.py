@@ -16,25 +16,25 @@ TASKS = ("cycle-navigation", "even-pairs", "modular-arithmetic", "parity")
 PUBLISHED: dict[str, tuple[float, ...]] = {
     "lstm": (100.0, 100.0, 99.9, 100.0),
     "transformer": (24.4, 90.4, 23.6, 52.2),
-    "mamba": (48.4, 100.0, 33.1, 54.2),
     "delta_rule": (49.8, 100.0, 42.2, 57.8),
     "delta_rule_negative": (46.7, 100.0, 66.4, 97.7),
 }
 """Accuracies in %, of `TASKS` in their order, mean of five seeds, trained at lengths of 3 to 40 and read at 40 to 256
 (arXiv 2509.22284); said, and not compared with those of smaller models."""
 
-MODELS: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "lstm": ("lstm", {}),
-    "transformer": ("softmax_attention", {"heads": 2, "context": 512}),
-    "mamba": ("mamba", {}),
-    "delta_rule": ("delta_rule", {"heads": 2}),
-    "delta_rule_negative": ("delta_rule", {"heads": 2, "negative": True}),
+MODELS: dict[str, tuple[str, str, Mapping[str, Any]]] = {
+    "lstm": ("lstm", "none", {}),
+    "transformer": ("softmax_attention", "swiglu", {"heads": 2, "context": 512}),
+    "delta_rule": ("delta_rule", "swiglu", {"heads": 2}),
+    "delta_rule_negative": ("delta_rule", "swiglu", {"heads": 2, "negative": True}),
 }
+"""Mixers, MLPs and options. With an MLP and half the width the LSTM knew training's lengths after 2,000 steps, and no others."""
+
 GRIDS: dict[str, dict[str, Any]] = {
-    "quick": {"models": ("lstm", "transformer"), "time": 16, "lengths": (24, 48, 96), "steps": 1500, "seeds": 1},
+    "quick": {"models": ("lstm", "transformer"), "time": 16, "lengths": (32, 64, 128), "steps": 2000, "seeds": 1},
     "full": {"models": tuple(MODELS), "time": 40, "lengths": (64, 128, 256), "steps": 3000, "seeds": 3},
 }
-WIDTH, SHORTEST, BATCH = 32, 3, 64
+WIDTH, SHORTEST, BATCH = 64, 3, 64
 RATES = (3e-3, 1e-2, 3e-2)
 SOLVED = 0.9
 FAR = 10.0
@@ -42,12 +42,12 @@ FAR = 10.0
 
 
 def recipe(task: str, model: str, time: int, lengths: tuple[int, ...], steps: int) -> Recipe:
-    """One block with an MLP, asked behind the last symbol of each string."""
-    name, options = MODELS[model]
+    """One block, asked behind the last symbol of each string."""
+    name, mlp, options = MODELS[model]
     return Recipe(
         task=task,
         settings={"time": time, "shortest": SHORTEST, "batch": BATCH, "held": 512, "lengths": lengths},
-        model=Architecture((name,), WIDTH, 1, "swiglu", "rms", options),
+        model=Architecture((name,), WIDTH, 1, mlp, "rms", options),
         fit=FitConfig(steps=steps, chunk=steps // 10, warmup=steps // 10, weight_decay=0.1),
     )
 
@@ -66,11 +66,11 @@ def _run(workshop: Workshop, preset: str) -> Findings:
         for model in grid["models"]
     )
     why = (
-        f"One block of width {WIDTH}, {grid['steps']} batches of {BATCH} strings of {SHORTEST} to {grid['time']} symbols, asked "
-        f"behind the last; tests at {', '.join(map(str, grid['lengths']))} symbols, the mean of these. Published are means of "
-        "five seeds of models of width 128 or more after 100,000 steps at lengths of 3 to 40, read at 40 to 256 (arXiv "
-        f"2509.22284), in %: {', '.join(TASKS)}: {said}. Judged is what that table says: that the LSTM solves all four, and is "
-        f"above the transformer where their means lie more than {FAR:g} points apart."
+        f"One block of width {WIDTH}, with an MLP but for the LSTM, {grid['steps']} batches of {BATCH} strings of {SHORTEST} to "
+        f"{grid['time']} symbols, asked behind the last; tests at {', '.join(map(str, grid['lengths']))} symbols, the mean of "
+        "these. Published are means of five seeds of models of width 128 or more after 100,000 steps at lengths of 3 to 40, "
+        f"read at 40 to 256 (arXiv 2509.22284), in %: {', '.join(TASKS)}: {said}. Judged is what that table says: that the "
+        f"LSTM solves all four, and is above the transformer where their means lie more than {FAR:g} points apart."
     )
     return Findings(_numbers(found, splits), {"rows": table(found, "accuracy", splits)}, grid["seeds"], why, failed)
 
