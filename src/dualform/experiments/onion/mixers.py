@@ -45,7 +45,7 @@ GRIDS: dict[str, dict[str, Any]] = {
         },
         "seeds": 1,
         "batch": 64,
-        "steps": {"network": 3000, "probe": 1000},
+        "steps": {"network": 4000, "probe": 1000},
     },
     "full": {
         "networks": {
@@ -91,7 +91,7 @@ def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     longest = replace(task, shortest=task.time)
     weights, for_cases, for_states = jr.split(jr.key(seed), 3)
     model = made(config["network"], config["width"], task, key=weights)
-    steps, rate = config["steps"], 1e-2 if config["network"] in ALONE else 3e-3
+    steps, rate = config["steps"], 1e-2 if config["network"] in ALONE else 5e-3
     model = _trained(model, task.sample, task.loss, steps["network"], rate, seed, run, "network")
     pool = remembered_pool(model, task, 2 * config["batch"], SEEN, for_states)
     found: dict[str, Any] = {"state": pool.x.shape[1]}
@@ -210,7 +210,7 @@ def numbers_of(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Number]:
 
 
 UNKNOWNS: Sequence[tuple[str, str]] = (
-    ("learning rate", "0.01 for one layer, 0.003 for blocks, falling to a hundredth; not searched for each mixer"),
+    ("learning rate", "0.01 for one layer, 0.005 for blocks, falling to a hundredth; not searched for each mixer"),
 )
 
 MIXERS = Experiment("How networks of other mixers store a sequence", UNKNOWNS, _run)
