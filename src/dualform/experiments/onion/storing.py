@@ -26,10 +26,10 @@ PAPER = {"linear": 0.01, "onion": 0.83, "linear probe": 0.01, "onion probe": 0.9
 GRIDS: dict[str, dict[str, Any]] = {
     "quick": {
         "widths": {48: 5, 64: 5},
-        "batch": 64,
+        "batch": 128,
         "rows": 128,
         "pool": 65_536,
-        "steps": {"network": 8000, "linear": 300, "layers": 1500, "probe": 2000, "onion probe": 10_000},
+        "steps": {"network": 7000, "linear": 300, "layers": 1000, "probe": 2000, "onion probe": 10_000},
     },
     "full": {
         "widths": {48: 5, 64: 5, 128: 5, 256: 5, 512: 5, 1024: 5},
