@@ -45,6 +45,7 @@ NAMES = {
     },
     "models": {
         *("Stack", "TPGN", "Block", "Bidirectional", "MLP", "GatedMLP", "LayerNorm", "RMSNorm"),
+        *("Among", "FromText", "SpeechModel"),
         *("LanguageModel", "Recurrent", "SequenceModel", "Preset", "preset", "published"),
         *("delta_net", "gated_delta_net", "gla", "griffin", "gsa", "hgrn", "hgrn2", "mamba", "mamba2"),
         *(

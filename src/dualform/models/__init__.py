@@ -17,6 +17,8 @@ from dualform.models.presets import Preset, preset, published
 from dualform.models.recurrent import Recurrent
 from dualform.models.rwkv4_models import rwkv4
 from dualform.models.sequence_model import SequenceModel
+from dualform.models.speech_model import SpeechModel
+from dualform.models.spoken_layers import Among, FromText
 from dualform.models.stack import Stack
 from dualform.models.tpgn import TPGN
 
@@ -48,6 +50,9 @@ __all__ = [
     "RMSNorm",
     "Recurrent",
     "SequenceModel",
+    "Among",
+    "FromText",
+    "SpeechModel",
     "Stack",
     "TPGN",
     "with_aaren",
