@@ -1,5 +1,6 @@
-"""Speech: texts spoken by espeak-ng with the timings of their phonemes, sound in files, and a codec of it."""
+"""Speech: texts spoken by espeak-ng with the timings of their phonemes; sound in files; a codec; alignments judged."""
 
+from dualform.tasks.speech.alignment import AlignmentErrors, alignment_errors
 from dualform.tasks.speech.codec import Codec, fit_codec
 from dualform.tasks.speech.corpus import HELD_OUT_VOICES, VOICES, Corpus, corpus_of, part_of
 from dualform.tasks.speech.delay import delayed, undelayed
@@ -12,10 +13,12 @@ from dualform.tasks.speech.texts import drawn_texts
 __all__ = [
     "HELD_OUT_VOICES",
     "VOICES",
+    "AlignmentErrors",
     "Codec",
     "Corpus",
     "Mel",
     "Utterance",
+    "alignment_errors",
     "codec_distortions",
     "corpus_of",
     "delayed",
