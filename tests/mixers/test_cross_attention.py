@@ -22,7 +22,7 @@ def spoken(text: int, frames: int, d: int = laws.D, seed: int = 0):
     return x.at[:, -1].set((jnp.arange(text + frames) >= text).astype(float))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK)
 def test_the_map_is_decoder_time_by_place_in_the_text(name):
     """Each frame's row is a distribution over the text, all else is 0, and both sums are certified."""
     form = dual_form(laws.make(name), spoken(5, 7))
@@ -67,7 +67,8 @@ def test_any_mixer_is_the_recurrence(recurrence):
     laws.check_close(of_time.y[4:], y, laws.EXACT, "the frames alone")
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_document_without_text_reads_nothing(name):
     """Where a document begins, at a frame or at a token of the text, all text before is forgotten, in this call and the next."""
     mixer, x = laws.make(name), jnp.concatenate([spoken(3, 3), spoken(0, 2, seed=1), spoken(2, 0, seed=2)])
@@ -80,7 +81,8 @@ def test_a_document_without_text_reads_nothing(name):
     laws.check_close(found, expected[2:], laws.EXACT, "the last document goes on")
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_window_keeps_the_last_of_the_text(name):
     """Of a text of 6 with a window of 4 the last four are read; a state of 4 places of a window of 64 gives NaN instead."""
     mixer, x = registry()[name](4, key=laws.jr.key(0), window=4), spoken(6, 2)

@@ -47,6 +47,7 @@ def test_all_faces_are_one(recurrence):
     np.testing.assert_allclose(alignment.sum(axis=2), 1, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_later_step_changes_no_earlier_one():
     """Codes act on steps behind them alone, the text on every step."""
     model = small()
