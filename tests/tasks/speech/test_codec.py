@@ -105,6 +105,28 @@ def test_distortion_by_hand():
     assert mel_cepstral_distortion(frames, frames + ripple, 3) < 1e-12
 
 
+def test_warped_distortion():
+    """Another tempo costs nothing; the path is the least of all, by search; a frame late is nearer than beside each other."""
+    random = np.random.default_rng(6)
+    frames = random.normal(size=(6, 20))
+    slow = np.repeat(frames, [1, 3, 2, 1, 1, 4], axis=0)
+    assert mel_cepstral_distortion(frames, slow, warped=True) < 1e-12
+    others = random.normal(size=(4, 20))
+    single = np.array([[mel_cepstral_distortion(a[None], b[None]) for b in others] for a in frames])
+
+    def paths(i, j):
+        """Of every path from the first two to these, the distances on it."""
+        if i == j == 0:
+            return [[single[0, 0]]]
+        steps = [(i - 1, j), (i, j - 1), (i - 1, j - 1)]
+        return [[*path, single[i, j]] for step in steps if min(step) >= 0 for path in paths(*step)]
+
+    least = min(paths(5, 3), key=sum)
+    assert mel_cepstral_distortion(frames, others, warped=True) == pytest.approx(np.mean(least), rel=1e-12)
+    late = frames[[0, 0, 1, 2, 3, 4]] + 0.01 * random.normal(size=(6, 20))
+    assert mel_cepstral_distortion(frames, late, warped=True) < 0.5 * mel_cepstral_distortion(frames, late)
+
+
 @pytest.mark.slow
 def test_distortions_of_a_codec():
     """Each is that of its definition; a codec whose books hold every frame brings none."""
@@ -185,6 +207,7 @@ def test_a_codec_survives_the_disk(unchecked, codec, tmp_path):
         (lambda c: fit_codec([], SMALL, entries=4), "0 frames are too few for codebooks of 4; give more speech"),
         (lambda c: fit_codec([], SMALL, levels=0), "there are 0 levels of 256 entries"),
         (lambda c: mel_cepstral_distortion(np.zeros((3, 20)), np.zeros((4, 20))), "do not stand beside each other"),
+        (lambda c: mel_cepstral_distortion(np.zeros((3, 20)), np.zeros((4, 21)), warped=True), "do not stand beside"),
         (lambda c: mel_cepstral_distortion(np.zeros((3, 5)), np.zeros((3, 5))), "5 bands have no 13 coefficients"),
     ],
 )
