@@ -24,7 +24,7 @@ PUBLISHED: dict[str, tuple[float, ...]] = {
 
 MODELS: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "lstm": ("lstm", "none", {}),
-    "transformer": ("softmax_attention", "swiglu", {"heads": 2, "context": 512}),
+    "transformer": ("softmax_attention", "swiglu", {"heads": 2}),
     "delta_rule": ("delta_rule", "swiglu", {"heads": 2}),
     "delta_rule_negative": ("delta_rule", "swiglu", {"heads": 2, "negative": True}),
 }
@@ -44,6 +44,8 @@ FAR = 10.0
 def recipe(task: str, model: str, time: int, lengths: tuple[int, ...], steps: int) -> Recipe:
     """One block, asked behind the last symbol of each string."""
     name, mlp, options = MODELS[model]
+    if name == "softmax_attention":
+        options = {**options, "context": max(time, *lengths) + 1}
     return Recipe(
         task=task,
         settings={"time": time, "shortest": SHORTEST, "batch": BATCH, "held": 512, "lengths": lengths},
