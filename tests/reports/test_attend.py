@@ -134,6 +134,7 @@ def test_a_bounded_transformer(transformer):
         np.testing.assert_array_equal(layer.maps[1:] != 0, np.repeat(read, 2, axis=0))
 
 
+@pytest.mark.slow
 def test_a_bounded_state_is_made_of_what_is_kept(transformer):
     """The shares of the last state sum to 1, and are of the tokens that are kept; unbounded, of all."""
     for bound in (Bound("tova", 3), None):

@@ -54,7 +54,8 @@ def test_the_head_is_compiled(to):
     assert all(np.isfinite(each).all() for each in weights(compiled(to).model))
 
 
-@pytest.mark.parametrize("to", ARCHITECTURES)
+@pytest.mark.slow
+@pytest.mark.parametrize("to", TO)
 def test_starts(to):
     """What begins as the program is it, to the bit; noise leaves what is 0; a fresh network has its shapes and other numbers."""
     network = compiled(to).model
@@ -86,6 +87,7 @@ def test_relative_steps_leave_what_is_0():
             assert np.array_equal(w, start + np.float32(0.5) * (np.abs(start) if relative else 1))
 
 
+@pytest.mark.slow
 def test_a_compiled_network_can_be_fitted():
     """`fit` takes the network as it is, whose perfect memories are finite numbers, and its weights stay finite."""
     network = compiled("gated-linear-rnn").model

@@ -58,6 +58,7 @@ def test_the_worst_seed_decides():
     assert outcomes([good, good], [plain, good]) == ["met", "met", "differs"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_reads_every_error_once(tmp_path, monkeypatch):
     """Stopped after the first reading, the job goes on and ends with what it would have had, to the bit."""
     with jax.enable_x64(False):
