@@ -43,7 +43,7 @@ def job(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         return swapped(model, "unigram", longest, run, seed, steps["linear"], config["width"], for_cases)
     model = network(config["network"], config["width"], task, key=weights)
     untrained = model
-    model = _trained(model, task.sample, task.loss, config, run, "network", weight_decay=0.1)
+    model = _trained(model, task.sample, task.loss, config, run, "network", weight_decay=0.3)
     n = len(remembered(model, jnp.zeros(task.time, jnp.int32), jnp.asarray(1, jnp.int32)))
     test = held_out(task, "test")
     found: dict[str, Any] = {"seed": seed, "network": float(repeats(model, test))}

@@ -130,6 +130,7 @@ UNKNOWNS: Sequence[tuple[str, str]] = (
         "learning rate and schedule",
         "0.01 falling to 0.0001 up to N = 64, less with the root of N; there 0.001 throughout",
     ),
+    ("weight decay of the network", "0.3, which validation preferred to 0.1 and 1 for one seed of N = 48; there 0.1"),
     (
         "where linear interventions begin",
         "at the subspaces that explain most of each place, in closed form; there at random, with 60,000 steps to find them",
