@@ -277,7 +277,7 @@ def flags_of(*names: str) -> set[str]:
     return {flag(name) for name in fields} | negated | {"--help", "--version"}
 
 
-OTHERS = {"download.py": "pip", "gguf_model.py": "gguf-split"}
+OTHERS = {"download.py": "pip", "espeak.py": "espeak-ng", "gguf_model.py": "gguf-split"}
 """Files that name options of other programs beside their own."""
 
 
