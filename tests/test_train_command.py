@@ -34,6 +34,7 @@ def test_a_training_from_the_command_line(tmp_path, capsys):
     assert json.loads((folder / "result.json").read_text()) == result
 
 
+@pytest.mark.slow
 def test_what_is_said_goes_before_the_config(tmp_path, capsys):
     """An option before the file; several seeds are a folder each, and a row each."""
     (tmp_path / "run.toml").write_text(

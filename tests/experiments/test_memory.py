@@ -183,6 +183,7 @@ def folder(tmp_path_factory, llama):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_a_table(folder, capsys, monkeypatch):
     """A row for each task, score, policy and number of states, with its command in the report."""
     monkeypatch.setattr("sys.argv", ["dualform", "memory", "--seed", "3"])

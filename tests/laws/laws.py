@@ -62,6 +62,19 @@ def sequence(seed: int, time: int, d: int = D) -> jax.Array:
     return jr.normal(jr.key(seed), (time, d))
 
 
+READ_A_TEXT = ("cross_attention", "position_aware_cross_attention")
+"""Mixers that write at a token whose last channel is 0 or below, of a text, and read at the others, at frames."""
+
+
+def text_first(name: str, x: Any) -> jax.Array:
+    """The tokens, (..., time, d); of a mixer that reads a text the first third are text, and the others frames."""
+    if name not in READ_A_TEXT:
+        return x
+    time = x.shape[-2]
+    sign = np.where(np.arange(time) < time // 3, -1.0, 1.0)
+    return jnp.concatenate([x[..., :-1], (sign * abs(x[..., -1]))[..., None]], axis=-1)
+
+
 def some_state(mixer: AbstractMixer, seed: int) -> Any:
     """The state that another sequence of `TIME` tokens has left."""
     return call(mixer, sequence(seed + 1000, TIME, mixer.d_in))[1]

@@ -7,14 +7,6 @@ from dualform.mixers import registry
 from tests.laws import laws, programs
 
 
-def text_first(name, x):
-    """The tokens, (case, time, d); of a cross-attention the first third are text, and the others frames that read it."""
-    if name not in WITHOUT:
-        return x
-    sign = np.where(np.arange(x.shape[1]) < x.shape[1] // 3, -1.0, 1.0)
-    return np.concatenate([x[:, :, :-1], sign[:, None] * abs(x[:, :, -1:])], axis=2)
-
-
 def choose_nothing(asked):
     """The tokens that choose nothing in cross-attention: those of a text, and a frame that sees fewer than two of them.
 
@@ -27,7 +19,7 @@ def choose_nothing(asked):
     return text | (seen + np.where(document == 0, carried[:, None], 0) < 2)
 
 
-WITHOUT = dict.fromkeys(("cross_attention", "position_aware_cross_attention"), choose_nothing)
+WITHOUT = dict.fromkeys(laws.READ_A_TEXT, choose_nothing)
 """Mixers of which some outputs are the same whatever their own token is, and which these are."""
 
 
@@ -35,7 +27,7 @@ WITHOUT = dict.fromkeys(("cross_attention", "position_aware_cross_attention"), c
 def test_nothing_comes_from_the_future(name):
     """Changing x[t] changes no y[s] for s < t, for every t, with documents and absent tokens and without."""
     asked = laws.table(name)
-    asked = asked._replace(x=text_first(name, asked.x))
+    asked = asked._replace(x=laws.text_first(name, asked.x))
     t, without = np.arange(len(asked.x)) % laws.TIME, WITHOUT.get(name)
     laws.nothing_comes_from_the_future(asked, None, t, seed=0, without=without)
     alone = laws.alone(asked)
@@ -46,5 +38,5 @@ def test_nothing_comes_from_the_future(name):
 @pytest.mark.parametrize("name", laws.registered(*laws.KINDS))
 def test_nothing_comes_from_the_future_across_chunks(name):
     """Changing x[t] changes no y[s] for s < t, on both sides of a border between chunks."""
-    x, without = text_first(name, np.stack([laws.sequence(0, laws.LONG)] * 3)), WITHOUT.get(name)
+    x, without = laws.text_first(name, np.stack([laws.sequence(0, laws.LONG)] * 3)), WITHOUT.get(name)
     laws.nothing_comes_from_the_future(laws.make(name), x, [63, 64, 65], 0, programs.plain_call, without)

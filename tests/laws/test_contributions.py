@@ -11,9 +11,6 @@ ADD_A_BIAS = {"causal_convolution", "hgrn", "hgrn_complex", "mamba", "mamba2", "
 REACH = {"rwkv4_channel": 1}
 """Mixers whose state reaches fewer than three tokens, and how many: channel mixing remembers one token, for the next one."""
 
-ONLY_FRAMES_READ = {"cross_attention", "position_aware_cross_attention"}
-"""Mixers that read at a token only where its last channel is above 0."""
-
 CHUNKED = ("hgrn2", "delta_rule")
 """Of the recurrences that work in chunks, a sum and a rule that corrects itself."""
 
@@ -50,7 +47,7 @@ def test_the_block_changes_nothing(name):
 def test_what_no_token_brought_is_bias(name):
     """The bias is the mixer's own, where it adds one to its readout, and what the past still says, until a `start`."""
     mixer, x, start = laws.make(name), laws.sequence(0, laws.TIME), np.arange(laws.TIME) == 3
-    if name in ONLY_FRAMES_READ:
+    if name in laws.READ_A_TEXT:
         x = x.at[:, -1].set(abs(x[:, -1]))
     own, bias = (
         programs.ask(programs.dual_form, programs.cases(mixer, x, state, start))[2][0]

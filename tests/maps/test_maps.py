@@ -28,10 +28,10 @@ def asked(module, x, state, start, mask):
     return found, (CausalMap.columns(map, x, sources), CausalMap.project(map, x, R, 3))
 
 
-def hold(module, state):
+def hold(module, state, name=""):
     """Columns, rows and projections of a module's map, packed, with an absent token and going on from a state."""
     for start, mask in ((START, ~NONE), (NONE, MASK), (START, MASK)):
-        found, (columns, projected) = asked(module, X, state, start, mask)
+        found, (columns, projected) = asked(module, laws.text_first(name, X), state, start, mask)
         laws.check_close(found[0], columns, laws.EXACT, "columns")
         laws.check_close(found[1], projected, laws.EXACT, "projections")
         rows = np.einsum("td,tsd->ts", np.asarray(R[0][:3]), np.asarray(columns).swapaxes(0, 1)[np.array([6, 0, 3])])
@@ -42,14 +42,14 @@ def hold(module, state):
 def test_a_mixers_shortcuts(name):
     """Read off a closed form, or passed through `mix`."""
     mixer = laws.make(name)
-    hold(mixer, laws.some_state(mixer, 0))
+    hold(mixer, laws.some_state(mixer, 0), name)
 
 
 @pytest.mark.parametrize("name", laws.registered("lru"))
 def test_a_blocks_shortcuts(name):
     """Norm, residual stream and MLP around a mixer: only the mixer is passed through for each token, or nothing at all."""
     module = block(name)
-    hold(module, laws.some_state(module.mixer, 0))
+    hold(module, laws.some_state(module.mixer, 0), name)
 
 
 def test_what_has_a_shortcut():

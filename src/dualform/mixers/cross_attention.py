@@ -1,6 +1,5 @@
 """Cross-attention: frames of speech read a text, whose keys and values the state keeps."""
 
-from dataclasses import KW_ONLY
 from typing import ClassVar
 
 import equinox as eqx
@@ -44,7 +43,6 @@ class CrossAttention(AbstractMixer):
     under the mask of frames over the text before them (float64).
     """
 
-    _: KW_ONLY
     w_q: Float[Array, "head d_k d"] = eqx.field(converter=array)
     w_k: Float[Array, "head d_k d"] = eqx.field(converter=array)
     w_v: Float[Array, "head d_v d"] = eqx.field(converter=array)

@@ -77,7 +77,7 @@ class PositionAwareCrossAttention(AbstractMixer):
         key: Array,
         heads: int = 1,
         window: int = 64,
-        position_width: int = 4,
+        position_width: int = 16,
         recurrence: str = "gla",
         dtype=None,
     ) -> "PositionAwareCrossAttention":
